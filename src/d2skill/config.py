@@ -1,0 +1,278 @@
+"""The settings of a run: one frozen tree, read from TOML, every field a flag; the docstrings below are `--help`.
+
+Defaults are the laptop run. The published settings are the presets in `presets/`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class Settings(BaseModel):
+    """Base of all settings: frozen, and an unknown name is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class HousesConfig(Settings):
+    """Generated houses (env.kind houses)."""
+
+    floor_plans: int = Field(12, ge=1)
+    """Floor plans that training sees; as many others are kept for the split valid_unseen."""
+    games_per_plan: int = Field(40, ge=1)
+    """Training games in each floor plan."""
+    receptacles: int = Field(18, ge=8, le=40)
+    """Receptacles in a room, at most."""
+    distractors: int = Field(14, ge=0, le=60)
+    """Objects in a room beside those the task needs."""
+    habit: float = Field(0.75, ge=0, le=1)
+    """How often an object lies in the place it has in its floor plan; otherwise anywhere such objects can lie."""
+    seed: int = 0
+    """Seed of the houses themselves, apart from the seed of the run."""
+
+
+class EnvConfig(Settings):
+    """What the agent acts in."""
+
+    kind: Annotated[str, tyro.conf.arg(aliases=("--env",))] = "houses"
+    """houses, alfworld, package.module:Class, or gymnasium:package.module:Class"""
+    data: Annotated[Path | None, tyro.conf.arg(aliases=("--data",))] = None
+    """Folder with the data of the environment; alfworld also looks at $ALFWORLD_DATA"""
+    max_steps: int = Field(20, ge=1)
+    """Steps after which an episode ends without success"""
+    train_split: str = "train"
+    """Split to train on"""
+    validation_split: str = "valid_seen"
+    """Split of the fixed validation panel"""
+    houses: HousesConfig = HousesConfig()
+
+
+class PromptConfig(Settings):
+    """What a prompt holds."""
+
+    history: int = Field(20, ge=0)
+    """L, the number of past (observation, action) pairs in the prompt"""
+    max_tokens: int = Field(4096, ge=64)
+    """Token budget; over it the oldest history goes first, then the lowest-ranked skills"""
+
+
+class ScorerConfig(Settings):
+    """The scorer policy: a linear model over hashed features of each admissible action."""
+
+    buckets: int = Field(2**18, ge=2**10)
+    """Size of the hashed weight vector"""
+
+
+class CausalLMConfig(Settings):
+    """The causal-lm policy: any Hugging Face causal language model."""
+
+    model: str = "tiny"
+    """Model id or folder; "tiny" makes a small Qwen2 with random weights and a tokenizer from the environment's text"""
+    hidden_size: int = Field(96, ge=16)
+    """Width of the tiny model"""
+    layers: int = Field(3, ge=1)
+    """Layers of the tiny model"""
+    heads: int = Field(4, ge=1)
+    """Attention heads of the tiny model"""
+    answer: Literal["choice", "free"] = "choice"
+    """choice: held to the admissible actions by a token trie; free: any text, action in <action> tags"""
+    max_new_tokens: int = Field(64, ge=1)
+    """Tokens of an answer, at most"""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Precision of the weights"""
+    device: str = "auto"
+    """cpu, cuda, cuda:1, or auto (a GPU if there is one)"""
+    generate_batch: int = Field(64, ge=1)
+    """Prompts that generate together"""
+    microbatch_tokens: int = Field(16384, ge=64)
+    """Tokens in one forward pass of an update, at most"""
+
+
+class PolicyConfig(Settings):
+    """The policy that is trained."""
+
+    kind: Annotated[Literal["scorer", "causal-lm"], tyro.conf.arg(aliases=("--policy",))] = "scorer"
+    """scorer (fast, two cores are plenty) or causal-lm (a language model; needs d2skill[train])"""
+    scorer: ScorerConfig = ScorerConfig()
+    lm: CausalLMConfig = CausalLMConfig()
+
+
+class OptimConfig(Settings):
+    """The policy-gradient update (Eq. 6)."""
+
+    learning_rate: float = Field(0.02, gt=0)
+    """Adam step size"""
+    clip: float = Field(0.2, gt=0)
+    """Clipping range of the probability ratio"""
+    kl: float = Field(0.01, ge=0)
+    """Weight of the KL term to the reference policy"""
+    minibatch_rows: int = Field(128, ge=1)
+    """Step rows in one optimiser step"""
+    max_grad_norm: float = Field(1.0, gt=0)
+    """Norm to which a gradient is cut"""
+
+
+class WarmStartConfig(Settings):
+    """Imitation of the environment's expert before reinforcement learning."""
+
+    tasks: int = Field(60, ge=0)
+    """Demonstration tasks, taken from the training split; 0 starts from an untrained policy"""
+    epochs: int = Field(2, ge=1)
+    """Passes over the demonstrations"""
+    learning_rate: float = Field(0.02, gt=0)
+    """Adam step size of imitation"""
+    advised: float = Field(0.5, ge=0, le=1)
+    """Share of demonstrations with advice in the prompt"""
+    misled: float = Field(0.3, ge=0, le=1)
+    """Share of the advice that is about another game, so that advice is not trusted blindly"""
+
+
+class RolloutConfig(Settings):
+    """Paired rollouts."""
+
+    tasks: int = Field(16, ge=1)
+    """B, tasks in one iteration"""
+    group_size: int = Field(8, ge=1)
+    """N, trajectories of each task"""
+    with_skills: int = Field(4, ge=0)
+    """Members of each group that get skills; the others are the baseline; 0 is plain GRPO"""
+    temperature: float = Field(1.0, gt=0)
+    """Sampling temperature in training"""
+
+
+class RewardConfig(Settings):
+    """Returns of trajectories."""
+
+    success: float = 10.0
+    """Return of a solved task"""
+    invalid_penalty: float = Field(1.0, ge=0)
+    """Taken off for each action that is not admissible"""
+    intrinsic: float = Field(1.0, ge=0)
+    """λ of Eq. 4: weight of the gain over the baseline half, given to the skill half only"""
+
+
+class AdvantageConfig(Settings):
+    """Advantages (Eq. 5)."""
+
+    normalise: Literal["group", "half", "rows"] = "group"
+    """group: over the trajectories of both halves (the paper); half: within each half; rows: over step rows"""
+
+
+class CreditConfig(Settings):
+    """Utilities (Eq. 3)."""
+
+    beta_task: float = Field(0.5, gt=0, le=1)
+    """β of task skills"""
+    beta_step: float = Field(0.5, gt=0, le=1)
+    """β of step skills"""
+
+
+class BankConfig(Settings):
+    """The skill bank."""
+
+    task_capacity: int = Field(300, ge=1)
+    """Task skills kept, at most"""
+    step_capacity: int = Field(300, ge=1)
+    """Step skills kept, at most"""
+    protect: int = Field(10, ge=0)
+    """T_prot, iterations in which a new skill cannot be evicted"""
+    duplicate: float = Field(0.95, gt=0, le=1)
+    """A new skill whose key and text are both at least this similar to one in the bank is a near-duplicate, not added"""
+
+
+class RetrievalConfig(Settings):
+    """Retrieval (Eq. 8)."""
+
+    k_task: int = Field(3, ge=0)
+    """Task skills shown, at most"""
+    k_step: int = Field(3, ge=0)
+    """Step skills shown, at most"""
+    gate: float | None = Field(None, ge=-1, le=1)
+    """τ_sim, least similarity; without one, the gate calibrated for the embedder"""
+    candidates: int = Field(10, ge=1)
+    """m, the most similar skills that are ranked"""
+    alpha: float = Field(0.1, ge=0, le=1)
+    """α, weight of similarity against utility"""
+    eta: float = Field(0.05, ge=0)
+    """η, weight of exploration"""
+
+
+class EmbedderConfig(Settings):
+    """Vectors for retrieval keys."""
+
+    kind: Literal["hashed"] = "hashed"
+    """hashed: words and word pairs, needs nothing"""
+    dimension: int = Field(512, ge=16)
+    """Length of a vector"""
+
+
+class ReflectConfig(Settings):
+    """Reflection on failures (Eq. 7)."""
+
+    kind: Literal["contrast"] = "contrast"
+    """contrast: compares a failure with a success, needs no model"""
+    threshold: float = Field(0.5, ge=0, le=1)
+    """τ_ref: groups whose skill half succeeds less often are reflected on"""
+    max_groups: int = Field(10, ge=0)
+    """R, groups reflected on in one iteration, at most, drawn at random from those that qualify"""
+
+
+class ValidationConfig(Settings):
+    """Evaluation on a fixed panel with the bank frozen."""
+
+    every: int = Field(10, ge=1)
+    """V, iterations between evaluations; eviction and checkpoints follow each of them"""
+    tasks: int = Field(128, ge=1)
+    """Tasks in the panel, the same in every run"""
+    temperature: float = Field(0.4, ge=0)
+    """Sampling temperature; 0 is greedy"""
+
+
+class TrainConfig(Settings):
+    """Length of the run."""
+
+    iterations: int = Field(60, ge=1)
+    """Iterations"""
+    max_env_steps: int | None = Field(None, ge=1)
+    """Stops after the iteration that reaches this many environment steps in training"""
+    checkpoint_every: int = Field(10, ge=1)
+    """Iterations between checkpoints, from which `resume` goes on"""
+
+
+class Config(Settings):
+    """Train a policy together with its skill bank."""
+
+    seed: int = Field(0, ge=0)
+    """Seed of the run; the same seed on the same machine gives the same run"""
+    out: Path | None = None
+    """Run folder; without one, runs/ENV-DATE-TIME"""
+    env: EnvConfig = EnvConfig()
+    policy: PolicyConfig = PolicyConfig()
+    train: TrainConfig = TrainConfig()
+    rollout: RolloutConfig = RolloutConfig()
+    prompt: PromptConfig = PromptConfig()
+    warm_start: WarmStartConfig = WarmStartConfig()
+    optim: OptimConfig = OptimConfig()
+    reward: RewardConfig = RewardConfig()
+    advantage: AdvantageConfig = AdvantageConfig()
+    bank: BankConfig = BankConfig()
+    retrieval: RetrievalConfig = RetrievalConfig()
+    credit: CreditConfig = CreditConfig()
+    embedder: EmbedderConfig = EmbedderConfig()
+    reflect: ReflectConfig = ReflectConfig()
+    validation: ValidationConfig = ValidationConfig()
+
+    @model_validator(mode="after")
+    def _halves_fit(self) -> Config:
+        if self.rollout.with_skills > self.rollout.group_size:
+            raise ValueError(
+                f"rollout.with_skills is {self.rollout.with_skills}, more than rollout.group_size "
+                f"{self.rollout.group_size}: half the group is usual"
+            )
+        if 0 < self.rollout.with_skills == self.rollout.group_size:
+            raise ValueError("rollout.with_skills leaves no baseline half: at most rollout.group_size - 1")
+        return self

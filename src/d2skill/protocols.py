@@ -1,0 +1,115 @@
+"""What can be swapped. Keep one of these protocols and the rest of d2skill works with your part."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+from d2skill.types import Decision, Observation, Prompt, Reflection, Row, Task, Trajectory
+
+
+class Session(Protocol):
+    """One episode of one task."""
+
+    @property
+    def task(self) -> Task:
+        """The task that is being played."""
+
+    @property
+    def observation(self) -> Observation:
+        """The current observation; right after `Environment.start`, the first one."""
+
+    def step(self, action: str) -> Observation:
+        """Plays an action and returns what is seen then.
+
+        An action that is not admissible changes nothing but the text. Raises `EnvironmentFault` when the
+        environment itself fails. Not called after `observation.done`.
+        """
+
+
+@runtime_checkable
+class Environment(Protocol):
+    """A family of tasks, played in text, in this process. Sessions are cheap; many run at once."""
+
+    def task_ids(self, split: str) -> Sequence[str]:
+        """Returns the ids of a split's tasks, always in the same order. Raises `ConfigError` for an unknown split."""
+
+    def start(self, task_id: str) -> Session:
+        """Starts a fresh episode of a task; always from the same start state for the same id."""
+
+
+class Expert(Protocol):
+    """A scripted player, by text alone, whose episodes a policy can imitate before training."""
+
+    def act(self, observation: Observation) -> str:
+        """Returns the admissible action to play next."""
+
+
+@runtime_checkable
+class Teaches(Protocol):
+    """An environment that also has an expert. Without one, training starts from an untrained policy."""
+
+    def expert(self, task: Task, hints: Sequence[str], seed: int) -> Expert:
+        """Returns an expert for one episode that searches as an agent must, trying first what the hints name."""
+
+
+class Policy(Protocol):
+    """A policy over the actions of a prompt. All randomness comes in as seeds."""
+
+    def count_tokens(self, text: str) -> int:
+        """Returns how many prompt tokens a text takes."""
+
+    def act(self, prompts: Sequence[Prompt], seeds: Sequence[int], temperature: float) -> list[Decision]:
+        """Samples one decision per prompt; temperature 0 is greedy.
+
+        A decision depends on its own prompt, seed and temperature only, never on the rest of the batch.
+        """
+
+    def update(self, rows: Sequence[Row], seed: int) -> dict[str, float]:
+        """Takes one pass of policy-gradient steps over the rows (Eq. 6) and returns metrics."""
+
+    def imitate(self, demonstrations: Sequence[tuple[Prompt, str]], seed: int) -> dict[str, float]:
+        """Learns to answer each prompt with its action, as warm start, and returns metrics."""
+
+    def freeze_reference(self) -> None:
+        """Makes the present weights the reference policy of the KL term."""
+
+    def save(self, folder: Path) -> None:
+        """Writes weights, reference and optimiser state into an existing folder."""
+
+    def load(self, folder: Path) -> None:
+        """Restores exactly what `save` wrote. Raises `RunError` for files of another policy."""
+
+
+class Embedder(Protocol):
+    """Texts to unit vectors."""
+
+    fingerprint: str
+    """Names the model and its settings; a bank refuses vectors of another one."""
+    dimension: int
+    gate: float
+    """The similarity τ_sim that separates related from unrelated keys for this embedder."""
+
+    def embed(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        """Returns unit vectors, shape [len(texts), dimension]."""
+
+
+class Reflector(Protocol):
+    """Writes skills from failures."""
+
+    def reflect(self, failure: Trajectory, success: Trajectory | None) -> Reflection:
+        """Compares a failed trajectory with a success of the same group, if there is one (Eq. 7).
+
+        Raises `ReflectionFault` when no answer can be had.
+        """
+
+
+class Tracker(Protocol):
+    """Receives what a run reports."""
+
+    def log(self, metrics: dict[str, Any]) -> None:
+        """Takes the metrics of one iteration, flat names `group/name`."""

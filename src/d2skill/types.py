@@ -1,0 +1,174 @@
+"""What exists: the frozen records that flow through an iteration.
+
+A trajectory carries its task, arm and index, so nothing is ever found by row position.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Granularity = Literal["task", "step"]
+Arm = Literal["skills", "none"]
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A task `g`: its text, a stable id, the split it belongs to and a kind for tables."""
+
+    id: str
+    text: str
+    split: str
+    kind: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What an environment shows after a reset or a step.
+
+    `actions` are the admissible actions; an empty tuple means that any text is one. `success` is only true when
+    `done` is.
+    """
+
+    text: str
+    actions: tuple[str, ...] = ()
+    done: bool = False
+    success: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SkillText:
+    """What a skill says: all that a reflector may write and all that a policy gets to see."""
+
+    title: str
+    principle: str
+    when_to_apply: str
+
+
+@dataclass(frozen=True, slots=True)
+class Skill:
+    """One note in the bank.
+
+    The retrieval key is `task_text` for a task skill and (`task_text`, `observation`) for a step skill (METHOD: k = g,
+    k = (g, o_j)). `retrievals` is `n` of Eq. 8, the number of times it was put before the policy; `credits` counts the
+    signals that moved `utility`. `evidence` is the id of the task whose failure it was written from. Iterations are
+    zero-based; `evicted` is the iteration in which it left the bank, None while it is active.
+    """
+
+    id: str
+    granularity: Granularity
+    text: SkillText
+    task_text: str
+    observation: str = ""
+    utility: float = 0.0
+    retrievals: int = 0
+    credits: int = 0
+    created: int = 0
+    evidence: str = ""
+    evicted: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Retrieved:
+    """A skill as retrieval returned it: cosine similarity in [-1, 1] and the score of Eq. 8."""
+
+    skill: Skill
+    similarity: float
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """All a policy sees before one decision, as parts.
+
+    A language model gets them rendered (`prompts.render`), the scorer gets them as they are. `history` holds the last
+    L (observation, action) pairs, oldest first; skills come best first. Baseline prompts have no skills.
+    """
+
+    task: str
+    observation: str
+    actions: tuple[str, ...]
+    history: tuple[tuple[str, str], ...] = ()
+    task_skills: tuple[Skill, ...] = ()
+    step_skills: tuple[Skill, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What a policy answered.
+
+    `text` is the whole answer, `action` the action parsed out of it ("" if none could be). `tokens` and `log_probs`
+    are the policy's own record of its choice under the distribution it sampled from, one entry per token: for the
+    scorer a single entry, the index of the action.
+    """
+
+    text: str
+    action: str
+    tokens: tuple[int, ...]
+    log_probs: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One decision and what it was based on."""
+
+    prompt: Prompt
+    decision: Decision
+    admissible: bool
+
+    @property
+    def skill_ids(self) -> tuple[str, ...]:
+        """Ids of all skills that stood in the prompt the policy acted on."""
+        return tuple(s.id for s in (*self.prompt.task_skills, *self.prompt.step_skills))
+
+
+@dataclass(frozen=True, slots=True)
+class Trajectory:
+    """One episode: member `index` of its group, in arm `arm`.
+
+    `final` is the observation after the last turn. `fault` names an environment failure that ended the episode; such
+    a trajectory counts as not successful.
+    """
+
+    task: Task
+    arm: Arm
+    index: int
+    turns: tuple[Turn, ...]
+    final: str
+    success: bool
+    fault: str = ""
+
+    @property
+    def invalid_actions(self) -> int:
+        """Number of turns whose action was not admissible."""
+        return sum(not turn.admissible for turn in self.turns)
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The N trajectories of one task in one iteration; both halves start from the same state."""
+
+    task: Task
+    trajectories: tuple[Trajectory, ...]
+
+    def half(self, arm: Arm) -> tuple[Trajectory, ...]:
+        """Returns the trajectories of one arm, in index order."""
+        return tuple(t for t in self.trajectories if t.arm == arm)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One decision to learn from: the prompt, the choice made there, and the advantage of its trajectory."""
+
+    prompt: Prompt
+    decision: Decision
+    advantage: float
+
+
+@dataclass(frozen=True, slots=True)
+class Reflection:
+    """What a reflector makes of a failure (Eq. 7): the earliest failing step and at most one skill of each kind."""
+
+    failing_step: int
+    step_skill: SkillText | None = None
+    task_skill: SkillText | None = None
