@@ -1,1 +1,28 @@
+"""Policies: who decides. `make_policy` finds one by its kind."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from importlib import import_module
+
+from d2skill.config import Config
+from d2skill.errors import ConfigError
+from d2skill.protocols import Policy
+
+
+def make_policy(config: Config, texts: Callable[[], Sequence[str]]) -> Policy:
+    """Returns the policy that the settings ask for.
+
+    `texts` yields sample texts of the environment, for a model that has to make its own tokenizer. Raises
+    `ConfigError` when the packages of a language model are not installed.
+    """
+    if config.policy.kind == "scorer":
+        from d2skill.policies.scorer import ScorerPolicy
+
+        return ScorerPolicy(config.policy.scorer, config.optim, config.warm_start)
+    try:
+        module = import_module("d2skill.policies.causal_lm")
+    except ImportError as error:
+        raise ConfigError(f'policy "causal-lm" needs the package {error.name}: pip install "d2skill[train]"') from None
+    policy: Policy = module.CausalLMPolicy(config.policy.lm, config.optim, config.warm_start, config.seed, texts)
+    return policy

@@ -1,0 +1,297 @@
+"""The skill bank, the one way in: retrieve (Eq. 8), credit (Eq. 3), insert, evict (Eq. 9).
+
+Retrieval changes nothing. The learner applies what an iteration did to the bank once, at its end, in a form
+that does not depend on the order in which episodes finished.
+
+A step key has two parts, and its vector is the normalised sum of their unit vectors. In one concatenated
+text a room listing of 60 words would drown a task of 8: on ALFWorld, tasks about other objects in the same
+room would be 0.94 alike on average, as against 0.97 for the same object. With the parts weighed equally it
+is 0.61 and 0.82.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from d2skill.bank import ranking, store
+from d2skill.bank.drafts import Draft, Insertion, clean, numbers, said, storable
+from d2skill.config import BankConfig, CreditConfig, RetrievalConfig
+from d2skill.errors import BankError
+from d2skill.protocols import Embedder
+from d2skill.types import Granularity, Retrieved, Skill
+
+__all__ = ["Draft", "Insertion", "SkillBank"]
+
+Vectors = npt.NDArray[np.float32]
+
+_CACHED_TEXTS = 1 << 14  # 32 MB at 512 dimensions
+_DECIMALS = 6  # of a cosine; equal keys must tie whatever the batch they are multiplied in
+
+
+@dataclass(frozen=True, slots=True)
+class _Pool:
+    """The active skills of one granularity with their keys [S, d] and their values of Eq. 8 and 9 [S]."""
+
+    skills: tuple[Skill, ...]
+    keys: Vectors
+    values: ranking.Floats
+
+
+class SkillBank:
+    """Two pools of skills, task and step, and the record of those that were evicted."""
+
+    def __init__(
+        self, embedder: Embedder, bank: BankConfig, retrieval: RetrievalConfig, credit: CreditConfig
+    ) -> None:
+        self._embedder = embedder
+        self._bank = bank
+        self._retrieval = retrieval
+        self._gate = embedder.gate if retrieval.gate is None else retrieval.gate
+        self._k: dict[Granularity, int] = {"task": retrieval.k_task, "step": retrieval.k_step}
+        self._beta: dict[Granularity, float] = {"task": credit.beta_task, "step": credit.beta_step}
+        self._capacity: dict[Granularity, int] = {"task": bank.task_capacity, "step": bank.step_capacity}
+        self._next: dict[Granularity, int] = {"task": 1, "step": 1}
+        self._skills: dict[str, Skill] = {}
+        self._pools: dict[Granularity, _Pool] = {}
+        self._keys: dict[str, Vectors] = {}
+        self._vectors: dict[str, Vectors] = {}
+
+    @classmethod
+    def load(
+        cls,
+        path: Path,
+        embedder: Embedder,
+        bank: BankConfig,
+        retrieval: RetrievalConfig,
+        credit: CreditConfig,
+    ) -> SkillBank:
+        """Returns the bank that `save` wrote. Raises `BankError` for a damaged file or another embedder's."""
+        record = store.read(path)
+        if record.embedder != embedder.fingerprint:
+            raise BankError(
+                f"{path} was made with embedder {record.embedder}, not with {embedder.fingerprint}: set the "
+                "embedder it was made with (embedder.kind, embedder.dimension), or start a new bank"
+            )
+        loaded = cls(embedder, bank, retrieval, credit)
+        loaded._skills = {skill.id: skill for skill in record.skills}
+        loaded._next = {"task": record.next_task, "step": record.next_step}
+        return loaded
+
+    def save(self, path: Path) -> None:
+        """Writes the whole bank, evicted skills included, to one file; an old file is replaced in one go."""
+        record = store.BankRecord(
+            self._embedder.fingerprint, self._next["task"], self._next["step"], tuple(self._skills.values())
+        )
+        store.write(path, record)
+
+    def __len__(self) -> int:
+        """Number of active skills."""
+        return len(self.skills())
+
+    def skills(self, granularity: Granularity | None = None, include_evicted: bool = False) -> list[Skill]:
+        """Returns skills in order of insertion."""
+        return [
+            skill
+            for skill in self._skills.values()
+            if granularity in (None, skill.granularity) and (include_evicted or skill.evicted is None)
+        ]
+
+    def get(self, skill_id: str) -> Skill:
+        """Returns a skill, active or evicted. Raises `BankError` for an id that was never given out."""
+        try:
+            return self._skills[skill_id]
+        except KeyError:
+            raise BankError(f"there is no skill {skill_id!r} in this bank of {len(self._skills)}") from None
+
+    def counts(self) -> dict[Granularity, int]:
+        """Returns the number of active skills of each granularity."""
+        return {"task": len(self.skills("task")), "step": len(self.skills("step"))}
+
+    def mean_utility(self) -> float:
+        """Returns the mean utility of the active skills, 0 for an empty bank."""
+        utilities = [skill.utility for skill in self.skills()]
+        return float(np.mean(utilities)) if utilities else 0.0
+
+    def encode_task(self, text: str) -> Vectors:
+        """Returns the vector [d] of a task text, as key of a task skill or as query."""
+        vector = self._vectors.get(text)
+        if vector is None:
+            self._embed([text])
+            vector = self._vectors[text]
+        return vector
+
+    def encode_step(self, task_text: str, observation: str) -> Vectors:
+        """Returns the vector [d] of a task and an observation, weighed equally, as key or as query."""
+        both = self.encode_task(task_text) + self.encode_task(observation)
+        length = float(np.sqrt(both @ both))
+        return both / np.float32(length) if length > 0.0 else both
+
+    def retrieve_task(self, task_texts: Sequence[str]) -> list[tuple[Retrieved, ...]]:
+        """Returns the task skills for each task, best first (Eq. 8); counts nothing."""
+        unique = list(dict.fromkeys(task_texts))
+        self._embed(unique)
+        found = dict(zip(unique, self._retrieve("task", [self.encode_task(t) for t in unique]), strict=True))
+        return [found[text] for text in task_texts]
+
+    def retrieve_step(self, pairs: Sequence[tuple[str, str]]) -> list[tuple[Retrieved, ...]]:
+        """Returns the step skills for each (task, observation), best first (Eq. 8); counts nothing."""
+        unique = list(dict.fromkeys(pairs))
+        self._embed([text for pair in unique for text in pair])
+        found = dict(zip(unique, self._retrieve("step", [self.encode_step(*p) for p in unique]), strict=True))
+        return [found[pair] for pair in pairs]
+
+    def count_retrievals(self, ids: Mapping[str, int]) -> None:
+        """Adds to n of each skill how often it was put before the policy, all of an iteration at once."""
+        for skill in [self._active(skill_id) for skill_id in ids]:
+            self._put(replace(skill, retrievals=skill.retrievals + ids[skill.id]))
+
+    def credit(self, signals: Mapping[str, Sequence[float]]) -> None:
+        """Moves utilities by all signals of one iteration (Eq. 3), in whatever order they come.
+
+        Raises `BankError`, and changes nothing, for an id that is unknown or evicted.
+        """
+        for skill in [self._active(skill_id) for skill_id in signals]:
+            own = signals[skill.id]
+            utility = ranking.credited_utility(skill.utility, own, self._beta[skill.granularity])
+            self._put(replace(skill, utility=utility, credits=skill.credits + len(own)))
+
+    def insert(self, drafts: Sequence[Draft], iteration: int) -> list[Insertion]:
+        """Adds drafts, in their order, unless they are empty or say what an active skill says for a like key.
+
+        Returns one record per draft. Of two near-duplicates among the drafts the first stays.
+        """
+        return [self._insert(draft, iteration) for draft in drafts]
+
+    def evict(self, iteration: int) -> list[Skill]:
+        """Takes the least valuable skills out of each pool over its capacity (Eq. 9), and returns them.
+
+        They stay in the record, with the iteration in which they left.
+        """
+        dropped: list[Skill] = []
+        for granularity in ("task", "step"):
+            pool = self._pool(granularity)
+            rows = ranking.evict(
+                pool.values,
+                np.array([skill.created for skill in pool.skills], dtype=np.int64),
+                iteration=iteration,
+                capacity=self._capacity[granularity],
+                protect=self._bank.protect,
+            )
+            dropped += [replace(pool.skills[row], evicted=iteration) for row in rows]
+        for skill in dropped:
+            self._put(skill)
+        return dropped
+
+    def _retrieve(self, granularity: Granularity, queries: Sequence[Vectors]) -> list[tuple[Retrieved, ...]]:
+        pool = self._pool(granularity)
+        if not queries or not pool.skills:
+            return [() for _ in queries]
+        similarities = _cosines(np.stack(queries), pool.keys)
+        rows, scores = ranking.rank(
+            similarities,
+            pool.values,
+            gate=self._gate,
+            candidates=self._retrieval.candidates,
+            k=self._k[granularity],
+            alpha=self._retrieval.alpha,
+        )
+        return [
+            tuple(
+                Retrieved(pool.skills[row], float(similarities[query, row]), score)
+                for row, score in zip(chosen, scored, strict=True)
+                if row >= 0
+            )
+            for query, (chosen, scored) in enumerate(zip(rows.tolist(), scores.tolist(), strict=True))
+        ]
+
+    def _insert(self, draft: Draft, iteration: int) -> Insertion:
+        text = clean(draft.text)
+        if not (text.title and text.principle and text.when_to_apply):
+            return Insertion(draft, None, "empty")
+        granularity = draft.granularity
+        skill = Skill(
+            id=f"{granularity[0]}{self._next[granularity]}",
+            granularity=granularity,
+            text=text,
+            task_text=storable(draft.task_text),
+            observation=storable(draft.observation) if granularity == "step" else "",
+            created=iteration,
+            evidence=storable(draft.evidence),
+        )
+        if (same := self._duplicate(skill)) is not None:
+            return Insertion(draft, None, f"duplicate of {same.id}")
+        self._next[granularity] += 1
+        self._put(skill)
+        return Insertion(draft, skill, "added")
+
+    def _duplicate(self, new: Skill) -> Skill | None:
+        """Returns an active skill with the same text and key, or else the first whose key and text are near.
+
+        Texts with different numbers in them are not near: "look in drawer 3" is not "look in drawer 4".
+        """
+        pool = self._pool(new.granularity)
+        for skill in pool.skills:
+            if (skill.text, skill.task_text, skill.observation) == (new.text, new.task_text, new.observation):
+                return skill
+        if not pool.skills:
+            return None
+        near = np.flatnonzero(_cosines(self._key(new), pool.keys) >= self._bank.duplicate)
+        content = said(new.text)
+        for skill in (pool.skills[row] for row in near):
+            other = said(skill.text)
+            alike = _cosines(self.encode_task(content), self.encode_task(other))
+            if numbers(content) == numbers(other) and alike >= self._bank.duplicate:
+                return skill
+        return None
+
+    def _active(self, skill_id: str) -> Skill:
+        skill = self.get(skill_id)
+        if skill.evicted is not None:
+            raise BankError(
+                f"skill {skill_id!r} was evicted in iteration {skill.evicted} and takes no credit"
+            )
+        return skill
+
+    def _put(self, skill: Skill) -> None:
+        """Sets a skill, new or changed, and forgets what was derived from its pool."""
+        self._skills[skill.id] = skill
+        self._pools.pop(skill.granularity, None)
+
+    def _pool(self, granularity: Granularity) -> _Pool:
+        if granularity not in self._pools:
+            skills = tuple(self.skills(granularity))
+            new = [skill for skill in skills if skill.id not in self._keys]
+            self._embed([text for skill in new for text in (skill.task_text, skill.observation)])
+            self._keys.update((skill.id, self._key(skill)) for skill in new)
+            keys = np.array([self._keys[skill.id] for skill in skills], dtype=np.float32)
+            values = ranking.utility_bonus(
+                np.array([skill.utility for skill in skills], dtype=np.float64),
+                np.array([skill.retrievals for skill in skills], dtype=np.int64),
+                self._retrieval.eta,
+            )
+            self._pools[granularity] = _Pool(skills, keys, values)
+        return self._pools[granularity]
+
+    def _key(self, skill: Skill) -> Vectors:
+        if skill.granularity == "task":
+            return self.encode_task(skill.task_text)
+        return self.encode_step(skill.task_text, skill.observation)
+
+    def _embed(self, texts: Sequence[str]) -> None:
+        """Puts the vectors of texts into the cache, in one batch; the same observations recur many times."""
+        missing = [text for text in dict.fromkeys(texts) if text not in self._vectors]
+        if not missing:
+            return
+        if len(self._vectors) + len(missing) > _CACHED_TEXTS:
+            self._vectors = {text: self._vectors[text] for text in texts if text in self._vectors}
+        self._vectors.update(zip(missing, self._embedder.embed(missing), strict=True))
+
+
+def _cosines(queries: Vectors, keys: Vectors) -> ranking.Floats:
+    """Returns the cosines of unit vectors, queries [Q, d] or [d] with keys [S, d] or [d]."""
+    return np.asarray(np.round((queries @ keys.T).astype(np.float64), _DECIMALS), dtype=np.float64)

@@ -1,0 +1,67 @@
+"""Checkpoints: everything a run needs to go on as if it had never stopped.
+
+A checkpoint is the folder `checkpoints/000010`: the policy's own files, the bank, and `progress.json`. It appears in one
+step, so a killed run leaves the one before. Randomness needs no state, since every seed is derived.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from d2skill.bank import SkillBank
+from d2skill.errors import RunError
+from d2skill.files import read_json, write_folder, write_json
+from d2skill.protocols import Policy
+
+VERSION = 1
+_KEEP = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a run is: iterations done, environment steps and seconds spent on them."""
+
+    iteration: int
+    env_steps: int
+    seconds: float
+    version: int = VERSION
+
+
+def save(run: Path, progress: Progress, policy: Policy, bank: SkillBank) -> None:
+    """Writes a checkpoint and removes all but the newest two."""
+
+    def fill(folder: Path) -> None:
+        (folder / "policy").mkdir()
+        policy.save(folder / "policy")
+        bank.save(folder / "bank.jsonl")
+        write_json(folder / "progress.json", asdict(progress))
+
+    write_folder(run / "checkpoints" / f"{progress.iteration:06d}", fill)
+    for old in folders(run)[:-_KEEP]:
+        shutil.rmtree(old)
+
+
+def folders(run: Path) -> list[Path]:
+    """Returns the complete checkpoints of a run, oldest first."""
+    return sorted(path for path in (run / "checkpoints").glob("[0-9]*") if path.is_dir())
+
+
+def latest(run: Path) -> Path:
+    """Returns the newest checkpoint; raises `RunError` when there is none."""
+    found = folders(run)
+    if not found:
+        raise RunError(f"{run} has no checkpoint: it was stopped before the first one; start it anew")
+    return found[-1]
+
+
+def read_progress(checkpoint: Path) -> Progress:
+    """Returns how far a checkpoint is; raises `RunError` for one of another version."""
+    values = read_json(checkpoint / "progress.json")
+    if values.get("version") != VERSION:
+        raise RunError(
+            f"checkpoint {checkpoint} has version {values.get('version')}, this d2skill reads version {VERSION}: "
+            "use the d2skill that wrote it"
+        )
+    return Progress(**values)

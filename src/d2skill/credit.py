@@ -1,0 +1,117 @@
+"""Hindsight: from paired groups to signals, returns, advantages and rows (Eq. 1, 2, 4 and 5 of arXiv 2603.28716).
+
+Pure functions of frozen records. What differs from the released code: the intrinsic reward goes to the skill half
+alone and to the trajectory's return, not to one step row; statistics are over trajectories unless asked otherwise;
+only skills that stood in a prompt the policy acted on get a signal.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from d2skill.config import AdvantageConfig, RewardConfig
+from d2skill.types import Group, Row, Trajectory
+
+_EPSILON = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class Hindsight:
+    """What a group says about its skills (Eq. 1).
+
+    `baseline` and `skilled` are the mean success of the halves, None for an empty half.
+    """
+
+    baseline: float | None
+    skilled: float | None
+
+    @property
+    def gap(self) -> float:
+        """Δ_g = Ȳ_skill − Ȳ_base, 0 when a half is empty."""
+        return 0.0 if self.baseline is None or self.skilled is None else self.skilled - self.baseline
+
+    def gain(self, trajectory: Trajectory) -> float:
+        """c_i = Y_i − Ȳ_base of a skill trajectory (Eq. 2); 0 for a baseline one or without a baseline."""
+        if trajectory.arm != "skills" or self.baseline is None:
+            return 0.0
+        return float(trajectory.success) - self.baseline
+
+
+def hindsight(groups: Sequence[Group]) -> list[Hindsight]:
+    """Returns the mean success of both halves of each group (Eq. 1)."""
+    return [Hindsight(baseline=_success(g.half("none")), skilled=_success(g.half("skills"))) for g in groups]
+
+
+def _success(half: Sequence[Trajectory]) -> float | None:
+    return float(np.mean([t.success for t in half])) if half else None
+
+
+def signals(groups: Sequence[Group], hindsights: Sequence[Hindsight]) -> dict[str, list[float]]:
+    """Returns the signals of an iteration for each skill id (Eq. 2).
+
+    A task skill gets Δ_g once per group in which it was shown, a step skill gets c_i once per trajectory in which it
+    was shown, however often.
+    """
+    found: dict[str, list[float]] = defaultdict(list)
+    for group, seen in zip(groups, hindsights, strict=True):
+        if seen.baseline is None:
+            continue
+        task_ids = {skill.id for t in group.half("skills") for turn in t.turns for skill in turn.prompt.task_skills}
+        for skill_id in sorted(task_ids):
+            found[skill_id].append(seen.gap)
+        for trajectory in group.half("skills"):
+            step_ids = {skill.id for turn in trajectory.turns for skill in turn.prompt.step_skills}
+            for skill_id in sorted(step_ids):
+                found[skill_id].append(seen.gain(trajectory))
+    return dict(found)
+
+
+def returns(group: Group, seen: Hindsight, reward: RewardConfig) -> npt.NDArray[np.float64]:
+    """Returns R̃ of each trajectory, shape [N]: success reward − invalid-action penalties + R_int (Eq. 4)."""
+    return np.array(
+        [
+            reward.success * t.success - reward.invalid_penalty * t.invalid_actions + reward.intrinsic * seen.gain(t)
+            for t in group.trajectories
+        ]
+    )
+
+
+def advantages(group: Group, shaped: npt.NDArray[np.float64], settings: AdvantageConfig) -> npt.NDArray[np.float64]:
+    """Normalises returns to one advantage per trajectory, shape [N] (Eq. 5).
+
+    `group` takes mean and standard deviation over all N trajectories, `half` over each half by itself, `rows` over
+    step rows, so that long trajectories weigh more (the released code). The standard deviation is the unbiased one.
+    """
+    if settings.normalise == "half":
+        arms = np.array([t.arm == "skills" for t in group.trajectories])
+        out = np.zeros_like(shaped)
+        for arm in (arms, ~arms):
+            if arm.any():
+                out[arm] = _standardise(shaped[arm], shaped[arm])
+        return out
+    if settings.normalise == "rows":
+        return _standardise(shaped, np.repeat(shaped, [len(t.turns) for t in group.trajectories]))
+    return _standardise(shaped, shaped)
+
+
+def _standardise(values: npt.NDArray[np.float64], sample: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    if len(sample) < 2:
+        return np.zeros_like(values)
+    return (values - sample.mean()) / (sample.std(ddof=1) + _EPSILON)
+
+
+def policy_batch(
+    groups: Sequence[Group], hindsights: Sequence[Hindsight], reward: RewardConfig, settings: AdvantageConfig
+) -> list[Row]:
+    """Returns a row per decision of both halves, each with the advantage of its whole trajectory (Eq. 4-5)."""
+    rows = []
+    for group, seen in zip(groups, hindsights, strict=True):
+        values = advantages(group, returns(group, seen, reward), settings)
+        for trajectory, value in zip(group.trajectories, values, strict=True):
+            rows += [Row(turn.prompt, turn.decision, float(value)) for turn in trajectory.turns]
+    return rows

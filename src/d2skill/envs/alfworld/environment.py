@@ -1,0 +1,152 @@
+"""The environment `alfworld`: a folder of official game files.
+
+The folder is the official layout, `FOLDER/json_2.1.1/<split>/<task>/<trial>/game.tw-pddl`; the folder
+`json_2.1.1` itself or any other folder of splits will do. No other file of the official data is needed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+from d2skill.envs.alfworld.game import Game
+from d2skill.envs.alfworld.game import Observation as GameObservation
+from d2skill.errors import ConfigError, DataError
+from d2skill.protocols import Expert
+from d2skill.types import Observation, Task
+
+VARIABLE = "ALFWORLD_DATA"
+"""The environment variable with the data folder, the same that alfworld itself uses."""
+
+_FILE = "game.tw-pddl"
+_TAIL = 4096
+_SOLVABLE = re.compile(rb'"solvable"\s*:\s*(true|false)')
+_GAMES_KEPT = 512
+
+
+class AlfworldSession:
+    """One episode of one game."""
+
+    def __init__(self, game: Game) -> None:
+        self._game = game
+        # The task is a field of its own, so the first observation is the description of the room alone.
+        self._observation = _observation(game.reset(), game.first_look)
+
+    @property
+    def task(self) -> Task:
+        """The task that is being played."""
+        return self._game.task
+
+    @property
+    def observation(self) -> Observation:
+        """The current observation."""
+        return self._observation
+
+    def step(self, action: str) -> Observation:
+        """Plays an action; one that is not admissible is answered "Nothing happens."."""
+        seen = self._game.step(action)
+        self._observation = _observation(seen, seen.text)
+        return self._observation
+
+
+def _observation(seen: GameObservation, text: str) -> Observation:
+    """`help` is left out of the actions: it spends a step on what a prompt shows anyway."""
+    actions = tuple(command for command in seen.commands if command != "help")
+    return Observation(text, actions, done=seen.won, success=seen.won)
+
+
+class AlfworldEnvironment:
+    """Official ALFWorld games; see `Environment` and `Teaches`.
+
+    Only the split that is asked for is ever read. Raises `ConfigError` when no data folder is named and
+    `DataError` when it is not there.
+    """
+
+    def __init__(self, data: Path | None = None) -> None:
+        named = str(data) if data is not None else os.environ.get(VARIABLE, "")
+        if not named:
+            raise ConfigError(f"alfworld needs its game files: name their folder with --data or ${VARIABLE}")
+        self._root = Path(named).expanduser()
+        if not self._root.is_dir():
+            raise DataError(
+                f"the ALFWorld data folder {self._root} does not exist: set --data or ${VARIABLE} to the folder "
+                "that holds json_2.1.1"
+            )
+        if (self._root / "json_2.1.1").is_dir():
+            self._root /= "json_2.1.1"
+        self._ids: dict[str, tuple[str, ...]] = {}
+        self._game = lru_cache(maxsize=_GAMES_KEPT)(self._load)
+
+    def task_ids(self, split: str) -> Sequence[str]:
+        """Returns the sorted ids, `split/task/trial`, of a split's solvable games."""
+        if split not in self._ids:
+            folder = self._split_folder(split)
+            ids = sorted(f"{split}/{name}" for name in _games(folder) if _is_solvable(folder / name / _FILE))
+            if not ids:
+                raise DataError(
+                    f"{folder} holds no solvable game: it should hold <task>/<trial>/{_FILE} files"
+                )
+            self._ids[split] = tuple(ids)
+        return self._ids[split]
+
+    def start(self, task_id: str) -> AlfworldSession:
+        """Starts a fresh episode. Raises `DataError` for a game file that is missing or broken."""
+        return AlfworldSession(self._game(task_id).clone())
+
+    def expert(self, task: Task, hints: Sequence[str], seed: int) -> Expert:
+        """Returns an expert that searches as an agent must, trying first what the hints name."""
+        from d2skill.envs.alfworld.expert import Explorer
+
+        return Explorer(task_text=task.text, hints=hints, seed=seed)
+
+    def _split_folder(self, split: str) -> Path:
+        folder = self._root / split
+        if not split or split in {".", ".."} or Path(split).name != split or not folder.is_dir():
+            found = sorted(entry.name for entry in os.scandir(self._root) if entry.is_dir())
+            raise ConfigError(
+                f"{self._root} has no split {split!r}; it has: {', '.join(found) or 'nothing at all'}"
+            )
+        return folder
+
+    def _load(self, task_id: str) -> Game:
+        parts = task_id.split("/")
+        if len(parts) != 3 or any(part in {"", ".", ".."} for part in parts):
+            raise ConfigError(
+                f"{task_id!r} is no ALFWorld task id: ids are split/task/trial, as task_ids lists them"
+            )
+        return Game.load(self._root / task_id / _FILE, id=task_id, split=parts[0])
+
+
+def _games(split: Path) -> list[str]:
+    """Returns `task/trial` of all trial folders with a game file."""
+    names = []
+    for task in os.scandir(split):
+        if task.is_dir():
+            for trial in os.scandir(task.path):
+                if os.path.isfile(os.path.join(trial.path, _FILE)):
+                    names.append(f"{task.name}/{trial.name}")
+    return names
+
+
+def _is_solvable(path: Path) -> bool:
+    """Tells whether a game is marked as solvable, from the file's end if possible: parsing thousands would
+    take long.
+
+    Like the official loader, this leaves out a game that does not say. A file that cannot be read stays in
+    the list, so that `start` reports it.
+    """
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - _TAIL))
+            marks = _SOLVABLE.findall(file.read())
+        if marks:
+            return bool(marks[-1] == b"true")
+        data = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return True
+    return not isinstance(data, dict) or data.get("solvable") is True

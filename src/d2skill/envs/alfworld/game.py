@@ -1,0 +1,195 @@
+"""The engine: plays an ALFWorld game (`game.tw-pddl`) with the texts and commands of the official engine.
+
+The official engine (textworld's PddlEnv) hands the game to a planner in C and derives texts from a logic
+grammar; that takes a second for a load and tens of milliseconds for a step. All ALFWorld games share one
+small domain, so here its actions are plain code over numbers. Texts, commands and wins are the same, oddities
+included.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from bisect import bisect_left
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from d2skill.envs.alfworld.grammar import read_grammar
+from d2skill.envs.alfworld.moves import Move, local_moves, travel_commands
+from d2skill.envs.alfworld.pddl import Broken, read_actions, read_problem
+from d2skill.envs.alfworld.sentences import (
+    describe_hand,
+    describe_object,
+    describe_place,
+    describe_receptacle,
+    report,
+)
+from d2skill.envs.alfworld.state import State
+from d2skill.envs.alfworld.world import World, build_world
+from d2skill.errors import DataError
+from d2skill.types import Task
+
+_FOLDER = re.compile(r"([a-z_]+)-.*-(\d+)$")
+_TASK_PREFIX = "Your task is to: "
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What a game shows: its text, the sorted admissible commands, and whether the goal holds now."""
+
+    text: str
+    commands: list[str]
+    won: bool
+
+
+class Game:
+    """A game and its present state.
+
+    `task` holds the task without "Your task is to:", `walkthrough` the commands of a solution, empty where
+    the file has none, `scene` the number of the floor plan.
+    """
+
+    __slots__ = (
+        "_commands",
+        "_moves",
+        "_state",
+        "_world",
+        "first_look",
+        "intro",
+        "scene",
+        "task",
+        "walkthrough",
+        "won",
+    )
+
+    def __init__(
+        self, world: World, task: Task, task_line: str, walkthrough: tuple[str, ...], scene: int | str
+    ) -> None:
+        self._world = world
+        self.task = task
+        self.walkthrough = walkthrough
+        self.scene = scene
+        self._restart()
+        self.first_look = describe_place(world, self._state, first=True)
+        self.intro = world.wording.intro.format(look=self.first_look, task=task_line)
+
+    @classmethod
+    def load(cls, source: Path | str | Mapping[str, Any], id: str = "", split: str = "") -> Game:
+        """Loads a game from a file or from its parsed JSON.
+
+        From a file, the kind of task and the scene come from the folder names of the official layout; from a
+        mapping, from its keys "task_type" and "scene". Raises `DataError` naming the file and what is wrong
+        with it.
+        """
+        where = f"game {id}".rstrip() if isinstance(source, Mapping) else f"game file {source}"
+        try:
+            if isinstance(source, Mapping):
+                scene = source.get("scene", "")
+                task = Task(id, "", split, str(source.get("task_type", "")))
+                return cls._build(source, task, scene if isinstance(scene, int) else str(scene))
+            folder, trial = Path(source).absolute().parts[-3:-1]
+            named = _FOLDER.match(folder)
+            task = Task(id or f"{folder}/{trial}", "", split, named[1] if named else "")
+            return cls._build(_read_json(Path(source)), task, int(named[2]) if named else "")
+        except Broken as error:
+            raise DataError(f"{where} {error}") from None
+        except RecursionError:
+            raise DataError(f"{where} is nested too deeply: is it an ALFWorld game?") from None
+
+    @classmethod
+    def _build(cls, data: Mapping[str, Any], task: Task, scene: int | str) -> Game:
+        wording, line = read_grammar(_text(data, "grammar"))
+        actions = read_actions(_text(data, "pddl_domain"))
+        world = build_world(read_problem(_text(data, "pddl_problem")), wording, actions)
+        walkthrough = data.get("walkthrough") or ()
+        if not isinstance(walkthrough, list | tuple) or not all(isinstance(c, str) for c in walkthrough):
+            raise Broken('has a "walkthrough" that is not a list of commands')
+        text = line.strip().removeprefix(_TASK_PREFIX).removesuffix(".").rstrip()
+        return cls(world, Task(task.id, text, task.split, task.kind), line, tuple(walkthrough), scene)
+
+    def clone(self) -> Game:
+        """Returns a copy that plays on by itself; what never changes is shared, so this is cheap."""
+        copy = object.__new__(Game)
+        for name in Game.__slots__:
+            setattr(copy, name, getattr(self, name))
+        copy._state = self._state.copy()
+        return copy
+
+    def reset(self) -> Observation:
+        """Puts everything back and returns the first observation."""
+        self._restart()
+        return self._observe(self.intro)
+
+    def step(self, command: str) -> Observation:
+        """Plays a command. One that is not admissible changes nothing: "Nothing happens."."""
+        command = command.strip()
+        self._list()
+        move = self._moves.get(command)
+        if move is None:
+            r = self._world.destinations.get(command, -1)
+            if r < 0 or self._world.location_of[r] == self._state.at:
+                return self._observe("Nothing happens.")
+            move = ("gotolocation", r, -1)
+        return self._observe(self._play(*move))
+
+    def _restart(self) -> None:
+        self._state = State.at_start(self._world)
+        self._moves: dict[str, Move] = {}
+        self._commands: list[str] = []
+        self.won = self._state.won(self._world)
+
+    def _observe(self, text: str) -> Observation:
+        self._list()
+        return Observation(text, self._commands[:], self.won)
+
+    def _list(self) -> None:
+        """Lists the admissible commands, unless nothing has changed since the last time."""
+        if self._commands:
+            return
+        travel = travel_commands(self._world, self._state.at)
+        self._moves = local_moves(self._world, self._state)
+        local = sorted(self._moves)
+        # `go to` commands are one block of the sorted list, as no other command starts like them.
+        cut = bisect_left(local, travel[0]) if travel else 0
+        self._commands = local[:cut] + travel + local[cut:]
+
+    def _play(self, action: str, r: int, o: int) -> str:
+        """Carries out an admissible action and returns what the game says to it."""
+        world, state = self._world, self._state
+        match action:
+            case "look":
+                return describe_place(world, state)
+            case "inventory":
+                return describe_hand(world, state)
+            case "help":
+                return world.wording.sentences["help"][0]
+            case "examinereceptacle":
+                return describe_receptacle(world, state, r)
+            case "examineobject":
+                return describe_object(world, state, o)
+        tool = state.held
+        state.apply(action, r, o, world)
+        self._commands = []
+        self.won = state.won(world)
+        return report(world, state, action, r, o, tool)
+
+
+def _text(data: Mapping[str, Any], key: str) -> str:
+    text = data.get(key)
+    if not isinstance(text, str):
+        raise Broken(f'has no "{key}": is it an ALFWorld game?')
+    return text
+
+
+def _read_json(path: Path) -> Mapping[str, Any]:
+    try:
+        data = json.loads(path.read_bytes())
+    except OSError as error:
+        raise Broken(f"cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise Broken(f"is not JSON: {error}") from None
+    if not isinstance(data, dict):
+        raise Broken("is not a JSON object: is it an ALFWorld game?")
+    return data

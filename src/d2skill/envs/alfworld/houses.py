@@ -1,0 +1,243 @@
+"""Generated games in the file format of ALFWorld, so that training can start without a download.
+
+`resources/domain.pddl` and `resources/grammar.twl2` are ALFWorld's own (github.com/alfworld/alfworld, MIT
+licence), comments left out: they are the file format, and with them the official engine loads these games
+too. The tables of `house_data` were counted over ALFWorld's training games.
+
+Splits: `train` and, with other games in the same floor plans, `valid_seen` and `test_seen`; `valid_unseen`
+has floor plans of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from itertools import islice
+from typing import Any
+
+import numpy as np
+
+from d2skill import rng
+from d2skill.config import HousesConfig
+from d2skill.envs.alfworld.floor_plans import TOOLS, Errand, FloorPlan, floor_plans, identifiers, numbered
+from d2skill.envs.alfworld.house_data import CAN_CONTAIN, OPENABLE, TRAITS
+from d2skill.errors import ConfigError
+
+PANEL = 140
+"""Games in each split that is not for training, as many as in ALFWorld's valid_seen."""
+
+_TEXTS = {
+    "pick_and_place_simple": ("put a {0} in {1}", "put some {0} on {1}"),
+    "look_at_obj_in_light": ("examine the {0} with the {1}", "look at {0} under the {1}"),
+    "pick_clean_then_place_in_recep": ("clean some {0} and put it in {1}", "put a clean {0} in {1}"),
+    "pick_heat_then_place_in_recep": ("heat some {0} and put it in {1}", "put a hot {0} in {1}"),
+    "pick_cool_then_place_in_recep": ("cool some {0} and put it in {1}", "put a cool {0} in {1}"),
+    "pick_two_obj_and_place": ("find two {0} and put them in {1}", "put two {0} in {1}"),
+}
+
+_LOOK = """
+(exists (?ot - object ?r - receptacle ?a - agent ?l - location)
+    (and (objectType ?ot {1}Type) (toggleable ?ot) (isToggled ?ot) (inReceptacle ?ot ?r)
+         (receptacleAtLocation ?r ?l) (atLocation ?a ?l)))
+(exists (?o - object ?a - agent) (and (objectType ?o {0}Type) (holds ?a ?o)))"""
+_PLACE = """
+(exists (?r - receptacle) (exists (?o - object)
+    (and {2}(inReceptacle ?o ?r) (objectType ?o {0}Type) (receptacleType ?r {1}Type))))"""
+_TWO = """
+(exists (?r - receptacle) (exists (?o1 - object)
+    (and (objectType ?o1 {0}Type) (receptacleType ?r {1}Type) (inReceptacle ?o1 ?r)
+         (exists (?o2 - object)
+             (and (not (= ?o1 ?o2)) (objectType ?o2 {0}Type) (inReceptacle ?o2 ?r))))))"""
+_STATES = {"clean": "isClean", "heat": "isHot", "cool": "isCool"}
+
+_NAMED_IN_DOMAIN = (
+    ("SinkType", "KnifeType", "ButterKnifeType"),
+    ("SinkBasinType", "MicrowaveType", "FridgeType"),
+)
+"""Object and receptacle types that the actions of the domain mention; a game must declare them."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Thing:
+    """An object of a game and the index of the receptacle that it lies in."""
+
+    id: str
+    type: str
+    at: int
+
+
+def sizes(settings: HousesConfig) -> dict[str, int]:
+    """Returns the splits and how many games each has."""
+    train = settings.floor_plans * settings.games_per_plan
+    return {"train": train, "valid_seen": PANEL, "valid_unseen": PANEL, "test_seen": PANEL}
+
+
+def split_size(settings: HousesConfig, split: str) -> int:
+    """Returns the number of games of a split. Raises `ConfigError` for an unknown one."""
+    table = sizes(settings)
+    if split not in table:
+        raise ConfigError(f'houses have no split "{split}": choose one of {", ".join(table)}')
+    return table[split]
+
+
+def generate(settings: HousesConfig, split: str, number: int) -> dict[str, Any]:
+    """Returns a game as the content of a `game.tw-pddl` file, with its task type and scene as extra keys.
+
+    The same for the same arguments. The walkthrough knows where everything is; it wins. Raises `ConfigError`
+    for an unknown split or number.
+    """
+    size = split_size(settings, split)
+    if not 0 <= number < size:
+        raise ConfigError(f"houses have no game {number} in {split}: numbers go from 0 to {size - 1}")
+    plan = _plan_of(settings, split, number)
+    errand = _errand_of(settings, plan, split, number)
+    random = rng.generator(settings.seed, "house", split, number)
+    things = list(_fill(settings, plan, errand, random))
+    text = str(random.choice(_TEXTS[errand.kind])).format(errand.target.lower(), errand.destination.lower())
+    domain, grammar = _format()
+    return {
+        "pddl_domain": domain,
+        "grammar": grammar.replace("UNKNOWN GOAL", text),
+        "pddl_problem": _problem(f"house_{split}_{number}", plan, errand, things),
+        "solvable": True,
+        "walkthrough": _walkthrough(plan, errand, things),
+        "task_type": errand.kind,
+        "scene": f"{plan.room} {plan.number}",
+    }
+
+
+@cache
+def _format() -> tuple[str, str]:
+    """Returns the domain and the grammar that all games share."""
+    folder = files("d2skill.envs.alfworld") / "resources"
+    domain = (folder / "domain.pddl").read_text(encoding="utf-8")
+    return domain, (folder / "grammar.twl2").read_text(encoding="utf-8")
+
+
+def _plan_of(settings: HousesConfig, split: str, number: int) -> FloorPlan:
+    """Returns the floor plan of a game; the seen plans come first, then as many unseen ones."""
+    count = settings.floor_plans
+    first = count if split == "valid_unseen" else 0
+    return floor_plans(settings.seed, settings.receptacles, 2 * count)[first + number % count]
+
+
+def _errand_of(settings: HousesConfig, plan: FloorPlan, split: str, number: int) -> Errand:
+    """Returns the errand of a game: each errand of a plan comes once before any comes again."""
+    turn, place = divmod(number // settings.floor_plans, len(plan.errands))
+    order = rng.generator(settings.seed, "errands", plan.number, split, turn).permutation(len(plan.errands))
+    return plan.errands[int(order[place])]
+
+
+def _fill(
+    settings: HousesConfig, plan: FloorPlan, errand: Errand, random: np.random.Generator
+) -> Iterator[_Thing]:
+    """Yields the objects of a game: the targets, a lamp if the room has one, and distractors."""
+    targets = 2 if errand.kind == "pick_two_obj_and_place" else 1
+    others = random.permutation(
+        [kind for kind in sorted(plan.homes) if kind != errand.target for _ in range(3)]
+    )
+    counts = {errand.target: targets}
+    for kind in others[: settings.distractors].tolist():
+        counts[kind] = counts.get(kind, 0) + 1
+    for kind, count in counts.items():
+        places = plan.places(kind, without=errand.destination if kind == errand.target else "")
+        for identifier in islice(identifiers(kind, random), count):
+            away = random.random() >= settings.habit
+            yield _Thing(identifier, kind, int(random.choice(places)) if away else plan.homes[kind])
+    if plan.lamp is not None:
+        yield _Thing(next(identifiers("DeskLamp", random)), "DeskLamp", plan.lamp)
+
+
+def _problem(name: str, plan: FloorPlan, errand: Errand, things: Sequence[_Thing]) -> str:
+    """Writes the PDDL problem."""
+    object_types, receptacle_types = _NAMED_IN_DOMAIN
+    declared = {
+        "agent": ["agent1"],
+        "otype": sorted({*object_types, *(f"{thing.type}Type" for thing in things)}),
+        "rtype": sorted({*receptacle_types, *(f"{receptacle.type}Type" for receptacle in plan.receptacles)}),
+        "object": [thing.id for thing in things],
+        "receptacle": [receptacle.id for receptacle in plan.receptacles],
+        "location": [
+            "loc_bar_0_bar_0_bar_0_bar_30",
+            *(receptacle.location for receptacle in plan.receptacles),
+        ],
+    }
+    objects = "\n".join(
+        f"    {entity} - {kind}" for kind, entities in declared.items() for entity in entities
+    )
+    facts = "\n".join(f"    ({fact})" for fact in _facts(plan, things))
+    return (
+        f"(define (problem {name})\n(:domain alfred)\n(:objects\n{objects}\n)\n"
+        f"(:init\n{facts}\n)\n(:goal (and{_goal(errand)}\n))\n)\n"
+    )
+
+
+def _facts(plan: FloorPlan, things: Sequence[_Thing]) -> Iterator[str]:
+    """Yields what holds at the start, in the order of ALFWorld's files."""
+    for receptacle in plan.receptacles:
+        yield f"receptacleType {receptacle.id} {receptacle.type}Type"
+    for thing in things:
+        yield f"objectType {thing.id} {thing.type}Type"
+    present = sorted({thing.type for thing in things})
+    for kind in sorted({receptacle.type for receptacle in plan.receptacles}):
+        yield from (f"canContain {kind}Type {o}Type" for o in present if o in CAN_CONTAIN.get(kind, ()))
+    for thing in things:
+        yield f"{'toggleable' if thing.type == 'DeskLamp' else 'pickupable'} {thing.id}"
+        yield from (f"{predicate} {thing.id}" for predicate, types in TRAITS.items() if thing.type in types)
+    yield from (f"openable {receptacle.id}" for receptacle in plan.receptacles if receptacle.type in OPENABLE)
+    yield "atLocation agent1 loc_bar_0_bar_0_bar_0_bar_30"
+    for thing in things:
+        yield f"inReceptacle {thing.id} {plan.receptacles[thing.at].id}"
+        yield f"objectAtLocation {thing.id} {plan.receptacles[thing.at].location}"
+    for receptacle in plan.receptacles:
+        yield f"receptacleAtLocation {receptacle.id} {receptacle.location}"
+
+
+def _goal(errand: Errand) -> str:
+    """Returns the conjuncts of the goal, worded as in ALFWorld's files."""
+    if errand.kind == "look_at_obj_in_light":
+        return _LOOK.format(errand.target, errand.destination)
+    if errand.kind == "pick_two_obj_and_place":
+        return _TWO.format(errand.target, errand.destination)
+    state = ""
+    if errand.kind in TOOLS:
+        verb, trait, _ = TOOLS[errand.kind]
+        state = f"({trait} ?o) ({_STATES[verb]} ?o) "
+    return _PLACE.format(errand.target, errand.destination, state)
+
+
+def _walkthrough(plan: FloorPlan, errand: Errand, things: Sequence[_Thing]) -> list[str]:
+    """Returns commands that win."""
+    names = numbered(thing.id for thing in things)
+    steps: list[str] = []
+    opened: set[int] = set()
+
+    def visit(index: int, enter: bool = True) -> str:
+        receptacle = plan.receptacles[index]
+        arrivals = [step for step in steps if step.startswith("go to ")]
+        if arrivals[-1:] != [f"go to {receptacle.name}"]:
+            steps.append(f"go to {receptacle.name}")
+        if enter and receptacle.type in OPENABLE and index not in opened:
+            opened.add(index)
+            steps.append(f"open {receptacle.name}")
+        return receptacle.name
+
+    def first(kind: str) -> int:
+        return next(i for i, receptacle in enumerate(plan.receptacles) if receptacle.type == kind)
+
+    for thing in things:
+        if thing.type != errand.target:
+            continue
+        place = visit(thing.at)
+        steps.append(f"take {names[thing.id]} from {place}")
+        if errand.kind in TOOLS:
+            verb, _, tool = TOOLS[errand.kind]
+            steps.append(f"{verb} {names[thing.id]} with {visit(first(tool), enter=False)}")
+        if plan.lamp is not None and errand.kind == "look_at_obj_in_light":
+            visit(plan.lamp)
+            steps.append("use desklamp 1")
+        else:
+            steps.append(f"move {names[thing.id]} to {visit(first(errand.destination))}")
+    return steps

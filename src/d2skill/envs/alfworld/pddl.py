@@ -1,0 +1,120 @@
+"""Reading PDDL: the little of it that ALFWorld's problems and domains use.
+
+Everything here works on lower-case text, because the official engine lower-cases all names and that decides
+in which order things are listed.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+
+Tree = str | list["Tree"]
+"""A symbol, or a parenthesised list of trees."""
+
+_TOKEN = re.compile(r"[()]|[^\s()]+")
+_COMMENT = re.compile(r";[^\n]*")
+_ACTION = re.compile(r"\(\s*:action\s+([^\s()]+)")
+
+
+class Broken(ValueError):
+    """What is wrong with a game, as the end of a sentence that starts with the game's name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A parsed problem: objects with their types, facts that hold at the start, and the goal."""
+
+    types: dict[str, str]
+    facts: frozenset[tuple[str, ...]]
+    goal: Tree
+
+
+def show(tree: Tree) -> str:
+    """Writes a tree back as PDDL, cut short, for messages."""
+    text = tree if isinstance(tree, str) else "(" + " ".join(map(show, tree)) + ")"
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def read_tree(text: str) -> list[Tree]:
+    """Reads all parenthesised lists of a text. Raises `Broken` when parentheses do not match."""
+    text = text.lower()
+    if ";" in text:
+        text = _COMMENT.sub("", text)
+    top: list[Tree] = []
+    open_lists: list[list[Tree]] = []
+    current = top
+    for token in _TOKEN.findall(text):
+        if token == "(":
+            open_lists.append(current)
+            inner: list[Tree] = []
+            current.append(inner)
+            current = inner
+        elif token == ")":
+            if not open_lists:
+                raise Broken('has a ")" too many in its PDDL: is the file damaged?')
+            current = open_lists.pop()
+        else:
+            current.append(token)
+    if open_lists:
+        raise Broken('has a "(" that is never closed in its PDDL: is the file cut off?')
+    return top
+
+
+def read_typed(items: list[Tree]) -> dict[str, str]:
+    """Reads a typed list, `a b - type c - other`, into a type for each name."""
+    types: dict[str, str] = {}
+    waiting: list[str] = []
+    position = 0
+    while position < len(items):
+        item = items[position]
+        if not isinstance(item, str):
+            raise Broken(f"has {show(item)} where PDDL wants a name with its type")
+        if item == "-":
+            kind = items[position + 1] if position + 1 < len(items) else ""
+            if not isinstance(kind, str) or not kind or not waiting:
+                raise Broken("has a PDDL list of names in which a type is missing")
+            types.update(dict.fromkeys(waiting, kind))
+            waiting = []
+            position += 2
+        else:
+            waiting.append(item)
+            position += 1
+    if waiting:
+        raise Broken(f"names {waiting[0]} without a type")
+    return types
+
+
+def _read_fact(tree: Tree) -> tuple[str, ...]:
+    if not isinstance(tree, list) or not tree or not all(isinstance(part, str) for part in tree):
+        raise Broken(f"has {show(tree)} among its facts, which is none")
+    return tuple(part for part in tree if isinstance(part, str))
+
+
+def read_problem(text: str) -> Problem:
+    """Reads a PDDL problem. Raises `Broken` for anything that is not one."""
+    trees = read_tree(text)
+    define = trees[0] if len(trees) == 1 else ""
+    if not isinstance(define, list) or define[:1] != ["define"]:
+        raise Broken('has a "pddl_problem" that is no "(define (problem ...) ...)"')
+    sections: dict[str, list[Tree]] = {}
+    for part in define[1:]:
+        if isinstance(part, list) and part and isinstance(part[0], str):
+            sections[part[0]] = part[1:]
+    for name in (":objects", ":init", ":goal"):
+        if name not in sections:
+            raise Broken(f'has a "pddl_problem" without "{name}"')
+    if len(sections[":goal"]) != 1:
+        raise Broken('has a "pddl_problem" whose ":goal" is not one formula')
+    # Costs, `(= (distance ...) 3)`, are for planners.
+    facts = frozenset(
+        _read_fact(tree) for tree in sections[":init"] if not (isinstance(tree, list) and tree[:1] == ["="])
+    )
+    return Problem(read_typed(sections[":objects"]), facts, sections[":goal"][0])
+
+
+@lru_cache(maxsize=16)
+def read_actions(domain: str) -> frozenset[str]:
+    """Returns the names of a domain's actions; all games share very few domains, hence the cache."""
+    return frozenset(_ACTION.findall(_COMMENT.sub("", domain.lower())))

@@ -1,0 +1,91 @@
+"""One episode as a state machine without I/O of its own: `prompt()` out, `act(decision)` in.
+
+A lock-step loop and an asynchronous server loop can drive the same code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from d2skill.config import PromptConfig
+from d2skill.prompts import fit
+from d2skill.protocols import Session
+from d2skill.types import Arm, Decision, Prompt, Retrieved, Task, Trajectory, Turn
+
+
+class Episode:
+    """Member `index` of a group, in arm `arm`, over a session that was just started.
+
+    An environment that fails ends the episode without success; the fault is kept on the trajectory.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        *,
+        arm: Arm,
+        index: int,
+        max_steps: int,
+        settings: PromptConfig,
+        count_tokens: Callable[[str], int],
+    ) -> None:
+        self.task: Task = session.task
+        self.arm = arm
+        self.index = index
+        self.task_skills: tuple[Retrieved, ...] = ()
+        self._session = session
+        self._max_steps = max_steps
+        self._settings = settings
+        self._count = count_tokens
+        self._turns: list[Turn] = []
+        self._past: list[tuple[str, str]] = []
+        self._fault = ""
+        self._observation = session.observation
+
+    @property
+    def step(self) -> int:
+        """Decisions made so far."""
+        return len(self._turns)
+
+    @property
+    def done(self) -> bool:
+        """Whether no further decision is wanted."""
+        return bool(self._fault) or self._observation.done or self.step >= self._max_steps
+
+    @property
+    def query(self) -> tuple[str, str]:
+        """Task text and current observation: what step skills are retrieved with."""
+        return self.task.text, self._observation.text
+
+    def prompt(self, step_skills: Sequence[Retrieved] = ()) -> Prompt:
+        """Returns the prompt of the next decision, within the token budget."""
+        keep = self._settings.history
+        full = Prompt(
+            task=self.task.text,
+            observation=self._observation.text,
+            actions=self._observation.actions,
+            history=tuple(self._past[-keep:]) if keep else (),
+            task_skills=tuple(r.skill for r in self.task_skills),
+            step_skills=tuple(r.skill for r in step_skills),
+        )
+        return fit(full, self._count, self._settings.max_tokens)
+
+    def act(self, prompt: Prompt, decision: Decision) -> None:
+        """Plays a decision that was made on `prompt`."""
+        action, admissible_actions = decision.action, self._observation.actions
+        admissible = bool(action) and (not admissible_actions or action in admissible_actions)
+        self._turns.append(Turn(prompt, decision, admissible))
+        self._past.append((self._observation.text, action or decision.text))
+        try:
+            self._observation = self._session.step(action)
+        except Exception as error:
+            # The boundary to code that is not ours: whatever an environment raises is a fact about this episode.
+            # `rollout.collect` stops the run when nothing but faults come back.
+            self._fault = f"{type(error).__name__}: {error}"
+
+    def trajectory(self) -> Trajectory:
+        """Returns the record of the episode so far."""
+        success = self._observation.success and not self._fault
+        return Trajectory(
+            self.task, self.arm, self.index, tuple(self._turns), self._observation.text, success, self._fault
+        )

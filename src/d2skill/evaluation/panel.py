@@ -1,0 +1,81 @@
+"""A fixed panel of tasks, played with the bank frozen: with skills and without, from the same states and seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from d2skill.errors import ConfigError
+from d2skill.evaluation.statistics import Interval, paired_difference, wilson
+from d2skill.protocols import Environment
+from d2skill.rng import derive
+from d2skill.rollout import Member, Rollouts
+from d2skill.types import Arm, Trajectory
+
+
+@dataclass(frozen=True, slots=True)
+class ArmResult:
+    """Outcome of one arm over the panel; `success` is a share, `steps` the mean number of decisions."""
+
+    success: float
+    ci95: Interval
+    n: int
+    steps: float
+
+    def record(self) -> dict[str, Any]:
+        """Returns what summary.json holds of it."""
+        return {"success": self.success, "ci95": list(self.ci95), "n": self.n, "steps": self.steps}
+
+
+@dataclass(frozen=True, slots=True)
+class Validation:
+    """Both arms on the same tasks; without skills in the method there is no first arm and no difference."""
+
+    with_skills: ArmResult | None
+    without_skills: ArmResult
+    difference: tuple[float, Interval] | None
+    trajectories: tuple[Trajectory, ...]
+
+    def record(self) -> dict[str, Any]:
+        """Returns what summary.json holds of it."""
+        gap = self.difference
+        return {
+            "with_skills": self.with_skills.record() if self.with_skills else None,
+            "without_skills": self.without_skills.record(),
+            "difference": {"mean": gap[0], "ci95": list(gap[1])} if gap else None,
+        }
+
+
+def select_panel(environment: Environment, split: str, tasks: int) -> list[str]:
+    """Returns the ids of a panel: the same for every run and seed, drawn from the split by a hash of the ids.
+
+    A split that has fewer tasks is taken whole. Raises `ConfigError` for an empty split.
+    """
+    ids = environment.task_ids(split)
+    if not ids:
+        raise ConfigError(f'split "{split}" has no tasks: choose another with --env.validation-split')
+    return sorted(sorted(ids, key=lambda task_id: derive("panel", task_id))[:tasks])
+
+
+def evaluate_panel(
+    rollouts: Rollouts, panel: Sequence[str], *, arms: Sequence[Arm], temperature: float, seed: int
+) -> Validation:
+    """Plays each task of the panel once per arm, both arms with the same sampling seeds; the bank is only read."""
+    members = [Member(task_id, arm, 0, derive(seed, "validate", task_id)) for arm in arms for task_id in panel]
+    played = rollouts.play(members, temperature)
+    by_arm = {arm: played[i * len(panel) : (i + 1) * len(panel)] for i, arm in enumerate(arms)}
+    results = {arm: _summarise(trajectories) for arm, trajectories in by_arm.items()}
+    difference = None
+    if "skills" in by_arm:
+        difference = paired_difference([t.success for t in by_arm["skills"]], [t.success for t in by_arm["none"]])
+    return Validation(results.get("skills"), results["none"], difference, tuple(played))
+
+
+def _summarise(trajectories: Sequence[Trajectory]) -> ArmResult:
+    successes = sum(t.success for t in trajectories)
+    n = len(trajectories)
+    steps = float(np.mean([len(t.turns) for t in trajectories]))
+    return ArmResult(successes / n, wilson(successes, n), n, steps)

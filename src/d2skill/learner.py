@@ -1,0 +1,114 @@
+"""The bank's half of an iteration, which every engine shares: counts, utilities, reflection, insertion (Eq. 3 and 7)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from d2skill import credit
+from d2skill.bank import Draft, SkillBank
+from d2skill.config import ReflectConfig
+from d2skill.credit import Hindsight
+from d2skill.errors import ReflectionFault
+from d2skill.protocols import Reflector
+from d2skill.rng import generator
+from d2skill.types import Group, Reflection, Trajectory
+
+
+@dataclass(frozen=True, slots=True)
+class BankUpdate:
+    """What an iteration did to the bank: groups reflected on, reflections that failed, skills added, drafts refused."""
+
+    credited: int
+    reflected: int
+    failed: int
+    added: int
+    refused: int
+
+
+class Learner:
+    """Turns the groups of an iteration into a better bank.
+
+    The result does not depend on the order in which trajectories finished: counts are sums, credits are order-free,
+    and drafts are inserted in the order of their task ids.
+    """
+
+    def __init__(self, bank: SkillBank, reflector: Reflector, reflect: ReflectConfig) -> None:
+        self.bank = bank
+        self._reflector = reflector
+        self._reflect = reflect
+
+    def observe(
+        self, groups: Sequence[Group], hindsights: Sequence[Hindsight], *, iteration: int, seed: int
+    ) -> BankUpdate:
+        """Counts retrievals, moves utilities, reflects on failures and inserts what is new.
+
+        New skills are in the bank when this returns, so they are seen from the next iteration on.
+        """
+        self.bank.count_retrievals(_shown(groups))
+        signals = credit.signals(groups, hindsights)
+        self.bank.credit(signals)
+        chosen = self._choose(groups, hindsights, iteration, seed)
+        drafts: list[Draft] = []
+        failed = 0
+        for group in chosen:
+            try:
+                drafts += self._write(group, iteration, seed)
+            except ReflectionFault:
+                failed += 1
+        inserted = self.bank.insert(drafts, iteration)
+        added = sum(result.skill is not None for result in inserted)
+        return BankUpdate(len(signals), len(chosen), failed, added, len(inserted) - added)
+
+    def _choose(
+        self, groups: Sequence[Group], hindsights: Sequence[Hindsight], iteration: int, seed: int
+    ) -> list[Group]:
+        """Returns at most R groups whose skill half fell short of τ_ref, drawn at random, in order of task ids."""
+        weak = [
+            group
+            for group, seen in zip(groups, hindsights, strict=True)
+            if seen.skilled is not None and seen.skilled < self._reflect.threshold
+        ]
+        weak.sort(key=lambda group: group.task.id)
+        if len(weak) > self._reflect.max_groups:
+            rng = generator(seed, "reflect", iteration)
+            picks = sorted(rng.choice(len(weak), self._reflect.max_groups, replace=False).tolist())
+            weak = [weak[i] for i in picks]
+        return weak
+
+    def _write(self, group: Group, iteration: int, seed: int) -> list[Draft]:
+        """Reflects on one failed skill trajectory beside one success of either half (Eq. 7)."""
+        rng = generator(seed, "reflect", iteration, group.task.id)
+        failures = [t for t in group.half("skills") if not t.success and t.turns and not t.fault]
+        successes = [t for t in group.trajectories if t.success and t.turns]
+        if not failures:
+            return []
+        failure = failures[int(rng.integers(len(failures)))]
+        success = successes[int(rng.integers(len(successes)))] if successes else None
+        return drafts_from(self._reflector.reflect(failure, success), failure)
+
+
+def drafts_from(reflection: Reflection, failure: Trajectory) -> list[Draft]:
+    """Keys a reflection: the task skill by the task, the step skill by task and observation of the failing step."""
+    task = failure.task
+    step = min(max(reflection.failing_step, 0), len(failure.turns) - 1)
+    observation = failure.turns[step].prompt.observation
+    drafts = []
+    if reflection.task_skill is not None:
+        drafts.append(Draft("task", reflection.task_skill, task.text, "", task.id))
+    if reflection.step_skill is not None:
+        drafts.append(Draft("step", reflection.step_skill, task.text, observation, task.id))
+    return drafts
+
+
+def _shown(groups: Sequence[Group]) -> dict[str, int]:
+    """Returns how often each skill was put before the policy: a task skill once an episode, a step skill each step."""
+    counts: Counter[str] = Counter()
+    for group in groups:
+        for trajectory in group.half("skills"):
+            task_ids = {skill.id for turn in trajectory.turns for skill in turn.prompt.task_skills}
+            counts.update(task_ids)
+            for turn in trajectory.turns:
+                counts.update(skill.id for skill in turn.prompt.step_skills)
+    return dict(counts)

@@ -1,0 +1,266 @@
+"""The causal-lm policy: any Hugging Face causal language model with a chat template, trained in this process.
+
+What differs from the paper's setting:
+1. With answer = "choice" the answer is held to the admissible actions by a token trie, and all probabilities
+   are those of the distribution renormalised over what the trie admits.
+2. Where rollouts sample at a temperature other than 1, the ratio of Eq. 6 is between distributions at that
+   temperature (`temperature`), so that it starts at 1.
+3. Dropout is always off, so that the probabilities recorded are those recomputed.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from d2skill.config import CausalLMConfig, OptimConfig, WarmStartConfig
+from d2skill.errors import ConfigError, RunError
+from d2skill.policies.chat import Chat
+from d2skill.policies.generation import ChoiceWalker, FreeWalker, Walker, generate
+from d2skill.policies.pretrained import device_named, end_tokens, read_model, read_pretrained
+from d2skill.policies.tiny import make_tiny
+from d2skill.policies.torch_loss import Item, pack, policy_terms, token_log_probs
+from d2skill.policies.torch_optim import Adam
+from d2skill.types import Decision, Prompt, Row
+
+KIND, FORMAT = "causal-lm", 1
+META = "policy.json"
+ACCURACY_SAMPLE = 64
+
+
+class CausalLMPolicy:
+    """A language model that answers prompts and learns from what came of it (see Policy).
+
+    Args:
+        settings: the model and how it answers.
+        optim: the update of Eq. 6.
+        warm_start: epochs and learning rate of imitation.
+        seed: draws the weights of the model "tiny".
+        texts: gives sample text of the environment; only called for the model "tiny", to build its tokenizer.
+        temperature: of training rollouts; log-probabilities are recomputed at it.
+
+    Raises:
+        ConfigError: for a model that cannot be found or has no chat template, or a device that is not there.
+    """
+
+    def __init__(
+        self,
+        settings: CausalLMConfig,
+        optim: OptimConfig,
+        warm_start: WarmStartConfig,
+        seed: int,
+        texts: Callable[[], Sequence[str]],
+        temperature: float = 1.0,
+    ) -> None:
+        self._settings, self._optim, self._warm_start = settings, optim, warm_start
+        self._temperature = temperature
+        self._device = device_named(settings.device)
+        if settings.model == "tiny":
+            self._install(*make_tiny(settings, texts(), seed))
+        else:
+            self._install(*read_pretrained(settings.model, settings.dtype))
+        self._reference: Any = None
+
+    def _install(self, model: Any, tokenizer: Any) -> None:
+        self.model = model.to(self._device).eval()
+        self.chat = Chat(tokenizer, self._settings, end_tokens(model, tokenizer), self._room())
+        self._adam = Adam(self.model, self._optim.learning_rate, self._optim.max_grad_norm)
+
+    def _room(self) -> int:
+        """Returns the tokens of context left for a prompt."""
+        context = int(getattr(self.model.config, "max_position_embeddings", None) or 2**20)
+        return max(context - max(64, self._settings.max_new_tokens), context // 2)
+
+    def count_tokens(self, text: str) -> int:
+        """See Policy."""
+        return self.chat.count(text)
+
+    def act(self, prompts: Sequence[Prompt], seeds: Sequence[int], temperature: float) -> list[Decision]:
+        """See Policy. Log-probabilities are those of the distribution sampled from, 0 for forced tokens."""
+        encoded = {prompt: self.chat.prompt_ids(prompt) for prompt in dict.fromkeys(prompts)}
+        jobs: list[tuple[tuple[int, ...], Walker]] = []
+        for prompt in prompts:
+            if self.chat.chooses(prompt):
+                choice = ChoiceWalker(self.chat.trie(prompt.actions))
+                jobs.append((encoded[prompt] + choice.lead(), choice))
+            else:
+                jobs.append((encoded[prompt], FreeWalker(self.chat, self._settings.max_new_tokens)))
+        rngs = [np.random.default_rng(seed) for seed in seeds]
+        open_jobs = [i for i, (_, walker) in enumerate(jobs) if walker.options != ()]
+        for free in (False, True):
+            mine = [i for i in open_jobs if (jobs[i][1].options is None) == free]
+            mine.sort(key=lambda i: (len(jobs[i][0]), jobs[i][0]))
+            for start in range(0, len(mine), self._settings.generate_batch):
+                batch = mine[start : start + self._settings.generate_batch]
+                with torch.no_grad():
+                    generate(
+                        self.model,
+                        [jobs[i][0] for i in batch],
+                        [jobs[i][1] for i in batch],
+                        [rngs[i] for i in batch],
+                        temperature,
+                    )
+        return [
+            self._decision(prompt, walker, rng)
+            for prompt, (_, walker), rng in zip(prompts, jobs, rngs, strict=True)
+        ]
+
+    def _decision(self, prompt: Prompt, walker: Walker, rng: np.random.Generator) -> Decision:
+        if isinstance(walker, ChoiceWalker):
+            # several answers only if their tokens are the same: then each is as likely
+            answers = walker.trie.answers(walker.node)
+            text = action = prompt.actions[answers[int(rng.integers(len(answers)))]]
+        else:
+            text = self.chat.text(walker.tokens)
+            action = self.chat.parse(text)
+        return Decision(text, action, tuple(walker.tokens), tuple(walker.log_probs))
+
+    def update(self, rows: Sequence[Row], seed: int) -> dict[str, float]:
+        """See Policy. The loss of a minibatch is the mean over its tokens that were chosen (Eq. 6).
+
+        Metrics, all means over tokens: policy/loss, policy/kl (k3 to the reference), policy/clip_fraction,
+        policy/entropy; policy/grad_norm, the mean over steps before cutting; policy/ratio_error, the largest
+        |ratio − 1| in the first minibatch, which is rounding unless sampling and update disagree.
+        """
+        if self._optim.kl and self._reference is None:
+            self.freeze_reference()
+        items = [item for row in rows if (item := self._item(row)) is not None]
+        # sums over tokens of loss, KL, clipped and entropy; float64, on the model's device
+        totals = torch.zeros(4, dtype=torch.float64, device=self._device)
+        tokens, norms, ratio_error = 0, [], 0.0
+        order = np.random.default_rng(seed).permutation(len(items)).tolist()
+        for start in range(0, len(order), self._optim.minibatch_rows):
+            batch = [items[i] for i in order[start : start + self._optim.minibatch_rows]]
+            count = sum(len(item.positions) for item in batch)
+            for group in pack(batch, self._settings.microbatch_tokens):
+                sums, error = self._backward([batch[i] for i in group], count)
+                totals += sums
+                ratio_error = max(ratio_error, error) if start == 0 else ratio_error
+            tokens += count
+            norms.append(self._adam.step())
+        loss, kl, clipped, entropy = (totals / max(1, tokens)).tolist()
+        return {
+            "policy/loss": loss,
+            "policy/kl": kl,
+            "policy/clip_fraction": clipped,
+            "policy/entropy": entropy,
+            "policy/grad_norm": float(np.mean(norms)) if norms else 0.0,
+            "policy/ratio_error": ratio_error,
+        }
+
+    def _backward(self, items: Sequence[Item], count: int) -> tuple[torch.Tensor, float]:
+        """Adds the gradients of a part of a minibatch of `count` tokens; returns its sums and ratio error."""
+        log_probs, entropy = token_log_probs(self.model, items, self._temperature)
+        reference = None
+        if self._optim.kl:
+            with torch.no_grad():
+                reference, _ = token_log_probs(self._reference, items, self._temperature)
+        recorded = [value for item in items for value in item.recorded]
+        advantages = [item.advantage for item in items for _ in item.positions]
+        terms = policy_terms(
+            log_probs,
+            torch.tensor(recorded, device=log_probs.device),
+            torch.tensor(advantages, device=log_probs.device),
+            reference,
+            self._optim.clip,
+            self._optim.kl,
+        )
+        (terms.loss.sum() / count).backward()
+        sums = torch.stack(
+            [t.detach().double().sum() for t in (terms.loss, terms.kl, terms.clipped, entropy)]
+        )
+        return sums, float((terms.ratio.detach() - 1).abs().max())
+
+    def _item(self, row: Row) -> Item | None:
+        """Returns what there is to learn from a row; None where there was nothing to choose."""
+        decision, prompt = row.decision, self.chat.prompt_ids(row.prompt)
+        if not self.chat.chooses(row.prompt):
+            everywhere = tuple(range(len(decision.tokens)))
+            return Item(prompt, decision.tokens, everywhere, None, decision.log_probs, row.advantage)
+        forks = list(self.chat.trie(row.prompt.actions).forks(decision.tokens))
+        if not forks:
+            return None
+        lead = forks[0][0]
+        return Item(
+            prompt + decision.tokens[:lead],
+            decision.tokens[lead:],
+            tuple(position - lead for position, _ in forks),
+            tuple(options for _, options in forks),
+            tuple(decision.log_probs[position] for position, _ in forks),
+            row.advantage,
+        )
+
+    def imitate(self, demonstrations: Sequence[tuple[Prompt, str]], seed: int) -> dict[str, float]:
+        """See Policy. Plain supervised fine-tuning over the whole vocabulary, with an Adam of its own.
+
+        Metrics: warm_start/loss, nats per answer token in the last epoch; warm_start/accuracy, how often the
+        greedy answer is the demonstrated action, on a sample of 64.
+        """
+        if not demonstrations:
+            return {}
+        rng = np.random.default_rng(seed)
+        adam = Adam(self.model, self._warm_start.learning_rate, self._optim.max_grad_norm)
+        items = []
+        for prompt, action in demonstrations:
+            answer = self.chat.answer_ids(prompt, action)
+            items.append(Item(self.chat.prompt_ids(prompt), answer, tuple(range(len(answer)))))
+        total = 0.0
+        for _ in range(self._warm_start.epochs):
+            order, total = rng.permutation(len(items)).tolist(), 0.0
+            for start in range(0, len(order), self._optim.minibatch_rows):
+                batch = [items[i] for i in order[start : start + self._optim.minibatch_rows]]
+                count = sum(len(item.tokens) for item in batch)
+                for group in pack(batch, self._settings.microbatch_tokens):
+                    loss = -token_log_probs(self.model, [batch[i] for i in group], 1.0)[0].sum()
+                    (loss / count).backward()
+                    total += float(loss.detach())
+                adam.step()
+        self._adam = Adam(self.model, self._optim.learning_rate, self._optim.max_grad_norm)
+        sample = rng.permutation(len(items))[:ACCURACY_SAMPLE].tolist()
+        greedy = self.act([demonstrations[i][0] for i in sample], [0] * len(sample), 0.0)
+        hits = [d.action == demonstrations[i][1] for i, d in zip(sample, greedy, strict=True)]
+        tokens = sum(len(item.tokens) for item in items)
+        return {"warm_start/loss": total / tokens, "warm_start/accuracy": float(np.mean(hits))}
+
+    def freeze_reference(self) -> None:
+        """See Policy. Without a call the first update does it; without a KL term nothing is copied."""
+        if self._optim.kl:
+            self._reference = copy.deepcopy(self.model).requires_grad_(False)
+
+    def save(self, folder: Path) -> None:
+        """See Policy. model/ and reference/ are Transformers folders, the optimiser is safetensors."""
+        self.model.save_pretrained(folder / "model")
+        self.chat.tokenizer.save_pretrained(folder / "model")
+        if self._reference is not None:
+            self._reference.save_pretrained(folder / "reference")
+        save_file(self._adam.tensors(), folder / "optimiser.safetensors")
+        meta = {"kind": KIND, "format": FORMAT, "reference": self._reference is not None}
+        (folder / META).write_text(json.dumps(meta), encoding="utf-8")
+
+    def load(self, folder: Path) -> None:
+        """See Policy. The model is the one saved, whatever the settings name."""
+        try:
+            meta = json.loads((folder / META).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise RunError(
+                f"{folder} has no readable {META}: is it a checkpoint of a causal-lm policy?"
+            ) from error
+        if not isinstance(meta, dict) or (meta.get("kind"), meta.get("format")) != (KIND, FORMAT):
+            raise RunError(f"{folder / META} is not of a causal-lm policy of format {FORMAT}: {meta}")
+        try:
+            self._install(*read_pretrained(str(folder / "model"), self._settings.dtype))
+            self._adam.restore(load_file(folder / "optimiser.safetensors"))
+            self._reference = None
+            if meta["reference"]:
+                reference = read_model(str(folder / "reference"), self._settings.dtype)
+                self._reference = reference.to(self._device).eval().requires_grad_(False)
+        except (ConfigError, OSError, ValueError, KeyError, SafetensorError) as error:
+            raise RunError(f"checkpoint {folder} is damaged: {error}") from error

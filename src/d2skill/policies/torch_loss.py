@@ -1,0 +1,136 @@
+"""The policy loss of Eq. 6 in PyTorch, and the log-probabilities that go into it.
+
+Two things the paper leaves open. A token is averaged over only if there was a choice: those that the trie
+forces have probability one whatever the weights, and would merely shrink the loss. And log-ratios are cut at
+±20, far outside what training shows, so that no exponential overflows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from d2skill.policies.generation import extend, log_softmax, prefill
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """An answer to learn from.
+
+    `positions` are the places in `tokens` that were chosen, in order; at each of them `options` has what
+    there was to choose from (None: the whole vocabulary, everywhere). `recorded` are their log-probabilities
+    when they were chosen.
+    """
+
+    prompt: tuple[int, ...]
+    tokens: tuple[int, ...]
+    positions: tuple[int, ...]
+    options: tuple[tuple[int, ...], ...] | None = None
+    recorded: tuple[float, ...] = ()
+    advantage: float = 0.0
+
+    @property
+    def fed(self) -> tuple[int, ...]:
+        """The tokens the model reads to give all probabilities that are wanted."""
+        return self.tokens[: self.positions[-1]]
+
+
+@dataclass(frozen=True, slots=True)
+class TokenTerms:
+    """The terms of Eq. 6, each [n]: loss, KL estimate, ratio, and whether the clip decided."""
+
+    loss: torch.Tensor
+    kl: torch.Tensor
+    ratio: torch.Tensor
+    clipped: torch.Tensor
+
+
+def policy_terms(
+    log_probs: torch.Tensor,
+    recorded: torch.Tensor,
+    advantages: torch.Tensor,
+    reference: torch.Tensor | None,
+    clip: float,
+    kl: float,
+) -> TokenTerms:
+    """Returns −min(r·A, clip(r, 1−ε, 1+ε)·A) + β·k3 for each token (Eq. 6); all tensors [n].
+
+    r = π/π_old, and k3 = q − log q − 1 with q = π_ref/π, the low-variance estimate of KL(π‖π_ref).
+    """
+    ratio = (log_probs - recorded).clamp(-20, 20).exp()
+    plain, cut = -advantages * ratio, -advantages * ratio.clamp(1 - clip, 1 + clip)
+    loss = torch.maximum(plain, cut)
+    estimate = torch.zeros_like(loss)
+    if reference is not None:
+        log_q = (reference - log_probs).clamp(-20, 20)
+        estimate = log_q.exp() - log_q - 1
+        loss = loss + kl * estimate
+    return TokenTerms(loss, estimate, ratio, cut > plain)
+
+
+def token_log_probs(
+    model: Any, items: Sequence[Item], temperature: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Returns log-probability and entropy of each token that was chosen, item after item, both [n].
+
+    Equal prompts are read once and their keys and values expanded to the answers, with gradients. The items
+    have options, or none of them has. The entropy carries no gradient.
+    """
+    logits, options, targets = _logits(model, items), None, []
+    if items[0].options is not None:
+        options = [o for item in items for o in item.options or ()]
+    for item in items:
+        chosen = [item.tokens[p] for p in item.positions]
+        if item.options is not None:
+            chosen = [o.index(t) for o, t in zip(item.options, chosen, strict=True)]
+        targets += chosen
+    distribution = log_softmax(logits, options, temperature)
+    log_probs = distribution.gather(1, torch.tensor(targets, device=logits.device)[:, None])[:, 0]
+    with torch.no_grad():
+        entropy = torch.special.entr(distribution.exp()).sum(-1)
+    return log_probs, entropy
+
+
+def _logits(model: Any, items: Sequence[Item]) -> torch.Tensor:
+    """Returns the logits [n, V] that predict each chosen token, item after item."""
+    order = {prompt: i for i, prompt in enumerate(dict.fromkeys(item.prompt for item in items))}
+    first, context = prefill(model, list(order))
+    which = [order[item.prompt] for item in items]
+    longer = [i for i, item in enumerate(items) if item.fed]
+    if not longer:
+        return first[which]
+    context = context.select([which[i] for i in longer])
+    width = max(len(items[i].fed) for i in longer)
+    later, _ = extend(model, context, [items[i].fed for i in longer], keep=width)
+    pool = torch.cat([first, later.flatten(0, 1)])  # [U + L·T, V]
+    rows = {i: len(order) + (place + 1) * width - len(items[i].fed) for place, i in enumerate(longer)}
+    index = [which[i] if p == 0 else rows[i] + p - 1 for i, item in enumerate(items) for p in item.positions]
+    return pool[torch.tensor(index, device=pool.device)]
+
+
+def pack(items: Sequence[Item], budget: int) -> list[list[int]]:
+    """Groups items, by index, so that each forward pass reads about `budget` tokens with padding, at most.
+
+    Items with options and without are kept apart; equal prompts come together and count once. An item over
+    the budget goes alone.
+    """
+
+    def key(i: int) -> tuple[object, ...]:
+        return items[i].options is None, len(items[i].prompt), items[i].prompt, len(items[i].fed)
+
+    groups: list[list[int]] = []
+    prompts: set[tuple[int, ...]] = set()
+    longest = answer = 0
+    for i in sorted(range(len(items)), key=key):
+        item = items[i]
+        longest, answer = len(item.prompt), max(answer, len(item.fed))
+        prompts.add(item.prompt)
+        cost = len(prompts) * longest + (len(groups[-1]) + 1) * answer if groups else 0
+        if not groups or cost > budget or (item.options is None) != (items[groups[-1][0]].options is None):
+            groups.append([])
+            prompts, answer = {item.prompt}, len(item.fed)
+        groups[-1].append(i)
+    return groups

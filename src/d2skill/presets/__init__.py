@@ -1,0 +1,1 @@
+"""Named settings, one TOML file each; the first comment line says what a preset is for."""

@@ -1,0 +1,174 @@
+"""Reflection without a model: contrast a failure with a success of the same task and write down what was missing.
+
+1. Cut the success down to its essential actions: the last one, those that use a thing of the task on something else,
+   and whatever made an essential action admissible.
+2. The first essential action that the failure never played is the decisive one; the failing step is the earliest one
+   at which the failure had done what comes before it and could have played it.
+3. The step skill says what to do at that point. It keeps the numbers of places (the point of a step skill is where),
+   and speaks of the things that the task names by their type. The task skill says how the whole task goes, by types.
+
+Without a success there is less to say: what the task asks for was seen but not used, or the failure repeated itself or
+tried what cannot be done; what was left untried is then the advice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from d2skill.types import Reflection, SkillText, Trajectory, Turn
+from d2skill.words import action_words, content, entities
+
+_MOST_ESSENTIAL = 12
+
+
+class ContrastReflector:
+    """Implements `Reflector` by comparing trajectories; knows no environment."""
+
+    def reflect(self, failure: Trajectory, success: Trajectory | None) -> Reflection:
+        """Returns the earliest failing step and a skill of each kind, as far as there is something to say."""
+        if success is None:
+            return _from_failure_alone(failure)
+        steps = essential_actions(success)
+        at, missing = _decisive(failure, steps)
+        task = failure.task.text
+        return Reflection(at, _step_skill(steps[missing:], task), _task_skill(steps, task))
+
+
+def essential_actions(success: Trajectory) -> list[str]:
+    """Returns the actions of a success that led to its end, in order, without searching and looking around.
+
+    Essential are the last action, those that use a thing of the task on something else, and for each essential action
+    the one that made it admissible. Where actions are free text, all that changed what was seen are.
+    """
+    turns = success.turns
+    task = success.task.text
+    if not any(turn.prompt.actions for turn in turns):
+        seen = [turn.prompt.observation for turn in turns] + [success.final]
+        kept = [i for i in range(len(turns)) if seen[i] != seen[i + 1]] or [len(turns) - 1]
+        return _without_repeats([turns[i].decision.action for i in kept])[-_MOST_ESSENTIAL:]
+    waiting = [len(turns) - 1]
+    waiting += [i for i, t in enumerate(turns) if t.admissible and _advances(t.decision.action, task)]
+    essential: set[int] = set()
+    while waiting:
+        at = waiting.pop()
+        if at not in essential:
+            essential.add(at)
+            waiting += _enabler(turns, at)
+    return _without_repeats([turns[i].decision.action for i in sorted(essential)])[-_MOST_ESSENTIAL:]
+
+
+def _enabler(turns: Sequence[Turn], at: int) -> list[int]:
+    """Returns the latest turn before `at` that made the action of `at` admissible, if one did."""
+    action = turns[at].decision.action
+    for before in range(at - 1, -1, -1):
+        if action not in turns[before].prompt.actions:
+            return [before]
+    return []
+
+
+def _without_repeats(actions: Sequence[str]) -> list[str]:
+    """Drops an action that is the same as the one before it."""
+    kept: list[str] = []
+    for action in actions:
+        if kept and kept[-1] == action:
+            continue
+        kept.append(action)
+    return kept
+
+
+def _decisive(failure: Trajectory, steps: Sequence[str]) -> tuple[int, int]:
+    """Returns the failing step and the number of the first essential action that was not played.
+
+    If all were played, the last one came too late or in the wrong state, and counts as missing.
+    """
+    played = [turn.decision.action for turn in failure.turns]
+    done = 0
+    earliest = 0
+    for number, step in enumerate(steps):
+        if step not in played[earliest:]:
+            break
+        earliest = played.index(step, earliest) + 1
+        done = number + 1
+    missing = min(done, len(steps) - 1)
+    earliest = min(earliest, len(failure.turns) - 1)
+    for at in range(earliest, len(failure.turns)):
+        if steps[missing] in failure.turns[at].prompt.actions:
+            return at, missing
+    return earliest, missing
+
+
+def _step_skill(steps: Sequence[str], task: str) -> SkillText:
+    """Says what to do at the failing step: the missing action and what it is good for."""
+    first = general(steps[0], task)
+    goal = _goal(steps, task)
+    rest = [general(step, task) for step in steps[1:3]]
+    principle = f"{_sentence(first)}, then {', then '.join(rest)}." if rest else f"{_sentence(first)}."
+    return SkillText(f"{goal}: {first}", principle, f"the task needs {goal} and you can {first}")
+
+
+def _task_skill(steps: Sequence[str], task: str) -> SkillText:
+    """Says how the whole task goes, in types."""
+    plan = _without_repeats([_typed(step) for step in steps])
+    return SkillText(f"{task}: {plan[0]}", f"{_sentence(', then '.join(plan))}.", f"the task is to {task}")
+
+
+def _from_failure_alone(failure: Trajectory) -> Reflection:
+    """Writes what a failure shows by itself: something the task names was in sight, or time went into repeats."""
+    task = failure.task.text
+    turns = failure.turns
+    for at, turn in enumerate(turns):
+        usable = [a for a in turn.prompt.actions if _advances(a, task) and a not in _played(turns)]
+        if usable and not _advances(turn.decision.action, task):
+            return Reflection(at, _step_skill(usable[:1], task), None)
+    repeated = next((i for i, t in enumerate(turns) if t.decision.action in _played(turns[:i])), len(turns) - 1)
+    untried = [a for a in turns[repeated].prompt.actions if a not in _played(turns)]
+    if not untried:
+        return Reflection(repeated)
+    verbs = {action_words(a).verb for a in _played(turns)}
+    first = next((a for a in untried if action_words(a).verb in verbs), untried[0])
+    goal = " ".join(sorted(content(task)))
+    text = SkillText(
+        f"{goal}: {first}",
+        f"{_sentence(first)}: it was never tried, and trying again what was tried before leads nowhere.",
+        f"the task needs {goal} and what was tried did not help",
+    )
+    return Reflection(repeated, text, None)
+
+
+def _advances(action: str, task: str) -> bool:
+    """Says whether an action is on two things of which the task names the first, such as taking it from somewhere."""
+    named = action_words(action).entities
+    return len(named) > 1 and named[0].kind in content(task)
+
+
+def _played(turns: Sequence[Turn]) -> set[str]:
+    return {turn.decision.action for turn in turns}
+
+
+def _goal(steps: Sequence[str], task: str) -> str:
+    """Returns what the next steps are after: the first thing they act on that the task names, else the task's words."""
+    wanted = content(task)
+    for step in steps:
+        for entity in action_words(step).entities:
+            if entity.kind in wanted:
+                return entity.kind
+    return " ".join(sorted(wanted))
+
+
+def general(action: str, task: str) -> str:
+    """Rewrites an action with the things that the task names by type: "take mug 1 from desk 2" in a mug task."""
+    wanted = content(task)
+    for entity in action_words(action).entities:
+        if entity.kind in wanted and entity.name != entity.kind:
+            action = action.replace(entity.name, entity.kind)
+    return action
+
+
+def _typed(action: str) -> str:
+    for entity in entities(action):
+        action = action.replace(entity.name, entity.kind)
+    return action
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]

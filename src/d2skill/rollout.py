@@ -1,0 +1,119 @@
+"""Many episodes at once, in lock step: one batch of retrievals and one batch of decisions per step.
+
+Each decision is sampled with a seed of its own, derived from the run's seed, the iteration, the task, the member and
+the step, so nothing depends on the order of a batch or on which episode ends first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from time import perf_counter
+
+from d2skill.bank import SkillBank
+from d2skill.config import PromptConfig
+from d2skill.episode import Episode
+from d2skill.errors import D2SkillError
+from d2skill.protocols import Environment, Policy
+from d2skill.rng import derive
+from d2skill.types import Arm, Group, Trajectory
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """An episode to play: which task, in which arm, as which member, sampled from which seed."""
+
+    task_id: str
+    arm: Arm
+    index: int
+    seed: int
+
+
+@dataclass(slots=True)
+class Timing:
+    """Seconds that went into the parts of a rollout."""
+
+    environment: float = 0.0
+    retrieval: float = 0.0
+    policy: float = 0.0
+
+
+class Rollouts:
+    """Plays episodes of one environment with one policy and one bank."""
+
+    def __init__(
+        self, environment: Environment, policy: Policy, bank: SkillBank, prompt: PromptConfig, max_steps: int
+    ) -> None:
+        self.environment = environment
+        self.policy = policy
+        self.bank = bank
+        self.timing = Timing()
+        self._prompt = prompt
+        self._max_steps = max_steps
+
+    def groups(
+        self, task_ids: Sequence[str], *, group_size: int, with_skills: int, temperature: float, seed: int
+    ) -> list[Group]:
+        """Plays each task `group_size` times, the first `with_skills` members with skills, the others without."""
+        members = [
+            Member(task_id, "skills" if i < with_skills else "none", i, derive(seed, task_id, i))
+            for task_id in task_ids
+            for i in range(group_size)
+        ]
+        played = self.play(members, temperature)
+        chunks = [tuple(played[i : i + group_size]) for i in range(0, len(played), group_size)]
+        return [Group(chunk[0].task, chunk) for chunk in chunks]
+
+    def play(self, members: Sequence[Member], temperature: float) -> list[Trajectory]:
+        """Plays all members together and returns their trajectories in the order given.
+
+        Raises `D2SkillError` when every episode ended in a fault of the environment.
+        """
+        started = perf_counter()
+        episodes = [self._start(member) for member in members]
+        self.timing.environment += perf_counter() - started
+        self._retrieve_task_skills(episodes)
+        while active := [i for i, episode in enumerate(episodes) if not episode.done]:
+            self._advance([episodes[i] for i in active], [members[i].seed for i in active], temperature)
+        trajectories = [episode.trajectory() for episode in episodes]
+        faults = [t for t in trajectories if t.fault]
+        if faults and len(faults) == len(trajectories):
+            raise D2SkillError(
+                f"the environment failed in all of {len(faults)} episodes, first in task {faults[0].task.id}: "
+                f"{faults[0].fault}; try `d2skill check-env` on it"
+            )
+        return trajectories
+
+    def _start(self, member: Member) -> Episode:
+        return Episode(
+            self.environment.start(member.task_id),
+            arm=member.arm,
+            index=member.index,
+            max_steps=self._max_steps,
+            settings=self._prompt,
+            count_tokens=self.policy.count_tokens,
+        )
+
+    def _retrieve_task_skills(self, episodes: Sequence[Episode]) -> None:
+        started = perf_counter()
+        skilled = [episode for episode in episodes if episode.arm == "skills"]
+        found = self.bank.retrieve_task([episode.task.text for episode in skilled])
+        for episode, retrieved in zip(skilled, found, strict=True):
+            episode.task_skills = retrieved
+        self.timing.retrieval += perf_counter() - started
+
+    def _advance(self, episodes: Sequence[Episode], seeds: Sequence[int], temperature: float) -> None:
+        started = perf_counter()
+        skilled = [i for i, episode in enumerate(episodes) if episode.arm == "skills"]
+        found = self.bank.retrieve_step([episodes[i].query for i in skilled])
+        step_skills = dict(zip(skilled, found, strict=True))
+        retrieved = perf_counter()
+        prompts = [episode.prompt(step_skills.get(i, ())) for i, episode in enumerate(episodes)]
+        step_seeds = [derive(s, e.step) for s, e in zip(seeds, episodes, strict=True)]
+        decisions = self.policy.act(prompts, step_seeds, temperature)
+        decided = perf_counter()
+        for episode, prompt, decision in zip(episodes, prompts, decisions, strict=True):
+            episode.act(prompt, decision)
+        self.timing.retrieval += retrieved - started
+        self.timing.policy += decided - retrieved
+        self.timing.environment += perf_counter() - decided

@@ -1,0 +1,83 @@
+"""A run's folder: what lies where, and how it is made, read and gone on with.
+
+config.toml       the complete settings
+panel.json        split and task ids of the validation panel
+metrics.jsonl     one line an iteration, iteration 0 being the state after the warm start
+bank.jsonl        the skill bank
+checkpoints/      what `resume` goes on from
+summary.json      the result, once the run has ended
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from d2skill.config import Config
+from d2skill.errors import RunError
+from d2skill.files import read_json, write_json, write_text
+from d2skill.settings_files import dump, parse
+
+
+class RunFolder:
+    """The files of one run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.bank = path / "bank.jsonl"
+        self.metrics = path / "metrics.jsonl"
+        self.summary = path / "summary.json"
+
+    @classmethod
+    def create(cls, path: Path) -> RunFolder:
+        """Makes a new folder; raises `RunError` when something is in the way."""
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise RunError(
+                f"{path} exists and is not empty: choose another --out, or go on with it by `d2skill resume {path}`"
+            )
+        path.mkdir(parents=True, exist_ok=True)
+        return cls(path)
+
+    @classmethod
+    def open(cls, path: Path) -> RunFolder:
+        """Returns an existing run; raises `RunError` when the folder is not one."""
+        if not (path / "config.toml").is_file():
+            raise RunError(f"{path} is not a run folder: it has no config.toml")
+        return cls(path)
+
+    def begin(self, config: Config, panel: Sequence[str]) -> None:
+        """Writes what is fixed for the whole run."""
+        write_json(self.path / "panel.json", {"split": config.env.validation_split, "task_ids": list(panel)})
+        write_text(self.path / "config.toml", dump(config))
+
+    def config(self) -> Config:
+        """Returns the run's settings."""
+        path = self.path / "config.toml"
+        return parse(path.read_text("utf-8"), str(path))
+
+    def panel(self) -> list[str]:
+        """Returns the task ids of the validation panel."""
+        return list(read_json(self.path / "panel.json")["task_ids"])
+
+    def append_metrics(self, metrics: dict[str, Any]) -> None:
+        """Adds one line to metrics.jsonl."""
+        with self.metrics.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(metrics) + "\n")
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """Returns the lines of metrics.jsonl; a last line that a kill cut short is left out."""
+        if not self.metrics.exists():
+            return []
+        lines = self.metrics.read_text("utf-8").split("\n")
+        return [json.loads(line) for line in lines[:-1]]
+
+    def cut_metrics(self, iteration: int) -> None:
+        """Removes the lines after an iteration, for a run that goes on from its checkpoint."""
+        kept = [line for line in self.read_metrics() if line["iteration"] <= iteration]
+        write_text(self.metrics, "".join(json.dumps(line) + "\n" for line in kept))
+
+    def write_summary(self, summary: dict[str, Any]) -> None:
+        """Writes the result."""
+        write_json(self.summary, summary)

@@ -1,0 +1,164 @@
+"""What a run shows while it runs and when it has ended."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+
+from d2skill.config import Config
+from d2skill.types import Skill
+
+_SHOWN_SKILLS = 3
+
+
+class LiveDisplay:
+    """A tracker that shows the run: a live table on a terminal, a line an iteration elsewhere.
+
+    Use it as a context manager, so that the terminal is left tidy whatever happens.
+    """
+
+    def __init__(self, config: Config, console: Console) -> None:
+        self._config = config
+        self._console = console
+        self._live = Live(console=console, transient=True, auto_refresh=False) if console.is_terminal else None
+        self._began: tuple[int, float] | None = None
+        self._validated: dict[str, Any] = {}
+
+    def __enter__(self) -> LiveDisplay:
+        if self._live:
+            self._live.start()
+            self._live.update("Warm start: the policy imitates an expert ...", refresh=True)
+        else:
+            self._console.print("Warm start: the policy imitates an expert ...", highlight=False)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live:
+            self._live.stop()
+
+    def log(self, metrics: dict[str, Any]) -> None:
+        """Shows the metrics of one iteration."""
+        if self._began is None:
+            self._began = metrics["iteration"], perf_counter()
+        if "validation/without_skills" in metrics:
+            self._validated = metrics
+        if self._live:
+            self._live.update(self._picture(metrics), refresh=True)
+        else:
+            line = "  ".join(f"{name} {value}" for name, value in self._cells(metrics))
+            self._console.print(line, highlight=False, soft_wrap=True)
+
+    def _cells(self, metrics: dict[str, Any]) -> list[tuple[str, str]]:
+        cells = [("iteration", f"{metrics['iteration']}/{self._config.train.iterations}")]
+        if self._config.rollout.with_skills:
+            cells.append(("skill half", _percent(metrics.get("rollout/skill_half_success"))))
+        cells.append(("baseline half", _percent(metrics.get("rollout/baseline_half_success"))))
+        if self._config.rollout.with_skills:
+            cells.append(("bank", f"{metrics['bank/task']} task + {metrics['bank/step']} step"))
+            cells.append(("mean utility", f"{metrics['bank/mean_utility']:+.3f}"))
+        cells.append(("validation", self._validation()))
+        cells.append(("left", _clock(self._left(metrics))))
+        return cells
+
+    def _validation(self) -> str:
+        seen = self._validated
+        without = _percent(seen.get("validation/without_skills"))
+        if "validation/with_skills" not in seen:
+            return f"{without} (iteration {seen.get('iteration', 0)})"
+        return (
+            f"{_percent(seen['validation/with_skills'])} with, {without} without skills (iteration {seen['iteration']})"
+        )
+
+    def _left(self, metrics: dict[str, Any]) -> float | None:
+        """Estimates the seconds left: by iterations, or by environment steps where those end the run sooner."""
+        assert self._began is not None
+        first, since = self._began
+        done = metrics["iteration"] - first
+        if done <= 0:
+            return None
+        pace = (perf_counter() - since) / done
+        left = float(self._config.train.iterations - metrics["iteration"])
+        limit = self._config.train.max_env_steps
+        if limit is not None and metrics["env_steps"]:
+            left = min(left, (limit - metrics["env_steps"]) * metrics["iteration"] / metrics["env_steps"])
+        return max(0.0, left) * pace
+
+    def _picture(self, metrics: dict[str, Any]) -> RenderableType:
+        table = Table.grid(padding=(0, 2))
+        for name, value in self._cells(metrics):
+            table.add_row(f"[dim]{name}[/]", value)
+        bar = ProgressBar(total=self._config.train.iterations, completed=metrics["iteration"], width=48)
+        return Group(table, bar)
+
+
+def result_table(summary: dict[str, Any]) -> Table:
+    """Returns success with skills, without, and the paired difference, each with its 95 % interval."""
+    validation = summary["validation"]
+    table = Table(title="Validation", title_justify="left", show_edge=False)
+    for column in ("", "success", "95 % interval", "tasks", "steps"):
+        table.add_column(column, justify="left" if not column else "right")
+    for name, key in (("with skills", "with_skills"), ("without skills", "without_skills")):
+        arm = validation[key]
+        if arm:
+            table.add_row(name, _percent(arm["success"]), _interval(arm["ci95"]), str(arm["n"]), f"{arm['steps']:.1f}")
+    gap = validation["difference"]
+    if gap:
+        table.add_row("paired difference", f"{100 * gap['mean']:+.1f}", _interval(gap["ci95"], sign="+"))
+    return table
+
+
+def skills_table(skills: Sequence[Skill]) -> Table | None:
+    """Returns the skills of highest and lowest utility, or None for a bank in which nothing was credited yet."""
+    credited = sorted((s for s in skills if s.credits), key=lambda s: (-s.utility, s.id))
+    if not credited:
+        return None
+    table = Table(title="Skills of highest and lowest utility", title_justify="left", show_edge=False)
+    for column in ("utility", "credits", "id", "skill"):
+        table.add_column(column, justify="right" if column in ("utility", "credits") else "left")
+    top = credited[:_SHOWN_SKILLS]
+    bottom = [skill for skill in credited[-_SHOWN_SKILLS:] if skill not in top]
+    for skill in (*top, *bottom):
+        table.add_row(f"{skill.utility:+.2f}", str(skill.credits), skill.id, skill.text.title)
+    return table
+
+
+def print_summary(console: Console, summary: dict[str, Any], skills: Sequence[Skill], folder: Path) -> None:
+    """Prints the end of a run: result, skills, and where everything lies."""
+    console.print(result_table(summary))
+    table = skills_table(skills)
+    if table:
+        console.print()
+        console.print(table)
+    bank = summary["bank"]
+    console.print()
+    console.print(
+        f"Bank: {bank['task']} task skills, {bank['step']} step skills. {summary['iterations']} iterations, "
+        f"{summary['env_steps']} environment steps, {_clock(summary['wall_seconds'])}, "
+        f"{summary['peak_memory_mb']:.0f} MB at most.",
+        highlight=False,
+        soft_wrap=True,
+    )
+    console.print(f"Everything is in {folder}: try `d2skill bank list {folder}`.", highlight=False, soft_wrap=True)
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.1f} %"
+
+
+def _interval(ci: Sequence[float], sign: str = "") -> str:
+    low, high = (f"{100 * value:{sign}.1f}" for value in ci)
+    return f"{low} to {high}"
+
+
+def _clock(seconds: float | None) -> str:
+    if seconds is None:
+        return "-"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

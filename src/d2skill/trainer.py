@@ -1,0 +1,260 @@
+"""The training loop on one machine: one iteration on one page, and the run around it (METHOD: section 2)."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from d2skill import __version__, checkpoint, credit
+from d2skill.bank import SkillBank
+from d2skill.checkpoint import Progress
+from d2skill.config import Config
+from d2skill.embedders import make_embedder
+from d2skill.envs import make_environment
+from d2skill.evaluation import Validation, evaluate_panel, select_panel
+from d2skill.learner import BankUpdate, Learner
+from d2skill.policies import make_policy
+from d2skill.protocols import Environment, Policy, Reflector, Tracker
+from d2skill.reflectors import make_reflector
+from d2skill.rng import derive, generator
+from d2skill.rollout import Rollouts, Timing
+from d2skill.runfolder import RunFolder
+from d2skill.types import Arm, Group
+from d2skill.warmstart import warm_start
+
+_SAMPLE_TASKS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The parts of a run that its settings choose."""
+
+    environment: Environment
+    policy: Policy
+    bank: SkillBank
+    reflector: Reflector
+
+    @classmethod
+    def make(cls, config: Config) -> Parts:
+        """Makes all parts, untrained and empty."""
+        environment = make_environment(config.env)
+        embedder = make_embedder(config.embedder)
+        return cls(
+            environment,
+            make_policy(config, lambda: sample_texts(environment, config.env.train_split)),
+            SkillBank(embedder, config.bank, config.retrieval, config.credit),
+            make_reflector(config.reflect),
+        )
+
+
+def restore(config: Config, folder: Path) -> tuple[Parts, Progress]:
+    """Returns the parts of a run as a checkpoint has them."""
+    progress = checkpoint.read_progress(folder)
+    fresh = Parts.make(config)
+    fresh.policy.load(folder / "policy")
+    embedder = make_embedder(config.embedder)
+    bank = SkillBank.load(folder / "bank.jsonl", embedder, config.bank, config.retrieval, config.credit)
+    return Parts(fresh.environment, fresh.policy, bank, fresh.reflector), progress
+
+
+class Trainer:
+    """Trains the policy of a run together with its bank, writes the run folder, and tells the trackers.
+
+    `start` begins a run, `resume` goes on from the latest checkpoint; both return the summary.
+    """
+
+    def __init__(self, config: Config, folder: Path, parts: Parts, trackers: Sequence[Tracker] = ()) -> None:
+        self.config = config
+        self.run = RunFolder(folder)
+        self.bank = parts.bank
+        self._environment = parts.environment
+        self._policy = parts.policy
+        self._reflector = parts.reflector
+        self._learner = Learner(parts.bank, parts.reflector, config.reflect)
+        self._trackers = trackers
+        self._train_ids = list(parts.environment.task_ids(config.env.train_split))
+        self._panel = select_panel(parts.environment, config.env.validation_split, config.validation.tasks)
+        self._validation: Validation | None = None
+        self._started = perf_counter()
+        self._rollouts = Rollouts(parts.environment, parts.policy, parts.bank, config.prompt, config.env.max_steps)
+
+    def start(self) -> dict[str, Any]:
+        """Runs from the warm start to the end, in a new folder; raises `RunError` when something is in its way."""
+        RunFolder.create(self.run.path)
+        self.run.begin(self.config, self._panel)
+        clock = Clock()
+        metrics = warm_start(self.config, self._environment, self._policy, self._reflector, self._train_ids)
+        clock.lap("warm_start")
+        metrics |= clock.laps | self._validate()
+        progress = Progress(0, 0, self._seconds())
+        self._report(progress, metrics)
+        checkpoint.save(self.run.path, progress, self._policy, self.bank)
+        return self._go_on(progress)
+
+    def resume(self, progress: Progress) -> dict[str, Any]:
+        """Goes on from a checkpoint that was restored into the parts."""
+        self.run.cut_metrics(progress.iteration)
+        self._started -= progress.seconds
+        return self._go_on(progress)
+
+    def _go_on(self, progress: Progress) -> dict[str, Any]:
+        """Iterates to the end. The summary is written before the last checkpoint: a run that has that one is whole."""
+        while True:
+            groups, metrics = self._iterate(progress.iteration)
+            steps = progress.env_steps + sum(len(t.turns) for group in groups for t in group.trajectories)
+            iteration = progress.iteration + 1
+            last = self._finished(iteration, steps)
+            if last or iteration % self.config.validation.every == 0:
+                metrics |= self._validate()
+                metrics["bank/evicted"] = len(self.bank.evict(progress.iteration))
+            progress = Progress(iteration, steps, self._seconds())
+            self._report(progress, metrics)
+            if last:
+                summary = self._summarise(progress)
+            if last or iteration % self.config.train.checkpoint_every == 0:
+                checkpoint.save(self.run.path, progress, self._policy, self.bank)
+            if last:
+                return summary
+
+    def _seconds(self) -> float:
+        return perf_counter() - self._started
+
+    def _iterate(self, iteration: int) -> tuple[list[Group], dict[str, Any]]:
+        """One training iteration: paired rollouts, hindsight, policy update, bank update."""
+        config, seed = self.config, derive(self.config.seed, "iteration", iteration)
+        self._rollouts.timing = Timing()
+        clock = Clock()
+        groups = self._rollouts.groups(
+            self._sample_tasks(seed),
+            group_size=config.rollout.group_size,
+            with_skills=config.rollout.with_skills,
+            temperature=config.rollout.temperature,
+            seed=seed,
+        )
+        clock.lap("rollout")
+        hindsights = credit.hindsight(groups)
+        rows = credit.policy_batch(groups, hindsights, config.reward, config.advantage)
+        metrics = self._policy.update(rows, seed)
+        clock.lap("update")
+        update = self._learner.observe(groups, hindsights, iteration=iteration, seed=seed)
+        clock.lap("learn")
+        timing = {f"time/{name}": seconds for name, seconds in asdict(self._rollouts.timing).items()}
+        return groups, describe(groups) | metrics | _bank_metrics(update) | timing | clock.laps
+
+    def _sample_tasks(self, seed: int) -> list[str]:
+        """Draws B different training tasks; all of them when there are fewer."""
+        rng = generator(seed, "tasks")
+        count = min(self.config.rollout.tasks, len(self._train_ids))
+        return [self._train_ids[i] for i in rng.choice(len(self._train_ids), count, replace=False)]
+
+    def _finished(self, iteration: int, env_steps: int) -> bool:
+        limit = self.config.train.max_env_steps
+        return iteration >= self.config.train.iterations or (limit is not None and env_steps >= limit)
+
+    def _validate(self) -> dict[str, Any]:
+        """Plays the panel with the bank as it is; the same sampling seeds every time, so curves are comparable."""
+        started = perf_counter()
+        arms: tuple[Arm, ...] = ("skills", "none") if self.config.rollout.with_skills else ("none",)
+        result = evaluate_panel(
+            self._rollouts,
+            self._panel,
+            arms=arms,
+            temperature=self.config.validation.temperature,
+            seed=self.config.seed,
+        )
+        self._validation = result
+        metrics: dict[str, Any] = {"validation/without_skills": result.without_skills.success}
+        metrics["validation/steps_without_skills"] = result.without_skills.steps
+        if result.with_skills and result.difference:
+            metrics["validation/with_skills"] = result.with_skills.success
+            metrics["validation/steps_with_skills"] = result.with_skills.steps
+            metrics["validation/difference"] = result.difference[0]
+        return metrics | {"time/validate": perf_counter() - started}
+
+    def _report(self, progress: Progress, metrics: dict[str, Any]) -> None:
+        counts = self.bank.counts()
+        line: dict[str, Any] = {"iteration": progress.iteration, "env_steps": progress.env_steps}
+        line |= {"bank/task": counts["task"], "bank/step": counts["step"]}
+        line |= {"bank/mean_utility": self.bank.mean_utility()}
+        line |= metrics | {"time/seconds": progress.seconds}
+        self.run.append_metrics(line)
+        self.bank.save(self.run.bank)
+        for tracker in self._trackers:
+            tracker.log(line)
+
+    def _summarise(self, progress: Progress) -> dict[str, Any]:
+        assert self._validation is not None
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        summary = {
+            "validation": self._validation.record(),
+            "bank": self.bank.counts(),
+            "iterations": progress.iteration,
+            "env_steps": progress.env_steps,
+            "wall_seconds": round(progress.seconds, 1),
+            "peak_memory_mb": round(peak, 1),
+            "seed": self.config.seed,
+            "version": __version__,
+        }
+        self.run.write_summary(summary)
+        return summary
+
+
+def describe(groups: Sequence[Group]) -> dict[str, Any]:
+    """Returns the metrics of an iteration's rollouts: success, length and skill use of each half."""
+    metrics: dict[str, Any] = {}
+    arms: tuple[tuple[Arm, str], ...] = (("skills", "skill_half"), ("none", "baseline_half"))
+    for arm, name in arms:
+        half = [t for group in groups for t in group.half(arm)]
+        if not half:
+            continue
+        metrics[f"rollout/{name}_success"] = float(np.mean([t.success for t in half]))
+        metrics[f"rollout/{name}_steps"] = float(np.mean([len(t.turns) for t in half]))
+        if arm == "skills":
+            turns = [turn for t in half for turn in t.turns]
+            metrics["rollout/shown"] = float(np.mean([bool(turn.skill_ids) for turn in turns])) if turns else 0.0
+    everyone = [t for group in groups for t in group.trajectories]
+    metrics["rollout/invalid_actions"] = sum(t.invalid_actions for t in everyone)
+    metrics["rollout/faults"] = sum(bool(t.fault) for t in everyone)
+    return metrics
+
+
+def sample_texts(environment: Environment, split: str) -> list[str]:
+    """Returns texts that the environment shows at the start of some of its tasks and a few random steps on."""
+    ids = environment.task_ids(split)
+    rng = generator("sample-texts", split)
+    texts: list[str] = []
+    for i in rng.permutation(len(ids))[:_SAMPLE_TASKS]:
+        session = environment.start(ids[i])
+        texts.append(session.task.text)
+        observation = session.observation
+        for _ in range(10):
+            texts += [observation.text, *observation.actions]
+            if observation.done or not observation.actions:
+                break
+            observation = session.step(observation.actions[int(rng.integers(len(observation.actions)))])
+    return texts
+
+
+class Clock:
+    """Seconds between laps, as metrics."""
+
+    def __init__(self, now: Callable[[], float] = perf_counter) -> None:
+        self.laps: dict[str, float] = {}
+        self._now = now
+        self._last = now()
+
+    def lap(self, name: str) -> None:
+        """Ends the lap `name`."""
+        now = self._now()
+        self.laps[f"time/{name}"] = now - self._last
+        self._last = now
+
+
+def _bank_metrics(update: BankUpdate) -> dict[str, Any]:
+    return {f"bank/{name}": value for name, value in asdict(update).items()}

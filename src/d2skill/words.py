@@ -1,0 +1,69 @@
+"""Words of an action or an observation: verb, entities, content. What the scorer reads and contrast writes with.
+
+An entity is a thing that a text names: `drawer 4` is an instance of the type `drawer`; a word without a number is its
+own type. Nothing here knows an environment.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+
+_WORD = re.compile(r"[a-z][a-z'\-]*|\d+")
+_STOP = frozenset(
+    "a an and any are as at be been but by can do does for from had has have he her his i in into is it its me my no "
+    "nor not of off on or our out she so some such than that the their them then there these they this those to under "
+    "until up us was we were what when where which while who will with without you your".split()
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Entity:
+    """A named thing: `name` is "drawer 4", `kind` is "drawer"."""
+
+    name: str
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class ActionWords:
+    """An action taken apart: its first word and the entities it names, in order."""
+
+    verb: str
+    entities: tuple[Entity, ...]
+
+
+@lru_cache(maxsize=65536)
+def tokens(text: str) -> tuple[str, ...]:
+    """Returns the lower-case words and numbers of a text, in order."""
+    return tuple(_WORD.findall(text.lower()))
+
+
+@lru_cache(maxsize=65536)
+def entities(text: str) -> tuple[Entity, ...]:
+    """Returns what a text names, in order: a word with the number after it, or a content word by itself."""
+    words = tokens(text)
+    found = []
+    for i, word in enumerate(words):
+        if word.isdigit() or word in _STOP:
+            continue
+        following = words[i + 1] if i + 1 < len(words) else ""
+        name = f"{word} {following}" if following.isdigit() else word
+        found.append(Entity(name, word))
+    return tuple(found)
+
+
+@lru_cache(maxsize=65536)
+def action_words(action: str) -> ActionWords:
+    """Takes an action apart, e.g. "take mug 1 from desk 2" into take, (mug 1, desk 2)."""
+    words = tokens(action)
+    verb = words[0] if words else ""
+    rest = action.lower().partition(verb)[2] if verb else ""
+    return ActionWords(verb, entities(rest))
+
+
+@lru_cache(maxsize=65536)
+def content(text: str) -> frozenset[str]:
+    """Returns the content words of a text, without numbers."""
+    return frozenset(entity.kind for entity in entities(text))

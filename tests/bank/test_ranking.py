@@ -1,0 +1,184 @@
+import itertools
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from d2skill.bank import ranking
+
+
+def retrieved(similarities, values, *, gate=-1.0, candidates=10, k=3, alpha=0.1):
+    """Rows and scores for one query, without the empty slots."""
+    rows, scores = ranking.rank(
+        np.array([similarities], dtype=float),
+        np.array(values, dtype=float),
+        gate=gate,
+        candidates=candidates,
+        k=k,
+        alpha=alpha,
+    )
+    used = rows[0] >= 0
+    assert np.all(np.isneginf(scores[0][~used]))
+    return rows[0][used].tolist(), scores[0][used].tolist()
+
+
+# Eq. 3
+
+
+def test_eq3_by_hand():
+    assert ranking.credited_utility(0.2, [0.6], 0.5) == pytest.approx(0.4)
+    assert ranking.credited_utility(0.2, [0.6], 0.25) == pytest.approx(0.3)
+    # 0.25 · 0.4 + 0.75 · mean(1, −0.5) = 0.1 + 0.1875
+    assert ranking.credited_utility(0.4, [1.0, -0.5], 0.5) == pytest.approx(0.2875)
+    assert ranking.credited_utility(0.4, [], 0.5) == 0.4
+
+
+@pytest.mark.parametrize("beta", [0.1, 0.5, 1.0])
+def test_eq3_is_the_mean_over_all_orders(beta):
+    utility, signals = 0.3, [1.0, -0.25, 0.5, 0.0, -1.0]
+    ends = []
+    for order in itertools.permutations(signals):
+        u = utility
+        for signal in order:
+            u = (1 - beta) * u + beta * signal
+        ends.append(u)
+    assert ranking.credited_utility(utility, signals, beta) == pytest.approx(np.mean(ends), abs=1e-12)
+
+
+@given(st.permutations([0.1, 0.2, 0.3, -0.7, 1 / 3, 1e-9, -1.0]))
+def test_eq3_is_bitwise_free_of_order(signals):
+    assert ranking.credited_utility(0.1, signals, 0.3) == ranking.credited_utility(0.1, sorted(signals), 0.3)
+
+
+# Eq. 8
+
+
+def test_bonus_by_hand():
+    # N_r = 3 + 0 = 3: sqrt(log 4 / 4) = 0.588705, sqrt(log 4 / 1) = 1.177410
+    values = ranking.utility_bonus(np.array([0.5, 0.0]), np.array([3, 0]), 0.05)
+    np.testing.assert_allclose(values, [0.5 + 0.05 * 0.588705, 0.05 * 1.177410], atol=1e-6)
+
+
+def test_bonus_of_an_unused_pool_is_zero():
+    np.testing.assert_array_equal(ranking.utility_bonus(np.array([0.2]), np.array([0]), 0.05), [0.2])
+
+
+def test_eq8_by_hand():
+    rows, scores = retrieved([0.8, 0.6, 0.4], [0.1, 0.3, 0.2], alpha=0.1, k=2)
+    assert rows == [1, 2]
+    # 0.1 · (1 + 0.6)/2 + 0.9 · 0.3 and 0.1 · (1 + 0.4)/2 + 0.9 · 0.2
+    assert scores == pytest.approx([0.35, 0.25])
+
+
+def test_alpha_changes_what_is_retrieved():
+    assert retrieved([0.9, 0.5], [0.0, 0.5], alpha=0.0, k=1)[0] == [1]
+    assert retrieved([0.9, 0.5], [0.0, 0.5], alpha=1.0, k=1)[0] == [0]
+
+
+def test_candidates_limit_what_is_scored():
+    similarities, values = [0.9, 0.8, 0.7], [0.0, 0.1, 5.0]
+    assert retrieved(similarities, values, candidates=2, k=1)[0] == [1]
+    assert retrieved(similarities, values, candidates=3, k=1)[0] == [2]
+
+
+def test_eta_lifts_the_rarely_seen():
+    utility, seen = np.array([0.3, 0.25]), np.array([40, 0])
+    for eta, first in ((0.0, 0), (0.05, 1)):
+        assert retrieved([0.5, 0.5], ranking.utility_bonus(utility, seen, eta), k=1)[0] == [first]
+
+
+def test_gate_comes_before_top_k():
+    # the three best by value are below the gate; their slots go to those that pass
+    assert retrieved([0.1, 0.2, 0.3, 0.9, 0.8], [9.0, 9.0, 9.0, 0.0, 0.1], gate=0.7, k=3)[0] == [4, 3]
+
+
+def test_gate_is_inclusive():
+    assert retrieved([0.7, 0.6999], [0.0, 1.0], gate=0.7)[0] == [0]
+
+
+def test_nothing_is_a_valid_answer():
+    assert retrieved([0.1, 0.2], [1.0, 1.0], gate=0.7) == ([], [])
+    assert retrieved([], []) == ([], [])
+    assert retrieved([0.9], [1.0], k=0) == ([], [])
+
+
+def test_ties_go_to_the_lower_row_for_candidates_and_for_slots():
+    assert retrieved([0.5] * 5, [0.0, 0.0, 1.0, 2.0, 3.0], candidates=3, k=2)[0] == [2, 0]
+    assert retrieved([0.5, 0.9, 0.5, 0.5], [0.0, 0.0, 9.0, 0.0], candidates=2, k=2, alpha=0.0)[0] == [0, 1]
+
+
+@st.composite
+def pools(draw):
+    size = draw(st.integers(0, 12))
+    queries = draw(st.integers(1, 4))
+    level = st.integers(-4, 4).map(lambda x: x / 4)
+    row = st.lists(level, min_size=size, max_size=size)
+    return (
+        np.array(draw(st.lists(row, min_size=queries, max_size=queries)), dtype=float).reshape(queries, size),
+        np.array(draw(row), dtype=float),
+    )
+
+
+@given(pools(), st.integers(-4, 4), st.integers(1, 13), st.integers(0, 5), st.sampled_from([0.0, 0.1, 1.0]))
+def test_rank_agrees_with_a_plain_loop(pool, gate, candidates, k, alpha):
+    similarities, values = pool
+    rows, scores = ranking.rank(similarities, values, gate=gate / 4, candidates=candidates, k=k, alpha=alpha)
+    assert rows.shape == scores.shape == (len(similarities), k)
+    for query, sims in enumerate(similarities):
+        passing = [row for row in range(len(values)) if sims[row] >= gate / 4]
+        near = sorted(passing, key=lambda row: (-sims[row], row))[:candidates]
+        score = {row: alpha * (1 + sims[row]) / 2 + (1 - alpha) * values[row] for row in near}
+        best = sorted(near, key=lambda row: (-score[row], row))[:k]
+        assert rows[query].tolist() == best + [-1] * (k - len(best))
+        assert scores[query].tolist() == [score[row] for row in best] + [-math.inf] * (k - len(best))
+
+
+# Eq. 9
+
+
+def dropped(values, created, *, iteration=20, capacity=2, protect=10):
+    rows = ranking.evict(
+        np.array(values, dtype=float),
+        np.array(created, dtype=int),
+        iteration=iteration,
+        capacity=capacity,
+        protect=protect,
+    )
+    return rows.tolist()
+
+
+def test_eq9_drops_the_lowest():
+    assert dropped([0.4, -0.1, 0.2, 0.0], [0, 0, 0, 0]) == [1, 3]
+    assert dropped([0.4, -0.1], [0, 0]) == []
+
+
+def test_eq9_protects_the_young_up_to_the_exact_age():
+    # at iteration 20 with T_prot = 10, created 11 is protected (9 < 10) and created 10 is not
+    assert dropped([-1.0, 0.0, 0.5], [11, 10, 0]) == [1]
+    assert dropped([0.0, 0.0, 0.0], [15, 15, 15]) == []
+
+
+def test_eq9_ties_go_to_the_oldest():
+    assert dropped([0.0, 0.0, 0.0], [3, 1, 2]) == [1]
+
+
+def test_eq9_uses_the_bonus_of_eq8():
+    values = ranking.utility_bonus(np.array([0.1, 0.08]), np.array([50, 0]), 0.05)
+    assert dropped(values, [0, 0], capacity=1) == [0]  # the lower utility stays, it was never tried
+
+
+@given(
+    st.lists(st.tuples(st.integers(-3, 3), st.integers(0, 30)), max_size=15),
+    st.integers(1, 8),
+    st.integers(0, 30),
+)
+def test_eviction_spares_the_protected_and_fits_when_it_can(skills, capacity, protect):
+    values, created = [s[0] for s in skills], [s[1] for s in skills]
+    gone = dropped(values, created, iteration=30, capacity=capacity, protect=protect)
+    protected = {row for row, age in enumerate(created) if 30 - age < protect}
+    assert not protected & set(gone)
+    assert len(skills) - len(gone) == min(len(skills), max(capacity, len(protected)))
+    kept = set(range(len(skills))) - set(gone) - protected
+    assert all(values[g] <= values[row] for g in gone for row in kept)

@@ -1,0 +1,109 @@
+import hashlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from d2skill.config import EmbedderConfig
+from d2skill.embedders import make_embedder
+from d2skill.embedders.calibrate import best_threshold, calibrate
+from d2skill.embedders.hashed import HashedEmbedder
+
+EMBEDDER = HashedEmbedder(512)
+
+
+def cosine(left: str, right: str) -> float:
+    a, b = EMBEDDER.embed([left, right]).astype(np.float64)
+    return float(a @ b)
+
+
+def test_make_embedder_builds_the_named_kind():
+    embedder = make_embedder(EmbedderConfig(kind="hashed", dimension=64))
+    assert isinstance(embedder, HashedEmbedder)
+    assert (embedder.fingerprint, embedder.dimension) == ("hashed-v1/64", 64)
+    assert embedder.embed(["put a mug in the fridge", "look"]).shape == (2, 64)
+
+
+def test_a_single_word_lands_where_its_hash_says():
+    value = int.from_bytes(hashlib.blake2b(b"mug", digest_size=8).digest(), "big")
+    expected = np.zeros(512, dtype=np.float32)
+    expected[value % 512] = 1.0 if value >> 63 else -1.0
+    np.testing.assert_array_equal(EMBEDDER.embed(["Mug"])[0], expected)
+
+
+def test_hand_computed_cosines():
+    # {mug, shelf, ½ mug shelf} and {mug, desk, ½ mug desk}: 1 / 2.25
+    assert cosine("put some mug in shelf.", "put some mug in desk") == pytest.approx(1 / 2.25, abs=1e-6)
+    # two mentions weigh 1 + log 2 against 1 for the pair's halves: "mug, mug" is mug alone
+    assert cosine("mug, mug", "mug") == pytest.approx(1.0)
+    a = 1 + np.log(2)
+    assert cosine("mug, mug, pan", "mug") == pytest.approx(a / np.hypot(a, 1), abs=1e-6)
+
+
+def test_order_of_wording_with_the_same_content_is_the_same_text():
+    assert cosine(
+        "put a clean pan in diningtable", "clean some pan and put it in diningtable."
+    ) == pytest.approx(1)
+
+
+def test_numbers_tell_receptacles_apart():
+    assert 0.5 < cosine("drawer 4", "drawer 3") < 0.9
+    assert cosine("drawer 4", "cabinet 4") < 0.1
+
+
+@pytest.mark.parametrize("text", ["", "  \n", "put it in the", "...", "4 7"])
+def test_text_without_words_is_like_nothing(text):
+    assert not EMBEDDER.embed([text]).any()
+
+
+def test_the_vector_does_not_depend_on_the_process():
+    code = (
+        "from d2skill.embedders.hashed import HashedEmbedder as H; import hashlib;"
+        "print(hashlib.sha256(H(512).embed(['cool some apple and put it in microwave 1']).tobytes()).hexdigest())"
+    )
+    digests = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={"PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(digests) == 1
+
+
+@given(st.lists(st.text(max_size=60), max_size=5))
+def test_vectors_have_length_one_or_zero_and_ignore_their_batch(texts):
+    vectors = EMBEDDER.embed(texts)
+    assert vectors.shape == (len(texts), 512) and vectors.dtype == np.float32
+    lengths = np.linalg.norm(vectors, axis=1)
+    assert np.all(np.isclose(lengths, 1, atol=1e-5) | (lengths == 0))
+    for text, vector in zip(texts, vectors, strict=True):
+        np.testing.assert_array_equal(EMBEDDER.embed([text])[0], vector)
+
+
+def test_best_threshold_by_hand():
+    # between 0.3 and 0.5 one of four unrelated pairs passes and all related ones: (1 + 3/4) / 2
+    assert best_threshold([0.5, 0.7, 0.9], [0.1, 0.2, 0.3, 0.8]) == pytest.approx((0.4, 0.875))
+
+
+def test_best_threshold_needs_both_sides():
+    with pytest.raises(ValueError, match="0 related, 1 unrelated"):
+        best_threshold([], [0.1])
+
+
+def test_calibrate_finds_the_gap_between_pairs():
+    related = [("clean some mug", "put a clean mug in shelf"), ("heat some egg", "put a hot egg: heat egg")]
+    unrelated = [("clean some mug", "heat some egg"), ("put cd in safe", "look at book under desklamp")]
+    gate = calibrate(EMBEDDER, related, unrelated)
+    assert max(cosine(*p) for p in unrelated) < gate <= min(cosine(*p) for p in related)
+
+
+def test_gate_lets_a_new_goal_for_the_same_object_pass():
+    assert cosine("put some mug in shelf", "put some mug in desk") > EMBEDDER.gate
+    assert cosine("put some mug in shelf", "heat some egg and put it in fridge") < EMBEDDER.gate
