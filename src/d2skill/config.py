@@ -25,7 +25,7 @@ class HousesConfig(Settings):
     """Floor plans that training sees; as many others are kept for the split valid_unseen."""
     games_per_plan: int = Field(40, ge=1)
     """Training games in each floor plan."""
-    receptacles: int = Field(18, ge=8, le=40)
+    receptacles: int = Field(24, ge=8, le=40)
     """Receptacles in a room, at most."""
     distractors: int = Field(14, ge=0, le=60)
     """Objects in a room beside those the task needs."""
@@ -192,7 +192,7 @@ class RetrievalConfig(Settings):
     k_step: int = Field(3, ge=0)
     """Step skills shown, at most"""
     gate: float | None = Field(None, ge=-1, le=1)
-    """τ_sim, least similarity; without one, the gate calibrated for the embedder"""
+    """τ_sim, least similarity; without one, the gates calibrated for the embedder"""
     candidates: int = Field(10, ge=1)
     """m, the most similar skills that are ranked"""
     alpha: float = Field(0.1, ge=0, le=1)

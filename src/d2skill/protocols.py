@@ -91,8 +91,10 @@ class Embedder(Protocol):
     fingerprint: str
     """Names the model and its settings; a bank refuses vectors of another one."""
     dimension: int
-    gate: float
-    """The similarity τ_sim that separates related from unrelated keys for this embedder."""
+    task_gate: float
+    """The similarity τ_sim that separates related from unrelated task keys for this embedder."""
+    step_gate: float
+    """The same for step keys, which have two parts."""
 
     def embed(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         """Returns unit vectors, shape [len(texts), dimension]."""

@@ -216,12 +216,8 @@ def test_exact_duplicates_are_rejected_also_when_nothing_can_be_embedded():
 def test_near_duplicates_are_rejected():
     principle = "Open the fridge before you cool the apple, then look for the shelf and place it there slowly"
     bank = make()
-    first = Draft(
-        "task", SkillText("Open it first", principle, "When cooling"), "cool some apple and put it in shelf"
-    )
-    near = Draft(
-        "task", SkillText("open it FIRST!", f"{principle}.", "At start"), "put a cool apple in shelf."
-    )
+    first = Draft("task", SkillText("Open it first", principle, "When cooling"), "cool some apple and put it in shelf")
+    near = Draft("task", SkillText("open it FIRST!", f"{principle}.", "At start"), "put a cool apple in shelf.")
     records = bank.insert([first, near], 0)
     assert [r.reason for r in records] == ["added", "duplicate of t1"]
     assert records[1].skill is None and records[1].draft is near
@@ -230,7 +226,8 @@ def test_near_duplicates_are_rejected():
 
 def test_like_text_for_another_key_and_other_text_for_a_like_key_are_no_duplicates():
     bank = filled(task("amber"))
-    assert bank.insert([task("birch"), task("amber", EGG), step("amber")], 0)[2].reason == "added"
+    records = bank.insert([task("birch"), task("amber", EGG), step("amber")], 0)
+    assert [r.reason for r in records] == ["added"] * 3
     assert bank.counts() == {"task": 3, "step": 1}
 
 
@@ -241,9 +238,7 @@ def test_the_threshold_for_duplicates_reaches_insertion():
 
 
 def test_advice_that_differs_in_a_number_is_no_duplicate():
-    principle = (
-        "In this house the mug usually stands on the shelf by the window, otherwise look at once in drawer {}"
-    )
+    principle = "In this house the mug usually stands on the shelf by the window, otherwise look at once in drawer {}"
     drafts = [Draft("task", SkillText("Where mugs are", principle.format(n), "Now"), MUG) for n in (3, 4, 4)]
     assert [r.reason for r in make().insert(drafts, 0)] == ["added", "added", "duplicate of t2"]
 
@@ -298,6 +293,13 @@ def test_eq9_by_hand():
     assert [s.id for s in bank.skills("task", include_evicted=True)] == ["t1", "t2", "t3", "t4"]
     assert bank.get("t2").evicted == 10
     assert set(ids(bank.retrieve_task([MUG])[0])) == {"t1", "t3"}
+
+
+def test_each_pool_has_its_own_capacity():
+    drafts = [make_draft(word) for word in WORDS[:5] for make_draft in (task, step)]
+    bank = filled(*drafts, bank={"task_capacity": 4, "step_capacity": 2, "protect": 0})
+    bank.evict(1)
+    assert bank.counts() == {"task": 4, "step": 2}
 
 
 def test_ids_are_not_reused_after_eviction_or_reload(tmp_path):

@@ -127,9 +127,9 @@ def test_a_decision_depends_on_its_own_prompt_and_seed_only():
     prompts = [prompt(i % 7) for i in range(21)]
     together = p.act(prompts, range(21), 1.0)
     alone = [p.act([a], [i], 1.0)[0] for i, a in enumerate(prompts)]
-    backwards = policy(SMALL.model_copy(update={"generate_batch": 4})).act(
-        prompts[::-1], list(range(21))[::-1], 1.0
-    )[::-1]
+    backwards = policy(SMALL.model_copy(update={"generate_batch": 4})).act(prompts[::-1], list(range(21))[::-1], 1.0)[
+        ::-1
+    ]
     for one, two, three in zip(together, alone, backwards, strict=True):
         assert one.action == two.action == three.action
         assert np.allclose(one.log_probs, two.log_probs, atol=1e-5)
@@ -348,16 +348,12 @@ def test_a_loaded_policy_goes_on_bit_for_bit(tmp_path, dtype):
 
 
 def test_small_steps_are_not_lost_in_bfloat16():
-    p = policy(
-        SMALL.model_copy(update={"dtype": "bfloat16"}), OPTIM.model_copy(update={"learning_rate": 1e-6})
-    )
+    p = policy(SMALL.model_copy(update={"dtype": "bfloat16"}), OPTIM.model_copy(update={"learning_rate": 1e-6}))
     start = weights(p)
     learn = rows(p)
     p.update(learn, 0)
     masters = p._adam.tensors()
-    moved = [
-        float((masters[f"{n}/master"] - start[n].float()).abs().max()) for n, _ in p.model.named_parameters()
-    ]
+    moved = [float((masters[f"{n}/master"] - start[n].float()).abs().max()) for n, _ in p.model.named_parameters()]
     assert 1e-7 < max(moved) < 1e-4
 
 

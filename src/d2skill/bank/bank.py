@@ -45,13 +45,12 @@ class _Pool:
 class SkillBank:
     """Two pools of skills, task and step, and the record of those that were evicted."""
 
-    def __init__(
-        self, embedder: Embedder, bank: BankConfig, retrieval: RetrievalConfig, credit: CreditConfig
-    ) -> None:
+    def __init__(self, embedder: Embedder, bank: BankConfig, retrieval: RetrievalConfig, credit: CreditConfig) -> None:
         self._embedder = embedder
         self._bank = bank
         self._retrieval = retrieval
-        self._gate = embedder.gate if retrieval.gate is None else retrieval.gate
+        gates = (embedder.task_gate, embedder.step_gate) if retrieval.gate is None else (retrieval.gate,) * 2
+        self._gate: dict[Granularity, float] = {"task": gates[0], "step": gates[1]}
         self._k: dict[Granularity, int] = {"task": retrieval.k_task, "step": retrieval.k_step}
         self._beta: dict[Granularity, float] = {"task": credit.beta_task, "step": credit.beta_step}
         self._capacity: dict[Granularity, int] = {"task": bank.task_capacity, "step": bank.step_capacity}
@@ -195,7 +194,7 @@ class SkillBank:
         rows, scores = ranking.rank(
             similarities,
             pool.values,
-            gate=self._gate,
+            gate=self._gate[granularity],
             candidates=self._retrieval.candidates,
             k=self._k[granularity],
             alpha=self._retrieval.alpha,
@@ -252,9 +251,7 @@ class SkillBank:
     def _active(self, skill_id: str) -> Skill:
         skill = self.get(skill_id)
         if skill.evicted is not None:
-            raise BankError(
-                f"skill {skill_id!r} was evicted in iteration {skill.evicted} and takes no credit"
-            )
+            raise BankError(f"skill {skill_id!r} was evicted in iteration {skill.evicted} and takes no credit")
         return skill
 
     def _put(self, skill: Skill) -> None:

@@ -74,9 +74,7 @@ def _clean_line(text: str, limit: int) -> str:
     """Returns one line of visible characters without chat markers, cut at a word to `limit` characters."""
     text = " ".join(text.split())
     text = "".join(c for c in text if unicodedata.category(c) not in _INVISIBLE)
-    while (
-        less := " ".join(_CHAT_MARKERS.sub(" ", text).split())
-    ) != text:  # a removal can join up another marker
+    while (less := " ".join(_CHAT_MARKERS.sub(" ", text).split())) != text:  # a removal can join up another marker
         text = less
     if len(text) <= limit:
         return text

@@ -20,9 +20,7 @@ def best_threshold(related: npt.ArrayLike, unrelated: npt.ArrayLike) -> tuple[fl
     """
     near, far = np.sort(np.asarray(related, np.float64)), np.sort(np.asarray(unrelated, np.float64))
     if not near.size or not far.size:
-        raise ValueError(
-            f"calibration needs pairs of both sorts, got {near.size} related, {far.size} unrelated"
-        )
+        raise ValueError(f"calibration needs pairs of both sorts, got {near.size} related, {far.size} unrelated")
     levels = np.unique(np.concatenate([near, far]))
     thresholds = np.concatenate([levels[:1], (levels[:-1] + levels[1:]) / 2])
     hits = 1.0 - np.searchsorted(near, thresholds, side="left") / near.size
@@ -32,9 +30,7 @@ def best_threshold(related: npt.ArrayLike, unrelated: npt.ArrayLike) -> tuple[fl
     return float(thresholds[best]), float(accuracy[best])
 
 
-def calibrate(
-    embedder: Embedder, related: Sequence[tuple[str, str]], unrelated: Sequence[tuple[str, str]]
-) -> float:
+def calibrate(embedder: Embedder, related: Sequence[tuple[str, str]], unrelated: Sequence[tuple[str, str]]) -> float:
     """Returns the gate for an embedder from pairs of texts that a user calls related and unrelated."""
     return best_threshold(_similarities(embedder, related), _similarities(embedder, unrelated))[0]
 

@@ -29,6 +29,7 @@ from d2skill.policies.pretrained import device_named, end_tokens, read_model, re
 from d2skill.policies.tiny import make_tiny
 from d2skill.policies.torch_loss import Item, pack, policy_terms, token_log_probs
 from d2skill.policies.torch_optim import Adam
+from d2skill.prompts import parse_action
 from d2skill.types import Decision, Prompt, Row
 
 KIND, FORMAT = "causal-lm", 1
@@ -109,8 +110,7 @@ class CausalLMPolicy:
                         temperature,
                     )
         return [
-            self._decision(prompt, walker, rng)
-            for prompt, (_, walker), rng in zip(prompts, jobs, rngs, strict=True)
+            self._decision(prompt, walker, rng) for prompt, (_, walker), rng in zip(prompts, jobs, rngs, strict=True)
         ]
 
     def _decision(self, prompt: Prompt, walker: Walker, rng: np.random.Generator) -> Decision:
@@ -120,7 +120,7 @@ class CausalLMPolicy:
             text = action = prompt.actions[answers[int(rng.integers(len(answers)))]]
         else:
             text = self.chat.text(walker.tokens)
-            action = self.chat.parse(text)
+            action = parse_action(text)
         return Decision(text, action, tuple(walker.tokens), tuple(walker.log_probs))
 
     def update(self, rows: Sequence[Row], seed: int) -> dict[str, float]:
@@ -174,9 +174,7 @@ class CausalLMPolicy:
             self._optim.kl,
         )
         (terms.loss.sum() / count).backward()
-        sums = torch.stack(
-            [t.detach().double().sum() for t in (terms.loss, terms.kl, terms.clipped, entropy)]
-        )
+        sums = torch.stack([t.detach().double().sum() for t in (terms.loss, terms.kl, terms.clipped, entropy)])
         return sums, float((terms.ratio.detach() - 1).abs().max())
 
     def _item(self, row: Row) -> Item | None:
@@ -250,9 +248,7 @@ class CausalLMPolicy:
         try:
             meta = json.loads((folder / META).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise RunError(
-                f"{folder} has no readable {META}: is it a checkpoint of a causal-lm policy?"
-            ) from error
+            raise RunError(f"{folder} has no readable {META}: is it a checkpoint of a causal-lm policy?") from error
         if not isinstance(meta, dict) or (meta.get("kind"), meta.get("format")) != (KIND, FORMAT):
             raise RunError(f"{folder / META} is not of a causal-lm policy of format {FORMAT}: {meta}")
         try:

@@ -8,7 +8,7 @@ from typing import Any
 
 from d2skill.config import CausalLMConfig
 from d2skill.policies.trie import TokenTrie
-from d2skill.prompts import parse_action, render
+from d2skill.prompts import render
 from d2skill.types import Prompt
 
 CLOSING = "</action>"
@@ -61,10 +61,6 @@ class Chat:
         """Tells whether free tokens are a whole answer: a turn that ended or an action that was closed."""
         return tokens[-1] in self.ends or CLOSING in self.text(tokens[-len(CLOSING) :])
 
-    def parse(self, text: str) -> str:
-        """Returns the action of a free answer."""
-        return parse_action(text)
-
     def _encode(self, text: str) -> tuple[int, ...]:
         return tuple(self.tokenizer(text, add_special_tokens=False).input_ids)
 
@@ -77,9 +73,7 @@ class Chat:
 
 def _apply(tokenizer: Any, messages: list[dict[str, str]], prompt: bool = True) -> str:
     return str(
-        tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=prompt, enable_thinking=False
-        )
+        tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=prompt, enable_thinking=False)
     )
 
 

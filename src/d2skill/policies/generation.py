@@ -75,9 +75,7 @@ def extend(model: Any, context: Context, chunks: Sequence[Tokens], keep: int) ->
     return out.logits, Context(context.cache, mask, context.lengths + real.sum(1))
 
 
-def log_softmax(
-    logits: torch.Tensor, options: Sequence[Sequence[int]] | None, temperature: float
-) -> torch.Tensor:
+def log_softmax(logits: torch.Tensor, options: Sequence[Sequence[int]] | None, temperature: float) -> torch.Tensor:
     """Returns log-probabilities [n, V], or [n, C] over n lists of options with -inf beyond a list's end."""
     if options is not None:
         width = max(map(len, options))

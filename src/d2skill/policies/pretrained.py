@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from d2skill.errors import ConfigError
 
@@ -27,6 +27,7 @@ def read_pretrained(name: str, dtype: str) -> tuple[Any, Any]:
     Raises ConfigError for a model that is not to be had, or that has no chat template or no end of text.
     """
     try:
+        AutoConfig.from_pretrained(name)  # fails sooner than the tokenizer, which asks the hub twice
         tokenizer = AutoTokenizer.from_pretrained(name)
         if not tokenizer.chat_template:
             raise ConfigError(
@@ -36,17 +37,22 @@ def read_pretrained(name: str, dtype: str) -> tuple[Any, Any]:
         return read_model(name, dtype), tokenizer
     except (OSError, ValueError) as error:
         first = str(error).strip().partition("\n")[0]
-        where = (
-            f"cannot be read ({first})" if Path(name).is_dir() else "is no folder, nor to be had from the hub"
-        )
+        where = f"cannot be read ({first})" if Path(name).is_dir() else "is no folder, nor to be had from the hub"
         raise ConfigError(
             f'policy.lm.model "{name}" {where}: check its name, the network and HF_HUB_OFFLINE, or use "tiny"'
         ) from error
 
 
 def read_model(name: str, dtype: str) -> Any:
-    """Returns the model of an id or folder. Raises OSError or ValueError."""
-    return AutoModelForCausalLM.from_pretrained(name, dtype=getattr(torch, dtype))
+    """Returns the model of an id or folder. Raises OSError or ValueError.
+
+    The weights are copied out of the mapped file: there they lie at odd addresses, and sums over them round otherwise
+    than over weights that were made in memory, so that a resumed run would drift from an unbroken one.
+    """
+    model = AutoModelForCausalLM.from_pretrained(name, dtype=getattr(torch, dtype))
+    for weight in model.parameters():
+        weight.data = weight.data.clone()
+    return model
 
 
 def end_tokens(model: Any, tokenizer: Any) -> list[int]:

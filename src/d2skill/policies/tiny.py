@@ -38,9 +38,7 @@ def make_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
         counts.update(piece.strip(" ") for piece, _ in split.pre_tokenize_str(text))
     ranked = sorted(counts, key=lambda piece: (-counts[piece], piece))[: MAX_WORDS // 2]
     words = [*map(str, range(10)), *"\n\t .,:;'\"!?()<>/-_", *ranked]
-    pieces = dict.fromkeys(
-        (*SPECIAL, *TAGS, *(form for word in words for form in (word, f" {word}") if word))
-    )
+    pieces = dict.fromkeys((*SPECIAL, *TAGS, *(form for word in words for form in (word, f" {word}") if word)))
     backend = Tokenizer(models.WordLevel({piece: i for i, piece in enumerate(pieces)}, unk_token="<|unk|>"))
     backend.pre_tokenizer = split
     backend.decoder = decoders.Fuse()

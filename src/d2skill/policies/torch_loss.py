@@ -71,9 +71,7 @@ def policy_terms(
     return TokenTerms(loss, estimate, ratio, cut > plain)
 
 
-def token_log_probs(
-    model: Any, items: Sequence[Item], temperature: float
-) -> tuple[torch.Tensor, torch.Tensor]:
+def token_log_probs(model: Any, items: Sequence[Item], temperature: float) -> tuple[torch.Tensor, torch.Tensor]:
     """Returns log-probability and entropy of each token that was chosen, item after item, both [n].
 
     Equal prompts are read once and their keys and values expanded to the answers, with gradients. The items

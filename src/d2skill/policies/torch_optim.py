@@ -38,9 +38,7 @@ class Adam:
             weight = self._weights[name]
             if master is not weight and weight.grad is not None:
                 master.grad, weight.grad = weight.grad.float(), None
-        norm = torch.nn.utils.clip_grad_norm_(
-            self._masters.values(), self._max_grad_norm, error_if_nonfinite=True
-        )
+        norm = torch.nn.utils.clip_grad_norm_(self._masters.values(), self._max_grad_norm, error_if_nonfinite=True)
         self._adam.step()
         self._adam.zero_grad(set_to_none=True)
         with torch.no_grad():

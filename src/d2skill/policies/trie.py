@@ -26,9 +26,7 @@ class TokenTrie:
             self._answers[node].append(index)
         self._options = [tuple(sorted(children)) for children in self._children]
         if not answers or any(a and c for a, c in zip(self._answers, self._children, strict=True)):
-            raise ValueError(
-                "a trie needs at least one answer, and no answer may be the beginning of another"
-            )
+            raise ValueError("a trie needs at least one answer, and no answer may be the beginning of another")
 
     def options(self, node: int) -> tuple[int, ...]:
         """Returns the tokens that may follow, in ascending order; none at a leaf."""

@@ -109,9 +109,7 @@ def test_seen_splits_share_floor_plans_and_games_differ():
         assert [first(split, n) for n in range(plans)] == train
     assert not {first("valid_unseen", n) for n in range(plans)} & set(train)
     problems = {
-        facts_of(generate(SETTINGS, split, n))
-        for split in ("train", "valid_seen", "test_seen")
-        for n in range(140)
+        facts_of(generate(SETTINGS, split, n)) for split in ("train", "valid_seen", "test_seen") for n in range(140)
     }
     assert len(problems) == 3 * 140
 

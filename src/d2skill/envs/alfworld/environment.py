@@ -73,8 +73,8 @@ class AlfworldEnvironment:
         self._root = Path(named).expanduser()
         if not self._root.is_dir():
             raise DataError(
-                f"the ALFWorld data folder {self._root} does not exist: set --data or ${VARIABLE} to the folder "
-                "that holds json_2.1.1"
+                f"the ALFWorld data folder {self._root} does not exist: set --data or ${VARIABLE} to the "
+                "folder that holds json_2.1.1"
             )
         if (self._root / "json_2.1.1").is_dir():
             self._root /= "json_2.1.1"
@@ -87,9 +87,7 @@ class AlfworldEnvironment:
             folder = self._split_folder(split)
             ids = sorted(f"{split}/{name}" for name in _games(folder) if _is_solvable(folder / name / _FILE))
             if not ids:
-                raise DataError(
-                    f"{folder} holds no solvable game: it should hold <task>/<trial>/{_FILE} files"
-                )
+                raise DataError(f"{folder} holds no solvable game: it should hold <task>/<trial>/{_FILE} files")
             self._ids[split] = tuple(ids)
         return self._ids[split]
 
@@ -107,17 +105,13 @@ class AlfworldEnvironment:
         folder = self._root / split
         if not split or split in {".", ".."} or Path(split).name != split or not folder.is_dir():
             found = sorted(entry.name for entry in os.scandir(self._root) if entry.is_dir())
-            raise ConfigError(
-                f"{self._root} has no split {split!r}; it has: {', '.join(found) or 'nothing at all'}"
-            )
+            raise ConfigError(f"{self._root} has no split {split!r}; it has: {', '.join(found) or 'nothing at all'}")
         return folder
 
     def _load(self, task_id: str) -> Game:
         parts = task_id.split("/")
         if len(parts) != 3 or any(part in {"", ".", ".."} for part in parts):
-            raise ConfigError(
-                f"{task_id!r} is no ALFWorld task id: ids are split/task/trial, as task_ids lists them"
-            )
+            raise ConfigError(f"{task_id!r} is no ALFWorld task id: ids are split/task/trial, as task_ids lists them")
         return Game.load(self._root / task_id / _FILE, id=task_id, split=parts[0])
 
 

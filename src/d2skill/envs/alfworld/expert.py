@@ -102,9 +102,7 @@ class Explorer:
         """Takes in what the last action did and what is seen now."""
         text = observation.text
         if not self._queue and not self._contents:
-            self._queue = self._order(
-                [a.removeprefix("go to ") for a in observation.actions if a.startswith("go to ")]
-            )
+            self._queue = self._order([a.removeprefix("go to ") for a in observation.actions if a.startswith("go to ")])
         if match := re.search(r"You pick up the ([a-z]+ \d+) from the ([a-z]+ \d+)", text):
             self._held = match[1]
             self._contents.get(match[2], set()).discard(match[1])
@@ -141,7 +139,7 @@ class Explorer:
             if kind in _CLOSED:
                 promise /= 1.5
             named = re.search(rf"\b{place}\b", words)
-            typed = re.search(rf"\b{kind}\b", words)
+            typed = re.search(rf"\b{kind}\b(?! \d)", words)
             if kind == self._request.place and self._request.kind in ("place", "two"):
                 return 3, -promise
             if named:

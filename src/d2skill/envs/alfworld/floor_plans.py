@@ -129,9 +129,7 @@ def identifiers(kind: str, random: np.random.Generator) -> Iterator[str]:
         at = tuple(int(x) for x in random.integers(-399, 400, size=3))
         if at not in seen:
             seen.add(at)
-            spots = (
-                f"{'plus' if x >= 0 else 'minus'}_{abs(x) // 100:02d}_dot_{abs(x) % 100:02d}" for x in at
-            )
+            spots = (f"{'plus' if x >= 0 else 'minus'}_{abs(x) // 100:02d}_dot_{abs(x) % 100:02d}" for x in at)
             yield "_bar__".join((base, *spots)) + (f"_bar_{kind}" if base != kind else "")
 
 
@@ -196,9 +194,7 @@ def _errands(plan: FloorPlan, homes: Mapping[str, int], random: np.random.Genera
     targets = sorted(homes)
     count = Counter(receptacle.type for receptacle in plan.receptacles)
     traits = [1 + 2 * sum(target in TRAITS[trait] for _, trait, _ in TOOLS.values()) for target in targets]
-    shares = np.asarray(
-        [many * len(plan.places(target)) ** 2 for many, target in zip(traits, targets, strict=True)]
-    )
+    shares = np.asarray([many * len(plan.places(target)) ** 2 for many, target in zip(traits, targets, strict=True)])
     shares = shares / shares.sum()
     for target in random.choice(targets, len(targets), replace=False, p=shares).tolist():
         options = _options(plan, target, plan.receptacles[homes[target]].type)

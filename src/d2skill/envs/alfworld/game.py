@@ -89,9 +89,9 @@ class Game:
                 scene = source.get("scene", "")
                 task = Task(id, "", split, str(source.get("task_type", "")))
                 return cls._build(source, task, scene if isinstance(scene, int) else str(scene))
-            folder, trial = Path(source).absolute().parts[-3:-1]
-            named = _FOLDER.match(folder)
-            task = Task(id or f"{folder}/{trial}", "", split, named[1] if named else "")
+            trial = Path(source).absolute().parent
+            named = _FOLDER.match(trial.parent.name)
+            task = Task(id or f"{trial.parent.name}/{trial.name}", "", split, named[1] if named else "")
             return cls._build(_read_json(Path(source)), task, int(named[2]) if named else "")
         except Broken as error:
             raise DataError(f"{where} {error}") from None

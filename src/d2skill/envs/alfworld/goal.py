@@ -21,10 +21,7 @@ class Facts(Protocol):
 
 @dataclass(slots=True)
 class Block:
-    """One `exists`: objects and receptacles with all that is asked of them.
-
-    Static conditions have been turned into the candidates of each variable; what is left can change in play.
-    """
+    """One `exists` as it is written: typed variables and what is asked of them."""
 
     variables: dict[str, str] = field(default_factory=dict)
     asked: list[tuple[str, ...]] = field(default_factory=list)
@@ -35,9 +32,10 @@ class Block:
 class Compiled:
     """A block over numbers: what each object variable and each receptacle variable may be.
 
-    `masks` are the properties asked of each object variable and `held` those that must be in hand; `near` are the
-    receptacle variables that must be where the agent is; `places` pairs an object variable with the receptacle
-    variable it must be in; `different` pairs object variables.
+    Types never change, so they are settled already, by the choice of candidates; the rest can change in play:
+    `masks` are the properties asked of each object variable and `held` those that must be in hand; `near` are
+    the receptacle variables that must be where the agent is; `places` pairs an object variable with the
+    receptacle variable it must be in; `different` pairs object variables.
     """
 
     objects: tuple[tuple[int, ...], ...]
@@ -68,8 +66,7 @@ class Compiled:
         """Receptacle variables are never compared with each other, so each can be settled by itself."""
         needed = [chosen[i] for i, place in self.places if place == k]
         return any(
-            all(thing in state.inside[r] for thing in needed)
-            and (k not in self.near or location_of[r] == state.at)
+            all(thing in state.inside[r] for thing in needed) and (k not in self.near or location_of[r] == state.at)
             for r in self.receptacles[k]
         )
 

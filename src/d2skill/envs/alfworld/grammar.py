@@ -13,6 +13,7 @@ import json
 import re
 from dataclasses import dataclass
 from functools import lru_cache
+from string import Formatter
 from typing import Any
 
 from d2skill.envs.alfworld.pddl import Broken
@@ -39,6 +40,27 @@ _SENTENCES = {
     "list_objects_on_the_floor": "floor",
     "list_appliances": "room",
 }
+_ARGUMENTS: dict[str, set[str]] = {
+    "look": set(),
+    "inventory": set(),
+    "help": set(),
+    "gotolocation": {"r"},
+    "openobject": {"r"},
+    "closeobject": {"r"},
+    "examinereceptacle": {"r"},
+    "examineobject": {"o"},
+    "toggleobject": {"o"},
+    "sliceobject": {"co", "ko"},
+}
+"""What the command of an action names; the others name an object and a receptacle."""
+_REPORT = {"o", "co", "ko", "r", "lend", "contents"}
+_FIELDS: dict[str, list[set[str]]] = {
+    "look": [{"here", "floor"}, {"room"}],
+    "inventory": [{"held"}, set()],
+    "examinereceptacle": [{"r", "inside"}, {"r"}, {"r", "inside"}],
+    "help": [set()],
+}
+"""What the sentences of an action may name; others are reports, or about one object."""
 _CONDITIONS = {
     "look": [("atlocation", "receptacleatlocation"), ()],
     "inventory": [("holdsany",), ()],
@@ -90,7 +112,8 @@ def _compile(grammar: str) -> Wording:
         action = name.lower()
         if action not in ACTIONS and action != "help":
             continue  # older releases left templates of actions that their domain does not have
-        commands[action] = _fill(template, rules) if action == "gotolocation" else template
+        command = _fill(template, rules) if action == "gotolocation" else template
+        commands[action] = _checked(command, _ARGUMENTS.get(action, {"o", "r"}))
         chosen = rules.get(feedback[1:-1]) if feedback.startswith("#") else [{"rhs": feedback}]
         if not chosen:
             raise Broken(f'has a "grammar" without the rule {feedback} of the action {name}')
@@ -99,11 +122,15 @@ def _compile(grammar: str) -> Wording:
             conditions = found
         elif list(found) != _CONDITIONS.get(action, [()]):
             raise Broken(f'has a "grammar" whose rule {feedback} asks for what this engine does not know')
-        sentences[action] = tuple(_fill(rule["rhs"], rules) for rule in chosen)
+        fields = _FIELDS.get(action) or [{"o", "nested"} if action == "examineobject" else _REPORT] * len(chosen)
+        sentences[action] = tuple(
+            _checked(_fill(rule["rhs"], rules), allowed) for rule, allowed in zip(chosen, fields, strict=True)
+        )
     for action in ACTIONS:
         if action not in commands:
             raise Broken(f'has a "grammar" without the action {action}')
-    return Wording(_fill(_single("intro", rules), rules), commands, sentences, conditions)
+    intro = _checked(_fill(_single("intro", rules), rules), {"look", "task"})
+    return Wording(intro, commands, sentences, conditions)
 
 
 def _read_rules(grammar: str) -> Rules:
@@ -122,9 +149,7 @@ def _read_rules(grammar: str) -> Rules:
 
 def _is_rule(rule: Any) -> bool:
     return isinstance(rule, list) and all(
-        isinstance(case, dict)
-        and isinstance(case.get("rhs"), str)
-        and isinstance(case.get("condition", ""), str)
+        isinstance(case, dict) and isinstance(case.get("rhs"), str) and isinstance(case.get("condition", ""), str)
         for case in rule
     )
 
@@ -134,6 +159,17 @@ def _single(name: str, rules: Rules) -> str:
     if len(cases) != 1 or cases[0].get("condition"):
         raise Broken(f'has a "grammar" in which "{name}" is not one plain sentence')
     return cases[0]["rhs"]
+
+
+def _checked(template: str, allowed: set[str]) -> str:
+    """Returns a template that names nothing but the allowed fields, so that it cannot fail in play."""
+    try:
+        for _, name, spec, conversion in Formatter().parse(template):
+            if name is not None and (name not in allowed or spec or conversion):
+                raise ValueError
+    except ValueError:
+        raise Broken(f'has a "grammar" with words that this engine does not know: {template[:60]}') from None
+    return template
 
 
 def _fill(text: str, rules: Rules) -> str:

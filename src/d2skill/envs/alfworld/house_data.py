@@ -20,9 +20,7 @@ def _table(text: str) -> dict[str, tuple[str, ...]]:
 
 def _shares(text: str) -> dict[str, dict[str, int]]:
     """Reads `Key: name number name number ...` entries."""
-    return {
-        key: dict(zip(words[::2], map(int, words[1::2]), strict=True)) for key, words in _table(text).items()
-    }
+    return {key: dict(zip(words[::2], map(int, words[1::2]), strict=True)) for key, words in _table(text).items()}
 
 
 RECEPTACLES: Mapping[str, Mapping[str, tuple[int, int, float]]] = {

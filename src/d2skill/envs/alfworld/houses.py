@@ -130,14 +130,10 @@ def _errand_of(settings: HousesConfig, plan: FloorPlan, split: str, number: int)
     return plan.errands[int(order[place])]
 
 
-def _fill(
-    settings: HousesConfig, plan: FloorPlan, errand: Errand, random: np.random.Generator
-) -> Iterator[_Thing]:
+def _fill(settings: HousesConfig, plan: FloorPlan, errand: Errand, random: np.random.Generator) -> Iterator[_Thing]:
     """Yields the objects of a game: the targets, a lamp if the room has one, and distractors."""
     targets = 2 if errand.kind == "pick_two_obj_and_place" else 1
-    others = random.permutation(
-        [kind for kind in sorted(plan.homes) if kind != errand.target for _ in range(3)]
-    )
+    others = random.permutation([kind for kind in sorted(plan.homes) if kind != errand.target for _ in range(3)])
     counts = {errand.target: targets}
     for kind in others[: settings.distractors].tolist():
         counts[kind] = counts.get(kind, 0) + 1
@@ -164,9 +160,7 @@ def _problem(name: str, plan: FloorPlan, errand: Errand, things: Sequence[_Thing
             *(receptacle.location for receptacle in plan.receptacles),
         ],
     }
-    objects = "\n".join(
-        f"    {entity} - {kind}" for kind, entities in declared.items() for entity in entities
-    )
+    objects = "\n".join(f"    {entity} - {kind}" for kind, entities in declared.items() for entity in entities)
     facts = "\n".join(f"    ({fact})" for fact in _facts(plan, things))
     return (
         f"(define (problem {name})\n(:domain alfred)\n(:objects\n{objects}\n)\n"

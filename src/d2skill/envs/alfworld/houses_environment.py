@@ -19,7 +19,7 @@ _ID = re.compile(r"([a-z_]+)/(\d{4,})")
 
 
 class HousesEnvironment:
-    """Games in recurring floor plans; see `Environment` and `Teaches`. A game is made when it is first started."""
+    """Games in recurring floor plans, made when first started; see `Environment` and `Teaches`."""
 
     def __init__(self, settings: HousesConfig) -> None:
         self._settings = settings

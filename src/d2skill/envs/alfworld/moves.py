@@ -53,9 +53,7 @@ def local_moves(world: World, state: State) -> dict[str, Move]:
     return moves
 
 
-def _add_moves_with(
-    world: World, flags: int, o: int, r: int, reachable: bool, moves: dict[str, Move]
-) -> None:
+def _add_moves_with(world: World, flags: int, o: int, r: int, reachable: bool, moves: dict[str, Move]) -> None:
     """Adds what can be done with the object in hand at a receptacle; appliances may stay closed for it."""
     for action, possible in (
         ("putobject", reachable and r in world.fits[o]),

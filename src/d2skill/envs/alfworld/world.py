@@ -100,9 +100,7 @@ class _Facts:
             if tuple([types[argument] for argument in arguments]) != signature:
                 raise Broken(f"has ({name} {' '.join(arguments)}), but it takes: {', '.join(signature)}")
             self.by_name.setdefault(name, []).append(tuple(arguments))
-        self.members = {
-            kind: sorted(n for n in self.mentioned if types[n] == kind) for kind in set(types.values())
-        }
+        self.members = {kind: sorted(n for n in self.mentioned if types[n] == kind) for kind in set(types.values())}
 
     def of(self, name: str) -> list[tuple[str, ...]]:
         return self.by_name.get(name, [])
@@ -140,9 +138,7 @@ def build_world(problem: Problem, wording: Wording, actions: frozenset[str]) -> 
             raise Broken(f'has a "pddl_domain" without the action {action}')
     facts = _Facts(problem)
     names = name_all(facts.mentioned)
-    objects, receptacles, locations = (
-        facts.members.get(kind, []) for kind in ("object", "receptacle", "location")
-    )
+    objects, receptacles, locations = (facts.members.get(kind, []) for kind in ("object", "receptacle", "location"))
     o_index = {n: i for i, n in enumerate(objects)}
     r_index = {n: i for i, n in enumerate(receptacles)}
     l_index = {n: i for i, n in enumerate(locations)}
@@ -177,9 +173,7 @@ def build_world(problem: Problem, wording: Wording, actions: frozenset[str]) -> 
         inside=_group(len(receptacles), [(r_index[r], o_index[o]) for o, r in facts.of("inreceptacle")]),
         spots=[
             frozenset(spots)
-            for spots in _group(
-                len(objects), [(o_index[o], l_index[p]) for o, p in facts.of("objectatlocation")]
-            )
+            for spots in _group(len(objects), [(o_index[o], l_index[p]) for o, p in facts.of("objectatlocation")])
         ],
         nested=_group(len(objects), [(o_index[a], o_index[b]) for b, a in facts.of("inreceptacleobject")]),
         fits=_fits(facts, objects, o_types, of_rtype),
@@ -231,7 +225,7 @@ def _fits(
     for rtype, otype in facts.of("cancontain"):
         takes[otype] = takes.get(otype, frozenset()) | of_rtype.get(rtype, frozenset())
     none: frozenset[int] = frozenset()
-    return [none.union(*(takes.get(kind, none) for kind in o_types.get(n, none))) for n in objects]
+    return [none.union(*(takes.get(kind, none) for kind in o_types.get(n, ()))) for n in objects]
 
 
 def _examine(wording: Wording) -> list[tuple[int, str]]:
@@ -241,9 +235,7 @@ def _examine(wording: Wording) -> list[tuple[int, str]]:
             continue
         for name in required:
             if name not in FLAGS:
-                raise Broken(
-                    f'has a "grammar" that examines objects for "{name}", which this engine does not know'
-                )
+                raise Broken(f'has a "grammar" that examines objects for "{name}", which this engine does not know')
         rules.append((sum(FLAGS[name] for name in set(required)), sentence))
     if not rules or rules[-1][0]:
         raise Broken('has a "grammar" without a sentence for an object that has nothing special')

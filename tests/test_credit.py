@@ -1,0 +1,199 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from toys import FaultyEnvironment, ScriptedPolicy, TreasureEnvironment, group, make_bank, skill, trajectory, turn
+
+from d2skill.config import AdvantageConfig, PromptConfig, RewardConfig
+from d2skill.credit import Hindsight, advantages, hindsight, policy_batch, returns, signals
+from d2skill.rollout import Rollouts
+from d2skill.types import Group
+
+REWARD = RewardConfig(success=10, invalid_penalty=1, intrinsic=1)
+
+# The group of all numbers below: successes 1 1 0 1 | 0 1 0 0, turns 1 2 1 1 | 1 1 1 2,
+# inadmissible actions 0 2 0 0 | 0 1 1 0.
+_MEMBERS = [(1, 1, 0), (1, 2, 2), (0, 1, 0), (1, 1, 0), (0, 1, 0), (1, 1, 1), (0, 1, 1), (0, 2, 0)]
+WORKED = Group(
+    trajectory().task,
+    tuple(
+        trajectory("skills" if i < 4 else "none", i, bool(y), [turn("sing" if k < wrong else "left") for k in range(n)])
+        for i, (y, n, wrong) in enumerate(_MEMBERS)
+    ),
+)
+# R = 10 Y − penalties; R_int = Y − 0.25 for the first four:
+# 10 + 0.75, 10 − 2 + 0.75, 0 − 0.25, 10 + 0.75 | 0, 10 − 1, −1, 0
+RETURNS = [10.75, 8.75, -0.25, 10.75, 0.0, 9.0, -1.0, 0.0]
+
+
+def test_eq1_gap_of_the_halves():
+    (seen,) = hindsight([WORKED])
+    assert (seen.skilled, seen.baseline) == (3 / 4, 1 / 4)
+    assert seen.gap == 0.5
+
+
+def test_eq2_gain_of_each_skill_trajectory():
+    (seen,) = hindsight([WORKED])
+    assert [seen.gain(t) for t in WORKED.trajectories] == [0.75, 0.75, -0.25, 0.75, 0, 0, 0, 0]
+
+
+def test_eq4_returns():
+    (seen,) = hindsight([WORKED])
+    assert returns(WORKED, seen, REWARD).tolist() == RETURNS
+
+
+def test_eq4_lambda_scales_the_intrinsic_reward_alone():
+    (seen,) = hindsight([WORKED])
+    double = returns(WORKED, seen, RewardConfig(success=10, invalid_penalty=1, intrinsic=2))
+    assert (double - RETURNS).tolist() == [0.75, 0.75, -0.25, 0.75, 0, 0, 0, 0]
+
+
+def test_eq5_over_the_group():
+    # mean 38/8 = 4.75; squared deviations 36+16+25+36+22.5625+18.0625+33.0625+22.5625 = 209.25, /7, root 5.467436
+    got = advantages(WORKED, np.array(RETURNS), AdvantageConfig(normalise="group"))
+    deviations = np.array([6, 4, -5, 6, -4.75, 4.25, -5.75, -4.75])
+    assert got == pytest.approx(deviations / 5.467436, rel=1e-6)
+
+
+def test_eq5_over_each_half():
+    # skill half: mean 7.5, squares 10.5625+1.5625+60.0625+10.5625 = 82.75, /3, root 5.251984
+    # baseline: mean 2, squares 4+49+9+4 = 66, /3, root 4.690416
+    got = advantages(WORKED, np.array(RETURNS), AdvantageConfig(normalise="half"))
+    assert got[:4] == pytest.approx(np.array([3.25, 1.25, -7.75, 3.25]) / 5.251984, rel=1e-6)
+    assert got[4:] == pytest.approx(np.array([-2, 7, -3, -2]) / 4.690416, rel=1e-6)
+
+
+def test_eq5_over_rows_weighs_long_trajectories_more():
+    # ten rows, 8.75 and the last 0 twice: mean 46.75/10 = 4.675, squares 466.3125 − 10·4.675² = 247.75625, /9, root
+    # 5.246758
+    got = advantages(WORKED, np.array(RETURNS), AdvantageConfig(normalise="rows"))
+    assert got == pytest.approx((np.array(RETURNS) - 4.675) / 5.246758, rel=1e-6)
+
+
+def test_a_row_for_each_decision_with_the_advantage_of_its_trajectory():
+    rows = policy_batch([WORKED], hindsight([WORKED]), REWARD, AdvantageConfig())
+    turns = [(t, one) for t in WORKED.trajectories for one in t.turns]
+    expected = advantages(WORKED, np.array(RETURNS), AdvantageConfig())
+    assert len(rows) == 10
+    for row, (owner, one) in zip(rows, turns, strict=True):
+        assert (row.prompt, row.decision) == (one.prompt, one.decision)
+        assert row.advantage == expected[owner.index]
+
+
+def test_a_task_skill_gets_the_gap_once_per_group():
+    shown = [turn(skills=[skill("t1")]), turn(skills=[skill("t1"), skill("t2")])]
+    groups = [group([True, False], [False, False], turns=shown), group([True, True], [True, False], turns=shown)]
+    # gaps 1/2 − 0 and 1 − 1/2
+    assert signals(groups, hindsight(groups)) == {"t1": [0.5, 0.5], "t2": [0.5, 0.5]}
+
+
+def test_a_step_skill_gets_the_gain_once_per_trajectory_however_often_shown():
+    often = [turn(skills=[skill("s1")])] * 3
+    members = (
+        trajectory("skills", 0, True, often),
+        trajectory("skills", 1, False, [turn(skills=[skill("s1"), skill("s2")]), turn()]),
+        trajectory("none", 2, True),
+        trajectory("none", 3, False),
+    )
+    groups = [Group(members[0].task, members)]
+    assert signals(groups, hindsight(groups)) == {"s1": [0.5, -0.5], "s2": [-0.5]}
+
+
+def test_no_signals_without_a_baseline_half():
+    alone = group([True, False], [], turns=[turn(skills=[skill("t1"), skill("s1")])])
+    (seen,) = hindsight([alone])
+    assert (seen.baseline, seen.gap) == (None, 0.0)
+    assert signals([alone], [seen]) == {}
+    assert returns(alone, seen, REWARD).tolist() == [10, 0]
+
+
+def test_without_a_skill_half_it_is_plain_grpo():
+    alone = group([], [True, False, True])
+    (seen,) = hindsight([alone])
+    assert (seen.skilled, seen.gap) == (None, 0.0)
+    assert signals([alone], [seen]) == {}
+    assert returns(alone, seen, REWARD).tolist() == [10, 0, 10]
+
+
+@pytest.mark.parametrize("normalise", ["group", "half", "rows"])
+def test_equal_returns_and_lone_trajectories_have_no_advantage(normalise):
+    mode = AdvantageConfig(normalise=normalise)
+    for one in (group([True, True], [True, True]), group([True], []), group([], [True])):
+        shaped = returns(one, hindsight([one])[0], REWARD)
+        assert advantages(one, shaped, mode).tolist() == [0.0] * len(one.trajectories)
+
+
+def test_a_trajectory_that_ended_in_a_fault_counts_as_a_failure():
+    """The baseline half breaks while it takes the gem; both halves would have succeeded."""
+    faulty = FaultyEnvironment(TreasureEnvironment(1), lambda task, action: action.startswith("take") and broken.pop())
+    broken = [False, True]  # of the members in order: the second one breaks
+    policy = ScriptedPolicy(lambda p: p.actions[-1])
+    rollouts = Rollouts(faulty, policy, make_bank(), PromptConfig(), 5)
+    broken.reverse()
+    groups = rollouts.groups(["train/000"], group_size=2, with_skills=1, temperature=1.0, seed=0)
+    assert [bool(t.fault) for t in groups[0].trajectories] == [False, True]
+    (seen,) = hindsight(groups)
+    assert (seen.skilled, seen.baseline, seen.gap) == (1.0, 0.0, 1.0)
+    assert returns(groups[0], seen, REWARD).tolist() == [11.0, 0.0]
+
+
+def test_hindsights_have_to_match_the_groups():
+    with pytest.raises(ValueError, match="shorter"):
+        signals([WORKED], [])
+
+
+@st.composite
+def groups(draw):
+    flags = st.booleans()
+    length = st.lists(st.booleans(), min_size=1, max_size=3)
+    size = draw(st.integers(1, 8))
+    own = [(draw(st.sampled_from(["skills", "none"])), draw(flags), draw(length)) for _ in range(size)]
+    members = [
+        trajectory(arm, i, y, [turn("left" if fine else "sing", [skill("s1")] if arm == "skills" else []) for fine in n])
+        for i, (arm, y, n) in enumerate(own)
+    ]
+    return Group(members[0].task, tuple(members))
+
+
+@settings(max_examples=80, deadline=None)
+@given(groups())
+def test_advantages_are_centred(one):
+    (seen,) = hindsight([one])
+    shaped = returns(one, seen, REWARD)
+    over_group = advantages(one, shaped, AdvantageConfig(normalise="group"))
+    assert abs(over_group.mean()) < 1e-9
+    assert over_group.std() < 1 + 1e-9
+    over_half = advantages(one, shaped, AdvantageConfig(normalise="half"))
+    for arm in ("skills", "none"):
+        own = [a for a, t in zip(over_half, one.trajectories, strict=True) if t.arm == arm]
+        assert not own or abs(np.mean(own)) < 1e-9
+
+
+@settings(max_examples=80, deadline=None)
+@given(groups())
+def test_the_baseline_half_never_gets_an_intrinsic_reward(one):
+    (seen,) = hindsight([one])
+    for t, shaped in zip(one.trajectories, returns(one, seen, REWARD), strict=True):
+        if t.arm == "none" or not one.half("none"):
+            assert shaped == 10 * t.success - t.invalid_actions
+
+
+@settings(max_examples=80, deadline=None)
+@given(groups(), st.randoms(use_true_random=False), st.sampled_from(["group", "half", "rows"]))
+def test_permuting_the_trajectories_permutes_the_results_and_nothing_else(one, random, normalise):
+    order = list(range(len(one.trajectories)))
+    random.shuffle(order)
+    other = Group(one.task, tuple(one.trajectories[i] for i in order))
+    (seen,), (seen_other,) = hindsight([one]), hindsight([other])
+    assert seen == seen_other
+    shaped, shaped_other = returns(one, seen, REWARD), returns(other, seen_other, REWARD)
+    assert shaped[order].tolist() == shaped_other.tolist()
+    mode = AdvantageConfig(normalise=normalise)
+    assert advantages(other, shaped_other, mode) == pytest.approx(advantages(one, shaped, mode)[order], abs=1e-9)
+    found, found_other = signals([one], [seen]), signals([other], [seen_other])
+    assert {k: sorted(v) for k, v in found.items()} == {k: sorted(v) for k, v in found_other.items()}
+
+
+def test_hindsight_of_an_empty_half_has_no_gap():
+    assert Hindsight(baseline=None, skilled=1.0).gap == 0.0
+    assert Hindsight(baseline=1.0, skilled=None).gap == 0.0
