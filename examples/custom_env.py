@@ -1,7 +1,7 @@
 """An environment of one's own: castles in which each treasure mostly lies in the same chest as last time.
 
 It pays to note where a treasure was, for searching takes more steps than there are. Run it from this folder:
-    d2skill check-env --env custom_env:TreasureHunt
+    d2skill check-env custom_env:TreasureHunt
     d2skill train --env custom_env:TreasureHunt --env.max-steps 10
 """
 
@@ -10,7 +10,7 @@ import random
 from d2skill.errors import ConfigError
 from d2skill.types import Observation, Task
 
-CASTLES = ("Arundel", "Bodiam", "Conwy", "Dover", "Elmina", "Fasil")
+CASTLES = "Arundel Bodiam Conwy Dover Elmina Fasil Gruyeres Himeji Inveraray Josselin Kilkenny Leeds".split()
 TREASURES = ("ruby", "crown", "sword", "pearl")
 GO = tuple(f"go to chest {number}" for number in range(1, 13))
 GAMES = {"train": 10, "valid_seen": 3}  # of each treasure in each castle
@@ -35,11 +35,11 @@ class Hunt:
 
     def __init__(self, task_id: str) -> None:
         split, castle, self.wanted, _ = task_id.split("/")
-        self.task = Task(task_id, f"In castle {castle}, put the {self.wanted} on the altar.", split, self.wanted)
+        self.task = Task(task_id, f"{castle}: put the {self.wanted} on the altar.", split, self.wanted)
         habit = {treasure: random.Random(castle + treasure) for treasure in TREASURES}
         game, self.held = random.Random(task_id), ""
         self.way_to = {t: (habit[t] if game.random() < 0.8 else game).choice(GO) for t in TREASURES}
-        self.observation = Observation(f"You are in castle {castle}. You see an altar and some chests.", GO)
+        self.observation = Observation(f"You are in {castle}, among chests.", GO)
 
     def step(self, action: str) -> Observation:
         """Plays an action; one that is not possible changes nothing. The first treasure on the altar decides."""

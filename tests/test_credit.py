@@ -124,12 +124,10 @@ def test_equal_returns_and_lone_trajectories_have_no_advantage(normalise):
 
 
 def test_a_trajectory_that_ended_in_a_fault_counts_as_a_failure():
-    """The baseline half breaks while it takes the gem; both halves would have succeeded."""
-    faulty = FaultyEnvironment(TreasureEnvironment(1), lambda task, action: action.startswith("take") and broken.pop())
-    broken = [False, True]  # of the members in order: the second one breaks
+    breaks = iter([False, True])  # the second member, of the baseline half, when it takes the gem
+    faulty = FaultyEnvironment(TreasureEnvironment(1), lambda task, action: action.startswith("take") and next(breaks))
     policy = ScriptedPolicy(lambda p: p.actions[-1])
     rollouts = Rollouts(faulty, policy, make_bank(), PromptConfig(), 5)
-    broken.reverse()
     groups = rollouts.groups(["train/000"], group_size=2, with_skills=1, temperature=1.0, seed=0)
     assert [bool(t.fault) for t in groups[0].trajectories] == [False, True]
     (seen,) = hindsight(groups)

@@ -119,12 +119,14 @@ class OptimConfig(Settings):
 class WarmStartConfig(Settings):
     """Imitation of the environment's expert before reinforcement learning."""
 
-    tasks: int = Field(60, ge=0)
+    tasks: int = Field(200, ge=0)
     """Demonstration tasks, taken from the training split; 0 starts from an untrained policy"""
     epochs: int = Field(2, ge=1)
     """Passes over the demonstrations"""
     learning_rate: float = Field(0.02, gt=0)
     """Adam step size of imitation"""
+    minibatch_rows: int = Field(32, ge=1)
+    """Demonstrated decisions in one optimiser step"""
     advised: float = Field(0.5, ge=0, le=1)
     """Share of demonstrations with advice in the prompt"""
     misled: float = Field(0.3, ge=0, le=1)

@@ -48,7 +48,7 @@ class HashedEmbedder:
     """
 
     task_gate = 0.42
-    step_gate = 0.62
+    step_gate = 0.68
 
     def __init__(self, dimension: int) -> None:
         self.dimension = dimension

@@ -10,9 +10,11 @@ All is vectorised over a batch; the features of a prompt do not depend on the re
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +32,7 @@ _PARTS = (
     "task_skill_aside",
     "step_skill_about",
     "step_skill_aside",
+    "advised_against",
     "observation",
     "past_observation",
     "past_action",
@@ -39,6 +42,7 @@ _BIT = {part: 1 << i for i, part in enumerate(_PARTS)}
 _SLOTS = 2
 _TASK_WORDS = 6
 _ABOUT = 0.5
+_NEGATION = re.compile(r"\b(not|never|no|nothing|avoid|don't|without)\b", re.IGNORECASE)
 
 FEATURES = 1 + 1 + 1 + _SLOTS * (2 * len(_PARTS) + 3 + 2 * _TASK_WORDS)
 
@@ -153,10 +157,13 @@ class Featurizer:
                 add(row, "past_action", action)
             if prompt.history:
                 add(row, "last_action", prompt.history[-1][1])
-            for skill in prompt.task_skills:
-                add(row, f"task_skill_{_stance(skill, prompt.task)}", _advice(skill))
-            for skill in prompt.step_skills:
-                add(row, f"step_skill_{_stance(skill, prompt.task)}", _advice(skill))
+            for name, skills in (("task_skill", prompt.task_skills), ("step_skill", prompt.step_skills)):
+                for skill in skills:
+                    stance = _stance(skill, prompt.task)
+                    do, leave = _advice(skill)
+                    add(row, f"{name}_{stance}", do)
+                    if leave and stance == "about":
+                        add(row, "advised_against", leave)
         return words, marks
 
     def _masks(self, words: list[Ints], marks: list[tuple[int, int]], prompts: int, wanted: Ints) -> _Masks:
@@ -225,14 +232,19 @@ def _progress(prompt: Prompt) -> int:
     return _hash(" ".join([*sorted(set(done)), "|", *done[-2:]]))
 
 
+@lru_cache(maxsize=8192)
 def _stance(skill: Skill, task: str) -> str:
     """Says whether a skill is about a task: half of the words of its title, up to a colon, stand in the task."""
     head = content(skill.text.title.partition(":")[0])
     return "about" if head and len(head & content(task)) >= _ABOUT * len(head) else "aside"
 
 
-def _advice(skill: Skill) -> str:
-    return f"{skill.text.title}. {skill.text.principle}"
+@lru_cache(maxsize=8192)
+def _advice(skill: Skill) -> tuple[str, str]:
+    """Returns what a skill says to do and what it says not to: the sentences without and with a negation."""
+    sentences = re.split(r"(?<=[.!?;])\s+", f"{skill.text.title}. {skill.text.principle}")
+    against = [sentence for sentence in sentences if _NEGATION.search(sentence)]
+    return " ".join(sentence for sentence in sentences if sentence not in against), " ".join(against)
 
 
 def _hash(word: str) -> int:

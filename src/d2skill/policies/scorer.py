@@ -107,7 +107,7 @@ class ScorerPolicy:
         """Fits the demonstrated actions by cross-entropy; the accuracy is that of the last pass."""
         demonstrations = [(prompt, action) for prompt, action in demonstrations if action in prompt.actions]
         loss = accuracy = 0.0
-        size = self._optim.minibatch_rows
+        size = self._warm_start.minibatch_rows
         for epoch in range(self._warm_start.epochs):
             order = generator(seed, "imitate", epoch).permutation(len(demonstrations))
             loss = accuracy = 0.0

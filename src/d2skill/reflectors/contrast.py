@@ -7,8 +7,8 @@
 3. The step skill says what to do at that point. It keeps the numbers of places (the point of a step skill is where),
    and speaks of the things that the task names by their type. The task skill says how the whole task goes, by types.
 
-Without a success there is less to say: what the task asks for was seen but not used, or the failure repeated itself or
-tried what cannot be done; what was left untried is then the advice.
+Without a success there is less to say: a thing of the task was in sight and left there, the task was begun and a step
+that was at hand not taken, or the thing was sought in vain, and then the advice is where it is not.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from d2skill.types import Reflection, SkillText, Trajectory, Turn
-from d2skill.words import action_words, content, entities
+from d2skill.words import action_words, content, entities, tokens
 
 _MOST_ESSENTIAL = 12
+_NOT_THINGS = frozenset("find get put place two three hot cold cool warm clean new some".split())
+"""Words of a task that are about things rather than things; verbs that are admissible are known anyway."""
 
 
 class ContrastReflector:
@@ -113,26 +115,54 @@ def _task_skill(steps: Sequence[str], task: str) -> SkillText:
 
 
 def _from_failure_alone(failure: Trajectory) -> Reflection:
-    """Writes what a failure shows by itself: something the task names was in sight, or time went into repeats."""
-    task = failure.task.text
-    turns = failure.turns
-    for at, turn in enumerate(turns):
-        usable = [a for a in turn.prompt.actions if _advances(a, task) and a not in _played(turns)]
-        if usable and not _advances(turn.decision.action, task):
+    """Writes what a failure shows by itself: a thing of the task was in sight and left, or it was sought in vain."""
+    task, turns = failure.task.text, failure.turns
+    played = _played(turns)
+    begun = next((i for i, turn in enumerate(turns) if _advances(turn.decision.action, task)), len(turns))
+    for at, turn in enumerate(turns[: begun + 1]):
+        usable = [action for action in turn.prompt.actions if _advances(action, task) and action not in played]
+        if usable and turn.decision.action != usable[0] and at < begun:
             return Reflection(at, _step_skill(usable[:1], task), None)
-    repeated = next((i for i, t in enumerate(turns) if t.decision.action in _played(turns[:i])), len(turns) - 1)
-    untried = [a for a in turns[repeated].prompt.actions if a not in _played(turns)]
-    if not untried:
-        return Reflection(repeated)
-    verbs = {action_words(a).verb for a in _played(turns)}
-    first = next((a for a in untried if action_words(a).verb in verbs), untried[0])
-    goal = " ".join(sorted(content(task)))
+    if begun < len(turns):
+        return _unfinished(failure, begun)
+    return _sought_in_vain(failure)
+
+
+def _unfinished(failure: Trajectory, begun: int) -> Reflection:
+    """Points at an action on nothing but things of the task that could have been played after a start was made."""
+    task, wanted, played = failure.task.text, content(failure.task.text), _played(failure.turns)
+    for at in range(begun + 1, len(failure.turns)):
+        for action in failure.turns[at].prompt.actions:
+            named = action_words(action).entities
+            if action not in played and named and all(entity.kind in wanted for entity in named):
+                return Reflection(at, _step_skill([action], task), None)
+    return Reflection(begun)
+
+
+def _sought_in_vain(failure: Trajectory) -> Reflection:
+    """Says where a thing of the task was not, for whoever starts from the same place."""
+    task, turns = failure.task.text, failure.turns
+    goal = _missing(failure)
+    places = [e.name for turn in turns for e in action_words(turn.decision.action).entities if turn.admissible]
+    if not goal or not places:
+        return Reflection(0)
+    listed = ", ".join(dict.fromkeys(places))
     text = SkillText(
-        f"{goal}: {first}",
-        f"{_sentence(first)}: it was never tried, and trying again what was tried before leads nowhere.",
-        f"the task needs {goal} and what was tried did not help",
+        f"{goal}: not where it was sought",
+        f"Look for {goal} in places that were not tried yet. It is not in {listed}.",
+        f"the task needs {goal} and it is not in sight",
     )
-    return Reflection(repeated, text, None)
+    return Reflection(0, text, None)
+
+
+def _missing(failure: Trajectory) -> str:
+    """Returns the words of the task for things that the failure never saw nor acted with."""
+    known: set[str] = set(_NOT_THINGS)
+    for turn in failure.turns:
+        known |= content(turn.prompt.observation)
+        for action in turn.prompt.actions:
+            known |= {action_words(action).verb, *content(action)}
+    return " ".join(word for word in tokens(failure.task.text) if word in content(failure.task.text) - known)
 
 
 def _advances(action: str, task: str) -> bool:
