@@ -56,9 +56,18 @@ def test_every_part_has_a_mark_of_its_own():
         replace(HALL, task_skills=(replace(aside, id="t1", granularity="task"),)),
         replace(HALL, step_skills=(about,)),
         replace(HALL, step_skills=(aside,)),
+        replace(HALL, step_skills=(skill("s1", "lamp", "It is not behind door 2."),)),
     ]
     second_doors = [frozenset(bags(one)[1]) for one in prompts]
     assert len(set(second_doors)) == len(prompts)
+
+
+def test_a_skill_may_say_what_to_do_and_what_not_to():
+    both = replace(HALL, step_skills=(skill("s1", "lamp", "Open door 2. It is not behind door 3."),))
+    (one, advised, against), (plain, _, _) = bags(both), bags(HALL)
+    assert one == plain
+    assert advised == bags(replace(HALL, step_skills=(skill("s1", "lamp", "Open door 2. Never give up."),)))[1]
+    assert len({frozenset(one), frozenset(advised), frozenset(against)}) == 3
 
 
 def test_when_to_apply_and_ids_are_not_read():

@@ -31,7 +31,7 @@ def probability(policy, asked: Prompt, action: str) -> float:
 
 
 def rows_for(policy, asked: Prompt, seeds, advantage) -> list[Row]:
-    decisions = [policy.act([asked], [derive("row", s)], 1.0)[0] for s in seeds]
+    decisions = policy.act([asked] * len(seeds), [derive("row", s) for s in seeds], 1.0)
     return [Row(asked, d, advantage(d)) for d in decisions]
 
 
@@ -190,6 +190,20 @@ def test_it_ignores_a_skill_that_is_aside_from_its_task(reader, door):
     assert choices(reader, [asked]) == ["open door 1"]
 
 
+def test_it_learns_to_leave_what_a_skill_advises_against():
+    policy = make_scorer()
+    three = DOORS[:3]
+
+    def warned(thing: str, doors, actions) -> Prompt:
+        listed = ", ".join(f"door {door}" for door in doors)
+        note = skill("s1", f"{thing}: not where it was sought", f"It is not behind {listed}.")
+        return replace(HALL, task=f"find the {thing}", step_skills=(note,), actions=actions)
+
+    pairs = [((2, 3), 1), ((1, 3), 2), ((1, 2), 3)]
+    policy.imitate([(warned("lamp", doors, three), f"open door {left}") for doors, left in pairs] * 20, seed=0)
+    assert choices(policy, [warned("vase", (5, 8), ("open door 5", "open door 8", "open door 6"))]) == ["open door 6"]
+
+
 # the update (Eq. 6)
 
 
@@ -201,7 +215,8 @@ def test_the_gradient_is_that_of_the_loss(monkeypatch):
     rng = np.random.default_rng(0)
     policy._weights = rng.normal(0, 0.3, 1024)
     policy._reference = rng.normal(0, 0.3, 1024)
-    prompts = [HALL, advised("lamp", 2), advised("vase", 5, about="lamp", actions=DOORS[:3])]
+    yard = prompt(task="paint the fence", actions=("paint fence 1 with brush 2", "open gate", "go to shed 1", "wait"))
+    prompts = [yard, advised("lamp", 2), advised("vase", 5, about="lamp", actions=DOORS[:3])]
     rows = []
     for asked in prompts * 3:
         choice = int(rng.integers(len(asked.actions)))
@@ -225,7 +240,7 @@ def test_the_gradient_is_that_of_the_loss(monkeypatch):
     assert 0 < metrics["policy/clip_fraction"] < 1
     used = np.flatnonzero(gradient)
     assert len(used) > 50
-    for bucket in rng.choice(used, 40, replace=False):
+    for bucket in rng.choice(used, 50, replace=False):
         kept, step = policy._weights[bucket], 1e-6
         policy._weights[bucket] = kept + step
         above = loss()
@@ -255,19 +270,19 @@ def test_the_first_ratio_is_one_at_any_position_in_the_batch():
 
 def test_kl_pulls_to_the_reference():
     asked = replace(HALL, actions=("open door", "shut door", "paint door"))
+    away = make_scorer()
+    away.imitate([(asked, "shut door")] * 40, seed=0)
+    start = probability(away, asked, "shut door")
+    assert start > 0.5
     shares = []
     for kl in (0.0, 2.0):
         policy = make_scorer(kl=kl, learning_rate=0.02)  # the reference is uniform
-        policy.imitate([(asked, "shut door")] * 40, seed=0)
-        away = probability(policy, asked, "shut door")
+        policy._weights = away._weights.copy()
         for round_ in range(15):
-            rows = rows_for(policy, asked, [derive(round_, i) for i in range(64)], lambda d: 0.0)
-            policy.update(rows, seed=round_)
-        shares.append((away, probability(policy, asked, "shut door")))
-    (start, free), (_, held) = shares
-    assert free == pytest.approx(start)
-    assert held < start - 0.1
-    assert held >= 1 / 3 - 0.1
+            policy.update(rows_for(policy, asked, range(100 * round_, 100 * round_ + 64), lambda d: 0.0), seed=round_)
+        shares.append(probability(policy, asked, "shut door"))
+    assert shares[0] == pytest.approx(start)
+    assert 1 / 3 - 0.1 < shares[1] < start - 0.1
 
 
 def test_freezing_moves_the_reference():

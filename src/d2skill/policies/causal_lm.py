@@ -213,8 +213,8 @@ class CausalLMPolicy:
         total = 0.0
         for _ in range(self._warm_start.epochs):
             order, total = rng.permutation(len(items)).tolist(), 0.0
-            for start in range(0, len(order), self._optim.minibatch_rows):
-                batch = [items[i] for i in order[start : start + self._optim.minibatch_rows]]
+            for start in range(0, len(order), self._warm_start.minibatch_rows):
+                batch = [items[i] for i in order[start : start + self._warm_start.minibatch_rows]]
                 count = sum(len(item.tokens) for item in batch)
                 for group in pack(batch, self._settings.microbatch_tokens):
                     loss = -token_log_probs(self.model, [batch[i] for i in group], 1.0)[0].sum()

@@ -131,10 +131,12 @@ def _from_failure_alone(failure: Trajectory) -> Reflection:
 def _unfinished(failure: Trajectory, begun: int) -> Reflection:
     """Points at an action on nothing but things of the task that could have been played after a start was made."""
     task, wanted, played = failure.task.text, content(failure.task.text), _played(failure.turns)
+    taken = action_words(failure.turns[begun].decision.action).entities[0].name
     for at in range(begun + 1, len(failure.turns)):
         for action in failure.turns[at].prompt.actions:
             named = action_words(action).entities
-            if action not in played and named and all(entity.kind in wanted for entity in named):
+            alone = len(named) == 1 and named[0].name == taken
+            if action not in played and named and not alone and all(entity.kind in wanted for entity in named):
                 return Reflection(at, _step_skill([action], task), None)
     return Reflection(begun)
 

@@ -1,0 +1,237 @@
+import re
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from toys import decision, trajectory
+
+from d2skill.config import ReflectConfig
+from d2skill.learner import drafts_from
+from d2skill.reflectors import ContrastReflector, make_reflector
+from d2skill.reflectors.contrast import essential_actions, general
+from d2skill.types import Prompt, Reflection, SkillText, Task, Trajectory, Turn
+
+TASK = "put some mug in shelf"
+ROOM, DRAWER, DESK = "You are in a room.", "At drawer 1. It is closed.", "At desk 2. You see a mug 3."
+GO = ("go to drawer 1", "go to desk 2", "go to shelf 1", "look")
+AT_DRAWER, AT_DESK = ("open drawer 1", *GO[1:]), ("take mug 3 from desk 2", GO[0], *GO[2:])
+AT_SHELF, HOLDING = ("put mug 3 in shelf 1", *GO[:2], "look"), (*GO[:1], *GO[2:])
+
+
+def played(*steps: tuple[str, tuple[str, ...], str], success: bool = False, text: str = TASK, final: str = "The end."):
+    """A trajectory of (observation, admissible actions, action)."""
+    turns = tuple(Turn(Prompt(text, o, a), decision(act, a), not a or act in a) for o, a, act in steps)
+    return trajectory("skills", 0, success, turns, task=Task("train/1", text, "train"), final=final)
+
+
+SUCCESS = played(
+    (ROOM, GO, "go to drawer 1"),
+    (DRAWER, AT_DRAWER, "look"),
+    (DRAWER, AT_DRAWER, "open drawer 1"),
+    (DRAWER, GO, "go to desk 2"),
+    (DESK, AT_DESK, "take mug 3 from desk 2"),
+    (DESK, HOLDING, "go to shelf 1"),
+    ("At shelf 1.", AT_SHELF, "put mug 3 in shelf 1"),
+    success=True,
+)
+ESSENTIAL = ["go to desk 2", "take mug 3 from desk 2", "go to shelf 1", "put mug 3 in shelf 1"]
+
+
+def reflect(failure: Trajectory, success: Trajectory | None = None) -> Reflection:
+    return ContrastReflector().reflect(failure, success)
+
+
+def parts(text: SkillText) -> tuple[str, str, str]:
+    return text.title, text.principle, text.when_to_apply
+
+
+# what led to the success
+
+
+def test_detours_are_not_essential():
+    assert essential_actions(SUCCESS) == ESSENTIAL
+
+
+def test_a_repeated_essential_action_counts_once():
+    twice = [*SUCCESS.turns[:5], SUCCESS.turns[4], *SUCCESS.turns[5:]]
+    assert essential_actions(trajectory("skills", 0, True, twice, task=SUCCESS.task)) == ESSENTIAL
+
+
+def test_of_free_text_what_changed_something_is_essential():
+    free = played(
+        ("At the gate.", (), "sing"),
+        ("At the gate.", (), "open the gate"),
+        ("In the yard.", (), "wait"),
+        ("In the yard.", (), "ring the bell"),
+        success=True,
+    )
+    assert essential_actions(free) == ["open the gate", "ring the bell"]
+
+
+# the decisive step
+
+
+def test_the_failing_step_is_the_earliest_at_which_the_missing_action_could_be_played():
+    failure = played((ROOM, GO, "go to drawer 1"), (DRAWER, AT_DRAWER, "open drawer 1"), (DRAWER, GO, "look"))
+    assert reflect(failure, SUCCESS).failing_step == 0
+
+
+def test_what_the_failure_did_right_is_not_the_failing_step():
+    failure = played(
+        (ROOM, GO, "look"),
+        (ROOM, GO, "go to desk 2"),
+        (DESK, AT_DESK, "look"),
+        (DESK, AT_DESK, "go to drawer 1"),
+    )
+    found = reflect(failure, SUCCESS)
+    assert found.failing_step == 2
+    assert found.step_skill.title == "mug: take mug from desk 2"
+
+
+def test_a_missing_action_counts_from_when_it_was_admissible():
+    failure = played(
+        (ROOM, GO, "go to desk 2"),
+        ("It is dark.", ("wait",), "wait"),
+        (DESK, AT_DESK, "go to drawer 1"),
+        (DRAWER, AT_DRAWER, "look"),
+    )
+    assert reflect(failure, SUCCESS).failing_step == 2
+
+
+def test_essential_actions_in_the_wrong_order_do_not_count_as_done():
+    failure = played((ROOM, GO, "go to shelf 1"), ("At shelf 1.", GO, "go to desk 2"), (DESK, AT_DESK, "look"))
+    found = reflect(failure, SUCCESS)
+    assert found.failing_step == 2
+    assert found.step_skill.principle.startswith("Take mug from desk 2")
+
+
+def test_with_everything_played_the_last_action_is_missing():
+    found = reflect(played(*((t.prompt.observation, t.prompt.actions, t.decision.action) for t in SUCCESS.turns)), SUCCESS)
+    assert found.failing_step == 6
+    assert found.step_skill.principle == "Put mug in shelf."
+
+
+# what the skills say
+
+
+def test_the_step_skill_keeps_the_place_and_drops_the_number_of_what_the_task_names():
+    found = reflect(played((ROOM, GO, "look")), SUCCESS)
+    assert found.step_skill == SkillText(
+        "mug: go to desk 2",
+        "Go to desk 2, then take mug from desk 2, then go to shelf.",
+        "the task needs mug and you can go to desk 2",
+    )
+
+
+def test_the_task_skill_tells_the_whole_task_without_numbers():
+    found = reflect(played((ROOM, GO, "look")), SUCCESS)
+    assert found.task_skill == SkillText(
+        "put some mug in shelf: go to desk",
+        "Go to desk, then take mug from desk, then go to shelf, then put mug in shelf.",
+        "the task is to put some mug in shelf",
+    )
+
+
+@pytest.mark.parametrize(
+    ("action", "said"),
+    [
+        ("take mug 1 from desk 2", "take mug from desk 2"),
+        ("take pan 1 from desk 2", "take pan 1 from desk 2"),
+        ("take mug from desk 2", "take mug from desk 2"),
+        ("look", "look"),
+    ],
+)
+def test_only_what_the_task_names_is_generalised(action, said):
+    assert general(action, TASK) == said
+
+
+@pytest.mark.parametrize(
+    ("action", "said"),
+    [
+        ("put mug 1 beside mug 12", "put mug beside mug"),
+        ("Take Mug 1 from desk 2", "Take Mug from desk 2"),
+    ],
+)
+def test_a_number_that_begins_another_and_capitals_are_generalised_too(action, said):
+    assert general(action, TASK).lower() == said.lower()
+
+
+@pytest.mark.parametrize("action", ["go to door 3", "go from door 1 to door 12", "Go To Door 3"])
+def test_no_number_of_an_action_is_left_in_a_task_skill(action):
+    success = played((ROOM, ("wait", action), action), success=True, text="leave the house")
+    found = reflect(played((ROOM, ("wait", action), "wait"), text="leave the house"), success)
+    assert not re.search(r"\d", " ".join(parts(found.task_skill))), found.task_skill
+
+
+# a failure alone
+
+
+def test_what_was_seen_and_not_used_is_the_advice():
+    failure = played((ROOM, GO, "go to desk 2"), (DESK, AT_DESK, "go to drawer 1"), (DRAWER, AT_DRAWER, "look"))
+    found = reflect(failure)
+    assert found.failing_step == 1
+    assert found.step_skill.principle == "Take mug from desk 2."
+    assert found.task_skill is None
+
+
+def test_what_was_sought_in_vain_is_told_with_where_it_is_not():
+    """Keyed to the start, for whoever begins at the same place; the advice keeps the places that were tried."""
+    failure = played(
+        (ROOM, ("look", "go to drawer 1", "go to bin 3"), "look"),
+        (ROOM, ("look", "go to drawer 1", "go to bin 3"), "go to drawer 1"),
+        ("At drawer 1.", ("go to bin 3", "look"), "go to bin 3"),
+        ("At bin 3.", ("go to drawer 1", "look"), "dance on bin 9"),
+    )
+    found = reflect(failure)
+    assert (found.failing_step, found.task_skill) == (0, None)
+    assert found.step_skill.title.startswith("mug")
+    assert "not in drawer 1, bin 3." in found.step_skill.principle
+    assert "bin 9" not in found.step_skill.principle  # that was not admissible: nothing was sought there
+
+
+def test_what_was_begun_and_not_finished_is_the_advice():
+    failure = played(
+        (DESK, AT_DESK, "take mug 3 from desk 2"),
+        (DESK, HOLDING, "go to shelf 1"),
+        ("At shelf 1.", AT_SHELF, "look"),
+        ("At shelf 1.", AT_SHELF, "go to desk 2"),
+    )
+    found = reflect(failure)
+    assert (found.failing_step, found.task_skill) == (2, None)
+    assert found.step_skill.principle == "Put mug in shelf."
+
+
+def test_there_may_be_nothing_to_say():
+    found = reflect(played((ROOM, ("look",), "look"), (ROOM, ("look",), "look")))
+    assert found == Reflection(0, None, None)
+
+
+def test_it_is_what_the_settings_make():
+    assert isinstance(make_reflector(ReflectConfig()), ContrastReflector)
+
+
+# nothing makes it fail
+
+ACTIONS = ["", "look", "go to desk 2", "take mug 3 from desk 2", "put mug 3 in shelf 1", "7", "?!", "Tür öffnen", "mug"]
+actions = st.one_of(st.sampled_from(ACTIONS), st.text(max_size=10))
+steps = st.lists(
+    st.tuples(st.sampled_from([ROOM, DESK, ""]), st.lists(actions, max_size=4).map(tuple), actions), min_size=1, max_size=6
+)
+texts = st.sampled_from([TASK, "", "?", "7", "mug"])
+
+
+@settings(max_examples=150, deadline=None)
+@given(steps, st.none() | steps, texts)
+def test_any_trajectories_give_a_reflection(failed, succeeded, text):
+    failure = played(*failed, text=text)
+    success = None if succeeded is None else played(*succeeded, success=True, text=text)
+    found = reflect(failure, success)
+    assert 0 <= found.failing_step < len(failure.turns)
+    for draft in drafts_from(found, failure):
+        assert draft.task_text == text
+
+
+def test_one_turn_of_nothing():
+    nothing = (("", (), ""),)
+    assert reflect(played(*nothing), played(*nothing, success=True)).failing_step == 0
+    assert reflect(played(*nothing)).failing_step == 0

@@ -1,0 +1,147 @@
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from toys import prompt, skill
+
+from d2skill.prompts import fit, parse_action, render, render_skill
+
+TASK_SKILLS = tuple(skill(f"t{i}", f"Title {i}", f"Task principle {i}.") for i in range(3))
+STEP_SKILLS = tuple(skill(f"s{i}", f"Title {i}", f"Step principle {i}.") for i in range(3))
+HISTORY = tuple((f"You saw thing {i}.", f"do {i}") for i in range(4))
+FULL = prompt(history=HISTORY, task_skills=TASK_SKILLS, step_skills=STEP_SKILLS)
+
+
+def words(text: str) -> int:
+    return len(text.split())
+
+
+def cost(p) -> int:
+    skills = (*p.task_skills, *p.step_skills)
+    return (
+        words(p.task)
+        + words(p.observation)
+        + sum(map(words, p.actions))
+        + sum(words(o) + words(a) for o, a in p.history)
+        + sum(words(render_skill(s)) for s in skills)
+    )
+
+
+def said(p, answer="free") -> str:
+    (message,) = render(p, answer)
+    assert message["role"] == "user"
+    return message["content"]
+
+
+# rendering
+
+
+def test_a_skill_is_shown_whole():
+    assert render_skill(STEP_SKILLS[0]) == "Title 0: Step principle 0. Apply when: always"
+
+
+def test_what_changes_least_comes_first():
+    text = said(FULL)
+    order = [FULL.task, "Task principle 0", "Task principle 2", "Step principle 0", "You saw thing 0.", "do 3"]
+    order += [FULL.observation, "left\nright"]
+    places = [text.index(part) for part in order]
+    assert places == sorted(places)
+
+
+def test_members_of_a_group_share_a_prefix_up_to_what_differs():
+    later = replace(FULL, observation="Now it is dark.")
+    one, other = said(FULL), said(later)
+    shared = one.index(FULL.observation)
+    assert one[:shared] == other[:shared]
+
+
+@pytest.mark.parametrize("answer", ["choice", "free"])
+def test_a_baseline_prompt_has_no_trace_of_skills(answer):
+    text = said(replace(FULL, task_skills=(), step_skills=()), answer)
+    assert "dvice" not in text and "kill" not in text
+    assert text == said(prompt(history=HISTORY), answer)
+
+
+def test_empty_parts_leave_no_headings():
+    text = said(prompt(actions=()))
+    assert "So far" not in text and "Admissible" not in text and "Advice" not in text
+
+
+def test_the_form_of_the_answer_is_asked_for():
+    assert "<action>" in said(FULL, "free")
+    assert "<action>" not in said(FULL, "choice")
+
+
+# parsing
+
+
+@pytest.mark.parametrize(
+    ("text", "action"),
+    [
+        ("<think>hm</think><action>go left</action>", "go left"),
+        ("<action>no</action> wait, <action>go left</action>", "go left"),
+        ("<ACTION>\n  go\n left </Action>", "go left"),
+        ("go left", ""),
+        ("<action>go left", ""),
+        ("<action></action>", ""),
+        ("", ""),
+    ],
+)
+def test_the_action_stands_in_the_last_tags(text, action):
+    assert parse_action(text) == action
+
+
+def test_a_tag_that_is_only_mentioned_does_not_swallow_the_answer():
+    assert parse_action("<think>I answer in <action> tags.</think><action>go left</action>") == "go left"
+
+
+# the budget
+
+
+def test_what_fits_stays_as_it_is():
+    assert fit(FULL, words, cost(FULL)) == FULL
+    assert fit(FULL, words, 10_000) is FULL
+
+
+def test_the_oldest_history_goes_first():
+    one_turn = words(HISTORY[0][0]) + words(HISTORY[0][1])
+    assert fit(FULL, words, cost(FULL) - 1) == replace(FULL, history=HISTORY[1:])
+    assert fit(FULL, words, cost(FULL) - one_turn - 1) == replace(FULL, history=HISTORY[2:])
+
+
+def test_then_the_lowest_ranked_skill_of_the_longer_list_goes():
+    bare = replace(FULL, history=())
+    first = fit(FULL, words, cost(bare) - 1)
+    assert first == replace(bare, step_skills=STEP_SKILLS[:2])
+    second = fit(FULL, words, cost(first) - 1)
+    assert second == replace(first, task_skills=TASK_SKILLS[:2])
+    third = fit(FULL, words, cost(second) - 1)
+    assert third == replace(second, step_skills=STEP_SKILLS[:1])
+
+
+def test_task_observation_and_actions_are_never_cut():
+    assert fit(FULL, words, 1) == prompt()
+
+
+def test_a_long_skill_may_have_to_go_though_a_short_one_would_fit():
+    long = replace(FULL, task_skills=(skill("t1", "Long", "word " * 50),), step_skills=STEP_SKILLS[:1], history=())
+    assert fit(long, words, 60).step_skills == ()
+    assert fit(long, words, 60).task_skills == ()
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.integers(0, 4), st.integers(0, 3), st.integers(0, 3), st.integers(1, 120))
+def test_what_is_left_fits_and_is_the_best_ranked_and_latest(history, task_skills, step_skills, limit):
+    full = replace(
+        FULL, history=HISTORY[:history], task_skills=TASK_SKILLS[:task_skills], step_skills=STEP_SKILLS[:step_skills]
+    )
+    cut = fit(full, words, limit)
+    assert cost(cut) <= max(limit, cost(prompt()))
+    assert cut.history == full.history[len(full.history) - len(cut.history) :]
+    assert cut.task_skills == full.task_skills[: len(cut.task_skills)]
+    assert cut.step_skills == full.step_skills[: len(cut.step_skills)]
+    if cut.history:
+        assert (cut.task_skills, cut.step_skills) == (full.task_skills, full.step_skills)
+    if cut != full:
+        assert cost(full) > limit
