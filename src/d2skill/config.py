@@ -22,17 +22,27 @@ class HousesConfig(Settings):
     """Generated houses (env.kind houses)."""
 
     floor_plans: int = Field(12, ge=1)
-    """Floor plans that training sees; as many others are kept for the split valid_unseen."""
+    """Floor plans that training sees; as many others are kept for the split valid_unseen"""
     games_per_plan: int = Field(40, ge=1)
-    """Training games in each floor plan."""
+    """Training games in each floor plan"""
     receptacles: int = Field(24, ge=8, le=40)
-    """Receptacles in a room, at most."""
+    """Receptacles in a room, at most"""
     distractors: int = Field(14, ge=0, le=60)
-    """Objects in a room beside those the task needs."""
-    habit: float = Field(0.75, ge=0, le=1)
-    """How often an object lies in the place it has in its floor plan; otherwise anywhere such objects can lie."""
+    """Objects in a room beside those the task needs"""
+    habit: float = Field(0.64, ge=0, le=1)
+    """How often an object lies in the place it has in its floor plan (0.64 in ALFWorld's scenes)"""
+    second_habit: float = Field(0.29, ge=0, le=1)
+    """How often in one of two other usual places (0.29 in ALFWorld); otherwise anywhere such objects can lie"""
     seed: int = 0
-    """Seed of the houses themselves, apart from the seed of the run."""
+    """Seed of the houses themselves, apart from the seed of the run"""
+
+    @model_validator(mode="after")
+    def _habits_fit(self) -> HousesConfig:
+        if self.habit + self.second_habit > 1:
+            raise ValueError(
+                f"env.houses.habit {self.habit} and second_habit {self.second_habit} add up to more than 1: lower one"
+            )
+        return self
 
 
 class EnvConfig(Settings):
@@ -104,7 +114,7 @@ class PolicyConfig(Settings):
 class OptimConfig(Settings):
     """The policy-gradient update (Eq. 6)."""
 
-    learning_rate: float = Field(0.02, gt=0)
+    learning_rate: float = Field(0.01, gt=0)
     """Adam step size"""
     clip: float = Field(0.2, gt=0)
     """Clipping range of the probability ratio"""
@@ -226,8 +236,8 @@ class ReflectConfig(Settings):
 class ValidationConfig(Settings):
     """Evaluation on a fixed panel with the bank frozen."""
 
-    every: int = Field(10, ge=1)
-    """V, iterations between evaluations; eviction and checkpoints follow each of them"""
+    every: int = Field(20, ge=1)
+    """V, iterations between evaluations; eviction follows each of them"""
     tasks: int = Field(128, ge=1)
     """Tasks in the panel, the same in every run"""
     temperature: float = Field(0.4, ge=0)
@@ -237,11 +247,11 @@ class ValidationConfig(Settings):
 class TrainConfig(Settings):
     """Length of the run."""
 
-    iterations: int = Field(60, ge=1)
+    iterations: int = Field(160, ge=1)
     """Iterations"""
     max_env_steps: int | None = Field(None, ge=1)
     """Stops after the iteration that reaches this many environment steps in training"""
-    checkpoint_every: int = Field(10, ge=1)
+    checkpoint_every: int = Field(20, ge=1)
     """Iterations between checkpoints, from which `resume` goes on"""
 
 

@@ -64,10 +64,10 @@ def test_every_part_has_a_mark_of_its_own():
 
 def test_a_skill_may_say_what_to_do_and_what_not_to():
     both = replace(HALL, step_skills=(skill("s1", "lamp", "Open door 2. It is not behind door 3."),))
-    (one, advised, against), (plain, _, _) = bags(both), bags(HALL)
-    assert one == plain
-    assert advised == bags(replace(HALL, step_skills=(skill("s1", "lamp", "Open door 2. Never give up."),)))[1]
-    assert len({frozenset(one), frozenset(advised), frozenset(against)}) == 3
+    unnamed, advised, against = map(frozenset, bags(both))
+    assert len({unnamed, advised, against}) == 3
+    aside = replace(HALL, step_skills=(skill("s1", "vase", "It is not behind door 3."),))
+    assert bags(aside) == bags(replace(HALL, step_skills=(skill("s1", "vase", "Never give up."),)))
 
 
 def test_when_to_apply_and_ids_are_not_read():

@@ -14,6 +14,7 @@ that was at hand not taken, or the thing was sought in vain, and then the advice
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from d2skill.types import Reflection, SkillText, Trajectory, Turn
 from d2skill.words import action_words, content, entities, tokens
@@ -131,14 +132,23 @@ def _from_failure_alone(failure: Trajectory) -> Reflection:
 def _unfinished(failure: Trajectory, begun: int) -> Reflection:
     """Points at an action on nothing but things of the task that could have been played after a start was made."""
     task, wanted, played = failure.task.text, content(failure.task.text), _played(failure.turns)
-    taken = action_words(failure.turns[begun].decision.action).entities[0].name
+    working = _working_verbs(failure.turns)
     for at in range(begun + 1, len(failure.turns)):
         for action in failure.turns[at].prompt.actions:
-            named = action_words(action).entities
-            alone = len(named) == 1 and named[0].name == taken
-            if action not in played and named and not alone and all(entity.kind in wanted for entity in named):
+            words = action_words(action)
+            fits = words.entities and all(entity.kind in wanted for entity in words.entities)
+            if fits and words.verb in working and action not in played:
                 return Reflection(at, _step_skill([action], task), None)
     return Reflection(begun)
+
+
+def _working_verbs(turns: Sequence[Turn]) -> set[str]:
+    """Returns the verbs of actions that changed which actions are admissible; looking at something does not."""
+    return {
+        action_words(turn.decision.action).verb
+        for turn, following in pairwise(turns)
+        if set(turn.prompt.actions) != set(following.prompt.actions)
+    }
 
 
 def _sought_in_vain(failure: Trajectory) -> Reflection:

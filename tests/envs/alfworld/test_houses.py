@@ -130,11 +130,11 @@ def test_targets_recur_and_keep_to_their_habit():
         home = plan.receptacles[plan.homes[target.removesuffix("Type")]].id
         at_home += [r == home for o, r in facts(game, "inReceptacle") if types[o] == target]
     assert min(pairs.values()) >= 4
-    assert 0.72 <= sum(at_home) / len(at_home) <= 0.85
+    assert 0.60 <= sum(at_home) / len(at_home) <= 0.72
 
 
 def test_habit_one_puts_everything_at_home():
-    settings = HousesConfig(habit=1.0)
+    settings = HousesConfig(habit=1.0, second_habit=0.0)
     plan = floor_plans(settings.seed, settings.receptacles, 24)[0]
     game = generate(settings, "train", 0)
     types = dict(facts(game, "objectType"))

@@ -69,13 +69,15 @@ class Errand:
 class FloorPlan:
     """A room and its habit.
 
-    `homes` gives the index of the receptacle where each object type mostly lies, `lamp` that of the lamp.
+    `homes` gives the index of the receptacle where each object type mostly lies, `haunts` those of up to two others
+    where it is often, `lamp` that of the lamp.
     """
 
     number: int
     room: str
     receptacles: tuple[Receptacle, ...]
     homes: Mapping[str, int]
+    haunts: Mapping[str, tuple[int, ...]]
     errands: tuple[Errand, ...]
     lamp: int | None
 
@@ -159,9 +161,10 @@ def _plan(number: int, room: str, types: Sequence[str], random: np.random.Genera
     )
     stands = [i for i, r in enumerate(receptacles) if r.type in LAMP_PLACES.get(room, ())]
     lamp = int(random.choice(stands)) if stands else None
-    bare = FloorPlan(number, room, receptacles, {}, (), lamp)
+    bare = FloorPlan(number, room, receptacles, {}, {}, (), lamp)
     homes = _homes(bare, random)
-    return FloorPlan(number, room, receptacles, homes, tuple(_errands(bare, homes, random)), lamp)
+    errands = tuple(_errands(bare, homes, random))
+    return FloorPlan(number, room, receptacles, homes, _haunts(bare, homes, random), errands, lamp)
 
 
 def _homes(plan: FloorPlan, random: np.random.Generator) -> dict[str, int]:
@@ -182,6 +185,15 @@ def _homes(plan: FloorPlan, random: np.random.Generator) -> dict[str, int]:
             homes[target] = _draw(places, weights, random)
             used[homes[target]] += 1
     return homes
+
+
+def _haunts(plan: FloorPlan, homes: Mapping[str, int], random: np.random.Generator) -> dict[str, tuple[int, ...]]:
+    """Draws up to two other usual places of each object type."""
+    haunts = {}
+    for target, home in homes.items():
+        others = [place for place in plan.places(target) if place != home]
+        haunts[target] = tuple(random.permutation(others)[:2].tolist())
+    return haunts
 
 
 def _errands(plan: FloorPlan, homes: Mapping[str, int], random: np.random.Generator) -> Iterator[Errand]:

@@ -140,8 +140,15 @@ def _fill(settings: HousesConfig, plan: FloorPlan, errand: Errand, random: np.ra
     for kind, count in counts.items():
         places = plan.places(kind, without=errand.destination if kind == errand.target else "")
         for identifier in islice(identifiers(kind, random), count):
-            away = random.random() >= settings.habit
-            yield _Thing(identifier, kind, int(random.choice(places)) if away else plan.homes[kind])
+            luck = random.random()
+            usual = [place for place in plan.haunts[kind] if place in places]
+            if luck < settings.habit:
+                place = plan.homes[kind]
+            elif usual and luck < settings.habit + settings.second_habit:
+                place = int(random.choice(usual))
+            else:
+                place = int(random.choice(places))
+            yield _Thing(identifier, kind, place)
     if plan.lamp is not None:
         yield _Thing(next(identifiers("DeskLamp", random)), "DeskLamp", plan.lamp)
 

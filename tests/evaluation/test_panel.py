@@ -1,0 +1,134 @@
+from dataclasses import replace
+
+import pytest
+from toys import ScriptedPolicy, TreasureEnvironment, make_bank, step_draft
+
+from d2skill.config import PromptConfig
+from d2skill.errors import ConfigError
+from d2skill.evaluation import evaluate_panel, select_panel
+from d2skill.evaluation.statistics import paired_difference, wilson
+from d2skill.rollout import Rollouts
+
+
+class Listed:
+    """An environment of which only the ids matter."""
+
+    def __init__(self, ids) -> None:
+        self.ids = ids
+
+    def task_ids(self, split):
+        return self.ids
+
+    def start(self, task_id):
+        raise AssertionError("a panel is selected without playing")
+
+
+def test_the_same_panel_whatever_the_order_of_the_split():
+    ids = [f"valid/{n:03d}" for n in range(300)]
+    panel = select_panel(Listed(ids), "valid", 20)
+    assert panel == sorted(panel) == select_panel(Listed(ids[::-1]), "valid", 20)
+    assert len(set(panel)) == 20
+
+
+def test_a_panel_is_no_mere_beginning_of_the_split_and_grows_by_adding():
+    ids = [f"valid/{n:03d}" for n in range(300)]
+    small, large = select_panel(Listed(ids), "valid", 20), select_panel(Listed(ids), "valid", 40)
+    assert set(small) < set(large)
+    assert small != ids[:20]
+
+
+def test_a_small_split_is_taken_whole():
+    assert select_panel(TreasureEnvironment(), "valid_unseen", 100) == [f"valid_unseen/{n:03d}" for n in range(8)]
+
+
+def test_an_empty_split_is_told_in_words():
+    with pytest.raises(ConfigError, match=r'split "valid" has no tasks.*validation-split'):
+        select_panel(Listed([]), "valid", 5)
+
+
+PANEL = select_panel(TreasureEnvironment(), "valid_unseen", 8)
+
+
+def evaluate(policy, bank, arms=("skills", "none"), **settings):
+    rollouts = Rollouts(TreasureEnvironment(), policy, bank, PromptConfig(), 2)
+    return evaluate_panel(rollouts, PANEL, arms=arms, **({"temperature": 0.4, "seed": 1} | settings))
+
+
+def follower():
+    """Opens the chest that a step skill names, else the first, and takes what it finds."""
+
+    def choose(prompt):
+        told = [s.text.title for s in prompt.step_skills]
+        return prompt.actions[-1] if prompt.actions[-1].startswith("take") else (told or ["open chest 1"])[0]
+
+    return ScriptedPolicy(choose)
+
+
+def full_bank():
+    environment = TreasureEnvironment()
+    texts = {environment.start(i).task.text for i in PANEL[:6]}
+    return make_bank(
+        *(step_draft(f"open chest {environment.chest_of(t.split()[-1])}", "Open it.", t) for t in sorted(texts)),
+        retrieval={"k_step": 1, "alpha": 1.0},
+    )
+
+
+def test_both_arms_play_each_task_once():
+    found = evaluate(follower(), full_bank())
+    assert [(t.task.id, t.arm) for t in found.trajectories] == [(i, a) for a in ("skills", "none") for i in PANEL]
+    first, second = found.trajectories[:8], found.trajectories[8:]
+    for skilled, plain in zip(first, second, strict=True):
+        prompt = skilled.turns[0].prompt
+        assert replace(prompt, task_skills=(), step_skills=()) == plain.turns[0].prompt
+        assert plain.turns[0].skill_ids == ()
+
+
+def test_results_are_shares_with_intervals():
+    found = evaluate(follower(), full_bank())
+    skilled = [t.success for t in found.trajectories[:8]]
+    plain = [t.success for t in found.trajectories[8:]]
+    assert sum(skilled) >= 6 > sum(plain)
+    assert found.with_skills.success == sum(skilled) / 8
+    assert found.without_skills.success == sum(plain) / 8
+    assert found.with_skills.ci95 == wilson(sum(skilled), 8)
+    assert found.with_skills.n == 8
+    assert found.with_skills.steps == 2.0
+    assert found.difference == paired_difference(skilled, plain)
+
+
+def test_the_bank_is_only_read():
+    bank = full_bank()
+    before = bank.skills()
+    evaluate(follower(), bank)
+    assert bank.skills() == before
+
+
+def test_without_the_skill_arm_there_is_no_difference():
+    found = evaluate(follower(), make_bank(), arms=("none",))
+    assert (found.with_skills, found.difference) == (None, None)
+    assert len(found.trajectories) == 8
+
+
+def test_both_arms_have_the_same_sampling_seeds():
+    seeds = []
+    policy = follower()
+    act = policy.act
+    policy.act = lambda prompts, own, temperature: seeds.append(list(own)) or act(prompts, own, temperature)
+    evaluate(policy, full_bank())
+    assert seeds[0][:8] == seeds[0][8:]
+    assert len(set(seeds[0])) == 8
+    evaluate(policy, full_bank(), seed=2)
+    assert not set(seeds[0]) & set(seeds[2])
+
+
+def test_the_record_is_plain_json():
+    found = evaluate(follower(), full_bank())
+    record = found.record()
+    assert record["with_skills"] == {
+        "success": found.with_skills.success,
+        "ci95": list(found.with_skills.ci95),
+        "n": 8,
+        "steps": 2.0,
+    }
+    assert record["difference"] == {"mean": found.difference[0], "ci95": list(found.difference[1])}
+    assert evaluate(follower(), make_bank(), arms=("none",)).record()["with_skills"] is None

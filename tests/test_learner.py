@@ -1,0 +1,187 @@
+import pytest
+from toys import (
+    NotingReflector,
+    ScriptedPolicy,
+    TreasureEnvironment,
+    group,
+    make_bank,
+    step_draft,
+    task,
+    task_draft,
+    trajectory,
+    turn,
+)
+
+from d2skill.bank import Draft
+from d2skill.config import PromptConfig, ReflectConfig
+from d2skill.credit import hindsight
+from d2skill.learner import BankUpdate, Learner, drafts_from
+from d2skill.reflectors import ContrastReflector
+from d2skill.rollout import Rollouts
+from d2skill.types import Group, Reflection, SkillText
+
+TASK_NOTE = SkillText("ruby: search", "Open all chests in turn.", "the ruby is wanted")
+STEP_NOTE = SkillText("ruby: open chest 3", "Open chest 3.", "all chests are shut")
+BOTH = Reflection(0, STEP_NOTE, TASK_NOTE)
+
+
+def observe(groups, *, bank=None, reflector=None, iteration=4, seed=0, **reflect) -> BankUpdate:
+    bank = make_bank() if bank is None else bank
+    learner = Learner(bank, reflector or NotingReflector(BOTH), ReflectConfig(**reflect))
+    return learner.observe(groups, hindsight(groups), iteration=iteration, seed=seed)
+
+
+def weak(count: int, skilled=(False, False), baseline=(False, False)) -> list[Group]:
+    return [group(skilled, baseline, task(f"train/{n:03d}")) for n in range(count)]
+
+
+# counts and utilities
+
+
+def test_utilities_move_and_what_was_shown_is_counted():
+    bank = make_bank(task_draft("One"), step_draft("Two"), step_draft("Three", "Look."))
+    t1, s1 = bank.get("t1"), bank.get("s1")
+    members = (
+        trajectory("skills", 0, True, [turn(skills=[t1, s1]), turn(skills=[t1, s1]), turn(skills=[t1])]),
+        trajectory("skills", 1, False, [turn(skills=[t1])]),
+        trajectory("none", 2, False),
+        trajectory("none", 3, False),
+    )
+    update = observe([Group(members[0].task, members)], bank=bank)
+    # t1: the gap 1/2 once, u = 0.5 · 0.5; retrieved for two episodes. s1: the gain 1, u = 0.5; shown at two steps.
+    assert (bank.get("t1").utility, bank.get("t1").credits, bank.get("t1").retrievals) == (0.25, 1, 2)
+    assert (bank.get("s1").utility, bank.get("s1").credits, bank.get("s1").retrievals) == (0.5, 1, 2)
+    assert (bank.get("s2").utility, bank.get("s2").credits, bank.get("s2").retrievals) == (0.0, 0, 0)
+    assert update == BankUpdate(credited=2, reflected=0, failed=0, added=0, refused=0)
+
+
+# reflection
+
+
+def test_new_skills_are_in_the_bank_keyed_to_the_failure():
+    bank = make_bank()
+    turns = [turn(observation="At the gate."), turn(observation="In the yard.")]
+    failing = group([False], [False], task("train/007"), turns=turns)
+    update = observe([failing], bank=bank, reflector=NotingReflector(Reflection(1, STEP_NOTE, TASK_NOTE)))
+    assert update == BankUpdate(credited=0, reflected=1, failed=0, added=2, refused=0)
+    t1, s1 = bank.get("t1"), bank.get("s1")
+    assert (t1.text, t1.task_text, t1.observation, t1.evidence, t1.created) == (
+        TASK_NOTE,
+        "take the ruby",
+        "",
+        "train/007",
+        4,
+    )
+    assert (s1.text, s1.task_text, s1.observation, s1.evidence) == (
+        STEP_NOTE,
+        "take the ruby",
+        "In the yard.",
+        "train/007",
+    )
+
+
+def test_what_the_bank_knows_is_refused():
+    update = observe(weak(3))
+    assert update == BankUpdate(credited=0, reflected=3, failed=0, added=2, refused=4)
+
+
+@pytest.mark.parametrize(("skilled", "asked"), [((True, False), 0), ((False, False), 1), ((True, True), 0)])
+def test_groups_below_the_threshold_are_reflected_on(skilled, asked):
+    reflector = NotingReflector(BOTH)
+    observe(weak(1, skilled), reflector=reflector, threshold=0.5)
+    assert len(reflector.asked) == asked
+
+
+def test_groups_without_a_skill_half_or_with_no_group_allowed_are_left():
+    for groups, allowed in ((weak(3, skilled=()), 10), (weak(3), 0)):
+        reflector = NotingReflector(BOTH)
+        assert observe(groups, reflector=reflector, max_groups=allowed).reflected == 0
+        assert reflector.asked == []
+
+
+def test_a_success_of_either_half_is_shown_with_the_failure():
+    for skilled, baseline in (((False, False), (False, True)), ((True, False, False), (False,))):
+        reflector = NotingReflector(BOTH)
+        observe(weak(1, skilled, baseline), reflector=reflector)
+        ((failure, success),) = reflector.asked
+        assert (failure.arm, failure.success) == ("skills", False)
+        assert success.success
+    reflector = NotingReflector(BOTH)
+    observe(weak(1), reflector=reflector)
+    assert reflector.asked[0][1] is None
+
+
+def test_every_failure_of_the_skill_half_can_be_the_one():
+    seen = set()
+    for seed in range(30):
+        reflector = NotingReflector(BOTH)
+        observe(weak(1, (False, True, False, False), (False, False)), reflector=reflector, threshold=0.9, seed=seed)
+        seen.add(reflector.asked[0][0].index)
+    assert seen == {0, 2, 3}
+
+
+def test_a_reflector_that_fails_is_counted_and_the_iteration_goes_on():
+    bank = make_bank()
+    update = observe(weak(3), bank=bank, reflector=NotingReflector(None))
+    assert update == BankUpdate(credited=0, reflected=3, failed=3, added=0, refused=0)
+    assert len(bank) == 0
+
+
+def test_episodes_that_the_environment_broke_are_not_reflected_on():
+    reflector = NotingReflector(BOTH)
+    broken = group([False, False], [False, False], fault="EnvironmentFault: the lid fell")
+    empty = group([False, False], [False, False], turns=[])
+    assert observe([broken, empty], reflector=reflector).added == 0
+    assert reflector.asked == []
+
+
+def test_the_same_seed_chooses_the_same():
+    asked = []
+    for _ in range(2):
+        reflector = NotingReflector(BOTH)
+        observe(weak(9), reflector=reflector, max_groups=3, seed=5)
+        asked.append(reflector.asked)
+    assert asked[0] == asked[1]
+
+
+# drafts
+
+
+@pytest.mark.parametrize(("step", "seen"), [(0, "One."), (1, "Two."), (-3, "One."), (99, "Two.")])
+def test_a_step_out_of_range_is_taken_to_the_nearest(step, seen):
+    failure = trajectory("skills", 0, False, [turn(observation="One."), turn(observation="Two.")])
+    assert drafts_from(Reflection(step, STEP_NOTE, None), failure) == [
+        Draft("step", STEP_NOTE, "take the ruby", seen, "train/000")
+    ]
+
+
+def test_nothing_to_say_is_no_draft():
+    assert drafts_from(Reflection(0), trajectory()) == []
+
+
+# with the real reflector
+
+
+def test_what_is_learned_from_one_iteration_is_shown_in_the_next():
+    def choose(prompt):
+        takes = [a for a in prompt.actions if a.startswith("take")]
+        if takes:
+            return takes[0]
+        told = any("chest 3" in s.text.principle for s in prompt.step_skills)
+        return "open chest 3" if told or next(luck) else "open chest 1"
+
+    luck = iter([False, False, True, False] * 5)  # the third member, of the baseline half, opens the right one at once
+    bank = make_bank()
+    policy = ScriptedPolicy(choose)
+    rollouts = Rollouts(TreasureEnvironment(), policy, bank, PromptConfig(), 2)
+    learner = Learner(bank, ContrastReflector(), ReflectConfig())
+    successes = []
+    for iteration in range(2):
+        groups = rollouts.groups(["train/000"], group_size=4, with_skills=2, temperature=1.0, seed=iteration)
+        successes.append([t.success for t in groups[0].half("skills")])
+        learner.observe(groups, hindsight(groups), iteration=iteration, seed=0)
+    assert bank.get("s1").text.principle == "Open chest 3, then take ruby from chest 3."
+    assert bank.get("t1").text.principle == "Open chest, then take ruby from chest."
+    assert successes == [[False, False], [True, True]]
+    assert bank.get("s1").utility > 0 and bank.get("t1").utility > 0
+    assert bank.get("s1").retrievals == 2  # at the start of both episodes; later observations are not alike enough
