@@ -1,7 +1,7 @@
 """Checkpoints: everything a run needs to go on as if it had never stopped.
 
-A checkpoint is the folder `checkpoints/000010`: the policy's own files, the bank, and `progress.json`. It appears in one
-step, so a killed run leaves the one before. Randomness needs no state, since every seed is derived.
+A checkpoint is the folder `checkpoints/000010`: the policy's own files, the bank, and `progress.json`. It appears in
+one step, so a killed run leaves the one before. Randomness needs no state, since every seed is derived.
 """
 
 from __future__ import annotations

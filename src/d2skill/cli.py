@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
-from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+from tyro.conf import Positional
 
 from d2skill import checkpoint, settings_files
 from d2skill.bank.store import read as read_bank
-from d2skill.config import Config, EnvConfig
+from d2skill.config import EnvConfig
 from d2skill.errors import ConfigError, D2SkillError, RunError
 from d2skill.evaluation import evaluate_panel, select_panel
 from d2skill.files import read_json, write_json
+from d2skill.flags import parse_settings
 from d2skill.runfolder import RunFolder
 from d2skill.tracking import LiveDisplay, print_summary, result_table
 from d2skill.types import Granularity, Skill
@@ -38,17 +41,6 @@ d2skill trains an agent's policy together with a bank of skills (D2Skill, arXiv 
 
 `d2skill COMMAND --help` explains a command and its options."""
 
-Positional = tyro.conf.Positional
-
-
-class TrainArguments(Config):
-    """Train a policy together with its skill bank.
-
-    Settings come from a preset or a TOML file (--config), and any of them can be set by a flag.
-    """
-
-    config: str = "laptop"
-    """Preset (`d2skill config list`) or TOML file that the flags are laid over"""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -66,10 +58,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _dispatch(given)
     except D2SkillError as error:
         _fail(str(error))
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
-        if isinstance(error, BrokenPipeError):
-            raise
-        _fail(f"{error.filename or 'a file'}: {error.strerror or error}; mend that, and `d2skill resume RUN` goes on")
+        _fail(f"{error.filename or 'writing a file'}: {error.strerror or error}")
     except KeyboardInterrupt:
         _fail("interrupted; `d2skill resume RUN` goes on from the last checkpoint", status=130)
 
@@ -91,33 +83,16 @@ def _dispatch(given: list[str]) -> None:
 
 
 def _train(rest: list[str]) -> None:
-    config = _settings(rest)
+    config = parse_settings(rest, "d2skill train")
     folder = config.out or Path("runs") / f"{_name(config.env.kind)}-{datetime.now():%Y%m%d-%H%M%S}"
     from d2skill.trainer import Parts, Trainer
 
     parts = Parts.make(config)
     console = _out()
-    with LiveDisplay(config, console) as display:
+    with _writing(folder), LiveDisplay(config, console) as display:
         trainer = Trainer(config, folder, parts, [display])
         summary = trainer.start()
     print_summary(console, summary, trainer.bank.skills(), folder)
-
-
-def _settings(rest: list[str]) -> Config:
-    """Returns the settings that preset or file and flags make."""
-    name = "laptop"
-    for i, word in enumerate(rest):
-        if word == "--config" and i + 1 < len(rest):
-            name = rest[i + 1]
-        elif word.startswith("--config="):
-            name = word.partition("=")[2]
-    base = settings_files.load(name)
-    default = TrainArguments.model_validate(base.model_dump() | {"config": name})
-    try:
-        given = tyro.cli(TrainArguments, prog="d2skill train", args=rest, default=default)
-        return Config.model_validate(given.model_dump(exclude={"config"}))
-    except ValidationError as error:
-        raise ConfigError(settings_files.explain(error)) from None
 
 
 def _resume(run: Positional[Path]) -> None:
@@ -138,7 +113,7 @@ def _resume(run: Positional[Path]) -> None:
         summary = read_json(folder.summary)
     else:
         console.print(f"Going on with {run} after iteration {progress.iteration}.", highlight=False)
-        with LiveDisplay(config, console) as display:
+        with _writing(run), LiveDisplay(config, console) as display:
             summary = Trainer(config, run, parts, [display]).resume(progress)
     print_summary(console, summary, parts.bank.skills(), run)
 
@@ -306,6 +281,17 @@ _COMMANDS: dict[str, Callable[..., Any]] = {
     "config show": _config_show,
     "check-env": _check_env,
 }
+
+
+@contextmanager
+def _writing(run: Path) -> Iterator[None]:
+    """Says where to go on when the disk is full, or whatever else keeps a run's files from being written."""
+    try:
+        yield
+    except OSError as error:
+        raise RunError(
+            f"{run} cannot be written ({error.strerror or error}): make room, and go on by `d2skill resume {run}`"
+        ) from None
 
 
 def _name(kind: str) -> str:

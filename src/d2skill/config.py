@@ -81,7 +81,7 @@ class CausalLMConfig(Settings):
     """The causal-lm policy: any Hugging Face causal language model."""
 
     model: str = "tiny"
-    """Model id or folder; "tiny" makes a small Qwen2 with random weights and a tokenizer from the environment's text"""
+    """Model id or folder; "tiny" makes a small Qwen3 with random weights and a tokenizer from the environment's text"""
     hidden_size: int = Field(96, ge=16)
     """Width of the tiny model"""
     layers: int = Field(3, ge=1)
@@ -193,7 +193,7 @@ class BankConfig(Settings):
     protect: int = Field(10, ge=0)
     """T_prot, iterations in which a new skill cannot be evicted"""
     duplicate: float = Field(0.95, gt=0, le=1)
-    """A new skill whose key and text are both at least this similar to one in the bank is a near-duplicate, not added"""
+    """A new skill is a near-duplicate, and not added, if key and text are at least this similar to one in the bank"""
 
 
 class RetrievalConfig(Settings):

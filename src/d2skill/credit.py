@@ -102,7 +102,7 @@ def advantages(group: Group, shaped: npt.NDArray[np.float64], settings: Advantag
 def _standardise(values: npt.NDArray[np.float64], sample: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     if len(sample) < 2:
         return np.zeros_like(values)
-    return (values - sample.mean()) / (sample.std(ddof=1) + _EPSILON)
+    return np.asarray((values - sample.mean()) / (sample.std(ddof=1) + _EPSILON))
 
 
 def policy_batch(

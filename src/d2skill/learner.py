@@ -1,4 +1,4 @@
-"""The bank's half of an iteration, which every engine shares: counts, utilities, reflection, insertion (Eq. 3 and 7)."""
+"""The bank's half of an iteration, which every engine shares: counts, utilities, reflection, insertion (Eq. 3, 7)."""
 
 from __future__ import annotations
 

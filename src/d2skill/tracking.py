@@ -80,15 +80,17 @@ class LiveDisplay:
         """Estimates the seconds left: by iterations, or by environment steps where those end the run sooner."""
         assert self._began is not None
         first, since = self._began
-        done = metrics["iteration"] - first
+        done: int = metrics["iteration"] - first
         if done <= 0:
             return None
         pace = (perf_counter() - since) / done
-        left = float(self._config.train.iterations - metrics["iteration"])
+        iteration: int = metrics["iteration"]
+        left = float(self._config.train.iterations - iteration)
         limit = self._config.train.max_env_steps
         if limit is not None and metrics["env_steps"]:
-            left = min(left, (limit - metrics["env_steps"]) * metrics["iteration"] / metrics["env_steps"])
-        return max(0.0, left) * pace
+            steps: int = metrics["env_steps"]
+            left = min(left, (limit - steps) * iteration / steps)
+        return max(0.0, left * pace)
 
     def _picture(self, metrics: dict[str, Any]) -> RenderableType:
         table = Table.grid(padding=(0, 2))

@@ -79,7 +79,7 @@ class HashedEmbedder:
         buckets = (hashes % np.uint64(self.dimension)).astype(np.int64)
         vector = np.bincount(buckets, signed, self.dimension)
         norm = float(np.sqrt(vector @ vector))
-        return vector / norm if norm > 0.0 else vector
+        return np.asarray(vector / norm if norm > 0.0 else vector, dtype=np.float64)
 
 
 def _features(text: str) -> Iterator[str]:

@@ -24,5 +24,7 @@ def make_policy(config: Config, texts: Callable[[], Sequence[str]]) -> Policy:
         module = import_module("d2skill.policies.causal_lm")
     except ImportError as error:
         raise ConfigError(f'policy "causal-lm" needs the package {error.name}: pip install "d2skill[train]"') from None
-    policy: Policy = module.CausalLMPolicy(config.policy.lm, config.optim, config.warm_start, config.seed, texts)
+    policy: Policy = module.CausalLMPolicy(
+        config.policy.lm, config.optim, config.warm_start, config.seed, texts, config.rollout.temperature
+    )
     return policy

@@ -172,7 +172,8 @@ class ScorerPolicy:
         by_action = -np.repeat(slope, batch.counts()) * np.exp(log_probs)
         by_action[chosen] += slope
         spread = np.repeat(by_action, batch.index.shape[1])
-        gradient = np.bincount(batch.index.ravel(), weights=spread, minlength=len(self._weights))
+        gradient: Floats = np.zeros_like(self._weights)
+        gradient += np.bincount(batch.index.ravel(), weights=spread, minlength=len(gradient))
         gradient[0] = 0.0
         norm = float(np.linalg.norm(gradient))
         if norm > self._optim.max_grad_norm:

@@ -153,7 +153,7 @@ def _working_verbs(turns: Sequence[Turn]) -> set[str]:
 
 def _sought_in_vain(failure: Trajectory) -> Reflection:
     """Says where a thing of the task was not, for whoever starts from the same place."""
-    task, turns = failure.task.text, failure.turns
+    turns = failure.turns
     goal = _missing(failure)
     places = [e.name for turn in turns for e in action_words(turn.decision.action).entities if turn.admissible]
     if not goal or not places:

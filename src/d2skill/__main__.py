@@ -1,0 +1,5 @@
+"""`python -m d2skill`, the same as `d2skill`."""
+
+from d2skill.cli import main
+
+main()

@@ -1,0 +1,93 @@
+"""Settings as flags: tyro parses them, pydantic judges them.
+
+tyro would build the pydantic models itself, and print a value out of range as a page of pydantic's own. So it is given
+plain dataclasses of the same shape, made from the models, and what it parsed goes through `Config` as a file would.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Annotated, Any, cast
+
+import tyro
+from pydantic import BaseModel, ValidationError
+
+from d2skill import settings_files
+from d2skill.config import Config
+from d2skill.errors import ConfigError
+
+_CONFIG_HELP = "Preset (`d2skill config list`) or TOML file that the flags are laid over"
+_DESCRIPTION = """Train a policy together with its skill bank.
+
+Settings come from a preset or a TOML file (--config), and each of them can be set by a flag."""
+
+
+def parse_settings(arguments: Sequence[str], prog: str) -> Config:
+    """Returns the settings that a preset or file and flags make.
+
+    Raises `ConfigError` for a value out of range; tyro itself ends the program with status 2 at an unknown flag.
+    """
+    name = _named_config(arguments)
+    base = settings_files.load(name)
+    shape = dataclasses.make_dataclass(
+        "Train",
+        [("config", Annotated[str, tyro.conf.arg(help=_CONFIG_HELP)], "laptop"), *_fields(Config)],
+        frozen=True,
+    )
+    default = shape(config=name, **_values(base))
+    given = tyro.cli(shape, prog=prog, description=_DESCRIPTION, args=list(arguments), default=default)
+    values = dataclasses.asdict(cast(Any, given))
+    del values["config"]
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(settings_files.explain(error)) from None
+
+
+def _named_config(arguments: Sequence[str]) -> str:
+    """Returns what --config names, which has to be known before the other flags can have defaults."""
+    name = "laptop"
+    for i, word in enumerate(arguments):
+        if word == "--config" and i + 1 < len(arguments):
+            name = arguments[i + 1]
+        elif word.startswith("--config="):
+            name = word.partition("=")[2]
+    return name
+
+
+@lru_cache
+def _shape(model: type[BaseModel]) -> type:
+    """Returns a dataclass with the fields of a model, their flags and their help."""
+    shape = dataclasses.make_dataclass(model.__name__, _fields(model), frozen=True)
+    shape.__doc__ = model.__doc__
+    return shape
+
+
+def _fields(model: type[BaseModel]) -> list[tuple[str, Any, Any]]:
+    fields: list[tuple[str, Any, Any]] = []
+    for name, info in model.model_fields.items():
+        if isinstance(info.default, BaseModel):
+            section = type(info.default)
+            fields.append((name, _shape(section), dataclasses.field(default=_plain(info.default))))
+            continue
+        aliases = next((extra for extra in info.metadata if isinstance(extra, _ArgConfig)), None)
+        argument = tyro.conf.arg(help=info.description, aliases=aliases.aliases if aliases else None)
+        fields.append((name, Annotated[cast(Any, info.annotation), argument], info.default))
+    return fields
+
+
+_ArgConfig: Any = type(tyro.conf.arg())
+
+
+def _plain(settings: BaseModel) -> Any:
+    """Returns a model's values in the dataclass of its shape."""
+    return _shape(type(settings))(**_values(settings))
+
+
+def _values(settings: BaseModel) -> dict[str, Any]:
+    return {
+        name: _plain(value) if isinstance(value := getattr(settings, name), BaseModel) else value
+        for name in type(settings).model_fields
+    }
