@@ -35,9 +35,7 @@ def test_a_checkpoint_holds_policy_bank_and_progress(tmp_path):
     other = make_scorer(buckets=1024)
     other.load(folder / "policy")
     assert (other.log_probs(prompt()) == policy.log_probs(prompt())).all()
-    loaded = SkillBank.load(
-        folder / "bank.jsonl", HashedEmbedder(256), BankConfig(), RetrievalConfig(), CreditConfig()
-    )
+    loaded = SkillBank.load(folder / "bank.jsonl", HashedEmbedder(256), BankConfig(), RetrievalConfig(), CreditConfig())
     assert loaded.skills(include_evicted=True) == bank.skills(include_evicted=True)
     assert loaded.counts() == {"task": 1, "step": 1}
 

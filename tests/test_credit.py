@@ -147,7 +147,9 @@ def groups(draw):
     size = draw(st.integers(1, 8))
     own = [(draw(st.sampled_from(["skills", "none"])), draw(flags), draw(length)) for _ in range(size)]
     members = [
-        trajectory(arm, i, y, [turn("left" if fine else "sing", [skill("s1")] if arm == "skills" else []) for fine in n])
+        trajectory(
+            arm, i, y, [turn("left" if fine else "sing", [skill("s1")] if arm == "skills" else []) for fine in n]
+        )
         for i, (arm, y, n) in enumerate(own)
     ]
     return Group(members[0].task, tuple(members))

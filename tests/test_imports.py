@@ -21,6 +21,7 @@ FLOORS = [
     "evaluation warmstart",
     "trainer tracking flags",
     "cli __init__",
+    "__main__",
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms.split()}
 SRC = Path(d2skill.__file__).parent

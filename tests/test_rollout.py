@@ -64,7 +64,12 @@ def test_groups_have_their_tasks_halves_and_members():
     groups = play_groups(rollouts())
     assert [g.task.id for g in groups] == TASKS
     for group in groups:
-        assert [(t.arm, t.index) for t in group.trajectories] == [("skills", 0), ("skills", 1), ("none", 2), ("none", 3)]
+        assert [(t.arm, t.index) for t in group.trajectories] == [
+            ("skills", 0),
+            ("skills", 1),
+            ("none", 2),
+            ("none", 3),
+        ]
         assert {t.task for t in group.trajectories} == {group.task}
 
 
@@ -106,8 +111,8 @@ def test_skills_are_retrieved_anew_at_each_step():
     policy = ScriptedPolicy(lambda p: "open chest 1" if p.observation == START else p.actions[1])
     play_groups(rollouts(policy, max_steps=2), TASKS[:1], group_size=2, with_skills=1)
     (first, _), (second, _) = policy.batches
-    assert [s.text.title for s in first.step_skills][0] == "ruby: open chest 3"
-    assert [s.text.title for s in second.step_skills][0] == "ruby: go on"
+    assert first.step_skills[0].text.title == "ruby: open chest 3"
+    assert second.step_skills[0].text.title == "ruby: go on"
     assert first.task_skills == second.task_skills
 
 

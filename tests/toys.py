@@ -1,4 +1,4 @@
-"""Small real implementations that tests share: an environment with an expert, a scripted policy, builders of records."""
+"""Small real implementations that tests share: an environment with an expert, a policy, builders of records."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ from d2skill.types import (
 from d2skill.words import entities
 
 GEMS = "ruby opal pearl topaz garnet jade amber onyx".split()
+SIZES = {"train": 24, "valid_seen": 16, "valid_unseen": 8}
 START = "You stand before a row of chests, all of them shut."
 
 
@@ -39,15 +40,13 @@ class TreasureEnvironment:
     A gem can be taken while its chest stands open, and opening a chest shuts the one before.
     """
 
-    sizes = {"train": 24, "valid_seen": 16, "valid_unseen": 8}
-
     def __init__(self, chests: int = 6) -> None:
         self.chests = chests
 
     def task_ids(self, split: str) -> Sequence[str]:
-        if split not in self.sizes:
+        if split not in SIZES:
             raise ConfigError(f"there is no split {split}")
-        return tuple(f"{split}/{number:03d}" for number in range(self.sizes[split]))
+        return tuple(f"{split}/{number:03d}" for number in range(SIZES[split]))
 
     def start(self, task_id: str) -> TreasureSession:
         split, _, number = task_id.partition("/")
@@ -212,7 +211,9 @@ def trajectory(
     arm: Arm = "skills", index: int = 0, success: bool = False, turns: Sequence[Turn] | None = None, **fields: Any
 ) -> Trajectory:
     own = (turn(),) if turns is None else tuple(turns)
-    return Trajectory(**({"task": task(), "final": "The end."} | fields), arm=arm, index=index, turns=own, success=success)
+    return Trajectory(
+        **({"task": task(), "final": "The end."} | fields), arm=arm, index=index, turns=own, success=success
+    )
 
 
 def group(skilled: Sequence[bool], baseline: Sequence[bool], of: Task | None = None, **fields: Any) -> Group:
@@ -222,9 +223,7 @@ def group(skilled: Sequence[bool], baseline: Sequence[bool], of: Task | None = N
     return Group(own, tuple(trajectory(arm, i, y, task=own, **fields) for i, (arm, y) in enumerate(members)))
 
 
-def make_bank(
-    *drafts: Draft, retrieval: dict[str, Any] | None = None, bank: dict[str, Any] | None = None
-) -> SkillBank:
+def make_bank(*drafts: Draft, retrieval: dict[str, Any] | None = None, bank: dict[str, Any] | None = None) -> SkillBank:
     made = SkillBank(
         HashedEmbedder(256), BankConfig(**(bank or {})), RetrievalConfig(**(retrieval or {})), CreditConfig()
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,11 +14,12 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+from threadpoolctl import threadpool_limits
 from tyro.conf import Positional
 
 from d2skill import checkpoint, settings_files
 from d2skill.bank.store import read as read_bank
-from d2skill.config import EnvConfig
+from d2skill.config import Config, EnvConfig
 from d2skill.errors import ConfigError, D2SkillError, RunError
 from d2skill.evaluation import evaluate_panel, select_panel
 from d2skill.files import read_json, write_json
@@ -40,7 +41,6 @@ d2skill trains an agent's policy together with a bank of skills (D2Skill, arXiv 
   d2skill check-env KIND            check an environment of your own against the protocol
 
 `d2skill COMMAND --help` explains a command and its options."""
-
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -89,7 +89,7 @@ def _train(rest: list[str]) -> None:
 
     parts = Parts.make(config)
     console = _out()
-    with _writing(folder), LiveDisplay(config, console) as display:
+    with _writing(folder), _one_core(config), LiveDisplay(config, console) as display:
         trainer = Trainer(config, folder, parts, [display])
         summary = trainer.start()
     print_summary(console, summary, trainer.bank.skills(), folder)
@@ -113,7 +113,7 @@ def _resume(run: Positional[Path]) -> None:
         summary = read_json(folder.summary)
     else:
         console.print(f"Going on with {run} after iteration {progress.iteration}.", highlight=False)
-        with _writing(run), LiveDisplay(config, console) as display:
+        with _writing(run), _one_core(config), LiveDisplay(config, console) as display:
             summary = Trainer(config, run, parts, [display]).resume(progress)
     print_summary(console, summary, parts.bank.skills(), run)
 
@@ -289,9 +289,13 @@ def _writing(run: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise RunError(
-            f"{run} cannot be written ({error.strerror or error}): make room, and go on by `d2skill resume {run}`"
-        ) from None
+        way_out = f"go on by `d2skill resume {run}`" if run.exists() else "start again"
+        raise RunError(f"{run} cannot be written ({error.strerror or error}): make room, and {way_out}") from None
+
+
+def _one_core(config: Config) -> AbstractContextManager[Any]:
+    """Keeps NumPy on one core for the scorer, whose products are too small to share."""
+    return threadpool_limits(1, user_api="blas") if config.policy.kind == "scorer" else nullcontext()
 
 
 def _name(kind: str) -> str:

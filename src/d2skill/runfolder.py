@@ -11,6 +11,7 @@ summary.json      the result, once the run has ended
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,14 @@ class RunFolder:
         """Writes what is fixed for the whole run."""
         write_json(self.path / "panel.json", {"split": config.env.validation_split, "task_ids": list(panel)})
         write_text(self.path / "config.toml", dump(config))
+
+    def discard(self) -> None:
+        """Removes what the run has written; the folder itself stays if it holds anything else."""
+        for path in (self.path / "config.toml", self.path / "panel.json", self.bank, self.metrics):
+            path.unlink(missing_ok=True)
+        shutil.rmtree(self.path / "checkpoints", ignore_errors=True)
+        if not any(self.path.iterdir()):
+            self.path.rmdir()
 
     def config(self) -> Config:
         """Returns the run's settings."""

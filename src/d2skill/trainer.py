@@ -85,8 +85,20 @@ class Trainer:
         self._rollouts = Rollouts(parts.environment, parts.policy, parts.bank, config.prompt, config.env.max_steps)
 
     def start(self) -> dict[str, Any]:
-        """Runs from the warm start to the end, in a new folder; raises `RunError` when something is in its way."""
+        """Runs from the warm start to the end, in a new folder; raises `RunError` when something is in its way.
+
+        A run that fails before its first checkpoint could not be resumed, and leaves nothing behind.
+        """
         RunFolder.create(self.run.path)
+        try:
+            progress = self._begin()
+        except BaseException:
+            self.run.discard()
+            raise
+        return self._go_on(progress)
+
+    def _begin(self) -> Progress:
+        """Makes the state before the first iteration, validates it and checkpoints it."""
         self.run.begin(self.config, self._panel)
         clock = Clock()
         metrics = warm_start(self.config, self._environment, self._policy, self._reflector, self._train_ids)
@@ -95,7 +107,7 @@ class Trainer:
         progress = Progress(0, 0, self._seconds())
         self._report(progress, metrics)
         checkpoint.save(self.run.path, progress, self._policy, self.bank)
-        return self._go_on(progress)
+        return progress
 
     def resume(self, progress: Progress) -> dict[str, Any]:
         """Goes on from a checkpoint that was restored into the parts."""

@@ -93,11 +93,19 @@ def test_temperature_zero_is_greedy_whatever_the_seed():
     assert set(choices(policy, [asked] * 30, temperature=0.0)) == {best}
 
 
-SOME = [HALL, *(advised("lamp", d) for d in range(1, 5)), advised("vase", 3, about="lamp"), replace(HALL, actions=("a",))]
+SOME = [
+    HALL,
+    *(advised("lamp", d) for d in range(1, 5)),
+    advised("vase", 3, about="lamp"),
+    replace(HALL, actions=("a",)),
+]
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.lists(st.tuples(st.sampled_from(SOME), st.integers(0, 2**62)), min_size=1, max_size=8), st.sampled_from([0, 0.4, 1]))
+@given(
+    st.lists(st.tuples(st.sampled_from(SOME), st.integers(0, 2**62)), min_size=1, max_size=8),
+    st.sampled_from([0, 0.4, 1]),
+)
 def test_a_decision_does_not_depend_on_the_batch_to_the_last_bit(policy_and_batch_cases, temperature):
     prompts, seeds = zip(*policy_and_batch_cases, strict=True)
     together = POLICY.act(prompts, seeds, temperature)
@@ -113,7 +121,11 @@ def test_a_prompt_without_actions_gets_an_empty_decision():
     policy = make_scorer()
     assert policy.act([free], [1], 1.0)[0].action == ""
     mixed = policy.act([HALL, free, HALL], [1, 2, 3], 1.0)
-    assert [d.action for d in mixed] == [policy.act([HALL], [1], 1.0)[0].action, "", policy.act([HALL], [3], 1.0)[0].action]
+    assert [d.action for d in mixed] == [
+        policy.act([HALL], [1], 1.0)[0].action,
+        "",
+        policy.act([HALL], [3], 1.0)[0].action,
+    ]
     assert policy.update([Row(free, mixed[1], 1.0)], 0) == {}
     assert np.exp(policy.log_probs(HALL)) == pytest.approx(np.full(8, 1 / 8))
 

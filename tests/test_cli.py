@@ -1,0 +1,268 @@
+"""The commands, through `main`: what they print, what they leave, and what they say to bad input."""
+
+import errno
+import json
+import re
+import resource
+
+import pytest
+
+from d2skill.cli import main
+from d2skill.config import Config
+from d2skill.runfolder import RunFolder
+from d2skill.settings_files import load
+from d2skill.tracking import LiveDisplay
+
+SMALL = [
+    *("--env.houses.floor-plans", "2", "--env.houses.games-per-plan", "10", "--env.houses.receptacles", "10"),
+    *("--rollout.tasks", "3", "--rollout.group-size", "4", "--rollout.with-skills", "2"),
+    *("--warm-start.tasks", "12", "--validation.tasks", "10", "--validation.every", "2"),
+    *("--train.checkpoint-every", "2"),
+]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A finished run of five iterations."""
+    folder = tmp_path_factory.mktemp("runs") / "small"
+    main(["train", *SMALL, "--train.iterations", "5", "--out", str(folder)])
+    return folder
+
+
+def fails(capsys, *arguments, status=2):
+    """Runs a command that must fail, and returns the one sentence it says."""
+    with pytest.raises(SystemExit) as ended:
+        main(list(map(str, arguments)))
+    said = capsys.readouterr().err
+    assert ended.value.code == status
+    assert "Traceback" not in said
+    assert said.startswith("d2skill: ") and said.count("\n") == 1
+    return said
+
+
+def test_a_run_leaves_the_whole_folder(run):
+    names = {path.name for path in run.iterdir()}
+    assert names == {"config.toml", "panel.json", "metrics.jsonl", "bank.jsonl", "checkpoints", "summary.json"}
+    settings = RunFolder.open(run).config()
+    assert settings.train.iterations == 5 and settings.env.houses.floor_plans == 2
+    assert len(json.loads((run / "panel.json").read_text())["task_ids"]) == 10
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [line["iteration"] for line in lines] == [0, 1, 2, 3, 4, 5]
+    assert ["validation/with_skills" in line for line in lines] == [True, False, True, False, True, True]
+    assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["000004", "000005"]
+
+
+def test_the_summary_is_of_the_last_validation_with_intervals(run):
+    summary = json.loads((run / "summary.json").read_text())
+    last = RunFolder.open(run).read_metrics()[-1]
+    for arm in ("with_skills", "without_skills"):
+        result = summary["validation"][arm]
+        assert result["success"] == last[f"validation/{arm}"]
+        assert result["n"] == 10
+        assert result["ci95"][0] <= result["success"] <= result["ci95"][1]
+    difference = summary["validation"]["difference"]
+    assert difference["mean"] == pytest.approx(last["validation/difference"])
+    assert len(difference["ci95"]) == 2
+    assert summary["bank"].keys() == {"task", "step"}
+    assert summary["wall_seconds"] > 0 and summary["peak_memory_mb"] > 0
+    assert summary["seed"] == 0 and re.match(r"\d+\.\d+", summary["version"])
+
+
+def test_metrics_are_all_explained_in_the_docs(run, docs):
+    named = {name for line in RunFolder.open(run).read_metrics() for name in line}
+    explained = set(re.findall(r"`([\w/]+)`", (docs / "metrics.md").read_text()))
+    assert named <= explained
+
+
+def test_training_prints_progress_and_a_summary(capsys, tmp_path):
+    main(["train", *SMALL, "--train.iterations", "2", "--out", str(tmp_path / "run")])
+    said = capsys.readouterr().out
+    assert "iteration 1/2" in said and "skill half" in said and "mean utility" in said and "left" in said
+    assert "with skills" in said and "without skills" in said and "paired difference" in said
+    assert f"d2skill bank list {tmp_path / 'run'}" in said
+
+
+def test_grpo_is_the_same_run_without_skills(tmp_path):
+    out = tmp_path / "grpo"
+    main(
+        [
+            "train",
+            *SMALL,
+            "--train.iterations",
+            "1",
+            "--config",
+            "grpo",
+            "--rollout.with-skills",
+            "0",
+            "--out",
+            str(out),
+        ]
+    )
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["validation"]["with_skills"] is None and summary["validation"]["difference"] is None
+    assert summary["bank"] == {"task": 0, "step": 0}
+
+
+def test_training_stops_at_the_environment_steps_asked_for(tmp_path):
+    out = tmp_path / "run"
+    main(["train", *SMALL, "--train.iterations", "50", "--train.max-env-steps", "400", "--out", str(out)])
+    steps = [line["env_steps"] for line in RunFolder.open(out).read_metrics()]
+    assert steps[-2] < 400 <= steps[-1]
+
+
+def test_evaluate_repeats_the_panel_and_leaves_the_run_alone(run, capsys, tmp_path):
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    main(["evaluate", str(run), "--json", str(tmp_path / "result.json")])
+    assert "paired difference" in capsys.readouterr().out
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert result["validation"]["with_skills"]["n"] == 10
+    assert result["validation"] == json.loads((run / "summary.json").read_text())["validation"]
+    main(["evaluate", str(run), "--split", "valid_unseen", "--tasks", "4"])
+    assert "valid_unseen" in capsys.readouterr().out
+    assert before == {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+
+
+def test_bank_commands_show_skills(run, capsys):
+    main(["bank", "list", str(run)])
+    listed = capsys.readouterr().out
+    skill = re.search(r"\b[st]\d+\b", listed).group()
+    main(["bank", "show", str(run), skill])
+    shown = capsys.readouterr().out
+    assert "when to apply" in shown and "utility" in shown and "train/" in shown
+    assert "s99999" in fails(capsys, "bank", "show", run, "s99999")
+
+
+def test_config_commands(capsys, tmp_path):
+    main(["config", "list"])
+    listed = capsys.readouterr().out
+    assert all(name in listed for name in ("laptop", "grpo", "laptop-lm", "alfworld-paper", "webshop-paper"))
+    main(["config", "show", "alfworld-paper"])
+    file = tmp_path / "own.toml"
+    file.write_text(capsys.readouterr().out)
+    assert load(str(file)) == load("alfworld-paper")
+    main(["config", "show"])
+    assert load("laptop") == Config()
+
+
+def test_resuming_a_finished_run_shows_its_summary(run, capsys):
+    before = (run / "summary.json").read_text()
+    main(["resume", str(run)])
+    assert "has ended" in capsys.readouterr().out
+    assert (run / "summary.json").read_text() == before
+
+
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+@pytest.mark.parametrize("command", [[], ["train"], ["resume"], ["evaluate"], ["bank", "list"], ["check-env"]])
+def test_help_teaches(command, flag, capsys):
+    try:
+        main([*command, flag])
+    except SystemExit as ended:
+        assert ended.code == 0
+    assert "d2skill" in capsys.readouterr().out
+
+
+def test_check_env_says_what_is_wrong(capsys):
+    main(["check-env", "houses"])
+    assert "WRONG" not in capsys.readouterr().out
+
+
+# Bad input: one sentence that names it and the way out, status 2, nothing half-written.
+
+
+def test_unknown_settings_and_values_out_of_range(capsys, tmp_path):
+    assert "bank.task_capacity = 0" in fails(capsys, "train", "--bank.task-capacity", 0)
+    assert "rollout.with_skills is 9" in fails(capsys, "train", "--rollout.with-skills", 9)
+    file = tmp_path / "own.toml"
+    file.write_text("[bank]\ncapacty = 3\n")
+    said = fails(capsys, "train", "--config", file)
+    assert "bank.capacty" in said and str(file) in said
+    file.write_text("[bank\n")
+    assert "not valid TOML" in fails(capsys, "train", "--config", file)
+    assert "neither a preset" in fails(capsys, "train", "--config", "nope")
+    with pytest.raises(SystemExit) as ended:
+        main(["train", "--bank.capacty", "3"])
+    assert ended.value.code == 2
+
+
+def test_unknown_commands_and_folders(capsys, tmp_path):
+    assert '"fly"' in fails(capsys, "fly")
+    for command in (("resume",), ("evaluate",), ("bank", "list")):
+        assert "run folder" in fails(capsys, *command, tmp_path / "nowhere")
+
+
+def test_missing_empty_and_foreign_data(capsys, tmp_path, monkeypatch):
+    monkeypatch.delenv("ALFWORLD_DATA", raising=False)
+    out = tmp_path / "run"
+    train = ("train", "--env", "alfworld", "--out", out)
+    assert "$ALFWORLD_DATA" in fails(capsys, *train)
+    assert str(tmp_path / "none") in fails(capsys, *train, "--data", tmp_path / "none")
+    (tmp_path / "empty").mkdir()
+    assert str(tmp_path / "empty") in fails(capsys, *train, "--data", tmp_path / "empty")
+    assert '"webshop"' in fails(capsys, "train", "--env", "webshop", "--out", out)
+    assert "no_such_module" in fails(capsys, "train", "--env", "no_such_module:Thing", "--out", out)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [("{", "game.tw-pddl"), ('{"solvable": true, "grammar": ""}', "grammar"), ("[]", "game.tw-pddl")],
+)
+def test_broken_game_files(content, named, capsys, tmp_path):
+    for split in ("train", "valid_seen"):
+        game = tmp_path / "json_2.1.1" / split / "pick_and_place_simple-Mug-None-Desk-1" / "trial_1" / "game.tw-pddl"
+        game.parent.mkdir(parents=True)
+        game.write_text(content)
+    said = fails(capsys, "train", "--env", "alfworld", "--data", tmp_path, "--out", tmp_path / "run")
+    assert named in said
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_in_the_way_is_left_alone(capsys, tmp_path):
+    (tmp_path / "note").write_text("mine")
+    said = fails(capsys, "train", *SMALL, "--out", tmp_path)
+    assert "not empty" in said and "--out" in said
+    assert [path.name for path in tmp_path.iterdir()] == ["note"]
+
+
+def test_a_full_disk(capsys, tmp_path):
+    """A limit on the size of files stands in for a disk that is full at the first checkpoint."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    out = tmp_path / "run"
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    try:
+        said = fails(capsys, "train", *SMALL, "--train.iterations", "2", "--out", out)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert str(out) in said and "make room" in said
+    assert not out.exists()
+
+
+def test_a_disk_that_fills_up_later_loses_nothing(capsys, tmp_path, monkeypatch):
+    out = tmp_path / "run"
+
+    def full(path, text):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    class Display(LiveDisplay):
+        def log(self, metrics):
+            super().log(metrics)
+            if metrics["iteration"] == 3:
+                monkeypatch.setattr("d2skill.bank.store.os.replace", full)
+
+    monkeypatch.setattr("d2skill.cli.LiveDisplay", Display)
+    said = fails(capsys, "train", *SMALL, "--train.iterations", "5", "--out", out)
+    assert "No space left on device" in said and f"d2skill resume {out}" in said
+    monkeypatch.undo()
+    main(["resume", str(out)])
+    assert (out / "summary.json").exists()
+    assert [line["iteration"] for line in RunFolder.open(out).read_metrics()] == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_checkpoint_of_another_version(run, capsys, tmp_path):
+    progress = run / "checkpoints" / "000005" / "progress.json"
+    text = progress.read_text()
+    progress.write_text(text.replace('"version": 1', '"version": 99'))
+    try:
+        assert "version 99" in fails(capsys, "evaluate", run)
+    finally:
+        progress.write_text(text)
