@@ -59,9 +59,13 @@ def latest(run: Path) -> Path:
 def read_progress(checkpoint: Path) -> Progress:
     """Returns how far a checkpoint is; raises `RunError` for one of another version."""
     values = read_json(checkpoint / "progress.json")
-    if values.get("version") != VERSION:
+    version = values.get("version") if isinstance(values, dict) else None
+    if version != VERSION:
         raise RunError(
-            f"checkpoint {checkpoint} has version {values.get('version')}, this d2skill reads version {VERSION}: "
+            f"checkpoint {checkpoint} has version {version}, this d2skill reads version {VERSION}: "
             "use the d2skill that wrote it"
         )
-    return Progress(**values)
+    try:
+        return Progress(**values)
+    except TypeError:
+        raise RunError(f"checkpoint {checkpoint} has a damaged progress.json: use an earlier checkpoint") from None

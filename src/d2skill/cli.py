@@ -108,9 +108,9 @@ def _resume(run: Positional[Path]) -> None:
     latest = checkpoint.latest(run)
     parts, progress = restore(config, latest)
     console = _out()
-    if folder.summary.exists():
+    summary = read_json(folder.summary) if folder.summary.exists() else None
+    if summary and summary["iterations"] == progress.iteration:
         console.print(f"{run} has ended; this is its summary.", highlight=False)
-        summary = read_json(folder.summary)
     else:
         console.print(f"Going on with {run} after iteration {progress.iteration}.", highlight=False)
         with _writing(run), _one_core(config), LiveDisplay(config, console) as display:

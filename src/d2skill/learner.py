@@ -68,7 +68,7 @@ class Learner:
         weak = [
             group
             for group, seen in zip(groups, hindsights, strict=True)
-            if seen.skilled is not None and seen.skilled < self._reflect.threshold
+            if seen.skilled is not None and seen.skilled < self._reflect.threshold and _failures(group)
         ]
         weak.sort(key=lambda group: group.task.id)
         if len(weak) > self._reflect.max_groups:
@@ -80,13 +80,16 @@ class Learner:
     def _write(self, group: Group, iteration: int, seed: int) -> list[Draft]:
         """Reflects on one failed skill trajectory beside one success of either half (Eq. 7)."""
         rng = generator(seed, "reflect", iteration, group.task.id)
-        failures = [t for t in group.half("skills") if not t.success and t.turns and not t.fault]
-        successes = [t for t in group.trajectories if t.success and t.turns]
-        if not failures:
-            return []
+        failures = _failures(group)
+        successes = [t for t in (*group.half("skills"), *group.half("none")) if t.success and t.turns]
         failure = failures[int(rng.integers(len(failures)))]
         success = successes[int(rng.integers(len(successes)))] if successes else None
         return drafts_from(self._reflector.reflect(failure, success), failure)
+
+
+def _failures(group: Group) -> list[Trajectory]:
+    """Returns what of the skill half can be reflected on: failures of the policy, not of the environment."""
+    return [t for t in group.half("skills") if not t.success and t.turns and not t.fault]
 
 
 def drafts_from(reflection: Reflection, failure: Trajectory) -> list[Draft]:

@@ -22,7 +22,7 @@ _INSTRUCTIONS = {
         "admissible action inside <action> </action>."
     ),
 }
-_ACTION = re.compile(r"<action>(.*?)</action>", re.DOTALL | re.IGNORECASE)
+_ACTION = re.compile(r"<action>((?:(?!<action>).)*?)</action>", re.DOTALL | re.IGNORECASE)
 
 
 def render_skill(skill: Skill) -> str:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import resource
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import numpy as np
 
-from d2skill import __version__, checkpoint, credit
+from d2skill import checkpoint, credit
 from d2skill.bank import SkillBank
 from d2skill.checkpoint import Progress
 from d2skill.config import Config
@@ -211,7 +212,7 @@ class Trainer:
             "wall_seconds": round(progress.seconds, 1),
             "peak_memory_mb": round(peak, 1),
             "seed": self.config.seed,
-            "version": __version__,
+            "version": version("d2skill"),
         }
         self.run.write_summary(summary)
         return summary

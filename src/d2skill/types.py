@@ -153,7 +153,7 @@ class Group:
 
     def half(self, arm: Arm) -> tuple[Trajectory, ...]:
         """Returns the trajectories of one arm, in index order."""
-        return tuple(t for t in self.trajectories if t.arm == arm)
+        return tuple(sorted((t for t in self.trajectories if t.arm == arm), key=lambda t: t.index))
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from d2skill.bank import Draft, SkillBank
 from d2skill.config import Config
 from d2skill.embedders import make_embedder
 from d2skill.episode import Episode
+from d2skill.errors import ReflectionFault
 from d2skill.learner import drafts_from
 from d2skill.prompts import render_skill
 from d2skill.protocols import Environment, Policy, Reflector, Teaches
@@ -84,7 +85,10 @@ def _reflect_on(player: _Demonstrator, reflector: Reflector, task_id: str) -> tu
         return ()
     other = player.play(Lesson(task_id), derive(player.seed, "failure", task_id))
     failure = replace(other, success=False, turns=other.turns[: max(1, len(other.turns) // 2)])
-    return tuple(drafts_from(reflector.reflect(failure, success), failure))
+    try:
+        return tuple(drafts_from(reflector.reflect(failure, success), failure))
+    except ReflectionFault:
+        return ()
 
 
 def _most_alike(player: _Demonstrator, drafts: Mapping[str, tuple[Draft, ...]], task_id: str) -> tuple[Draft, ...]:

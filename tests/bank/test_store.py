@@ -38,7 +38,7 @@ SKILLS = (
         evidence="g",
     ),
 )
-RECORD = BankRecord("hashed-v1/512", 4, 2, SKILLS)
+RECORD = BankRecord("hashed-v2/512", 4, 2, SKILLS)
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ def test_failure_before_the_swap_leaves_the_old_file(path, monkeypatch):
 
     monkeypatch.setattr(os, "replace", fail)
     with pytest.raises(OSError, match="power cut"):
-        store.write(path, BankRecord("hashed-v1/512", 9, 9, ()))
+        store.write(path, BankRecord("hashed-v2/512", 9, 9, ()))
     assert path.read_bytes() == before
     assert list(path.parent.iterdir()) == [path]
 
@@ -105,7 +105,7 @@ def test_a_disk_that_fills_up_leaves_the_old_file(path, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(OSError, match="no space left"):
-        store.write(path, BankRecord("hashed-v1/512", 9, 9, ()))
+        store.write(path, BankRecord("hashed-v2/512", 9, 9, ()))
     assert path.read_bytes() == before
     assert list(path.parent.iterdir()) == [path]
 
@@ -123,7 +123,7 @@ def test_a_value_that_json_cannot_hold_is_not_written(path):
     before = path.read_bytes()
     bad = Skill("t1", "task", SkillText("a", "b", "c"), "g", utility=float("nan"))
     with pytest.raises(ValueError):
-        store.write(path, BankRecord("hashed-v1/512", 2, 1, (bad,)))
+        store.write(path, BankRecord("hashed-v2/512", 2, 1, (bad,)))
     assert path.read_bytes() == before
 
 

@@ -23,24 +23,39 @@ def cosine(left: str, right: str) -> float:
 def test_make_embedder_builds_the_named_kind():
     embedder = make_embedder(EmbedderConfig(kind="hashed", dimension=64))
     assert isinstance(embedder, HashedEmbedder)
-    assert (embedder.fingerprint, embedder.dimension) == ("hashed-v1/64", 64)
+    assert (embedder.fingerprint, embedder.dimension) == ("hashed-v2/64", 64)
     assert embedder.embed(["put a mug in the fridge", "look"]).shape == (2, 64)
 
 
+def bucket(feature: str, dimension: int) -> tuple[int, float]:
+    value = int.from_bytes(hashlib.blake2b(feature.encode(), digest_size=8).digest(), "big")
+    return value % dimension, 1.0 if value >> 63 else -1.0
+
+
 def test_a_single_word_lands_where_its_hash_says():
-    value = int.from_bytes(hashlib.blake2b(b"mug", digest_size=8).digest(), "big")
-    expected = np.zeros(512, dtype=np.float32)
-    expected[value % 512] = 1.0 if value >> 63 else -1.0
-    np.testing.assert_array_equal(EMBEDDER.embed(["Mug"])[0], expected)
+    expected = np.zeros(512)
+    at, sign = bucket("mug", 512)
+    expected[at] = np.sqrt(0.65) * sign
+    for mark in range(8):
+        at, sign = bucket(f"{mark}\x1fmug", 512)
+        expected[at] += np.sqrt(0.35 / 8) * sign
+    np.testing.assert_allclose(EMBEDDER.embed(["Mug"])[0], expected, atol=1e-6)
 
 
 def test_hand_computed_cosines():
+    # Two texts share 0.65 of what their words share, up to the buckets that the marks of the texts hit by chance.
     # {mug, shelf, ½ mug shelf} and {mug, desk, ½ mug desk}: 1 / 2.25
-    assert cosine("put some mug in shelf.", "put some mug in desk") == pytest.approx(1 / 2.25, abs=1e-6)
-    # two mentions weigh 1 + log 2 against 1 for the pair's halves: "mug, mug" is mug alone
-    assert cosine("mug, mug", "mug") == pytest.approx(1.0)
+    assert cosine("put some mug in shelf.", "put some mug in desk") == pytest.approx(0.65 / 2.25, abs=0.02)
+    # two mentions weigh 1 + log 2 against 1: {1.69 mug, pan} and {mug}
     a = 1 + np.log(2)
-    assert cosine("mug, mug, pan", "mug") == pytest.approx(a / np.hypot(a, 1), abs=1e-6)
+    assert cosine("mug, mug, pan", "mug") == pytest.approx(0.65 * a / np.hypot(a, 1), abs=0.04)
+
+
+def test_the_same_text_stands_out():
+    room = "You see " + ", ".join(f"a cabinet {n}" for n in range(9, 0, -1))
+    larger = room.replace("a cabinet 9", "a cabinet 10, a cabinet 9")
+    assert cosine(room, room) == pytest.approx(1.0)
+    assert 0.5 < cosine(room, larger) < 0.7
 
 
 def test_order_of_wording_with_the_same_content_is_the_same_text():

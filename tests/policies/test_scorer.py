@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from toys import decision, make_scorer, prompt, skill
+from toys import decision, make_scorer, prompt, skill, tiny_config
 
 from d2skill.errors import RunError
-from d2skill.policies import scorer
+from d2skill.policies import make_policy, scorer
 from d2skill.policies.loss import clipped_loss
 from d2skill.rng import derive
 from d2skill.types import Prompt, Row
@@ -278,6 +278,16 @@ def test_the_first_ratio_is_one_at_any_position_in_the_batch():
     policy = trained()
     rows = [row for p in SOME for row in rows_for(policy, p, range(3), lambda d: 1.0)]
     assert policy.update(rows, seed=4)["policy/ratio_error"] < 1e-12
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.5])
+def test_the_first_ratio_is_one_at_the_temperature_of_the_rollouts(temperature):
+    """What was sampled from the tempered distribution is learned from under it, as `causal-lm` does."""
+    policy = make_policy(tiny_config(rollout={"temperature": temperature}), list)
+    asked = advised("lamp", 2)
+    policy.imitate([(asked, "open door 2")] * 30, seed=0)
+    decisions = policy.act([asked] * 30, [derive("row", i) for i in range(30)], temperature)
+    assert policy.update([Row(asked, d, 1.0) for d in decisions], 0)["policy/ratio_error"] < 1e-9
 
 
 def test_kl_pulls_to_the_reference():

@@ -19,7 +19,7 @@ def make_policy(config: Config, texts: Callable[[], Sequence[str]]) -> Policy:
     if config.policy.kind == "scorer":
         from d2skill.policies.scorer import ScorerPolicy
 
-        return ScorerPolicy(config.policy.scorer, config.optim, config.warm_start)
+        return ScorerPolicy(config.policy.scorer, config.optim, config.warm_start, config.rollout.temperature)
     try:
         module = import_module("d2skill.policies.causal_lm")
     except ImportError as error:

@@ -25,7 +25,7 @@ from d2skill.config import CausalLMConfig, OptimConfig, WarmStartConfig
 from d2skill.errors import ConfigError, RunError
 from d2skill.policies.chat import Chat
 from d2skill.policies.generation import ChoiceWalker, FreeWalker, Walker, generate
-from d2skill.policies.pretrained import device_named, end_tokens, read_model, read_pretrained
+from d2skill.policies.pretrained import device_named, end_tokens, read_model, read_pretrained, without_bars
 from d2skill.policies.tiny import make_tiny
 from d2skill.policies.torch_loss import Item, pack, policy_terms, token_log_probs
 from d2skill.policies.torch_optim import Adam
@@ -235,10 +235,11 @@ class CausalLMPolicy:
 
     def save(self, folder: Path) -> None:
         """See Policy. model/ and reference/ are Transformers folders, the optimiser is safetensors."""
-        self.model.save_pretrained(folder / "model")
-        self.chat.tokenizer.save_pretrained(folder / "model")
-        if self._reference is not None:
-            self._reference.save_pretrained(folder / "reference")
+        with without_bars():
+            self.model.save_pretrained(folder / "model")
+            self.chat.tokenizer.save_pretrained(folder / "model")
+            if self._reference is not None:
+                self._reference.save_pretrained(folder / "reference")
         save_file(self._adam.tensors(), folder / "optimiser.safetensors")
         meta = {"kind": KIND, "format": FORMAT, "reference": self._reference is not None}
         (folder / META).write_text(json.dumps(meta), encoding="utf-8")

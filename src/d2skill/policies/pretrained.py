@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging
 
 from d2skill.errors import ConfigError
 
@@ -49,10 +52,23 @@ def read_model(name: str, dtype: str) -> Any:
     The weights are copied out of the mapped file: there they lie at odd addresses, and sums over them round otherwise
     than over weights that were made in memory, so that a resumed run would drift from an unbroken one.
     """
-    model = AutoModelForCausalLM.from_pretrained(name, dtype=getattr(torch, dtype))
+    with without_bars():
+        model = AutoModelForCausalLM.from_pretrained(name, dtype=getattr(torch, dtype))
     for weight in model.parameters():
         weight.data = weight.data.clone()
     return model
+
+
+@contextmanager
+def without_bars() -> Iterator[None]:
+    """Keeps the progress bars of Transformers out of a run's display; the caller's choice comes back after."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def end_tokens(model: Any, tokenizer: Any) -> list[int]:

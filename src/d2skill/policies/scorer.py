@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -27,10 +28,16 @@ _VERSION = 1
 
 
 class ScorerPolicy:
-    """Implements `Policy` in NumPy. Untrained, it is uniform over the admissible actions."""
+    """Implements `Policy` in NumPy. Untrained, it is uniform over the admissible actions.
 
-    def __init__(self, settings: ScorerConfig, optim: OptimConfig, warm_start: WarmStartConfig) -> None:
+    `temperature` is that of the rollouts it learns from: the ratio of Eq. 6 is of tempered distributions.
+    """
+
+    def __init__(
+        self, settings: ScorerConfig, optim: OptimConfig, warm_start: WarmStartConfig, temperature: float = 1.0
+    ) -> None:
         self._optim = optim
+        self._temperature = temperature
         self._warm_start = warm_start
         self._featurize = Featurizer(settings.buckets)
         self._weights: Floats = np.zeros(settings.buckets)
@@ -47,14 +54,11 @@ class ScorerPolicy:
         The recorded log-probability is that of the tempered distribution. A prompt without admissible actions gets an
         empty decision, since there is nothing to score.
         """
-        choosable = [prompt for prompt in prompts if prompt.actions]
-        if len(choosable) < len(prompts):
-            answers = iter(
-                self.act(choosable, [s for s, p in zip(seeds, prompts, strict=True) if p.actions], temperature)
-                if choosable
-                else ()
-            )
-            return [next(answers) if prompt.actions else Decision("", "", (), ()) for prompt in prompts]
+        pairs = [(prompt, seed) for prompt, seed in zip(prompts, seeds, strict=True) if prompt.actions]
+        chosen = iter(self._choose([p for p, _ in pairs], [s for _, s in pairs], temperature) if pairs else ())
+        return [next(chosen) if prompt.actions else Decision("", "", (), ()) for prompt in prompts]
+
+    def _choose(self, prompts: Sequence[Prompt], seeds: Sequence[int], temperature: float) -> list[Decision]:
         batch = self._featurize(prompts)
         scores = self._scores(batch, self._weights)
         log_probs = _log_softmax(scores / temperature if temperature > 0 else scores, batch)
@@ -85,14 +89,16 @@ class ScorerPolicy:
 
     def _step(self, rows: Sequence[Row]) -> dict[str, float]:
         batch = self._featurize([row.prompt for row in rows])
-        log_probs = _log_softmax(self._scores(batch, self._weights), batch)
-        reference = _log_softmax(self._scores(batch, self._reference), batch)
+        log_probs = _log_softmax(self._scores(batch, self._weights) / self._temperature, batch)
+        reference = _log_softmax(self._scores(batch, self._reference) / self._temperature, batch)
         chosen = batch.starts + np.array([row.decision.tokens[0] for row in rows])
         old = np.array([row.decision.log_probs[0] for row in rows])
         advantages = np.array([row.advantage for row in rows])
         optim = self._optim
         terms = clipped_loss(log_probs[chosen], old, reference[chosen], advantages, clip=optim.clip, kl=optim.kl)
-        norm = self._descend(batch, log_probs, chosen, terms.slope / len(rows), optim.learning_rate)
+        norm = self._descend(
+            batch, log_probs, chosen, terms.slope / (len(rows) * self._temperature), optim.learning_rate
+        )
         entropy = -np.add.reduceat(np.exp(log_probs) * log_probs, batch.starts)
         return {
             "policy/loss": float(terms.loss.mean()),
@@ -148,7 +154,7 @@ class ScorerPolicy:
                 stored = {name: archive[name] for name in archive.files}
         except FileNotFoundError:
             raise RunError(f"{path} is missing: was this run made with another policy.kind?") from None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, EOFError, BadZipFile) as error:
             raise RunError(f"{path} cannot be read ({error}): use an earlier checkpoint") from None
         if int(stored.get("version", -1)) != _VERSION:
             raise RunError(f"{path} is of another version of the scorer: use the d2skill that wrote it")

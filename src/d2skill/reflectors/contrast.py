@@ -13,7 +13,8 @@ that was at hand not taken, or the thing was sought in vain, and then the advice
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 from d2skill.types import Reflection, SkillText, Trajectory, Turn
@@ -199,16 +200,16 @@ def _goal(steps: Sequence[str], task: str) -> str:
 
 def general(action: str, task: str) -> str:
     """Rewrites an action with the things that the task names by type: "take mug 1 from desk 2" in a mug task."""
-    wanted = content(task)
-    for entity in action_words(action).entities:
-        if entity.kind in wanted and entity.name != entity.kind:
-            action = action.replace(entity.name, entity.kind)
-    return action
+    return _without_numbers(action, {e.kind for e in action_words(action).entities} & content(task))
 
 
 def _typed(action: str) -> str:
-    for entity in entities(action):
-        action = action.replace(entity.name, entity.kind)
+    return _without_numbers(action, {entity.kind for entity in entities(action)})
+
+
+def _without_numbers(action: str, kinds: Iterable[str]) -> str:
+    for kind in kinds:
+        action = re.sub(rf"\b({re.escape(kind)})\s+\d+\b", r"\1", action, flags=re.IGNORECASE)
     return action
 
 

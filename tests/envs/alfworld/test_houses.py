@@ -25,18 +25,8 @@ KINDS = {
 }
 
 GOLDEN = (
-    "put two watch in shelf",
-    (
-        "go to drawer 7",
-        "open drawer 7",
-        "take watch 1 from drawer 7",
-        "go to shelf 1",
-        "move watch 1 to shelf 1",
-        "go to drawer 7",
-        "take watch 2 from drawer 7",
-        "go to shelf 1",
-        "move watch 2 to shelf 1",
-    ),
+    "put a tissuebox in desk",
+    ("go to drawer 9", "open drawer 9", "take tissuebox 1 from drawer 9", "go to desk 1", "move tissuebox 1 to desk 1"),
 )
 
 
