@@ -11,7 +11,10 @@ START, END = "<!-- results: made by benchmarks/readme_table.py -->\n", "<!-- end
 
 
 def table() -> str:
-    rows = ["| setting | seed | D2Skill, with skills | GRPO | difference | environment steps |", "|---|---|---|---|---|---|"]
+    rows = [
+        "| setting | seed | D2Skill, with skills | GRPO | difference | environment steps |",
+        "|---|---|---|---|---|---|",
+    ]
     for path in sorted((ROOT / "results").glob("skills_vs_grpo_*.json")):
         result = json.loads(path.read_text())
         name = path.stem.removeprefix("skills_vs_grpo_").replace("_", " ")
