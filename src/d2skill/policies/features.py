@@ -39,12 +39,16 @@ _PARTS = (
     "last_action",
 )
 _BIT = {part: 1 << i for i, part in enumerate(_PARTS)}
+# What decides about a thing that a skill names: is it named itself, was it tried already, is it what the task is about.
+_ADVICE = sum(_BIT[part] for part in ("step_skill_about", "advised_against", "past_action", "last_action")) | (
+    _BIT["task"] | _BIT["task_skill_about"]
+) << len(_PARTS)
 _SLOTS = 2
 _TASK_WORDS = 6
 _ABOUT = 0.5
 _NEGATION = re.compile(r"\b(not|never|no|nothing|avoid|don't|without)\b", re.IGNORECASE)
 
-FEATURES = 1 + 1 + 1 + _SLOTS * (2 * len(_PARTS) + 3 + 2 * _TASK_WORDS)
+FEATURES = 1 + 1 + 1 + _SLOTS * (2 * len(_PARTS) + 5 + 2 * _TASK_WORDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,12 +108,15 @@ class Featurizer:
             there = kinds[:, slot] >= 0
             kind = table[kinds[:, slot]]
             both = name_bits[:, slot] | kind_bits[:, slot] << len(_PARTS)
+            advised = both & _ADVICE
             columns += [
                 _mix(verb, 10 + slot, both),
                 _mix(verb, 20 + slot, both, progress),
                 _mix(verb, 30 + slot, kind, progress),
+                _mix(verb, 60 + slot, advised),
+                _mix(verb, 70 + slot, advised, progress),
             ]
-            present += [there] * 3
+            present += [there] * 5
             for bit in range(2 * len(_PARTS)):
                 columns.append(_mix(verb, 100 + 100 * slot + bit))
                 present.append(there & (both >> bit & 1 > 0))
