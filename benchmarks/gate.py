@@ -18,6 +18,7 @@ import numpy as np
 from d2skill.bank import SkillBank
 from d2skill.config import Config, EnvConfig
 from d2skill.embedders import make_embedder
+from d2skill.embedders.calibrate import best_threshold
 from d2skill.envs import make_environment
 from d2skill.envs.alfworld.expert import parse_task
 from d2skill.rng import generator
@@ -57,14 +58,15 @@ def main() -> None:
         "embedder": embedder.fingerprint,
         "env": given.env,
         "tasks": len(sessions),
-        "step": classes((step @ step.T)[upper], step_classes, embedder.step_gate),
-        "task": classes((task @ task.T)[upper], task_classes, embedder.task_gate),
+        "step": classes((step @ step.T)[upper], step_classes, embedder.step_gate, room & thing),
+        "task": classes((task @ task.T)[upper], task_classes, embedder.task_gate, thing),
     }
     print(json.dumps(report, indent=2))
 
 
-def classes(similarity: np.ndarray, members: dict[str, np.ndarray], gate: float) -> dict:
-    report: dict = {"gate": gate}
+def classes(similarity: np.ndarray, members: dict[str, np.ndarray], gate: float, related: np.ndarray) -> dict:
+    best, _ = best_threshold(similarity[related], similarity[~related])
+    report: dict = {"gate": gate, "best_balanced_accuracy_at": round(best, 2)}
     for name, member in members.items():
         values = similarity[member]
         low, middle, high = np.quantile(values, [0.1, 0.5, 0.9])

@@ -21,7 +21,7 @@ from d2skill import checkpoint, settings_files
 from d2skill.bank.store import read as read_bank
 from d2skill.config import Config, EnvConfig
 from d2skill.errors import ConfigError, D2SkillError, RunError
-from d2skill.evaluation import evaluate_panel, select_panel
+from d2skill.evaluation import arms_of, evaluate_panel, select_panel
 from d2skill.files import read_json, write_json
 from d2skill.flags import parse_settings
 from d2skill.runfolder import RunFolder
@@ -151,7 +151,7 @@ def _evaluate(
     result = evaluate_panel(
         rollouts,
         panel,
-        arms=("skills", "none"),
+        arms=arms_of(config.rollout.with_skills),
         temperature=config.validation.temperature if temperature is None else temperature,
         seed=seed,
     )

@@ -18,7 +18,7 @@ from d2skill.checkpoint import Progress
 from d2skill.config import Config
 from d2skill.embedders import make_embedder
 from d2skill.envs import make_environment
-from d2skill.evaluation import Validation, evaluate_panel, select_panel
+from d2skill.evaluation import Validation, arms_of, evaluate_panel, select_panel
 from d2skill.learner import BankUpdate, Learner
 from d2skill.policies import make_policy
 from d2skill.protocols import Environment, Policy, Reflector, Tracker
@@ -173,11 +173,10 @@ class Trainer:
     def _validate(self) -> dict[str, Any]:
         """Plays the panel with the bank as it is; the same sampling seeds every time, so curves are comparable."""
         started = perf_counter()
-        arms: tuple[Arm, ...] = ("skills", "none") if self.config.rollout.with_skills else ("none",)
         result = evaluate_panel(
             self._rollouts,
             self._panel,
-            arms=arms,
+            arms=arms_of(self.config.rollout.with_skills),
             temperature=self.config.validation.temperature,
             seed=self.config.seed,
         )

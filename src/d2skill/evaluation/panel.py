@@ -60,6 +60,11 @@ def select_panel(environment: Environment, split: str, tasks: int) -> list[str]:
     return sorted(sorted(ids, key=lambda task_id: derive("panel", task_id))[:tasks])
 
 
+def arms_of(with_skills: int) -> tuple[Arm, ...]:
+    """Returns the arms to evaluate a run in: a run whose rollouts show no skills has one."""
+    return ("skills", "none") if with_skills else ("none",)
+
+
 def evaluate_panel(
     rollouts: Rollouts, panel: Sequence[str], *, arms: Sequence[Arm], temperature: float, seed: int
 ) -> Validation:
