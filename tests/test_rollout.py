@@ -17,7 +17,7 @@ from toys import (
 )
 
 from d2skill.config import PromptConfig
-from d2skill.errors import D2SkillError
+from d2skill.errors import D2SkillError, DataError
 from d2skill.rng import derive
 from d2skill.rollout import Member, Rollouts
 
@@ -194,6 +194,32 @@ def test_a_fault_is_recorded_and_the_others_play_on():
         assert t.fault == "EnvironmentFault: the lid fell"
         assert not t.success
         assert len(t.turns) == 1
+
+
+def test_an_environment_that_fails_to_start_one_episode_is_a_fault_of_that_one():
+    class Flaky(TreasureEnvironment):
+        starts = 0
+
+        def start(self, task_id):
+            self.starts += 1
+            if self.starts == 1:
+                raise ConnectionError("no answer")
+            return super().start(task_id)
+
+    group = play_groups(rollouts(environment=Flaky()))[0]
+    first, *others = group.trajectories
+    assert first.fault == "ConnectionError: no answer" and not first.success and not first.turns
+    assert not any(t.fault for t in others)
+    assert group.task == others[0].task
+
+
+def test_broken_data_stops_the_run():
+    class Broken(TreasureEnvironment):
+        def start(self, task_id):
+            raise DataError("game file x has no goal")
+
+    with pytest.raises(DataError, match="no goal"):
+        play_groups(rollouts(environment=Broken()))
 
 
 def test_nothing_but_faults_stops_the_run():

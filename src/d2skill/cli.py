@@ -70,16 +70,16 @@ def _dispatch(given: list[str]) -> None:
     command, rest = given[0], given[1:]
     if command in ("bank", "config"):
         if not rest or rest[0] in ("-h", "--help"):
-            names = ", ".join(f"d2skill {name}" for name in _COMMANDS if name.startswith(command))
+            names = ", ".join(f"d2skill {name}" for name in COMMANDS if name.startswith(command))
             _out().print(f"{command} has these commands: {names}", markup=False, highlight=False)
             return
         command, rest = f"{command} {rest[0]}", rest[1:]
-    if command not in _COMMANDS:
+    if command not in COMMANDS:
         raise ConfigError(f'there is no command "{command}": `d2skill --help` lists them')
     if command == "train":
         _train(rest)
     else:
-        tyro.cli(_COMMANDS[command], prog=f"d2skill {command}", args=rest)
+        tyro.cli(COMMANDS[command], prog=f"d2skill {command}", args=rest)
 
 
 def _train(rest: list[str]) -> None:
@@ -271,7 +271,7 @@ def _check_env(
         sys.exit(1)
 
 
-_COMMANDS: dict[str, Callable[..., Any]] = {
+COMMANDS: dict[str, Callable[..., Any]] = {
     "train": _train,
     "resume": _resume,
     "evaluate": _evaluate,

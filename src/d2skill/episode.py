@@ -16,7 +16,8 @@ from d2skill.types import Arm, Decision, Prompt, Retrieved, Task, Trajectory, Tu
 class Episode:
     """Member `index` of a group, in arm `arm`, over a session that was just started.
 
-    An environment that fails ends the episode without success; the fault is kept on the trajectory.
+    An environment that fails ends the episode without success; the fault is kept on the trajectory. `fault` is given
+    for a session that already failed to start.
     """
 
     def __init__(
@@ -28,6 +29,7 @@ class Episode:
         max_steps: int,
         settings: PromptConfig,
         count_tokens: Callable[[str], int],
+        fault: str = "",
     ) -> None:
         self.task: Task = session.task
         self.arm = arm
@@ -39,7 +41,7 @@ class Episode:
         self._count = count_tokens
         self._turns: list[Turn] = []
         self._past: list[tuple[str, str]] = []
-        self._fault = ""
+        self._fault = fault
         self._observation = session.observation
 
     @property
@@ -81,7 +83,7 @@ class Episode:
         except Exception as error:
             # The boundary to code that is not ours: whatever an environment raises is a fact about this episode.
             # `rollout.collect` stops the run when nothing but faults come back.
-            self._fault = f"{type(error).__name__}: {error}"
+            self._fault = describe_fault(error)
 
     def trajectory(self) -> Trajectory:
         """Returns the record of the episode so far."""
@@ -89,3 +91,8 @@ class Episode:
         return Trajectory(
             self.task, self.arm, self.index, tuple(self._turns), self._observation.text, success, self._fault
         )
+
+
+def describe_fault(error: Exception) -> str:
+    """Returns how an environment's exception is recorded."""
+    return f"{type(error).__name__}: {error}"

@@ -12,11 +12,11 @@ from time import perf_counter
 
 from d2skill.bank import SkillBank
 from d2skill.config import PromptConfig
-from d2skill.episode import Episode
-from d2skill.errors import D2SkillError
-from d2skill.protocols import Environment, Policy
+from d2skill.episode import Episode, describe_fault
+from d2skill.errors import D2SkillError, EnvironmentFault
+from d2skill.protocols import Environment, Policy, Session
 from d2skill.rng import derive
-from d2skill.types import Arm, Group, Trajectory
+from d2skill.types import Arm, Group, Observation, Task, Trajectory
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,33 @@ class Timing:
     environment: float = 0.0
     retrieval: float = 0.0
     policy: float = 0.0
+
+
+_NOTHING_SEEN = Observation("", done=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _NotStarted:
+    """Stands for the session that could not be started."""
+
+    task: Task
+    observation: Observation = _NOTHING_SEEN
+
+    def step(self, action: str) -> Observation:
+        return self.observation
+
+
+def start_session(environment: Environment, task_id: str) -> tuple[Session, str]:
+    """Returns a new session and no fault, or where the environment fails to start it, one that is over and the fault.
+
+    Data that a user has to mend is no such fault and stops the run.
+    """
+    try:
+        return environment.start(task_id), ""
+    except Exception as error:
+        if isinstance(error, D2SkillError) and not isinstance(error, EnvironmentFault):
+            raise
+        return _NotStarted(Task(task_id, "", "")), describe_fault(error)
 
 
 class Rollouts:
@@ -62,7 +89,7 @@ class Rollouts:
         ]
         played = self.play(members, temperature)
         chunks = [tuple(played[i : i + group_size]) for i in range(0, len(played), group_size)]
-        return [Group(chunk[0].task, chunk) for chunk in chunks]
+        return [Group(next((t.task for t in chunk if t.turns), chunk[0].task), chunk) for chunk in chunks]
 
     def play(self, members: Sequence[Member], temperature: float) -> list[Trajectory]:
         """Plays all members together and returns their trajectories in the order given.
@@ -85,8 +112,10 @@ class Rollouts:
         return trajectories
 
     def _start(self, member: Member) -> Episode:
+        session, fault = start_session(self.environment, member.task_id)
         return Episode(
-            self.environment.start(member.task_id),
+            session,
+            fault=fault,
             arm=member.arm,
             index=member.index,
             max_steps=self._max_steps,

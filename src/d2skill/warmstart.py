@@ -22,6 +22,7 @@ from d2skill.learner import drafts_from
 from d2skill.prompts import render_skill
 from d2skill.protocols import Environment, Policy, Reflector, Teaches
 from d2skill.rng import derive, generator
+from d2skill.rollout import start_session
 from d2skill.types import Arm, Decision, Prompt, Trajectory
 
 Demonstration = tuple[Prompt, str]
@@ -113,10 +114,11 @@ class _Demonstrator:
 
     def play(self, lesson: Lesson, seed: int) -> Trajectory:
         """Plays one episode; the expert is given the words of the skills that the prompt shows."""
-        session = self._environment.start(lesson.task_id)
+        session, fault = start_session(self._environment, lesson.task_id)
         arm: Arm = "skills" if lesson.advice else "none"
         episode = Episode(
             session,
+            fault=fault,
             arm=arm,
             index=0,
             max_steps=self._config.env.max_steps,
@@ -137,11 +139,11 @@ class _Demonstrator:
 
     def task_text(self, task_id: str) -> str:
         """Returns the text of a task."""
-        return self._environment.start(task_id).task.text
+        return start_session(self._environment, task_id)[0].task.text
 
     def rekey(self, task_id: str, drafts: Sequence[Draft]) -> tuple[Draft, ...]:
         """Returns drafts keyed to the start of a game, whatever they were written from."""
-        session = self._environment.start(task_id)
+        session, _ = start_session(self._environment, task_id)
         task, first = session.task.text, session.observation.text
         keys = {"task": "", "step": first}
         return tuple(replace(d, task_text=task, observation=keys[d.granularity]) for d in drafts)
