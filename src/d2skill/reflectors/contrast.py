@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from itertools import pairwise
+from itertools import groupby, pairwise
 
 from d2skill.types import Reflection, SkillText, Trajectory, Turn
 from d2skill.words import action_words, content, entities, tokens
@@ -72,12 +72,7 @@ def _enabler(turns: Sequence[Turn], at: int) -> list[int]:
 
 def _without_repeats(actions: Sequence[str]) -> list[str]:
     """Drops an action that is the same as the one before it."""
-    kept: list[str] = []
-    for action in actions:
-        if kept and kept[-1] == action:
-            continue
-        kept.append(action)
-    return kept
+    return [action for action, _ in groupby(actions)]
 
 
 def _decisive(failure: Trajectory, steps: Sequence[str]) -> tuple[int, int]:
@@ -86,13 +81,10 @@ def _decisive(failure: Trajectory, steps: Sequence[str]) -> tuple[int, int]:
     If all were played, the last one came too late or in the wrong state, and counts as missing.
     """
     played = [turn.decision.action for turn in failure.turns]
-    done = 0
-    earliest = 0
-    for number, step in enumerate(steps):
-        if step not in played[earliest:]:
-            break
-        earliest = played.index(step, earliest) + 1
-        done = number + 1
+    done = earliest = 0
+    while done < len(steps) and steps[done] in played[earliest:]:
+        earliest = played.index(steps[done], earliest) + 1
+        done += 1
     missing = min(done, len(steps) - 1)
     earliest = min(earliest, len(failure.turns) - 1)
     for at in range(earliest, len(failure.turns)):
@@ -121,9 +113,9 @@ def _from_failure_alone(failure: Trajectory) -> Reflection:
     task, turns = failure.task.text, failure.turns
     played = _played(turns)
     begun = next((i for i, turn in enumerate(turns) if _advances(turn.decision.action, task)), len(turns))
-    for at, turn in enumerate(turns[: begun + 1]):
+    for at, turn in enumerate(turns[:begun]):
         usable = [action for action in turn.prompt.actions if _advances(action, task) and action not in played]
-        if usable and turn.decision.action != usable[0] and at < begun:
+        if usable:
             return Reflection(at, _step_skill(usable[:1], task), None)
     if begun < len(turns):
         return _unfinished(failure, begun)
