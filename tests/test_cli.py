@@ -247,7 +247,7 @@ def test_a_disk_that_fills_up_later_loses_nothing(capsys, tmp_path, monkeypatch)
         def log(self, metrics):
             super().log(metrics)
             if metrics["iteration"] == 3:
-                monkeypatch.setattr("d2skill.bank.store.os.replace", full)
+                monkeypatch.setattr("d2skill.files.os.replace", full)
 
     monkeypatch.setattr("d2skill.cli.LiveDisplay", Display)
     said = fails(capsys, "train", *SMALL, "--train.iterations", "5", "--out", out)

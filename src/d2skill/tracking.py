@@ -34,9 +34,9 @@ class LiveDisplay:
     def __enter__(self) -> LiveDisplay:
         if self._live:
             self._live.start()
-            self._live.update("Warm start: the policy imitates an expert ...", refresh=True)
+            self._live.update("Preparing: warm start and first validation ...", refresh=True)
         else:
-            self._console.print("Warm start: the policy imitates an expert ...", highlight=False)
+            self._console.print("Preparing: warm start and first validation ...", highlight=False)
         return self
 
     def __exit__(self, *_: object) -> None:

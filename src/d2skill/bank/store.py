@@ -1,6 +1,6 @@
 """The bank's file: JSON lines that people can read, and that notice when they were damaged.
 
-    {"format": "d2skill-bank", "version": 1, "embedder": "hashed-v1/512", "next_task": 3, "next_step": 2}
+    {"format": "d2skill-bank", "version": 1, "embedder": "hashed-v2/512", "next_task": 3, "next_step": 2}
     {"id": "t1", "granularity": "task", "text": {"title": ...}, ..., "evicted": null}
     ...                                         one line a skill, in order of insertion, evicted ones included
     {"sha256": "..."}                           of all bytes before this line
@@ -13,7 +13,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from d2skill.errors import BankError
+from d2skill.files import write_text
 from d2skill.types import Skill
 
 FORMAT, VERSION = "d2skill-bank", 1
@@ -45,18 +45,9 @@ def write(path: Path, record: BankRecord) -> None:
     header = {"format": FORMAT, "version": VERSION, "embedder": record.embedder}
     header |= {"next_task": record.next_task, "next_step": record.next_step}
     lines = [header, *(asdict(skill) for skill in record.skills)]
-    body = "".join(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n" for line in lines).encode()
-    footer = json.dumps({"sha256": hashlib.sha256(body).hexdigest()}) + "\n"
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(body + footer.encode())
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    body = "".join(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n" for line in lines)
+    footer = json.dumps({"sha256": hashlib.sha256(body.encode()).hexdigest()}) + "\n"
+    write_text(path, body + footer)
 
 
 def read(path: Path) -> BankRecord:
