@@ -1,4 +1,4 @@
-"""One test for each fault of the release that must not come back (METHOD.md, section 5), through the real loop."""
+"""One test for each fault of the release that must not come back (docs/method.md), through the real loop."""
 
 import json
 import subprocess

@@ -9,7 +9,7 @@ from d2skill.config import Config
 from d2skill.errors import ConfigError
 from d2skill.settings_files import dump, explain, load, parse, presets
 
-# METHOD.md section 3: setting, ALFWorld, WebShop
+# The published settings (arXiv 2603.28716): setting, ALFWorld, WebShop
 PUBLISHED = [
     ("rollout.tasks", 16, 16),
     ("rollout.group_size", 8, 8),

@@ -1,4 +1,4 @@
-"""The training loop on one machine: one iteration on one page, and the run around it (METHOD: section 2)."""
+"""The training loop on one machine: one iteration on one page, and the run around it (docs/method.md)."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ class SkillText:
 class Skill:
     """One note in the bank.
 
-    The retrieval key is `task_text` for a task skill and (`task_text`, `observation`) for a step skill (METHOD: k = g,
+    The retrieval key is `task_text` for a task skill and (`task_text`, `observation`) for a step skill (k = g,
     k = (g, o_j)). `retrievals` is `n` of Eq. 8, the number of times it was put before the policy; `credits` counts the
     signals that moved `utility`. `evidence` is the id of the task whose failure it was written from. Iterations are
     zero-based; `evicted` is the iteration in which it left the bank, None while it is active.
