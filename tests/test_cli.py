@@ -217,6 +217,17 @@ def test_broken_game_files(content, named, capsys, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_training_never_sees_the_panel(capsys, tmp_path):
+    """Not even when both are drawn from one split."""
+    out = tmp_path / "run"
+    main(["train", *SMALL, "--env.validation-split", "train", "--train.iterations", "2", "--out", str(out)])
+    panel = set(json.loads((out / "panel.json").read_text())["task_ids"])
+    evidence = {json.loads(line).get("evidence") for line in (out / "bank.jsonl").read_text().splitlines()}
+    assert len(panel) == 10 and not panel & evidence
+    same = ("--env.validation-split", "train", "--validation.tasks", 500)
+    assert '"train" has no tasks to train on' in fails(capsys, "train", *SMALL, *same, "--out", tmp_path / "other")
+
+
 def test_a_folder_in_the_way_is_left_alone(capsys, tmp_path):
     (tmp_path / "note").write_text("mine")
     said = fails(capsys, "train", *SMALL, "--out", tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -18,6 +19,7 @@ from d2skill.checkpoint import Progress
 from d2skill.config import Config
 from d2skill.embedders import make_embedder
 from d2skill.envs import make_environment
+from d2skill.errors import ConfigError
 from d2skill.evaluation import Validation, arms_of, evaluate_panel, select_panel
 from d2skill.learner import BankUpdate, Learner
 from d2skill.policies import make_policy
@@ -79,8 +81,8 @@ class Trainer:
         self._reflector = parts.reflector
         self._learner = Learner(parts.bank, parts.reflector, config.reflect)
         self._trackers = trackers
-        self._train_ids = list(parts.environment.task_ids(config.env.train_split))
         self._panel = select_panel(parts.environment, config.env.validation_split, config.validation.tasks)
+        self._train_ids = training_tasks(parts.environment, config.env.train_split, self._panel)
         self._validation: Validation | None = None
         self._started = perf_counter()
         self._rollouts = Rollouts(parts.environment, parts.policy, parts.bank, config.prompt, config.env.max_steps)
@@ -113,6 +115,7 @@ class Trainer:
     def resume(self, progress: Progress) -> dict[str, Any]:
         """Goes on from a checkpoint that was restored into the parts."""
         self.run.cut_metrics(progress.iteration)
+        self._panel = self.run.panel()
         self._started -= progress.seconds
         return self._go_on(progress)
 
@@ -202,19 +205,33 @@ class Trainer:
 
     def _summarise(self, progress: Progress) -> dict[str, Any]:
         assert self._validation is not None
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         summary = {
             "validation": self._validation.record(),
             "bank": self.bank.counts(),
             "iterations": progress.iteration,
             "env_steps": progress.env_steps,
             "wall_seconds": round(progress.seconds, 1),
-            "peak_memory_mb": round(peak, 1),
+            "peak_memory_mb": round(peak_memory_mb(), 1),
             "seed": self.config.seed,
             "version": version("d2skill"),
         }
         self.run.write_summary(summary)
         return summary
+
+
+def training_tasks(environment: Environment, split: str, panel: Sequence[str]) -> list[str]:
+    """Returns the tasks to train on: those of the split that the validation panel leaves.
+
+    Raises `ConfigError` when there are none.
+    """
+    held_out = set(panel)
+    ids = [task_id for task_id in environment.task_ids(split) if task_id not in held_out]
+    if not ids:
+        raise ConfigError(
+            f'split "{split}" has no tasks to train on beside the validation panel: choose another with '
+            "--env.train-split, or a smaller panel with --validation.tasks"
+        )
+    return ids
 
 
 def describe(groups: Sequence[Group]) -> dict[str, Any]:
@@ -251,6 +268,12 @@ def sample_texts(environment: Environment, split: str) -> list[str]:
                 break
             observation = session.step(observation.actions[int(rng.integers(len(observation.actions)))])
     return texts
+
+
+def peak_memory_mb() -> float:
+    """Returns the most memory that this process has had, in MiB; macOS counts it in bytes, Linux in KiB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 class Clock:
