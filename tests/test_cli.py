@@ -8,7 +8,8 @@ import resource
 import pytest
 
 from d2skill.cli import main
-from d2skill.config import Config
+from d2skill.config import Config, HousesConfig
+from d2skill.envs.alfworld.houses import generate
 from d2skill.runfolder import RunFolder
 from d2skill.settings_files import load
 from d2skill.tracking import LiveDisplay
@@ -120,6 +121,21 @@ def test_evaluate_repeats_the_panel_and_leaves_the_run_alone(run, capsys, tmp_pa
     main(["evaluate", str(run), "--split", "valid_unseen", "--tasks", "4"])
     assert "valid_unseen" in capsys.readouterr().out
     assert before == {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+
+
+def test_a_run_on_data_of_a_relative_folder_is_evaluated_from_another(tmp_path, monkeypatch):
+    games = tmp_path / "data"
+    for split in ("train", "valid_seen"):
+        for number in range(4):
+            file = games / split / "pick_and_place_simple-Mug-None-Desk-1" / f"trial_{number}" / "game.tw-pddl"
+            file.parent.mkdir(parents=True)
+            file.write_text(json.dumps(generate(HousesConfig(), split, number)))
+    monkeypatch.chdir(tmp_path)
+    few = ("--train.iterations", "1", "--rollout.tasks", "2", "--warm-start.tasks", "2")
+    main(["train", "--env", "alfworld", "--data", "data", *few, "--out", "run"])
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    main(["evaluate", str(tmp_path / "run")])
 
 
 def test_bank_commands_show_skills(run, capsys):

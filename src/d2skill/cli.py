@@ -83,7 +83,7 @@ def _dispatch(given: list[str]) -> None:
 
 
 def _train(rest: list[str]) -> None:
-    config = parse_settings(rest, "d2skill train")
+    config = _found_from_anywhere(parse_settings(rest, "d2skill train"))
     folder = config.out or Path("runs") / f"{_name(config.env.kind)}-{datetime.now():%Y%m%d-%H%M%S}"
     from d2skill.trainer import Parts, Trainer
 
@@ -281,6 +281,13 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "config show": _config_show,
     "check-env": _check_env,
 }
+
+
+def _found_from_anywhere(config: Config) -> Config:
+    """Makes the data folder absolute, so that the run can be resumed from another folder."""
+    if config.env.data is None:
+        return config
+    return config.model_copy(update={"env": config.env.model_copy(update={"data": config.env.data.absolute()})})
 
 
 @contextmanager
