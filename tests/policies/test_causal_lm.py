@@ -13,6 +13,7 @@ transformers = pytest.importorskip("transformers")
 from d2skill.config import CausalLMConfig, OptimConfig, WarmStartConfig  # noqa: E402
 from d2skill.errors import ConfigError, RunError  # noqa: E402
 from d2skill.policies.causal_lm import CausalLMPolicy  # noqa: E402
+from d2skill.policies.prefixes import shared  # noqa: E402
 from d2skill.policies.tiny import make_tokenizer  # noqa: E402
 from d2skill.policies.torch_loss import Item, pack, policy_terms, token_log_probs  # noqa: E402
 from d2skill.types import Prompt, Row  # noqa: E402
@@ -248,11 +249,12 @@ def test_packing_keeps_the_budget_and_loses_nothing():
         size = draw.randint(1, 6)
         options = tuple((1, 2) for _ in range(size)) if kind else None
         items.append(Item((draw.randint(0, 2),) * length, (1,) * size, tuple(range(size)), options))
-    groups = pack(items, 100)
+    groups = pack(items, 100, "cpu")
     assert sorted(itertools.chain.from_iterable(groups)) == list(range(60))
     for group in groups:
         mine = [items[i] for i in group]
-        cost = len({x.prompt for x in mine}) * max(len(x.prompt) for x in mine)
+        prompts = {x.prompt for x in mine}
+        cost = len(prompts) * max(map(len, prompts)) - (len(prompts) - 1) * shared(sorted(prompts), "cpu")
         assert len(group) == 1 or cost + len(mine) * max(len(x.fed) for x in mine) <= 100
         assert len({x.options is None for x in mine}) == 1
 

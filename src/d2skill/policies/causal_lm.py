@@ -98,7 +98,7 @@ class CausalLMPolicy:
         open_jobs = [i for i, (_, walker) in enumerate(jobs) if walker.options != ()]
         for free in (False, True):
             mine = [i for i in open_jobs if (jobs[i][1].options is None) == free]
-            mine.sort(key=lambda i: (len(jobs[i][0]), jobs[i][0]))
+            mine.sort(key=lambda i: jobs[i][0])
             for start in range(0, len(mine), self._settings.generate_batch):
                 batch = mine[start : start + self._settings.generate_batch]
                 with torch.no_grad():
@@ -140,7 +140,7 @@ class CausalLMPolicy:
         for start in range(0, len(order), self._optim.minibatch_rows):
             batch = [items[i] for i in order[start : start + self._optim.minibatch_rows]]
             count = sum(len(item.positions) for item in batch)
-            for group in pack(batch, self._settings.microbatch_tokens):
+            for group in pack(batch, self._settings.microbatch_tokens, self._device.type):
                 sums, error = self._backward([batch[i] for i in group], count)
                 totals += sums
                 ratio_error = max(ratio_error, error) if start == 0 else ratio_error
@@ -216,7 +216,7 @@ class CausalLMPolicy:
             for start in range(0, len(order), self._warm_start.minibatch_rows):
                 batch = [items[i] for i in order[start : start + self._warm_start.minibatch_rows]]
                 count = sum(len(item.tokens) for item in batch)
-                for group in pack(batch, self._settings.microbatch_tokens):
+                for group in pack(batch, self._settings.microbatch_tokens, self._device.type):
                     loss = -token_log_probs(self.model, [batch[i] for i in group], 1.0)[0].sum()
                     (loss / count).backward()
                     total += float(loss.detach())

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, Protocol
 
 import numpy as np
 import torch
+from torch.nn.functional import pad
 from transformers import DynamicCache
 
 from d2skill.policies.chat import Chat
+from d2skill.policies.prefixes import Tokens, clusters, shared
 from d2skill.policies.trie import TokenTrie
-
-Tokens = Sequence[int]
 
 
 @dataclass
@@ -39,6 +40,22 @@ class Context:
             layer.values = layer.values.index_select(0, index)
         return Context(self.cache, self.mask[index], self.lengths[index])
 
+    @classmethod
+    def join(cls, contexts: Sequence[Context]) -> Context:
+        """Puts the rows of contexts below each other, padded on the left. The former contexts are used up."""
+        if len(contexts) == 1:
+            return contexts[0]
+        cache = max(contexts, key=lambda context: context.mask.shape[1]).cache
+        for layer, *layers in zip(cache.layers, *(context.cache.layers for context in contexts), strict=True):
+            width = layer.keys.shape[-2]
+            layer.keys, layer.values = (
+                torch.cat([pad(tensor, (0, 0, width - tensor.shape[-2], 0)) for tensor in tensors])
+                for tensors in zip(*((each.keys, each.values) for each in layers), strict=True)
+            )
+        width = max(context.mask.shape[1] for context in contexts)
+        masks = [pad(context.mask, (width - context.mask.shape[1], 0)) for context in contexts]
+        return cls(cache, torch.cat(masks), torch.cat([context.lengths for context in contexts]))
+
 
 def left_padded(rows: Sequence[Tokens], device: Any) -> tuple[torch.Tensor, torch.Tensor]:
     """Returns rows of tokens as a matrix and its mask, both [B, T], every row ending in the last column."""
@@ -57,6 +74,24 @@ def prefill(model: Any, prompts: Sequence[Tokens]) -> tuple[torch.Tensor, Contex
     empty = Context(DynamicCache(config=model.config), width, width.sum(1))
     logits, context = extend(model, empty, prompts, keep=1)
     return logits[:, -1], context
+
+
+def read(model: Any, prompts: Sequence[Tokens]) -> tuple[torch.Tensor, Context]:
+    """Reads different prompts as `prefill` does, but what all of them begin with only once, where that pays."""
+    length = shared(prompts, model.device.type)
+    if not length:
+        return prefill(model, prompts)
+    _, context = prefill(model, [prompts[0][:length]])
+    context = context.select([0] * len(prompts))
+    logits, context = extend(model, context, [prompt[length:] for prompt in prompts], keep=1)
+    return logits[:, -1], context
+
+
+def read_clusters(model: Any, prompts: Sequence[Tokens]) -> tuple[list[Tokens], torch.Tensor, Context]:
+    """Reads different prompts cluster by cluster; returns them in the order of the rows of logits and context."""
+    groups = [[prompts[i] for i in group] for group in clusters(prompts, [0] * len(prompts), model.device.type)]
+    logits, contexts = zip(*(read(model, group) for group in groups), strict=True)
+    return list(chain.from_iterable(groups)), torch.cat(logits), Context.join(contexts)
 
 
 def extend(model: Any, context: Context, chunks: Sequence[Tokens], keep: int) -> tuple[torch.Tensor, Context]:
@@ -163,12 +198,13 @@ def generate(
 ) -> None:
     """Lets walkers write their answers. All of them choose among options, or all among the whole vocabulary.
 
-    Equal prompts are read once. An answer that ends leaves the batch. Each token takes one number from its
-    own generator; at temperature 0 the best token is taken, with log-probability 0.
+    Equal prompts are read once, and so is what a cluster of them begins with. An answer that ends leaves the
+    batch. Each token takes one number from its own generator; at temperature 0 the best token is taken, with
+    log-probability 0.
     """
-    order = {prompt: i for i, prompt in enumerate(dict.fromkeys(map(tuple, prompts)))}
-    which = [order[tuple(prompt)] for prompt in prompts]
-    logits, context = prefill(model, list(order))
+    order, logits, context = read_clusters(model, list(dict.fromkeys(prompts)))
+    place = {prompt: i for i, prompt in enumerate(order)}
+    which = [place[prompt] for prompt in prompts]
     logits, context = logits[which], context.select(which)
     active = list(zip(walkers, rngs, strict=True))
     while True:

@@ -13,7 +13,8 @@ from typing import Any
 
 import torch
 
-from d2skill.policies.generation import extend, log_softmax, prefill
+from d2skill.policies.generation import extend, log_softmax, read
+from d2skill.policies.prefixes import clusters
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +75,9 @@ def policy_terms(
 def token_log_probs(model: Any, items: Sequence[Item], temperature: float) -> tuple[torch.Tensor, torch.Tensor]:
     """Returns log-probability and entropy of each token that was chosen, item after item, both [n].
 
-    Equal prompts are read once and their keys and values expanded to the answers, with gradients. The items
-    have options, or none of them has. The entropy carries no gradient.
+    What all prompts begin with is read once, its keys and values expanded to the different prompts, and those of
+    each prompt to its answers, with gradients all the way back. The items have options, or none of them has. The
+    entropy carries no gradient.
     """
     logits, options, targets = _logits(model, items), None, []
     if items[0].options is not None:
@@ -95,7 +97,7 @@ def token_log_probs(model: Any, items: Sequence[Item], temperature: float) -> tu
 def _logits(model: Any, items: Sequence[Item]) -> torch.Tensor:
     """Returns the logits [n, V] that predict each chosen token, item after item."""
     order = {prompt: i for i, prompt in enumerate(dict.fromkeys(item.prompt for item in items))}
-    first, context = prefill(model, list(order))
+    first, context = read(model, list(order))
     which = [order[item.prompt] for item in items]
     longer = [i for i, item in enumerate(items) if item.fed]
     if not longer:
@@ -109,26 +111,16 @@ def _logits(model: Any, items: Sequence[Item]) -> torch.Tensor:
     return pool[torch.tensor(index, device=pool.device)]
 
 
-def pack(items: Sequence[Item], budget: int) -> list[list[int]]:
-    """Groups items, by index, so that each forward pass reads about `budget` tokens with padding, at most.
+def pack(items: Sequence[Item], budget: int, device: str) -> list[list[int]]:
+    """Groups items, by index, for a forward pass each: those that are cheap to read together (see prefixes).
 
-    Items with options and without are kept apart; equal prompts come together and count once. An item over
-    the budget goes alone.
+    Items with options and without are kept apart. A pass computes at most `budget` tokens, padding included; an
+    item over the budget goes alone.
     """
-
-    def key(i: int) -> tuple[object, ...]:
-        return items[i].options is None, len(items[i].prompt), items[i].prompt, len(items[i].fed)
-
-    groups: list[list[int]] = []
-    prompts: set[tuple[int, ...]] = set()
-    longest = answer = 0
-    for i in sorted(range(len(items)), key=key):
-        item = items[i]
-        longest, answer = len(item.prompt), max(answer, len(item.fed))
-        prompts.add(item.prompt)
-        cost = len(prompts) * longest + (len(groups[-1]) + 1) * answer if groups else 0
-        if not groups or cost > budget or (item.options is None) != (items[groups[-1][0]].options is None):
-            groups.append([])
-            prompts, answer = {item.prompt}, len(item.fed)
-        groups[-1].append(i)
+    groups = []
+    for free in (False, True):
+        mine = [i for i, item in enumerate(items) if (item.options is None) == free]
+        answers = [len(items[i].fed) for i in mine]
+        found = clusters([items[i].prompt for i in mine], answers, device, budget)
+        groups += [[mine[i] for i in group] for group in found]
     return groups
