@@ -1,11 +1,11 @@
 """Compares our ALFWorld engine with the official one, live and observation by observation; prints one JSON object.
 
-Needs the official engine in the same environment (`pip install alfworld`; alfworld 0.4.2 and textworld 1.7.0 were used).
+Needs the official engine in the same environment (`pip install alfworld`; alfworld 0.4.2, textworld 1.7.0 were used).
 Each game is played twice in both engines: the walkthrough and on after the goal, then random admissible commands with
 inadmissible and malformed ones in between. Text, command list and won flag have to be equal at every step.
 
-The official engine takes about four seconds a game, so the outcome of each is a line in --out at once, games that have a
-line are left out, and several processes can share the work:
+The official engine takes about four seconds a game, so the outcome of each is a line in --out at once, games that have
+a line are left out, and several processes can share the work:
 
     python benchmarks/alfworld_parity.py --data FOLDER --out results/alfworld_parity.jsonl --share 1/2
 """
