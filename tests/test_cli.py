@@ -160,6 +160,13 @@ def test_config_commands(capsys, tmp_path):
     assert load("laptop") == Config()
 
 
+def test_the_step_size_suits_the_policy_unless_it_is_set(run):
+    assert RunFolder.open(run).config().optim.learning_rate == 0.01
+    language_model = Config.model_validate({"policy": {"kind": "causal-lm"}, "warm_start": {"learning_rate": 0.5}})
+    assert language_model.resolved().optim.learning_rate == 1e-6
+    assert language_model.resolved().warm_start.learning_rate == 0.5
+
+
 def test_resuming_a_finished_run_shows_its_summary(run, capsys):
     before = (run / "summary.json").read_text()
     main(["resume", str(run)])

@@ -83,7 +83,7 @@ def _dispatch(given: list[str]) -> None:
 
 
 def _train(rest: list[str]) -> None:
-    config = _found_from_anywhere(parse_settings(rest, "d2skill train"))
+    config = _found_from_anywhere(parse_settings(rest, "d2skill train")).resolved()
     folder = config.out or Path("runs") / f"{_name(config.env.kind)}-{datetime.now():%Y%m%d-%H%M%S}"
     from d2skill.trainer import Parts, Trainer
 

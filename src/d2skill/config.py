@@ -102,10 +102,13 @@ class CausalLMConfig(Settings):
     """Tokens in one forward pass of an update, at most"""
 
 
+PolicyKind = Literal["scorer", "causal-lm"]
+
+
 class PolicyConfig(Settings):
     """The policy that is trained."""
 
-    kind: Annotated[Literal["scorer", "causal-lm"], tyro.conf.arg(aliases=("--policy",))] = "scorer"
+    kind: Annotated[PolicyKind, tyro.conf.arg(aliases=("--policy",))] = "scorer"
     """scorer (fast, two cores are plenty) or causal-lm (a language model; needs d2skill[train])"""
     scorer: ScorerConfig = ScorerConfig()
     lm: CausalLMConfig = CausalLMConfig()
@@ -114,8 +117,8 @@ class PolicyConfig(Settings):
 class OptimConfig(Settings):
     """The policy-gradient update (Eq. 6)."""
 
-    learning_rate: float = Field(0.01, gt=0)
-    """Adam step size"""
+    learning_rate: float | None = Field(None, gt=0)
+    """Adam step size; without one, what suits the policy: 0.01 for the scorer, 1e-6 for a language model"""
     clip: float = Field(0.2, gt=0)
     """Clipping range of the probability ratio"""
     kl: float = Field(0.01, ge=0)
@@ -133,14 +136,23 @@ class WarmStartConfig(Settings):
     """Demonstration tasks, taken from the training split; 0 starts from an untrained policy"""
     epochs: int = Field(2, ge=1)
     """Passes over the demonstrations"""
-    learning_rate: float = Field(0.02, gt=0)
-    """Adam step size of imitation"""
+    learning_rate: float | None = Field(None, gt=0)
+    """Adam step size of imitation; without one, 0.02 for the scorer, 1e-5 for a language model"""
     minibatch_rows: int = Field(32, ge=1)
     """Demonstrated decisions in one optimiser step"""
     advised: float = Field(0.5, ge=0, le=1)
     """Share of demonstrations with advice in the prompt"""
     misled: float = Field(0.3, ge=0, le=1)
     """Share of the advice that is about another game, so that advice is not trusted blindly"""
+
+
+_STEP_SIZES: dict[PolicyKind, tuple[float, float]] = {"scorer": (0.01, 0.02), "causal-lm": (1e-6, 1e-5)}
+
+
+def step_sizes(kind: PolicyKind, optim: OptimConfig, warm_start: WarmStartConfig) -> tuple[float, float]:
+    """Returns the Adam step sizes of training and of imitation: those set, else those that suit the kind of policy."""
+    training, imitation = _STEP_SIZES[kind]
+    return optim.learning_rate or training, warm_start.learning_rate or imitation
 
 
 class RolloutConfig(Settings):
@@ -288,3 +300,10 @@ class Config(Settings):
         if 0 < self.rollout.with_skills == self.rollout.group_size:
             raise ValueError("rollout.with_skills leaves no baseline half: at most rollout.group_size - 1")
         return self
+
+    def resolved(self) -> Config:
+        """Returns the settings with what depends on others filled in, as a run records them."""
+        training, imitation = step_sizes(self.policy.kind, self.optim, self.warm_start)
+        optim = self.optim.model_copy(update={"learning_rate": training})
+        warm_start = self.warm_start.model_copy(update={"learning_rate": imitation})
+        return self.model_copy(update={"optim": optim, "warm_start": warm_start})

@@ -21,7 +21,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from d2skill.config import CausalLMConfig, OptimConfig, WarmStartConfig
+from d2skill.config import CausalLMConfig, OptimConfig, WarmStartConfig, step_sizes
 from d2skill.errors import ConfigError, RunError
 from d2skill.policies.chat import Chat
 from d2skill.policies.generation import ChoiceWalker, FreeWalker, Walker, generate
@@ -63,6 +63,7 @@ class CausalLMPolicy:
     ) -> None:
         self._settings, self._optim, self._warm_start = settings, optim, warm_start
         self._temperature = temperature
+        self._rate, self._imitation_rate = step_sizes("causal-lm", optim, warm_start)
         self._device = device_named(settings.device)
         if settings.model == "tiny":
             self._install(*make_tiny(settings, texts(), seed))
@@ -73,7 +74,7 @@ class CausalLMPolicy:
     def _install(self, model: Any, tokenizer: Any) -> None:
         self.model = model.to(self._device).eval()
         self.chat = Chat(tokenizer, self._settings, end_tokens(model, tokenizer), self._room())
-        self._adam = Adam(self.model, self._optim.learning_rate, self._optim.max_grad_norm)
+        self._adam = Adam(self.model, self._rate, self._optim.max_grad_norm)
 
     def _room(self) -> int:
         """Returns the tokens of context left for a prompt."""
@@ -205,7 +206,7 @@ class CausalLMPolicy:
         if not demonstrations:
             return {}
         rng = np.random.default_rng(seed)
-        adam = Adam(self.model, self._warm_start.learning_rate, self._optim.max_grad_norm)
+        adam = Adam(self.model, self._imitation_rate, self._optim.max_grad_norm)
         items = []
         for prompt, action in demonstrations:
             answer = self.chat.answer_ids(prompt, action)
@@ -221,7 +222,7 @@ class CausalLMPolicy:
                     (loss / count).backward()
                     total += float(loss.detach())
                 adam.step()
-        self._adam = Adam(self.model, self._optim.learning_rate, self._optim.max_grad_norm)
+        self._adam = Adam(self.model, self._rate, self._optim.max_grad_norm)
         sample = rng.permutation(len(items))[:ACCURACY_SAMPLE].tolist()
         greedy = self.act([demonstrations[i][0] for i in sample], [0] * len(sample), 0.0)
         hits = [d.action == demonstrations[i][1] for i, d in zip(sample, greedy, strict=True)]

@@ -14,7 +14,7 @@ from zipfile import BadZipFile
 import numpy as np
 import numpy.typing as npt
 
-from d2skill.config import OptimConfig, ScorerConfig, WarmStartConfig
+from d2skill.config import OptimConfig, ScorerConfig, WarmStartConfig, step_sizes
 from d2skill.errors import RunError
 from d2skill.policies.features import Batch, Featurizer, count_words
 from d2skill.policies.loss import clipped_loss
@@ -37,6 +37,7 @@ class ScorerPolicy:
         self, settings: ScorerConfig, optim: OptimConfig, warm_start: WarmStartConfig, temperature: float = 1.0
     ) -> None:
         self._optim = optim
+        self._rate, self._imitation_rate = step_sizes("scorer", optim, warm_start)
         self._temperature = temperature
         self._warm_start = warm_start
         self._featurize = Featurizer(settings.buckets)
@@ -96,9 +97,7 @@ class ScorerPolicy:
         advantages = np.array([row.advantage for row in rows])
         optim = self._optim
         terms = clipped_loss(log_probs[chosen], old, reference[chosen], advantages, clip=optim.clip, kl=optim.kl)
-        norm = self._descend(
-            batch, log_probs, chosen, terms.slope / (len(rows) * self._temperature), optim.learning_rate
-        )
+        norm = self._descend(batch, log_probs, chosen, terms.slope / (len(rows) * self._temperature), self._rate)
         entropy = -np.add.reduceat(np.exp(log_probs) * log_probs, batch.starts)
         return {
             "policy/loss": float(terms.loss.mean()),
@@ -126,7 +125,7 @@ class ScorerPolicy:
                 loss -= float(log_probs[chosen].sum()) / len(order)
                 accuracy += float((log_probs[chosen] == best).sum()) / len(order)
                 slope = np.full(len(part), -1 / len(part))
-                self._descend(batch, log_probs, chosen, slope, self._warm_start.learning_rate)
+                self._descend(batch, log_probs, chosen, slope, self._imitation_rate)
         return {"warm_start/loss": loss, "warm_start/accuracy": accuracy}
 
     def freeze_reference(self) -> None:
