@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from test_cli import SMALL
 
-FLAGS = [*SMALL, "--train.iterations", "10", "--bank.step-capacity", "4", "--bank.protect", "1"]
+FLAGS = [*SMALL, "--train.iterations", "24", "--bank.step-capacity", "4", "--bank.protect", "1"]
 
 
 def command(*arguments):
@@ -26,7 +26,7 @@ def lines(run):
 
 
 def weights(run):
-    with np.load(run / "checkpoints" / "000010" / "policy" / "scorer.npz") as archive:
+    with np.load(run / "checkpoints" / "000024" / "policy" / "scorer.npz") as archive:
         return {name: archive[name] for name in archive.files}
 
 
