@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except OSError as error:
         _fail(f"{error.filename or 'writing a file'}: {error.strerror or error}")
     except KeyboardInterrupt:
-        _fail("interrupted; `d2skill resume RUN` goes on from the last checkpoint", status=130)
+        _fail("interrupted", status=130)
 
 
 def _dispatch(given: list[str]) -> None:
@@ -148,13 +148,14 @@ def _evaluate(
         name = split or config.env.validation_split
         panel = select_panel(parts.environment, name, tasks or config.validation.tasks)
     rollouts = Rollouts(parts.environment, parts.policy, parts.bank, config.prompt, config.env.max_steps)
-    result = evaluate_panel(
-        rollouts,
-        panel,
-        arms=arms_of(config.rollout.with_skills),
-        temperature=config.validation.temperature if temperature is None else temperature,
-        seed=seed,
-    )
+    with _one_core(config):
+        result = evaluate_panel(
+            rollouts,
+            panel,
+            arms=arms_of(config.rollout.with_skills),
+            temperature=config.validation.temperature if temperature is None else temperature,
+            seed=seed,
+        )
     record = {"split": name, "seed": seed, "iteration": progress.iteration, "validation": result.record()}
     if json is not None:
         write_json(json, record)
@@ -292,12 +293,18 @@ def _found_from_anywhere(config: Config) -> Config:
 
 @contextmanager
 def _writing(run: Path) -> Iterator[None]:
-    """Says where to go on when the disk is full, or whatever else keeps a run's files from being written."""
+    """Says how to go on after an interruption, a full disk, or whatever else keeps a run's files from being written."""
     try:
         yield
     except OSError as error:
-        way_out = f"go on by `d2skill resume {run}`" if run.exists() else "start again"
-        raise RunError(f"{run} cannot be written ({error.strerror or error}): make room, and {way_out}") from None
+        raise RunError(f"{run} cannot be written ({error.strerror or error}): make room, and {_way_on(run)}") from None
+    except KeyboardInterrupt:
+        _fail(f"interrupted: {_way_on(run)}", status=130)
+
+
+def _way_on(run: Path) -> str:
+    """Says how to go on with a run that stopped; one without a checkpoint has left nothing behind."""
+    return f"go on by `d2skill resume {run}`" if run.exists() else "start again, as there was no checkpoint yet"
 
 
 def _one_core(config: Config) -> AbstractContextManager[Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import resource
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
@@ -63,7 +63,7 @@ def restore(config: Config, folder: Path) -> tuple[Parts, Progress]:
     fresh.policy.load(folder / "policy")
     embedder = make_embedder(config.embedder)
     bank = SkillBank.load(folder / "bank.jsonl", embedder, config.bank, config.retrieval, config.credit)
-    return Parts(fresh.environment, fresh.policy, bank, fresh.reflector), progress
+    return replace(fresh, bank=bank), progress
 
 
 class Trainer:

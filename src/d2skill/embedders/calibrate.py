@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import numpy.typing as npt
-
-from d2skill.protocols import Embedder
 
 
 def best_threshold(related: npt.ArrayLike, unrelated: npt.ArrayLike) -> tuple[float, float]:
@@ -28,14 +24,3 @@ def best_threshold(related: npt.ArrayLike, unrelated: npt.ArrayLike) -> tuple[fl
     accuracy = (hits + rejections) / 2
     best = int(np.argmax(accuracy))
     return float(thresholds[best]), float(accuracy[best])
-
-
-def calibrate(embedder: Embedder, related: Sequence[tuple[str, str]], unrelated: Sequence[tuple[str, str]]) -> float:
-    """Returns the gate for an embedder from pairs of texts that a user calls related and unrelated."""
-    return best_threshold(_similarities(embedder, related), _similarities(embedder, unrelated))[0]
-
-
-def _similarities(embedder: Embedder, pairs: Sequence[tuple[str, str]]) -> npt.NDArray[np.float64]:
-    """Returns the cosine of each pair, shape [len(pairs)]."""
-    left, right = (embedder.embed([pair[side] for pair in pairs]).astype(np.float64) for side in (0, 1))
-    return np.asarray((left * right).sum(axis=1), dtype=np.float64)

@@ -50,8 +50,8 @@ class HashedEmbedder:
     vector, similar to nothing.
 
     The text as a whole counts as features too, with a share of 0.35: the same text has similarity 1, any other at
-    most 0.65 times that of the words. Rooms of a kind list the same furniture but for a number (90 % of them are
-    below 0.93 alike by words), and what was learnt in one about places is wrong in the next.
+    most 0.65 times that of the words. Rooms of a kind list the same furniture but for a number, and
+    what was learnt in one about places is wrong in the next.
     """
 
     task_gate = 0.27

@@ -45,7 +45,8 @@ def data_folder(tmp_path: Path, recorded: list[dict[str, Any]]) -> Path:
     return tmp_path
 
 
-def _unpack(archive: str, folder: Path, wanted: Callable[[int], bool]) -> list[Path]:
+def unpack(archive: str, folder: Path, wanted: Callable[[int, str], bool]) -> list[Path]:
+    """Unpacks the games of an archive that are wanted by number and name; skips the test where there is no archive."""
     path = ARCHIVES / archive
     if not path.is_file():
         pytest.skip(f"the archive {archive} of real games is not there")
@@ -55,7 +56,7 @@ def _unpack(archive: str, folder: Path, wanted: Callable[[int], bool]) -> list[P
         for member in tar:
             if member.name.endswith("/game.tw-pddl"):
                 games += 1
-                if wanted(games):
+                if wanted(games, member.name):
                     tar.extract(member, folder, filter="data")
                     files.append(folder / member.name)
     return sorted(files)
@@ -65,16 +66,23 @@ def _unpack(archive: str, folder: Path, wanted: Callable[[int], bool]) -> list[P
 def sampled_games(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Some real games of all kinds."""
     folder = tmp_path_factory.mktemp("sample")
-    return _unpack("alfworld_train_seen.tar.xz", folder, lambda n: n % (3693 // SAMPLE) == 1)
+    return unpack("alfworld_train_seen.tar.xz", folder, lambda n, name: n % (3693 // SAMPLE) == 1)
 
 
 @pytest.fixture(scope="session")
 def all_games(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """All 3,693 real games of the current release."""
-    return _unpack("alfworld_train_seen.tar.xz", tmp_path_factory.mktemp("all"), lambda n: True)
+    return unpack("alfworld_train_seen.tar.xz", tmp_path_factory.mktemp("all"), lambda n, name: True)
 
 
 @pytest.fixture(scope="session")
 def older_games(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """All 187 games of the 2021 release, which words placing and arriving differently."""
-    return _unpack("alfworld_2021_valid_seen.tar.xz", tmp_path_factory.mktemp("older"), lambda n: True)
+    return unpack("alfworld_2021_valid_seen.tar.xz", tmp_path_factory.mktemp("older"), lambda n, name: True)
+
+
+@pytest.fixture(params=["alfworld_train_seen", "alfworld_2021_valid_seen"])
+def valid_seen_folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A folder with the split valid_seen of a release."""
+    files = unpack(f"{request.param}.tar.xz", tmp_path, lambda n, name: "/valid_seen/" in name)
+    return files[0].parents[3]
