@@ -193,7 +193,7 @@ def test_a_prompt_over_the_context_loses_its_beginning():
     p = policy()
     p.chat._limit = 20
     assert len(p.chat.prompt_ids(prompt(0))) == 20
-    assert p.count_tokens("take apple 12") == 4
+    assert p.count_tokens("take apple 12") == len(p.chat.tokenizer("take apple 12").input_ids)
 
 
 # learning

@@ -1,17 +1,18 @@
-"""The model "tiny": a small Qwen3 with random weights and a word tokenizer made from an environment's text.
+"""The model "tiny": a small Qwen2 with random weights and a tokenizer made from an environment's text.
 
-It is what lets the whole of training run, and be tested, without a download. A token is a word with the space
-before it, one digit, or one other sign, so that decoding gives back the text exactly.
+It is what lets the whole of training run, and be tested, without a download. The tokenizer is of Qwen2's own kind,
+byte pairs, so that any text can be said and checkpoints load in plain Transformers; what it learns are the words of the
+environment, a token each.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+import json
 from collections.abc import Iterable, Sequence
 
 import torch
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
+from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen2Tokenizer
 
 from d2skill.config import CausalLMConfig
 from d2skill.errors import ConfigError
@@ -23,45 +24,46 @@ CHATML = (
     "{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-SPECIAL = ("<|pad|>", "<|unk|>", "<|im_start|>", "<|im_end|>")
+SPECIAL = ("<|pad|>", "<|im_start|>", "<|im_end|>")
 TAGS = ("<think>", "</think>", "<action>", "</action>")
-MAX_WORDS = 1800
-"""Words kept at most, the most frequent ones: at the default width, under a million weights in all."""
-_PIECE = " ?[A-Za-z]+| ?[0-9]|\n| ?[^\\sA-Za-z0-9]|\\s"
+VOCABULARY = 2048
+"""Pieces at most: at the default width, under a million weights in all."""
+# How Qwen2 cuts text into pieces before it looks for byte pairs.
+_PIECE = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 
 
-def make_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
-    """Returns a word-level tokenizer with a ChatML template, made of the words of `texts` and prompts."""
+def make_tokenizer(texts: Iterable[str]) -> Qwen2Tokenizer:
+    """Returns a Qwen2 tokenizer with a ChatML template: byte pairs learnt from `texts` and the words of prompts."""
+    backend = Tokenizer(models.BPE())
     split = pre_tokenizers.Split(Regex(_PIECE), behavior="isolated")
-    counts: Counter[str] = Counter()
-    for text in (*texts, *_scaffold()):
-        counts.update(piece.strip(" ") for piece, _ in split.pre_tokenize_str(text))
-    ranked = sorted(counts, key=lambda piece: (-counts[piece], piece))[: MAX_WORDS // 2]
-    words = [*map(str, range(10)), *"\n\t .,:;'\"!?()<>/-_", *ranked]
-    pieces = dict.fromkeys((*SPECIAL, *TAGS, *(form for word in words for form in (word, f" {word}") if word)))
-    backend = Tokenizer(models.WordLevel({piece: i for i, piece in enumerate(pieces)}, unk_token="<|unk|>"))
-    backend.pre_tokenizer = split
-    backend.decoder = decoders.Fuse()
-    backend.add_tokens(list(TAGS))
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=backend,
-        pad_token="<|pad|>",
-        unk_token="<|unk|>",
-        eos_token="<|im_end|>",
-        additional_special_tokens=["<|im_start|>"],
-        clean_up_tokenization_spaces=False,
+    as_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    backend.pre_tokenizer = pre_tokenizers.Sequence([split, as_bytes])
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY, special_tokens=list(SPECIAL), initial_alphabet=alphabet, show_progress=False
     )
+    backend.train_from_iterator([*texts, *_scaffold()], trainer)
+    learnt = json.loads(backend.to_str())["model"]
+    tokenizer = Qwen2Tokenizer(
+        vocab=learnt["vocab"],
+        merges=[tuple(merge) for merge in learnt["merges"]],
+        pad_token="<|pad|>",
+        eos_token="<|im_end|>",
+        unk_token=None,
+        additional_special_tokens=["<|im_start|>"],
+    )
+    tokenizer.add_tokens(list(TAGS))
     tokenizer.chat_template = CHATML
     return tokenizer
 
 
-def make_tiny(
-    settings: CausalLMConfig, texts: Sequence[str], seed: int
-) -> tuple[Qwen3ForCausalLM, PreTrainedTokenizerFast]:
-    """Returns a Qwen3 of the width, depth and heads in the settings, on the CPU, and its tokenizer.
+def make_tiny(settings: CausalLMConfig, texts: Sequence[str], seed: int) -> tuple[Qwen2ForCausalLM, Qwen2Tokenizer]:
+    """Returns a Qwen2 of the width, depth and heads in the settings, on the CPU, and its tokenizer.
 
-    The weights depend on `seed` alone; the global random state of torch is left as it was. It is a Qwen3 because
-    AutoTokenizer puts Qwen2's own tokenizer in the place of any other in the folder of a Qwen2.
+    The weights depend on `seed` alone; the global random state of torch is left as it was. The tokenizer has to be
+    Qwen2's own: AutoTokenizer puts that in the place of any other in the folder of a Qwen2.
     """
     unit = 2 * settings.heads
     if settings.hidden_size % unit:
@@ -70,14 +72,13 @@ def make_tiny(
             f"use {unit * max(1, settings.hidden_size // unit)}"
         )
     tokenizer = make_tokenizer(texts)
-    config = Qwen3Config(
+    config = Qwen2Config(
         vocab_size=len(tokenizer),
         hidden_size=settings.hidden_size,
         intermediate_size=3 * settings.hidden_size,
         num_hidden_layers=settings.layers,
         num_attention_heads=settings.heads,
         num_key_value_heads=settings.heads,
-        head_dim=settings.hidden_size // settings.heads,
         max_position_embeddings=32768,
         tie_word_embeddings=True,
         bos_token_id=None,
@@ -87,7 +88,7 @@ def make_tiny(
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed % 2**63)
-        model = Qwen3ForCausalLM._from_config(config, dtype=getattr(torch, settings.dtype))
+        model = Qwen2ForCausalLM._from_config(config, dtype=getattr(torch, settings.dtype))
     return model, tokenizer
 
 
