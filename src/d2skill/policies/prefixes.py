@@ -2,15 +2,15 @@
 
 The members of a group share instructions, task and skills, which `prompts.render` puts first. So rows are cut into
 clusters: a cluster's prefix is read as one row, its keys and values are repeated for the members, and each reads what
-is left of its own prompt. One level is enough: a second one would save a tenth of the tokens more (laptop-lm).
+is left of its own prompt. There is one level of prefixes only: deeper ones would save little more.
 
 A cluster is also what is padded together. Sorted by their tokens, prompts with a prefix in common are neighbours, and
 of all ways to cut that order into clusters, `clusters` finds the cheapest. What counts are the tokens computed, padding
 included (a small model on one core loses as much to padding as to prefixes read twice), and the passes, which cost time
 of their own (`PASS`). Where passes are dear or little is shared, that is one padded batch as without prefixes.
 
-On one core and laptop-lm, this computes 22 % fewer tokens when acting and 30 % fewer when learning, which take 0.85 and
-0.69 of the time (benchmarks/causal_lm.py).
+On one core and laptop-lm, this computes 20 % fewer tokens when acting and 27 % fewer when learning, which take 0.90 and
+0.75 of the time (benchmarks/causal_lm.py).
 """
 
 from __future__ import annotations
