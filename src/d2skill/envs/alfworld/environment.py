@@ -9,12 +9,12 @@ from __future__ import annotations
 import json
 import os
 import re
+from bisect import bisect_left
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
 from d2skill.envs.alfworld.game import Game
-from d2skill.envs.alfworld.game import Observation as GameObservation
 from d2skill.errors import ConfigError, DataError
 from d2skill.protocols import Expert
 from d2skill.types import Observation, Task
@@ -33,8 +33,9 @@ class AlfworldSession:
 
     def __init__(self, game: Game) -> None:
         self._game = game
+        game.reset()
         # The task is a field of its own, so the first observation is the description of the room alone.
-        self._observation = _observation(game.reset(), game.first_look)
+        self._observation = self._seen(game.first_look)
 
     @property
     def task(self) -> Task:
@@ -48,15 +49,16 @@ class AlfworldSession:
 
     def step(self, action: str) -> Observation:
         """Plays an action; one that is not admissible is answered "Nothing happens."."""
-        seen = self._game.step(action)
-        self._observation = _observation(seen, seen.text)
+        self._observation = self._seen(self._game.play(action))
         return self._observation
 
-
-def _observation(seen: GameObservation, text: str) -> Observation:
-    """`help` is left out of the actions: it spends a step on what a prompt shows anyway."""
-    actions = tuple(command for command in seen.commands if command != "help")
-    return Observation(text, actions, done=seen.won, success=seen.won)
+    def _seen(self, text: str) -> Observation:
+        """`help` is left out of the actions: it spends a step on what a prompt shows anyway."""
+        actions, won = self._game.commands, self._game.won
+        place = bisect_left(actions, "help")
+        if actions[place : place + 1] == ("help",):
+            actions = actions[:place] + actions[place + 1 :]
+        return Observation(text, actions, won, won)
 
 
 class AlfworldEnvironment:

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import json
 import re
-from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from d2skill.envs.alfworld.grammar import read_grammar
-from d2skill.envs.alfworld.moves import Move, local_moves, travel_commands
+from d2skill.envs.alfworld.moves import Listing, list_moves
 from d2skill.envs.alfworld.pddl import Broken, read_actions, read_problem
 from d2skill.envs.alfworld.sentences import (
     describe_hand,
@@ -32,6 +31,7 @@ from d2skill.errors import DataError
 from d2skill.types import Task
 
 _FOLDER = re.compile(r"([a-z_]+)-.*-(\d+)$")
+_NEVER_WINS = ("openobject", "closeobject")  # no goal asks what is open
 _TASK_PREFIX = "Your task is to: "
 
 
@@ -52,8 +52,7 @@ class Game:
     """
 
     __slots__ = (
-        "_commands",
-        "_moves",
+        "_listing",
         "_state",
         "_world",
         "first_look",
@@ -124,36 +123,31 @@ class Game:
 
     def step(self, command: str) -> Observation:
         """Plays a command. One that is not admissible changes nothing: "Nothing happens."."""
+        return self._observe(self.play(command))
+
+    @property
+    def commands(self) -> tuple[str, ...]:
+        """The admissible commands, sorted."""
+        return self._listing.commands
+
+    def play(self, command: str) -> str:
+        """Plays a command like `step`, and returns the text alone."""
         command = command.strip()
-        self._list()
-        move = self._moves.get(command)
-        if move is None:
-            r = self._world.destinations.get(command, -1)
-            if r < 0 or self._world.location_of[r] == self._state.at:
-                return self._observe("Nothing happens.")
-            move = ("gotolocation", r, -1)
-        return self._observe(self._play(*move))
+        move = self._listing.moves.get(command)
+        if move is not None:
+            return self._play(*move)
+        r = self._world.destinations.get(command, -1)
+        if r < 0 or self._world.location_of[r] == self._state.at:
+            return "Nothing happens."
+        return self._play("gotolocation", r, -1)
 
     def _restart(self) -> None:
         self._state = State.at_start(self._world)
-        self._moves: dict[str, Move] = {}
-        self._commands: list[str] = []
+        self._listing: Listing = list_moves(self._world, self._state)
         self.won = self._state.won(self._world)
 
     def _observe(self, text: str) -> Observation:
-        self._list()
-        return Observation(text, self._commands[:], self.won)
-
-    def _list(self) -> None:
-        """Lists the admissible commands, unless nothing has changed since the last time."""
-        if self._commands:
-            return
-        travel = travel_commands(self._world, self._state.at)
-        self._moves = local_moves(self._world, self._state)
-        local = sorted(self._moves)
-        # `go to` commands are one block of the sorted list, as no other command starts like them.
-        cut = bisect_left(local, travel[0]) if travel else 0
-        self._commands = local[:cut] + travel + local[cut:]
+        return Observation(text, list(self._listing.commands), self.won)
 
     def _play(self, action: str, r: int, o: int) -> str:
         """Carries out an admissible action and returns what the game says to it."""
@@ -165,15 +159,27 @@ class Game:
                 return describe_hand(world, state)
             case "help":
                 return world.wording.sentences["help"][0]
-            case "examinereceptacle":
-                return describe_receptacle(world, state, r)
             case "examineobject":
                 return describe_object(world, state, o)
+            case "examinereceptacle":
+                return self._recall(action, r)
         tool = state.held
         state.apply(action, r, o, world)
-        self._commands = []
-        self.won = state.won(world)
-        return report(world, state, action, r, o, tool)
+        self._listing = list_moves(world, state)
+        if action not in _NEVER_WINS and (action != "gotolocation" or world.place_wins):
+            self.won = state.won(world)
+        return report(world, state, action, r, o, tool) if o >= 0 else self._recall(action, r)
+
+    def _recall(self, action: str, r: int) -> str:
+        """Returns what an action about a receptacle says, from the last time if nothing there has changed."""
+        texts = self._listing.texts
+        if (action, r) not in texts:
+            examines = action == "examinereceptacle"
+            world, state = self._world, self._state
+            texts[action, r] = (
+                describe_receptacle(world, state, r) if examines else report(world, state, action, r, -1, -1)
+            )
+        return texts[action, r]
 
 
 def _text(data: Mapping[str, Any], key: str) -> str:

@@ -2,14 +2,57 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from dataclasses import dataclass, field
+
 from d2skill.envs.alfworld.state import State
 from d2skill.envs.alfworld.world import FLAGS, World
 
 _PICKUPABLE, _TOGGLEABLE, _SLICEABLE = FLAGS["pickupable"], FLAGS["toggleable"], FLAGS["sliceable"]
 _CLEANABLE, _HEATABLE, _COOLABLE = FLAGS["cleanable"], FLAGS["heatable"], FLAGS["coolable"]
 
+_LISTINGS_KEPT = 128
+"""Listings kept for each game, some 200 bytes each beside their words."""
+
 Move = tuple[str, int, int]
 """An action with the receptacle and the object that it is about, -1 where there is none."""
+
+
+@dataclass(slots=True)
+class Listing:
+    """What can be done in a state: every admissible command, sorted, and what the local ones do.
+
+    `texts` keeps what arriving at, opening or examining a receptacle says there.
+    """
+
+    commands: tuple[str, ...]
+    moves: dict[str, Move]
+    texts: dict[tuple[str, int], str] = field(default_factory=dict)
+
+
+def list_moves(world: World, state: State) -> Listing:
+    """Returns the listing of a state. It hangs on little of the state, so most are found, not made."""
+    at, held = state.at, state.held
+    if held >= 0 and world.knife[held]:  # a knife also reaches what the receptacles here do not hold
+        return _make_listing(world, state)
+    here = world.here[at]
+    inside = state.inside[here[0]] if len(here) == 1 else tuple([state.inside[r] for r in here])
+    key = (at, held, state.opened & world.masks[at], inside)
+    listing = world.listings.get(key)
+    if listing is None:
+        if len(world.listings) >= _LISTINGS_KEPT:
+            world.listings.clear()
+        listing = world.listings[key] = _make_listing(world, state)
+    return listing
+
+
+def _make_listing(world: World, state: State) -> Listing:
+    travel = travel_commands(world, state.at)
+    moves = local_moves(world, state)
+    local = sorted(moves)
+    # `go to` commands are one block of the sorted list, as no other command starts like them.
+    cut = bisect_left(local, travel[0]) if travel else 0
+    return Listing((*local[:cut], *travel, *local[cut:]), moves)
 
 
 def travel_commands(world: World, at: int) -> list[str]:

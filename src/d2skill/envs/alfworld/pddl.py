@@ -9,11 +9,13 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import cast
 
 Tree = str | list["Tree"]
 """A symbol, or a parenthesised list of trees."""
 
-_TOKEN = re.compile(r"[()]|[^\s()]+")
+_TOKEN = re.compile(r"\([^()]*\)|[()]|[^\s()]+")
+"""A list without lists in it, which most are, is one token."""
 _COMMENT = re.compile(r";[^\n]*")
 _ACTION = re.compile(r"\(\s*:action\s+([^\s()]+)")
 
@@ -46,7 +48,9 @@ def read_tree(text: str) -> list[Tree]:
     open_lists: list[list[Tree]] = []
     current = top
     for token in _TOKEN.findall(text):
-        if token == "(":
+        if token[0] == "(" and token != "(":
+            current.append(token[1:-1].split())
+        elif token == "(":
             open_lists.append(current)
             inner: list[Tree] = []
             current.append(inner)
@@ -66,30 +70,27 @@ def read_typed(items: list[Tree]) -> dict[str, str]:
     """Reads a typed list, `a b - type c - other`, into a type for each name."""
     types: dict[str, str] = {}
     waiting: list[str] = []
-    position = 0
-    while position < len(items):
-        item = items[position]
+    remaining = iter(items)
+    for item in remaining:
         if not isinstance(item, str):
             raise Broken(f"has {show(item)} where PDDL wants a name with its type")
         if item == "-":
-            kind = items[position + 1] if position + 1 < len(items) else ""
+            kind = next(remaining, "")
             if not isinstance(kind, str) or not kind or not waiting:
                 raise Broken("has a PDDL list of names in which a type is missing")
             types.update(dict.fromkeys(waiting, kind))
             waiting = []
-            position += 2
         else:
             waiting.append(item)
-            position += 1
     if waiting:
         raise Broken(f"names {waiting[0]} without a type")
     return types
 
 
 def _read_fact(tree: Tree) -> tuple[str, ...]:
-    if not isinstance(tree, list) or not tree or not all(isinstance(part, str) for part in tree):
+    if not isinstance(tree, list) or not tree or list in map(type, tree):
         raise Broken(f"has {show(tree)} among its facts, which is none")
-    return tuple(part for part in tree if isinstance(part, str))
+    return tuple(cast(list[str], tree))
 
 
 def read_problem(text: str) -> Problem:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Any
 
 from d2skill.envs.alfworld.goal import Compiled, compile_block, read_goal
 from d2skill.envs.alfworld.grammar import ACTIONS, Wording
@@ -57,6 +58,8 @@ class World:
     """Location of each receptacle; -1 for one that is nowhere and so never reached."""
     here: list[tuple[int, ...]]
     """Receptacles at each location."""
+    masks: list[int]
+    """The same as bits."""
     openable: list[bool]
     opened: int
     """Receptacles that are open at the start, as bits."""
@@ -72,12 +75,16 @@ class World:
     fits: list[frozenset[int]]
     """Receptacles that may hold each object."""
     goal: list[Compiled]
+    place_wins: bool
+    """Whether the goal asks where the agent is."""
     examine: list[tuple[int, str]]
     """What examining an object says: the first sentence whose properties the object has."""
     destinations: dict[str, int] = field(default_factory=dict)
     """Receptacle of each `go to` command."""
     travel: dict[int, list[str]] = field(default_factory=dict)
     """Sorted `go to` commands by location, filled as locations are visited."""
+    listings: dict[Any, Any] = field(default_factory=dict)
+    """What `moves.list_moves` has listed lately."""
 
 
 class _Facts:
@@ -87,19 +94,20 @@ class _Facts:
         self.by_name: dict[str, list[tuple[str, ...]]] = {}
         self.mentioned: set[str] = set()
         types = problem.types
-        for name, *arguments in problem.facts:
-            for argument in arguments:
-                if argument not in types:
-                    raise Broken(f"names the unknown object {argument} in ({name} {' '.join(arguments)})")
+        for fact in problem.facts:
+            name, arguments = fact[0], fact[1:]
             self.mentioned.update(arguments)
             signature = _SIGNATURES.get(name)
-            if signature is None:
-                if name in _IDLE:
-                    continue
+            if tuple(map(types.get, arguments)) == signature:
+                self.by_name.setdefault(name, []).append(arguments)
+                continue
+            for argument in arguments:
+                if argument not in types:
+                    raise Broken(f"names the unknown object {argument} in ({' '.join(fact)})")
+            if signature is not None:
+                raise Broken(f"has ({' '.join(fact)}), but it takes: {', '.join(signature)}")
+            if name not in _IDLE:
                 raise Broken(f"has the fact ({name} ...), which this engine does not know")
-            if tuple([types[argument] for argument in arguments]) != signature:
-                raise Broken(f"has ({name} {' '.join(arguments)}), but it takes: {', '.join(signature)}")
-            self.by_name.setdefault(name, []).append(tuple(arguments))
         self.members = {kind: sorted(n for n in self.mentioned if types[n] == kind) for kind in set(types.values())}
 
     def of(self, name: str) -> list[tuple[str, ...]]:
@@ -147,6 +155,7 @@ def build_world(problem: Problem, wording: Wording, actions: frozenset[str]) -> 
         if location_of[r_index[r]] != -1:
             raise Broken(f"puts the receptacle {r} at two locations")
         location_of[r_index[r]] = l_index[place]
+    here = _group(len(locations), [(place, r) for r, place in enumerate(location_of) if place >= 0])
     start = facts.of("atlocation")
     if len(start) != 1:
         raise Broken(f"starts with the agent at {len(start)} locations instead of one")
@@ -154,6 +163,8 @@ def build_world(problem: Problem, wording: Wording, actions: frozenset[str]) -> 
     r_types, o_types = _types(facts, "receptacletype"), _types(facts, "objecttype")
     openable, opened = facts.single("openable"), facts.single("opened")
     of_otype, of_rtype = _members(o_types, o_index), _members(r_types, r_index)
+    goal = [compile_block(b, FLAGS, len(objects), of_otype, of_rtype) for b in read_goal(problem.goal)]
+    goal.sort(key=lambda block: not block.held)  # what is asked of the hand is quickly told
     world = World(
         wording=wording,
         has_help="help" in actions and "help" in wording.commands,
@@ -162,7 +173,8 @@ def build_world(problem: Problem, wording: Wording, actions: frozenset[str]) -> 
         locations=[names[n] for n in locations],
         start=l_index[start[0][1]],
         location_of=location_of,
-        here=[tuple(r for r, p in enumerate(location_of) if p == place) for place in range(len(locations))],
+        here=here,
+        masks=[sum(1 << r for r in receptacles_here) for receptacles_here in here],
         openable=[n in openable for n in receptacles],
         opened=sum(1 << i for i, n in enumerate(receptacles) if n in opened),
         cleans=[bool(r_types.get(n, frozenset()) & _CLEANERS) for n in receptacles],
@@ -177,7 +189,8 @@ def build_world(problem: Problem, wording: Wording, actions: frozenset[str]) -> 
         ],
         nested=_group(len(objects), [(o_index[a], o_index[b]) for b, a in facts.of("inreceptacleobject")]),
         fits=_fits(facts, objects, o_types, of_rtype),
-        goal=[compile_block(b, FLAGS, len(objects), of_otype, of_rtype) for b in read_goal(problem.goal)],
+        goal=goal,
+        place_wins=any(block.near for block in goal),
         examine=_examine(wording),
     )
     go = wording.commands["gotolocation"]
