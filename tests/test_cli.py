@@ -283,7 +283,7 @@ def test_a_disk_that_fills_up_later_loses_nothing(capsys, tmp_path, monkeypatch)
             if metrics["iteration"] == 3:
                 monkeypatch.setattr("d2skill.files.os.replace", full)
 
-    monkeypatch.setattr("d2skill.cli.LiveDisplay", Display)
+    monkeypatch.setattr("d2skill.commands.training.LiveDisplay", Display)
     said = fails(capsys, "train", *SMALL, "--train.iterations", "5", "--out", out)
     assert "No space left on device" in said and f"d2skill resume {out}" in said
     monkeypatch.undo()

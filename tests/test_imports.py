@@ -20,7 +20,8 @@ FLOORS = [
     "rollout",
     "evaluation warmstart",
     "trainer tracking flags",
-    "cli __init__",
+    "commands __init__",
+    "cli",
     "__main__",
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms.split()}

@@ -1,0 +1,1 @@
+"""The commands; `cli` finds them and says what goes wrong."""

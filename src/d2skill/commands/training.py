@@ -1,0 +1,137 @@
+"""Runs: train, resume, evaluate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from threadpoolctl import threadpool_limits
+from tyro.conf import Positional
+
+from d2skill import checkpoint
+from d2skill.config import Config
+from d2skill.errors import RunError
+from d2skill.evaluation import arms_of, evaluate_panel, select_panel
+from d2skill.files import read_json, write_json
+from d2skill.flags import parse_settings
+from d2skill.runfolder import RunFolder
+from d2skill.tracking import LiveDisplay, print_summary, result_table
+
+
+def train(arguments: list[str]) -> None:
+    """Trains; the settings are flags, see `flags`."""
+    config = _found_from_anywhere(parse_settings(arguments, "d2skill train")).resolved()
+    folder = config.out or Path("runs") / f"{_name(config.env.kind)}-{datetime.now():%Y%m%d-%H%M%S}"
+    from d2skill.trainer import Parts, Trainer
+
+    parts = Parts.make(config)
+    console = Console()
+    with _writing(folder), _one_core(config), LiveDisplay(config, console) as display:
+        trainer = Trainer(config, folder, parts, [display])
+        summary = trainer.start()
+    print_summary(console, summary, trainer.bank.skills(), folder)
+
+
+def resume(run: Positional[Path]) -> None:
+    """Go on with a run from its last checkpoint, as if it had never stopped.
+
+    Args:
+        run: Run folder.
+    """
+    from d2skill.trainer import Trainer, restore
+
+    folder = RunFolder.open(run)
+    config = folder.config()
+    latest = checkpoint.latest(run)
+    parts, progress = restore(config, latest)
+    console = Console()
+    summary = read_json(folder.summary) if folder.summary.exists() else None
+    if summary and summary["iterations"] == progress.iteration:
+        console.print(f"{run} has ended; this is its summary.", highlight=False)
+    else:
+        console.print(f"Going on with {run} after iteration {progress.iteration}.", highlight=False)
+        with _writing(run), _one_core(config), LiveDisplay(config, console) as display:
+            summary = Trainer(config, run, parts, [display]).resume(progress)
+    print_summary(console, summary, parts.bank.skills(), run)
+
+
+def evaluate(
+    run: Positional[Path],
+    split: str | None = None,
+    tasks: int | None = None,
+    temperature: float | None = None,
+    seed: int = 0,
+    json: Path | None = None,
+) -> None:
+    """Play tasks with a run's last policy, its bank frozen: with skills and without, from the same states and seeds.
+
+    Args:
+        run: Run folder.
+        split: Split to draw tasks from; without one, the run's own validation panel.
+        tasks: Tasks to play, at most; a panel of that size is the same every time.
+        temperature: Sampling temperature; without one, the run's validation temperature.
+        seed: Seed of the sampling.
+        json: File to write the result to.
+    """
+    from d2skill.rollout import Rollouts
+    from d2skill.trainer import restore
+
+    folder = RunFolder.open(run)
+    config = folder.config()
+    parts, progress = restore(config, checkpoint.latest(run))
+    if split is None and tasks is None:
+        panel, name = folder.panel(), config.env.validation_split
+    else:
+        name = split or config.env.validation_split
+        panel = select_panel(parts.environment, name, tasks or config.validation.tasks)
+    rollouts = Rollouts(parts.environment, parts.policy, parts.bank, config.prompt, config.env.max_steps)
+    with _one_core(config):
+        result = evaluate_panel(
+            rollouts,
+            panel,
+            arms=arms_of(config.rollout.with_skills),
+            temperature=config.validation.temperature if temperature is None else temperature,
+            seed=seed,
+        )
+    record = {"split": name, "seed": seed, "iteration": progress.iteration, "validation": result.record()}
+    if json is not None:
+        write_json(json, record)
+    Console().print(f"{run} after iteration {progress.iteration} on {name}", highlight=False)
+    Console().print(result_table(record))
+
+
+def _found_from_anywhere(config: Config) -> Config:
+    """Makes the data folder absolute, so that the run can be resumed from another folder."""
+    if config.env.data is None:
+        return config
+    return config.model_copy(update={"env": config.env.model_copy(update={"data": config.env.data.absolute()})})
+
+
+@contextmanager
+def _writing(run: Path) -> Iterator[None]:
+    """Says how to go on after an interruption, a full disk, or whatever else keeps a run's files from being written."""
+    try:
+        yield
+    except OSError as error:
+        raise RunError(f"{run} cannot be written ({error.strerror or error}): make room, and {_way_on(run)}") from None
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(_way_on(run)) from None
+
+
+def _way_on(run: Path) -> str:
+    """Says how to go on with a run that stopped; one without a checkpoint has left nothing behind."""
+    return f"go on by `d2skill resume {run}`" if run.exists() else "start again, as there was no checkpoint yet"
+
+
+def _one_core(config: Config) -> AbstractContextManager[Any]:
+    """Keeps NumPy on one core for the scorer, whose products are too small to share."""
+    return threadpool_limits(1, user_api="blas") if config.policy.kind == "scorer" else nullcontext()
+
+
+def _name(kind: str) -> str:
+    """Returns an environment's kind as part of a folder name."""
+    return kind.rpartition(":")[2].lower()
