@@ -43,10 +43,10 @@ def fails(capsys, *arguments, status=2):
 
 def test_a_run_leaves_the_whole_folder(run):
     names = {path.name for path in run.iterdir()}
-    assert names == {"config.toml", "panel.json", "metrics.jsonl", "bank.jsonl", "checkpoints", "summary.json"}
+    assert names == {"config.toml", "tasks.json", "metrics.jsonl", "bank.jsonl", "checkpoints", "summary.json"}
     settings = RunFolder.open(run).config()
     assert settings.train.iterations == 5 and settings.env.houses.floor_plans == 2
-    assert len(json.loads((run / "panel.json").read_text())["task_ids"]) == 10
+    assert len(json.loads((run / "tasks.json").read_text())["validation"]["task_ids"]) == 10
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [line["iteration"] for line in lines] == [0, 1, 2, 3, 4, 5]
     assert ["validation/with_skills" in line for line in lines] == [True, False, True, False, True, True]
@@ -244,11 +244,26 @@ def test_training_never_sees_the_panel(capsys, tmp_path):
     """Not even when both are drawn from one split."""
     out = tmp_path / "run"
     main(["train", *SMALL, "--env.validation-split", "train", "--train.iterations", "2", "--out", str(out)])
-    panel = set(json.loads((out / "panel.json").read_text())["task_ids"])
+    panel = set(json.loads((out / "tasks.json").read_text())["validation"]["task_ids"])
     evidence = {json.loads(line).get("evidence") for line in (out / "bank.jsonl").read_text().splitlines()}
     assert len(panel) == 10 and not panel & evidence
     same = ("--env.validation-split", "train", "--validation.tasks", 500)
     assert '"train" has no tasks to train on' in fails(capsys, "train", *SMALL, *same, "--out", tmp_path / "other")
+
+
+def test_the_tasks_of_one_run_serve_another(run, capsys, tmp_path):
+    out = tmp_path / "run"
+    listed = json.loads((run / "tasks.json").read_text())
+    listed["training"]["task_ids"] = listed["training"]["task_ids"][:6]
+    listed["validation"]["task_ids"] = listed["validation"]["task_ids"][:4]
+    (tmp_path / "tasks.json").write_text(json.dumps(listed))
+    main(["train", *SMALL, "--env.tasks", str(tmp_path / "tasks.json"), "--train.iterations", "1", "--out", str(out)])
+    assert json.loads((out / "tasks.json").read_text()) == listed
+    assert json.loads((out / "summary.json").read_text())["validation"]["without_skills"]["n"] == 4
+    result = tmp_path / "result.json"
+    main(["evaluate", str(run), "--panel", str(out / "tasks.json"), "--json", str(result)])
+    assert json.loads(result.read_text())["validation"]["without_skills"]["n"] == 4
+    assert "--panel already says" in fails(capsys, "evaluate", run, "--panel", out / "tasks.json", "--tasks", 3)
 
 
 def test_a_folder_in_the_way_is_left_alone(capsys, tmp_path):

@@ -14,10 +14,10 @@ import d2skill
 FLOORS = [
     "errors types rng words config",
     "protocols credit prompts files settings_files bank.ranking bank.drafts",
-    "bank.store embedders envs policies reflectors",
+    "bank.store embedders envs policies reflectors trajectories",
     "bank",
-    "episode learner checkpoint runfolder",
-    "rollout",
+    "episode learner checkpoint runfolder tasks",
+    "rollout play",
     "evaluation warmstart",
     "trainer tracking flags",
     "commands __init__",

@@ -1,6 +1,5 @@
 """One test for each fault of the release that must not come back (docs/method.md), through the real loop."""
 
-import json
 import subprocess
 import sys
 from dataclasses import dataclass, replace
@@ -29,11 +28,11 @@ from d2skill.checkpoint import latest
 from d2skill.config import AdvantageConfig, PromptConfig, ReflectConfig, RewardConfig
 from d2skill.credit import hindsight
 from d2skill.embedders import make_embedder
-from d2skill.evaluation import select_panel
 from d2skill.learner import Learner
 from d2skill.prompts import render
 from d2skill.rollout import Rollouts
 from d2skill.runfolder import RunFolder
+from d2skill.tasks import RunTasks, select_panel
 from d2skill.trainer import Parts, Trainer, restore
 from d2skill.types import Group, Reflection, SkillText
 
@@ -317,9 +316,8 @@ def test_fault_12_panels_are_fixed_and_apart_from_training(tmp_path):
         parts.environment.start = lambda task_id, start=start, played=played: played.add(task_id) or start(task_id)
         run = tmp_path / str(seed)
         Trainer(config, run, parts).start()
-        panel = RunFolder(run).panel()
+        panel = list(RunTasks.read(run / "tasks.json").validation.task_ids)
         assert panel == select_panel(TreasureEnvironment(), "valid_seen", 5)
-        assert json.loads((run / "panel.json").read_text())["task_ids"] == panel
         assert {i for i in played if i.startswith("valid")} == set(panel)
         assert not set(panel) & set(parts.environment.task_ids("train"))
         panels.append(panel)

@@ -8,22 +8,22 @@ from d2skill.files import read_json
 from d2skill.runfolder import RunFolder
 
 LINES = [{"iteration": i, "rollout/skill_half_success": i / 4} for i in range(4)]
+TASKS = {"validation": {"split": "valid_seen", "task_ids": ["valid_seen/003", "valid_seen/001"]}}
 
 
 @pytest.fixture
 def run(tmp_path) -> RunFolder:
     made = RunFolder.create(tmp_path / "runs" / "one")
-    made.begin(tiny_config(), ["valid_seen/003", "valid_seen/001"])
+    made.begin(tiny_config(), TASKS)
     for line in LINES:
         made.append_metrics(line)
     return made
 
 
-def test_settings_and_panel_are_kept(run):
+def test_settings_and_tasks_are_kept(run):
     opened = RunFolder.open(run.path)
     assert opened.config() == tiny_config()
-    assert opened.panel() == ["valid_seen/003", "valid_seen/001"]
-    assert read_json(run.path / "panel.json")["split"] == "valid_seen"
+    assert read_json(opened.tasks) == TASKS
 
 
 def test_an_empty_folder_can_be_used(tmp_path):

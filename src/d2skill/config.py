@@ -58,6 +58,8 @@ class EnvConfig(Settings):
     """Split to train on"""
     validation_split: str = "valid_seen"
     """Split of the fixed validation panel"""
+    tasks: Path | None = None
+    """The tasks.json of another run, to take its tasks by id; without it the panel is drawn, training has the rest"""
     houses: HousesConfig = HousesConfig()
 
 

@@ -1,7 +1,7 @@
 """A run's folder: what lies where, and how it is made, read and gone on with.
 
 config.toml       the complete settings
-panel.json        split and task ids of the validation panel
+tasks.json        ids of the tasks to train on and of the validation panel
 metrics.jsonl     one line an iteration, iteration 0 being the state after the warm start
 bank.jsonl        the skill bank
 checkpoints/      what `resume` goes on from
@@ -12,13 +12,12 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from d2skill.config import Config
 from d2skill.errors import RunError
-from d2skill.files import read_json, write_json, write_text
+from d2skill.files import write_json, write_text
 from d2skill.settings_files import dump, parse
 
 
@@ -28,6 +27,7 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.bank = path / "bank.jsonl"
+        self.tasks = path / "tasks.json"
         self.metrics = path / "metrics.jsonl"
         self.summary = path / "summary.json"
 
@@ -48,14 +48,14 @@ class RunFolder:
             raise RunError(f"{path} is not a run folder: it has no config.toml")
         return cls(path)
 
-    def begin(self, config: Config, panel: Sequence[str]) -> None:
-        """Writes what is fixed for the whole run."""
-        write_json(self.path / "panel.json", {"split": config.env.validation_split, "task_ids": list(panel)})
+    def begin(self, config: Config, tasks: dict[str, Any]) -> None:
+        """Writes what is fixed for the whole run: settings and tasks."""
+        write_json(self.tasks, tasks)
         write_text(self.path / "config.toml", dump(config))
 
     def discard(self) -> None:
         """Removes what the run has written; the folder itself stays if it holds anything else."""
-        for path in (self.path / "config.toml", self.path / "panel.json", self.bank, self.metrics):
+        for path in (self.path / "config.toml", self.tasks, self.bank, self.metrics):
             path.unlink(missing_ok=True)
         shutil.rmtree(self.path / "checkpoints", ignore_errors=True)
         if not any(self.path.iterdir()):
@@ -65,10 +65,6 @@ class RunFolder:
         """Returns the run's settings."""
         path = self.path / "config.toml"
         return parse(path.read_text("utf-8"), str(path))
-
-    def panel(self) -> list[str]:
-        """Returns the task ids of the validation panel."""
-        return list(read_json(self.path / "panel.json")["task_ids"])
 
     def append_metrics(self, metrics: dict[str, Any]) -> None:
         """Adds one line to metrics.jsonl."""

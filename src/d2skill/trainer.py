@@ -19,8 +19,7 @@ from d2skill.checkpoint import Progress
 from d2skill.config import Config
 from d2skill.embedders import make_embedder
 from d2skill.envs import make_environment
-from d2skill.errors import ConfigError
-from d2skill.evaluation import Validation, arms_of, evaluate_panel, select_panel
+from d2skill.evaluation import Validation, arms_of, evaluate_panel
 from d2skill.learner import BankUpdate, Learner
 from d2skill.policies import make_policy
 from d2skill.protocols import Environment, Policy, Reflector, Tracker
@@ -28,6 +27,7 @@ from d2skill.reflectors import make_reflector
 from d2skill.rng import derive, generator
 from d2skill.rollout import Rollouts, Timing
 from d2skill.runfolder import RunFolder
+from d2skill.tasks import RunTasks
 from d2skill.types import Arm, Group
 from d2skill.warmstart import warm_start
 
@@ -81,8 +81,8 @@ class Trainer:
         self._reflector = parts.reflector
         self._learner = Learner(parts.bank, parts.reflector, config.reflect)
         self._trackers = trackers
-        self._panel = select_panel(parts.environment, config.env.validation_split, config.validation.tasks)
-        self._train_ids = training_tasks(parts.environment, config.env.train_split, self._panel)
+        has_begun = self.run.tasks.exists()
+        self._tasks = RunTasks.read(self.run.tasks) if has_begun else RunTasks.choose(parts.environment, config)
         self._validation: Validation | None = None
         self._started = perf_counter()
         self._rollouts = Rollouts(parts.environment, parts.policy, parts.bank, config.prompt, config.env.max_steps)
@@ -102,9 +102,11 @@ class Trainer:
 
     def _begin(self) -> Progress:
         """Makes the state before the first iteration, validates it and checkpoints it."""
-        self.run.begin(self.config, self._panel)
+        self.run.begin(self.config, self._tasks.record())
         clock = Clock()
-        metrics = warm_start(self.config, self._environment, self._policy, self._reflector, self._train_ids)
+        metrics = warm_start(
+            self.config, self._environment, self._policy, self._reflector, self._tasks.training.task_ids
+        )
         clock.lap("warm_start")
         metrics |= clock.laps | self._validate()
         progress = Progress(0, 0, self._seconds())
@@ -115,7 +117,6 @@ class Trainer:
     def resume(self, progress: Progress) -> dict[str, Any]:
         """Goes on from a checkpoint that was restored into the parts."""
         self.run.cut_metrics(progress.iteration)
-        self._panel = self.run.panel()
         self._started -= progress.seconds
         return self._go_on(progress)
 
@@ -166,8 +167,9 @@ class Trainer:
     def _sample_tasks(self, seed: int) -> list[str]:
         """Draws B different training tasks; all of them when there are fewer."""
         rng = generator(seed, "tasks")
-        count = min(self.config.rollout.tasks, len(self._train_ids))
-        return [self._train_ids[i] for i in rng.choice(len(self._train_ids), count, replace=False)]
+        ids = self._tasks.training.task_ids
+        count = min(self.config.rollout.tasks, len(ids))
+        return [ids[i] for i in rng.choice(len(ids), count, replace=False)]
 
     def _finished(self, iteration: int, env_steps: int) -> bool:
         limit = self.config.train.max_env_steps
@@ -178,7 +180,7 @@ class Trainer:
         started = perf_counter()
         result = evaluate_panel(
             self._rollouts,
-            self._panel,
+            self._tasks.validation.task_ids,
             arms=arms_of(self.config.rollout.with_skills),
             temperature=self.config.validation.temperature,
             seed=self.config.seed,
@@ -217,21 +219,6 @@ class Trainer:
         }
         self.run.write_summary(summary)
         return summary
-
-
-def training_tasks(environment: Environment, split: str, panel: Sequence[str]) -> list[str]:
-    """Returns the tasks to train on: those of the split that the validation panel leaves.
-
-    Raises `ConfigError` when there are none.
-    """
-    held_out = set(panel)
-    ids = [task_id for task_id in environment.task_ids(split) if task_id not in held_out]
-    if not ids:
-        raise ConfigError(
-            f'split "{split}" has no tasks to train on beside the validation panel: choose another with '
-            "--env.train-split, or a smaller panel with --validation.tasks"
-        )
-    return ids
 
 
 def describe(groups: Sequence[Group]) -> dict[str, Any]:

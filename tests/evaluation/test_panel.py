@@ -1,50 +1,12 @@
 from dataclasses import replace
 
-import pytest
 from toys import ScriptedPolicy, TreasureEnvironment, make_bank, step_draft
 
 from d2skill.config import PromptConfig
-from d2skill.errors import ConfigError
-from d2skill.evaluation import evaluate_panel, select_panel
+from d2skill.evaluation import evaluate_panel
 from d2skill.evaluation.statistics import paired_difference, wilson
 from d2skill.rollout import Rollouts
-
-
-class Listed:
-    """An environment of which only the ids matter."""
-
-    def __init__(self, ids) -> None:
-        self.ids = ids
-
-    def task_ids(self, split):
-        return self.ids
-
-    def start(self, task_id):
-        raise AssertionError("a panel is selected without playing")
-
-
-def test_the_same_panel_whatever_the_order_of_the_split():
-    ids = [f"valid/{n:03d}" for n in range(300)]
-    panel = select_panel(Listed(ids), "valid", 20)
-    assert panel == sorted(panel) == select_panel(Listed(ids[::-1]), "valid", 20)
-    assert len(set(panel)) == 20
-
-
-def test_a_panel_is_no_mere_beginning_of_the_split_and_grows_by_adding():
-    ids = [f"valid/{n:03d}" for n in range(300)]
-    small, large = select_panel(Listed(ids), "valid", 20), select_panel(Listed(ids), "valid", 40)
-    assert set(small) < set(large)
-    assert small != ids[:20]
-
-
-def test_a_small_split_is_taken_whole():
-    assert select_panel(TreasureEnvironment(), "valid_unseen", 100) == [f"valid_unseen/{n:03d}" for n in range(8)]
-
-
-def test_an_empty_split_is_told_in_words():
-    with pytest.raises(ConfigError, match=r'split "valid" has no tasks.*validation-split'):
-        select_panel(Listed([]), "valid", 5)
-
+from d2skill.tasks import select_panel
 
 PANEL = select_panel(TreasureEnvironment(), "valid_unseen", 8)
 

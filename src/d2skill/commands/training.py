@@ -14,11 +14,13 @@ from tyro.conf import Positional
 
 from d2skill import checkpoint
 from d2skill.config import Config
-from d2skill.errors import RunError
-from d2skill.evaluation import arms_of, evaluate_panel, select_panel
+from d2skill.errors import ConfigError, RunError
+from d2skill.evaluation import arms_of, evaluate_panel
 from d2skill.files import read_json, write_json
 from d2skill.flags import parse_settings
+from d2skill.protocols import Environment
 from d2skill.runfolder import RunFolder
+from d2skill.tasks import RunTasks, TaskSet, select_panel
 from d2skill.tracking import LiveDisplay, print_summary, result_table
 
 
@@ -63,6 +65,7 @@ def evaluate(
     run: Positional[Path],
     split: str | None = None,
     tasks: int | None = None,
+    panel: Path | None = None,
     temperature: float | None = None,
     seed: int = 0,
     json: Path | None = None,
@@ -73,6 +76,7 @@ def evaluate(
         run: Run folder.
         split: Split to draw tasks from; without one, the run's own validation panel.
         tasks: Tasks to play, at most; a panel of that size is the same every time.
+        panel: The tasks.json of another run, to play its panel instead.
         temperature: Sampling temperature; without one, the run's validation temperature.
         seed: Seed of the sampling.
         json: File to write the result to.
@@ -83,32 +87,42 @@ def evaluate(
     folder = RunFolder.open(run)
     config = folder.config()
     parts, progress = restore(config, checkpoint.latest(run))
-    if split is None and tasks is None:
-        panel, name = folder.panel(), config.env.validation_split
-    else:
-        name = split or config.env.validation_split
-        panel = select_panel(parts.environment, name, tasks or config.validation.tasks)
+    played = _panel(folder, config, parts.environment, split, tasks, panel)
     rollouts = Rollouts(parts.environment, parts.policy, parts.bank, config.prompt, config.env.max_steps)
     with _one_core(config):
         result = evaluate_panel(
             rollouts,
-            panel,
+            played.task_ids,
             arms=arms_of(config.rollout.with_skills),
             temperature=config.validation.temperature if temperature is None else temperature,
             seed=seed,
         )
-    record = {"split": name, "seed": seed, "iteration": progress.iteration, "validation": result.record()}
+    record = {"split": played.split, "seed": seed, "iteration": progress.iteration, "validation": result.record()}
     if json is not None:
         write_json(json, record)
-    Console().print(f"{run} after iteration {progress.iteration} on {name}", highlight=False)
+    Console().print(f"{run} after iteration {progress.iteration} on {played.split}", highlight=False)
     Console().print(result_table(record))
 
 
+def _panel(
+    folder: RunFolder, config: Config, environment: Environment, split: str | None, tasks: int | None, path: Path | None
+) -> TaskSet:
+    """Returns the tasks that the options of `evaluate` name."""
+    if path is not None:
+        if split is not None or tasks is not None:
+            raise ConfigError("--panel already says which tasks to play: leave --split and --tasks out")
+        return RunTasks.read(path).validation
+    if split is None and tasks is None:
+        return RunTasks.read(folder.tasks).validation
+    name = split or config.env.validation_split
+    return TaskSet(split=name, task_ids=tuple(select_panel(environment, name, tasks or config.validation.tasks)))
+
+
 def _found_from_anywhere(config: Config) -> Config:
-    """Makes the data folder absolute, so that the run can be resumed from another folder."""
-    if config.env.data is None:
-        return config
-    return config.model_copy(update={"env": config.env.model_copy(update={"data": config.env.data.absolute()})})
+    """Makes the paths absolute, so that the run can be resumed from another folder."""
+    paths = {"data": config.env.data, "tasks": config.env.tasks}
+    absolute = {name: path.absolute() for name, path in paths.items() if path is not None}
+    return config.model_copy(update={"env": config.env.model_copy(update=absolute)})
 
 
 @contextmanager

@@ -8,9 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from d2skill.errors import ConfigError
 from d2skill.evaluation.statistics import Interval, paired_difference, wilson
-from d2skill.protocols import Environment
 from d2skill.rng import derive
 from d2skill.rollout import Member, Rollouts
 from d2skill.types import Arm, Trajectory
@@ -47,17 +45,6 @@ class Validation:
             "without_skills": self.without_skills.record(),
             "difference": {"mean": gap[0], "ci95": list(gap[1])} if gap else None,
         }
-
-
-def select_panel(environment: Environment, split: str, tasks: int) -> list[str]:
-    """Returns the ids of a panel: the same for every run and seed, drawn from the split by a hash of the ids.
-
-    A split that has fewer tasks is taken whole. Raises `ConfigError` for an empty split.
-    """
-    ids = environment.task_ids(split)
-    if not ids:
-        raise ConfigError(f'split "{split}" has no tasks: choose another with --env.validation-split')
-    return sorted(sorted(ids, key=lambda task_id: derive("panel", task_id))[:tasks])
 
 
 def arms_of(with_skills: int) -> tuple[Arm, ...]:
