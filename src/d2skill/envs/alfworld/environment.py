@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import re
-from bisect import bisect_left
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -53,12 +52,8 @@ class AlfworldSession:
         return self._observation
 
     def _seen(self, text: str) -> Observation:
-        """`help` is left out of the actions: it spends a step on what a prompt shows anyway."""
-        actions, won = self._game.commands, self._game.won
-        place = bisect_left(actions, "help")
-        if actions[place : place + 1] == ("help",):
-            actions = actions[:place] + actions[place + 1 :]
-        return Observation(text, actions, won, won)
+        won = self._game.won
+        return Observation(text, self._game.actions, won, won)
 
 
 class AlfworldEnvironment:

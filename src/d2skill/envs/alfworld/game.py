@@ -31,6 +31,7 @@ from d2skill.errors import DataError
 from d2skill.types import Task
 
 _FOLDER = re.compile(r"([a-z_]+)-.*-(\d+)$")
+_LOOKS = frozenset({"look", "inventory", "examineobject", "examinereceptacle", "help"})
 _NEVER_WINS = ("openobject", "closeobject")  # no goal asks what is open
 _TASK_PREFIX = "Your task is to: "
 
@@ -130,6 +131,11 @@ class Game:
         """The admissible commands, sorted."""
         return self._listing.commands
 
+    @property
+    def actions(self) -> tuple[str, ...]:
+        """The admissible commands but `help`, which spends a step on what a prompt shows anyway."""
+        return self._listing.actions
+
     def play(self, command: str) -> str:
         """Plays a command like `step`, and returns the text alone."""
         command = command.strip()
@@ -152,23 +158,28 @@ class Game:
     def _play(self, action: str, r: int, o: int) -> str:
         """Carries out an admissible action and returns what the game says to it."""
         world, state = self._world, self._state
-        match action:
-            case "look":
-                return describe_place(world, state)
-            case "inventory":
-                return describe_hand(world, state)
-            case "help":
-                return world.wording.sentences["help"][0]
-            case "examineobject":
-                return describe_object(world, state, o)
-            case "examinereceptacle":
-                return self._recall(action, r)
+        if action in _LOOKS:
+            return self._tell(action, r, o)
         tool = state.held
         state.apply(action, r, o, world)
         self._listing = list_moves(world, state)
         if action not in _NEVER_WINS and (action != "gotolocation" or world.place_wins):
             self.won = state.won(world)
         return report(world, state, action, r, o, tool) if o >= 0 else self._recall(action, r)
+
+    def _tell(self, action: str, r: int, o: int) -> str:
+        """Returns what an action says that changes nothing."""
+        world, state = self._world, self._state
+        match action:
+            case "look":
+                return describe_place(world, state)
+            case "inventory":
+                return describe_hand(world, state)
+            case "examineobject":
+                return describe_object(world, state, o)
+            case "examinereceptacle":
+                return self._recall(action, r)
+        return world.wording.sentences["help"][0]
 
     def _recall(self, action: str, r: int) -> str:
         """Returns what an action about a receptacle says, from the last time if nothing there has changed."""

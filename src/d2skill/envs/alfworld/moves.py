@@ -22,10 +22,11 @@ Move = tuple[str, int, int]
 class Listing:
     """What can be done in a state: every admissible command, sorted, and what the local ones do.
 
-    `texts` keeps what arriving at, opening or examining a receptacle says there.
+    `actions` are the commands without `help`. `texts` keeps what arriving at, opening or examining a receptacle says.
     """
 
     commands: tuple[str, ...]
+    actions: tuple[str, ...]
     moves: dict[str, Move]
     texts: dict[tuple[str, int], str] = field(default_factory=dict)
 
@@ -52,7 +53,9 @@ def _make_listing(world: World, state: State) -> Listing:
     local = sorted(moves)
     # `go to` commands are one block of the sorted list, as no other command starts like them.
     cut = bisect_left(local, travel[0]) if travel else 0
-    return Listing((*local[:cut], *travel, *local[cut:]), moves)
+    commands = (*local[:cut], *travel, *local[cut:])
+    actions = tuple([command for command in commands if command != "help"]) if world.has_help else commands
+    return Listing(commands, actions, moves)
 
 
 def travel_commands(world: World, at: int) -> list[str]:
