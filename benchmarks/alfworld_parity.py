@@ -40,28 +40,29 @@ class OfficialFailed(Exception):
 
 
 @cache
-def remember_parses() -> None:
-    """Has the official engine parse each text once: its parsers are pure functions and take most of its time."""
+def official_environment():
+    """Returns the official environment, one for all games: each new one loads the planner's library anew, for good.
+
+    It parses each text once: its parsers are pure functions and take most of its time.
+    """
     import fast_downward
+    import textworld
+    from alfworld.agents.environment.alfred_tw_env import AlfredDemangler
     from textworld import logic
-    from textworld.envs.pddl import textgen
+    from textworld.envs.pddl import PddlEnv, textgen
 
     fast_downward.pddl2sas = lru_cache(maxsize=2)(fast_downward.pddl2sas)
     logic._PARSER.parse = lru_cache(maxsize=10_000)(logic._PARSER.parse)
     textgen._PARSER.parse = lru_cache(maxsize=10_000)(textgen._PARSER.parse)
+    wanted = textworld.EnvInfos(admissible_commands=True, won=True, feedback=True)
+    return AlfredDemangler(PddlEnv(wanted), shuffle=False)
 
 
 class Official:
     """The official engine on one game."""
 
     def __init__(self, path: Path) -> None:
-        import textworld
-        from alfworld.agents.environment.alfred_tw_env import AlfredDemangler
-        from textworld.envs.pddl import PddlEnv
-
-        remember_parses()
-        wanted = textworld.EnvInfos(admissible_commands=True, won=True, feedback=True)
-        self._env = AlfredDemangler(PddlEnv(wanted), shuffle=False)
+        self._env = official_environment()
         self._ask(lambda: self._env.load(str(path)))
 
     def reset(self) -> tuple[str, list[str], bool]:
