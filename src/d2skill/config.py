@@ -29,6 +29,8 @@ class HousesConfig(Settings):
     """Receptacles in a room, at most"""
     distractors: int = Field(14, ge=0, le=60)
     """Objects in a room beside those the task needs"""
+    spare_targets: int = Field(0, ge=0, le=3)
+    """Objects of the target's type that the task does not need: any number up to this (0 to 3 in ALFWorld; mean 1)"""
     habit: float = Field(0.64, ge=0, le=1)
     """How often an object lies in the place it has in its floor plan (0.64 in ALFWorld's scenes)"""
     second_habit: float = Field(0.29, ge=0, le=1)

@@ -1,5 +1,7 @@
 """The generated houses: valid games, winnable, recurring floor plans, stable ids."""
 
+import hashlib
+import json
 import re
 from collections import Counter
 
@@ -28,6 +30,7 @@ GOLDEN = (
     "put a tissuebox in desk",
     ("go to drawer 9", "open drawer 9", "take tissuebox 1 from drawer 9", "go to desk 1", "move tissuebox 1 to desk 1"),
 )
+DIGEST = "8a7bba1651a4f149ee9e81a7311ce84c32d521a4553e47d93dc1e2aedb2c0fbe"
 
 
 def load(split, number, settings=SETTINGS):
@@ -86,6 +89,34 @@ def test_this_very_game_is_generated():
     """Golden: a change here changes every figure measured on houses."""
     game = load("train", 13)
     assert (game.task.text, game.walkthrough) == GOLDEN
+
+
+def test_these_very_houses_are_generated():
+    """Golden, over all default games."""
+    digest = hashlib.sha256()
+    for split in SPLITS:
+        for number in range(sizes(SETTINGS)[split]):
+            game = generate(SETTINGS, split, number)
+            digest.update(json.dumps([game["pddl_problem"], game["walkthrough"], game["task_type"]]).encode())
+    assert digest.hexdigest() == DIGEST
+
+
+def test_spare_targets_lie_around_elsewhere():
+    settings = HousesConfig(spare_targets=3)
+    spares = Counter()
+    for number in range(120):
+        game = generate(settings, "train", number)
+        target, place = goal_types(game)
+        types, rooms = dict(facts(game, "objectType")), dict(facts(game, "receptacleType"))
+        at = [rooms[r] for o, r in facts(game, "inReceptacle") if types[o] == target]
+        assert place not in at
+        needed = 2 if game["task_type"] == "pick_two_obj_and_place" else 1
+        spares[len(at) - needed] += 1
+        played = load("train", number, settings)
+        for command in played.walkthrough:
+            seen = played.step(command)
+        assert seen.won
+    assert set(spares) == {0, 1, 2, 3} and min(spares.values()) >= 20
 
 
 def test_seen_splits_share_floor_plans_and_games_differ():

@@ -27,6 +27,7 @@ ERRANDS_PER_TARGET = 2
 """Errands for each of them, of different task types."""
 
 _ROOMS = ("kitchen", "bedroom", "kitchen", "bathroom", "kitchen", "living")
+_FIRST_SCENES = {"kitchen": 1, "living": 201, "bedroom": 301, "bathroom": 401}
 
 TOOLS: Mapping[str, tuple[str, str, str]] = {
     "pick_clean_then_place_in_recep": ("clean", "cleanable", "SinkBasin"),
@@ -80,6 +81,17 @@ class FloorPlan:
     haunts: Mapping[str, tuple[int, ...]]
     errands: tuple[Errand, ...]
     lamp: int | None
+
+    @property
+    def scene(self) -> int:
+        """The number of the plan among ALFWorld's scenes, whose last three digits tell the room.
+
+        Kitchens are 1-100, living rooms 201-300, bedrooms 301-400, bathrooms 401-500, of which ALFWorld uses the
+        first thirty each; the next hundred of a room are a thousand higher.
+        """
+        rounds, place = divmod(self.number, len(_ROOMS))
+        thousands, rest = divmod(rounds * _ROOMS.count(self.room) + _ROOMS[:place].count(self.room), 100)
+        return 1000 * thousands + _FIRST_SCENES[self.room] + rest
 
     def places(self, target: str, without: str = "") -> list[int]:
         """Returns the receptacles that may hold objects of a type, those of the type `without` left out."""

@@ -68,6 +68,16 @@ class _Thing:
     at: int
 
 
+@dataclass(frozen=True, slots=True)
+class House:
+    """A generated game: its scene and errand, its task in words, and the content of its `game.tw-pddl` file."""
+
+    scene: int
+    errand: Errand
+    task: str
+    content: dict[str, Any]
+
+
 def sizes(settings: HousesConfig) -> dict[str, int]:
     """Returns the splits and how many games each has."""
     train = settings.floor_plans * settings.games_per_plan
@@ -82,30 +92,39 @@ def split_size(settings: HousesConfig, split: str) -> int:
     return table[split]
 
 
-def generate(settings: HousesConfig, split: str, number: int) -> dict[str, Any]:
-    """Returns a game as the content of a `game.tw-pddl` file, with its task type and scene as extra keys.
+def build_house(settings: HousesConfig, split: str, number: int) -> House:
+    """Returns a game, the same for the same arguments; the split's size is no limit to the number.
 
-    The same for the same arguments. The walkthrough knows where everything is; it wins. Raises `ConfigError`
-    for an unknown split or number.
+    The walkthrough knows where everything is; it wins. Raises `ConfigError` for an unknown split.
+    """
+    split_size(settings, split)
+    plan = _plan_of(settings, split, number)
+    errand = _errand_of(settings, plan, split, number)
+    random = rng.generator(settings.seed, "house", split, number)
+    spares = int(rng.generator(settings.seed, "spares", split, number).integers(settings.spare_targets + 1))
+    things = list(_fill(settings, plan, errand, spares, random))
+    task = str(random.choice(_TEXTS[errand.kind])).format(errand.target.lower(), errand.destination.lower())
+    domain, grammar = _format()
+    content = {
+        "pddl_domain": domain,
+        "grammar": grammar.replace("UNKNOWN GOAL", task),
+        "pddl_problem": _problem(f"house_{split}_{number}", plan, errand, things),
+        "solvable": True,
+        "walkthrough": _walkthrough(plan, errand, things),
+    }
+    return House(plan.scene, errand, task, content)
+
+
+def generate(settings: HousesConfig, split: str, number: int) -> dict[str, Any]:
+    """Returns the content of a game's file with its task type and scene as extra keys, as `Game.load` takes it.
+
+    Raises `ConfigError` for an unknown split or a number outside it.
     """
     size = split_size(settings, split)
     if not 0 <= number < size:
         raise ConfigError(f"houses have no game {number} in {split}: numbers go from 0 to {size - 1}")
-    plan = _plan_of(settings, split, number)
-    errand = _errand_of(settings, plan, split, number)
-    random = rng.generator(settings.seed, "house", split, number)
-    things = list(_fill(settings, plan, errand, random))
-    text = str(random.choice(_TEXTS[errand.kind])).format(errand.target.lower(), errand.destination.lower())
-    domain, grammar = _format()
-    return {
-        "pddl_domain": domain,
-        "grammar": grammar.replace("UNKNOWN GOAL", text),
-        "pddl_problem": _problem(f"house_{split}_{number}", plan, errand, things),
-        "solvable": True,
-        "walkthrough": _walkthrough(plan, errand, things),
-        "task_type": errand.kind,
-        "scene": f"{plan.room} {plan.number}",
-    }
+    house = build_house(settings, split, number)
+    return {**house.content, "task_type": house.errand.kind, "scene": house.scene}
 
 
 @cache
@@ -130,11 +149,12 @@ def _errand_of(settings: HousesConfig, plan: FloorPlan, split: str, number: int)
     return plan.errands[int(order[place])]
 
 
-def _fill(settings: HousesConfig, plan: FloorPlan, errand: Errand, random: np.random.Generator) -> Iterator[_Thing]:
-    """Yields the objects of a game: the targets, a lamp if the room has one, and distractors."""
-    targets = 2 if errand.kind == "pick_two_obj_and_place" else 1
+def _fill(
+    settings: HousesConfig, plan: FloorPlan, errand: Errand, spares: int, random: np.random.Generator
+) -> Iterator[_Thing]:
+    """Yields the objects of a game: the targets, some to spare, a lamp if the room has one, and distractors."""
     others = random.permutation([kind for kind in sorted(plan.homes) if kind != errand.target for _ in range(3)])
-    counts = {errand.target: targets}
+    counts = {errand.target: _needed(errand) + spares}
     for kind in others[: settings.distractors].tolist():
         counts[kind] = counts.get(kind, 0) + 1
     for kind, count in counts.items():
@@ -151,6 +171,11 @@ def _fill(settings: HousesConfig, plan: FloorPlan, errand: Errand, random: np.ra
             yield _Thing(identifier, kind, place)
     if plan.lamp is not None:
         yield _Thing(next(identifiers("DeskLamp", random)), "DeskLamp", plan.lamp)
+
+
+def _needed(errand: Errand) -> int:
+    """Returns how many targets an errand is about."""
+    return 2 if errand.kind == "pick_two_obj_and_place" else 1
 
 
 def _problem(name: str, plan: FloorPlan, errand: Errand, things: Sequence[_Thing]) -> str:
@@ -228,9 +253,8 @@ def _walkthrough(plan: FloorPlan, errand: Errand, things: Sequence[_Thing]) -> l
     def first(kind: str) -> int:
         return next(i for i, receptacle in enumerate(plan.receptacles) if receptacle.type == kind)
 
-    for thing in things:
-        if thing.type != errand.target:
-            continue
+    targets = (thing for thing in things if thing.type == errand.target)
+    for thing in islice(targets, _needed(errand)):
         place = visit(thing.at)
         steps.append(f"take {names[thing.id]} from {place}")
         if errand.kind in TOOLS:
