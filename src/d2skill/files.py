@@ -13,11 +13,16 @@ from d2skill.errors import RunError
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replaces a file by `text` in one step; a crash leaves the old content or the new, never a part."""
+    """Replaces a file by `text`, as `write_bytes` does."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Replaces a file by `data` in one step; a crash leaves the old content or the new, never a part."""
     temporary = path.with_name(f".{path.name}.part")
     try:
-        with temporary.open("w", encoding="utf-8", newline="") as file:
-            file.write(text)
+        with temporary.open("wb") as file:
+            file.write(data)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)

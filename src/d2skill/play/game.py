@@ -1,0 +1,228 @@
+"""A task played by a person."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+
+from d2skill.episode import describe_fault
+from d2skill.play.menu import blocks, meanings, print_menu
+from d2skill.play.playback import steps
+from d2skill.play.terminal import ReadLine, say
+from d2skill.protocols import Expert, Session
+from d2skill.trajectories import Saved, SavedTurn, outcome
+
+COMMANDS = {
+    "?": "this help",
+    "list": "the task, what is seen and the actions again",
+    "hint": "what the environment's expert would do next, after playing ahead",
+    "undo": "take the last step back",
+    "quit": "leave and keep what was played; Ctrl-D does the same",
+}
+"""What a player can type besides actions. An action of the same name comes first."""
+
+_SAME = {"help": "?", "q": "quit", "exit": "quit"}
+_SOME = 5
+_LOOKAHEAD = 100
+
+
+def play(
+    start: Callable[[], Session],
+    console: Console,
+    read_line: ReadLine,
+    *,
+    max_steps: int | None = None,
+    expert: Callable[[], Expert] | None = None,
+    best: int | None = None,
+) -> Saved:
+    """Lets a person play a task to its end or until they leave, and returns what they played.
+
+    `start` starts the task, always from the same state; `expert` makes the player that `hint` asks. `best` is the
+    number of steps of the shortest plan, told at the end.
+    """
+    game = _Game(start, max_steps)
+    table = _Player(game, console, expert)
+    say(console, f"Task: {game.session.task.text}", style="bold")
+    say(console, "Type an action or its number; ? lists what else there is.", style="dim")
+    table.show(actions=True)
+    left = False
+    try:
+        while not game.done and not left:
+            limit = f"/{max_steps}" if max_steps else ""
+            line = read_line(f"{len(game.turns)}{limit} > ", [*game.actions, *COMMANDS])
+            left = not table.take(" ".join(line.split()))
+    except (EOFError, KeyboardInterrupt):
+        console.print()
+        left = True
+    saved = game.saved()
+    say(console, f"After {steps(len(saved.turns))}: {'left' if left else outcome(saved)}.", style="bold")
+    if best is not None:
+        say(console, f"The shortest plan takes {steps(best)}.")
+    return saved
+
+
+class _Game:
+    """An episode that can go back: its session, and the turns so far."""
+
+    def __init__(self, start: Callable[[], Session], max_steps: int | None) -> None:
+        self.start = start
+        self._max_steps = max_steps
+        self._begin()
+
+    def _begin(self) -> None:
+        self.session = self.start()
+        self.turns: list[SavedTurn] = []
+        self.fault = ""
+
+    @property
+    def actions(self) -> tuple[str, ...]:
+        """The admissible actions in the order of the menu: numbers count along it."""
+        return tuple(action for block in blocks(self.session.observation.actions) for action in block)
+
+    @property
+    def played(self) -> tuple[str, ...]:
+        """The actions so far."""
+        return tuple(turn.action for turn in self.turns)
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing more can be played."""
+        used_up = self._max_steps is not None and len(self.turns) >= self._max_steps
+        return bool(self.fault) or self.session.observation.done or used_up
+
+    def act(self, action: str) -> None:
+        """Plays an action; a failing environment ends the game."""
+        seen = self.session.observation
+        turn = SavedTurn(seen.text, action, admissible=not seen.actions or action in seen.actions)
+        try:
+            self.session.step(action)
+        except Exception as error:  # whatever an environment raises is a fact about this episode
+            self.fault = describe_fault(error)
+        self.turns.append(turn)
+
+    def undo(self) -> None:
+        """Goes one step back: plays all but the last action in a fresh session."""
+        played = self.played
+        self._begin()
+        for action in played[:-1]:
+            self.act(action)
+
+    def saved(self) -> Saved:
+        """Returns the record of what was played."""
+        seen = self.session.observation
+        success = seen.success and not self.fault
+        return Saved(self.session.task, "person", 0, success, tuple(self.turns), seen.text, self.fault)
+
+
+class _Player:
+    """The player's side of the table: understands what is typed and shows what comes of it."""
+
+    def __init__(self, game: _Game, console: Console, expert: Callable[[], Expert] | None) -> None:
+        self._game = game
+        self._console = console
+        self._expert = expert
+        self._way: tuple[str, ...] = ()
+
+    def show(self, actions: bool) -> None:
+        """Shows what is seen, and the actions if they are wanted."""
+        self._console.print()
+        say(self._console, self._game.session.observation.text)
+        if actions and not self._game.done:
+            print_menu(self._console, self._game.session.observation.actions)
+
+    def take(self, line: str) -> bool:
+        """Does what a line says; returns False if it says to leave."""
+        command = _SAME.get(line, line)
+        found = meanings(line, self._game.actions)
+        if command in COMMANDS and line not in self._game.actions:
+            return self._obey(command)
+        if len(found) == 1:
+            self._play(found[0], shorthand=found[0] != line)
+        elif found:
+            some = ", ".join(found[:_SOME]) + (", ..." if len(found) > _SOME else "")
+            say(self._console, f"That could be {some}: say more.", style="dim")
+        elif line.isdecimal() and self._game.actions:
+            say(self._console, f"The actions have the numbers 1 to {len(self._game.actions)}.", style="dim")
+        elif line:
+            self._play_unlisted(line)
+        return True
+
+    def _obey(self, command: str) -> bool:
+        if command == "?":
+            _print_help(self._console)
+        elif command == "list":
+            say(self._console, f"Task: {self._game.session.task.text}", style="bold")
+            self.show(actions=True)
+        elif command == "hint":
+            say(self._console, self._hint(), style="green")
+        elif command == "undo" and self._game.turns:
+            say(self._console, f"(took back: {self._game.played[-1]})", style="dim")
+            self._game.undo()
+            self.show(actions=self._console.is_terminal)
+        elif command == "undo":
+            say(self._console, "There is nothing to take back.", style="dim")
+        return command != "quit"
+
+    def _play(self, action: str, shorthand: bool = False) -> None:
+        if shorthand:
+            say(self._console, f"({action})", style="dim")
+        self._game.act(action)
+        if not self._game.fault:
+            # In the transcript of a piped game the lists of every step would drown the game.
+            self.show(actions=self._console.is_terminal)
+
+    def _play_unlisted(self, action: str) -> None:
+        """Plays what is typed as it is: the environment's answer is part of the game."""
+        if self._game.actions:
+            near = get_close_matches(action, self._game.actions, n=1)
+            meant = f': did you mean "{near[0]}"?' if near else "."
+            say(self._console, f"That is none of the actions here{meant} (`undo` takes it back.)", style="dim")
+        self._play(action)
+
+    def _hint(self) -> str:
+        """Returns the next step of a way to win that the expert finds, playing ahead in sessions of its own.
+
+        An expert that was not obeyed loses track of what it wanted to try, and one that has not watched does not know
+        what the player holds. So both are asked, one that has watched the whole game and one that begins here.
+        """
+        if self._expert is None:
+            return "This environment has no expert to ask."
+        played = self._game.played
+        if len(self._way) <= len(played) or self._way[: len(played)] != played:
+            ways = [_way_to_win(self._game.start, self._expert, played, since) for since in (0, len(played))]
+            self._way = min(filter(None, ways), key=len, default=())
+        return f"The expert would: {self._way[len(played)]}" if self._way else "The expert knows no way from here."
+
+
+def _way_to_win(
+    start: Callable[[], Session], make: Callable[[], Expert], played: Sequence[str], since: int
+) -> tuple[str, ...]:
+    """Returns all actions of a game won by an expert that takes over after `played`, () if it does not win.
+
+    It has watched from turn `since` on.
+    """
+    try:
+        session, expert = start(), make()
+        for number, action in enumerate(played):
+            if number >= since:
+                expert.act(session.observation)
+            session.step(action)
+        actions = list(played)
+        while not session.observation.done and len(actions) < len(played) + _LOOKAHEAD:
+            actions.append(expert.act(session.observation))
+            session.step(actions[-1])
+    except Exception:  # an expert may give up in whatever way it likes: it has no hint then
+        return ()
+    return tuple(actions) if session.observation.success else ()
+
+
+def _print_help(console: Console) -> None:
+    table = Table.grid(padding=(0, 2))
+    table.add_row("an action", "in full, by its number, or shortened: `g fr`; Tab completes it")
+    for command, effect in COMMANDS.items():
+        table.add_row(command, effect)
+    console.print(Padding(table, (0, 2)))
