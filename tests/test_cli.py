@@ -1,6 +1,7 @@
 """The commands, through `main`: what they print, what they leave, and what they say to bad input."""
 
 import errno
+import io
 import json
 import re
 import resource
@@ -13,6 +14,7 @@ from d2skill.envs.alfworld.houses import generate
 from d2skill.runfolder import RunFolder
 from d2skill.settings_files import load
 from d2skill.tracking import LiveDisplay
+from d2skill.trajectories import read
 
 SMALL = [
     *("--env.houses.floor-plans", "2", "--env.houses.games-per-plan", "10", "--env.houses.receptacles", "10"),
@@ -43,7 +45,15 @@ def fails(capsys, *arguments, status=2):
 
 def test_a_run_leaves_the_whole_folder(run):
     names = {path.name for path in run.iterdir()}
-    assert names == {"config.toml", "tasks.json", "metrics.jsonl", "bank.jsonl", "checkpoints", "summary.json"}
+    assert names == {
+        "config.toml",
+        "tasks.json",
+        "metrics.jsonl",
+        "bank.jsonl",
+        "checkpoints",
+        "summary.json",
+        "trajectories.jsonl.gz",
+    }
     settings = RunFolder.open(run).config()
     assert settings.train.iterations == 5 and settings.env.houses.floor_plans == 2
     assert len(json.loads((run / "tasks.json").read_text())["validation"]["task_ids"]) == 10
@@ -264,6 +274,87 @@ def test_the_tasks_of_one_run_serve_another(run, capsys, tmp_path):
     main(["evaluate", str(run), "--panel", str(out / "tasks.json"), "--json", str(result)])
     assert json.loads(result.read_text())["validation"]["without_skills"]["n"] == 4
     assert "--panel already says" in fails(capsys, "evaluate", run, "--panel", out / "tasks.json", "--tasks", 3)
+
+
+def type_in(monkeypatch, *lines):
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO("".join(f"{line}\n" for line in lines).encode())))
+
+
+def test_a_person_plays_a_house_and_sees_it_again(capsys, monkeypatch, tmp_path):
+    way = generate(HousesConfig(), "train", 7)["walkthrough"]
+    saved = tmp_path / "mine.jsonl.gz"
+    type_in(monkeypatch, "inventory", "undo", *way)
+    main(["play", "train/0007", "--save", str(saved)])
+    said = capsys.readouterr().out
+    assert f"After {len(way)} steps: won." in said
+    assert re.search(r"The shortest plan takes [4-9] steps", said)
+    main(["play", "--replay", str(saved)])
+    again = capsys.readouterr().out
+    assert all(f"{number} > {action}" in again for number, action in enumerate(way, start=1))
+    assert f"After {len(way)} steps: won." in again
+
+
+def test_what_an_agent_did_is_shown(run, capsys):
+    main(["play", "--replay", str(run)])
+    said = capsys.readouterr().out
+    assert said.count("valid_seen/") == 20 and "--number" in said
+    played = read(run / "trajectories.jsonl.gz")
+    number = next(n for n, one in enumerate(played, start=1) if any(turn.skills for turn in one.turns))
+    main(["play", "--replay", str(run), "--number", str(number)])
+    said = capsys.readouterr().out
+    assert f"{len(played[number - 1].turns)} > {played[number - 1].turns[-1].action}" in said
+    assert re.search(r"skills: s\d+ \(", said), "a skill has its title"
+    assert "--number may" not in said
+
+
+def test_the_last_validation_is_kept(run):
+    played = read(run / "trajectories.jsonl.gz")
+    summary = json.loads((run / "summary.json").read_text())["validation"]
+    for arm, name in (("skills", "with_skills"), ("none", "without_skills")):
+        half = [one for one in played if one.arm == arm]
+        assert sum(one.success for one in half) / len(half) == summary[name]["success"]
+
+
+def test_an_evaluation_can_be_kept(run, tmp_path):
+    path = tmp_path / "played.jsonl"
+    main(["evaluate", str(run), "--split", "test_seen", "--tasks", "3", "--trajectories", str(path)])
+    assert [one.task.split for one in read(path)] == ["test_seen"] * 6
+
+
+def test_houses_are_written_played_and_trained_on(capsys, monkeypatch, tmp_path):
+    out = tmp_path / "data"
+    main(["houses", str(out), "--count", "8", "--panel", "3", "--seed", "5", "--receptacles", "12"])
+    assert "8 in train, 3 in valid_seen, 3 in valid_unseen" in capsys.readouterr().out
+    game = next(out.rglob("game.tw-pddl"))
+    way = json.loads(game.read_text())["walkthrough"]
+    type_in(monkeypatch, *way)
+    main(["play", str(game)])
+    assert f"After {len(way)} steps: won." in capsys.readouterr().out
+    alfworld = ("--env", "alfworld", "--data", str(out), "--warm-start.tasks", "4", "--train.iterations", "1")
+    main(["train", *SMALL, *alfworld, "--out", str(tmp_path / "run")])
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["validation"]["without_skills"]["n"] == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["play", "train/9999"], "numbers go from 0 to 479"),
+        (["play", "nowhere"], "nowhere"),
+        (["play", "--split", "elsewhere"], "elsewhere"),
+        (["play", "--number", "3"], "--replay"),
+        (["play", "--save", "no/such/folder/t.jsonl"], "no/such/folder"),
+        (["play", "--replay", "missing.jsonl"], "missing.jsonl"),
+        (["play", "--replay", "."], "is not a run folder"),
+        (["houses", "."], "is not empty"),
+        (["houses", "new", "--count", "0"], "ask for 1 or more"),
+        (["houses", "new", "--receptacles", "3"], "receptacles"),
+    ],
+)
+def test_what_cannot_be_played_or_written_is_told_in_words(capsys, tmp_path, monkeypatch, arguments, said):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "note").write_text("mine")
+    assert said in fails(capsys, *arguments)
+    assert [path.name for path in tmp_path.iterdir()] == ["note"]
 
 
 def test_a_folder_in_the_way_is_left_alone(capsys, tmp_path):

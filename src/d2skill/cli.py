@@ -22,6 +22,8 @@ d2skill trains an agent's policy together with a bank of skills (D2Skill, arXiv 
   d2skill resume RUN                go on with a run that was stopped
   d2skill evaluate RUN              play its panel again, with skills and without
   d2skill bank list RUN             list its skills; `d2skill bank show RUN ID` shows one
+  d2skill play                      play a task yourself; with --replay RUN, see what the agent did
+  d2skill houses OUT                write generated houses as ALFWorld game files
   d2skill config list               list presets; `d2skill config show NAME` prints one in full
   d2skill check-env KIND            check an environment of your own against the protocol
 
@@ -61,8 +63,8 @@ def _dispatch(given: list[str]) -> None:
         command, rest = f"{command} {rest[0]}", rest[1:]
     if command not in COMMANDS:
         raise ConfigError(f'there is no command "{command}": `d2skill --help` lists them')
-    if command == "train":
-        training.train(rest)
+    if command in ("train", "houses"):
+        COMMANDS[command](rest)  # their flags are made from the settings
     else:
         tyro.cli(COMMANDS[command], prog=f"d2skill {command}", args=rest)
 
@@ -75,6 +77,8 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "bank show": bank.bank_show,
     "config list": settings.config_list,
     "config show": settings.config_show,
+    "play": environments.play,
+    "houses": environments.houses,
     "check-env": environments.check_env,
 }
 

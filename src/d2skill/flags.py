@@ -7,17 +7,21 @@ plain dataclasses of the same shape, made from the models, and what it parsed go
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import lru_cache
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, TypeVar, cast
 
 import tyro
 from pydantic import BaseModel, ValidationError
 
 from d2skill import settings_files
-from d2skill.config import Config
+from d2skill.config import Config, HousesConfig
 from d2skill.errors import ConfigError
 
+Field = tuple[str, Any, Any]
+"""Name, type and default of an argument; `tyro.MISSING` as default for one that has to be given."""
+
+_Model = TypeVar("_Model", bound=BaseModel)
 _CONFIG_HELP = "Preset (`d2skill config list`) or TOML file that the flags are laid over"
 _DESCRIPTION = """Train a policy together with its skill bank.
 
@@ -29,19 +33,40 @@ def parse_settings(arguments: Sequence[str], prog: str) -> Config:
 
     Raises `ConfigError` for a value out of range; tyro itself ends the program with status 2 at an unknown flag.
     """
+    return _parse(arguments, prog, _DESCRIPTION, lambda config: config)[1]
+
+
+def parse_houses(
+    arguments: Sequence[str], prog: str, description: str, own: Sequence[Field], without: Collection[str]
+) -> tuple[Any, HousesConfig]:
+    """Returns a command's own arguments as attributes of one object, and the settings of houses.
+
+    Settings `without` a meaning there have no flags. Errors are those of `parse_settings`.
+    """
+    return _parse(arguments, prog, description, lambda config: config.env.houses, own, without)
+
+
+def _parse(
+    arguments: Sequence[str],
+    prog: str,
+    description: str,
+    section: Callable[[Config], _Model],
+    own: Sequence[Field] = (),
+    without: Collection[str] = (),
+) -> tuple[Any, _Model]:
+    """Returns a command's own arguments as attributes of one object, and a section of the settings."""
     name = _named_config(arguments)
-    base = settings_files.load(name)
-    shape = dataclasses.make_dataclass(
-        "Train",
-        [("config", Annotated[str, tyro.conf.arg(help=_CONFIG_HELP)], "laptop"), *_fields(Config)],
-        frozen=True,
-    )
-    default = shape(config=name, **_values(base))
-    given = tyro.cli(shape, prog=prog, description=_DESCRIPTION, args=list(arguments), default=default)
-    values = dataclasses.asdict(cast(Any, given))
-    del values["config"]
+    base = section(settings_files.load(name))
+    config: Field = ("config", Annotated[str, tyro.conf.arg(help=_CONFIG_HELP)], "laptop")
+    flags = [field for field in _fields(type(base)) if field[0] not in without]
+    shape = dataclasses.make_dataclass("Arguments", [*own, config, *flags], frozen=True)
+    values = _values(base)
+    shown = {field[0]: values[field[0]] for field in flags}
+    default = shape(**{field[0]: field[2] for field in own}, config=name, **shown)
+    given: Any = tyro.cli(shape, prog=prog, description=description, args=list(arguments), default=default)
+    values = base.model_dump() | {name: dataclasses.asdict(given)[name] for name in shown}
     try:
-        return Config.model_validate(values)
+        return given, type(base).model_validate(values)
     except ValidationError as error:
         raise ConfigError(settings_files.explain(error)) from None
 
@@ -65,8 +90,8 @@ def _shape(model: type[BaseModel]) -> type:
     return shape
 
 
-def _fields(model: type[BaseModel]) -> list[tuple[str, Any, Any]]:
-    fields: list[tuple[str, Any, Any]] = []
+def _fields(model: type[BaseModel]) -> list[Field]:
+    fields: list[Field] = []
     for name, info in model.model_fields.items():
         if isinstance(info.default, BaseModel):
             section = type(info.default)

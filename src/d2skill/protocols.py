@@ -57,6 +57,14 @@ class Teaches(Protocol):
         """Returns an expert for one episode that searches as an agent must, trying first what the hints name."""
 
 
+@runtime_checkable
+class Plans(Protocol):
+    """A session that sees everything and so knows the shortest way."""
+
+    def shortest_plan(self) -> Sequence[str] | None:
+        """Returns the fewest actions that win from here, None where nothing does."""
+
+
 class Policy(Protocol):
     """A policy over the actions of a prompt. All randomness comes in as seeds."""
 

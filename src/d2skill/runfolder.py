@@ -4,6 +4,7 @@ config.toml       the complete settings
 tasks.json        ids of the tasks to train on and of the validation panel
 metrics.jsonl     one line an iteration, iteration 0 being the state after the warm start
 bank.jsonl        the skill bank
+trajectories.jsonl.gz  what was played at the last validation
 checkpoints/      what `resume` goes on from
 summary.json      the result, once the run has ended
 """
@@ -29,6 +30,7 @@ class RunFolder:
         self.bank = path / "bank.jsonl"
         self.tasks = path / "tasks.json"
         self.metrics = path / "metrics.jsonl"
+        self.trajectories = path / "trajectories.jsonl.gz"
         self.summary = path / "summary.json"
 
     @classmethod
@@ -55,7 +57,7 @@ class RunFolder:
 
     def discard(self) -> None:
         """Removes what the run has written; the folder itself stays if it holds anything else."""
-        for path in (self.path / "config.toml", self.tasks, self.bank, self.metrics):
+        for path in (self.path / "config.toml", self.tasks, self.bank, self.metrics, self.trajectories):
             path.unlink(missing_ok=True)
         shutil.rmtree(self.path / "checkpoints", ignore_errors=True)
         if not any(self.path.iterdir()):

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from d2skill import checkpoint, credit
+from d2skill import checkpoint, credit, trajectories
 from d2skill.bank import SkillBank
 from d2skill.checkpoint import Progress
 from d2skill.config import Config
@@ -186,6 +186,7 @@ class Trainer:
             seed=self.config.seed,
         )
         self._validation = result
+        trajectories.write(self.run.trajectories, result.trajectories)
         metrics: dict[str, Any] = {"validation/without_skills": result.without_skills.success}
         metrics["validation/steps_without_skills"] = result.without_skills.steps
         if result.with_skills and result.difference:

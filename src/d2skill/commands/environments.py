@@ -1,16 +1,145 @@
-"""Environments without training: check-env."""
+"""Environments without training: play, houses, check-env."""
 
 from __future__ import annotations
 
+import random
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 from rich.console import Console
+from rich.progress import Progress
 from tyro.conf import Positional
 
+from d2skill import settings_files, trajectories
+from d2skill.bank.store import read as read_bank
 from d2skill.config import EnvConfig
+from d2skill.envs import make_environment
+from d2skill.errors import ConfigError
+from d2skill.flags import Field, parse_houses
+from d2skill.play import line_reader, overview
+from d2skill.play import play as play_task
+from d2skill.play import replay as replay_trajectory
+from d2skill.protocols import Environment, Plans, Teaches
+from d2skill.runfolder import RunFolder
+
+
+def play(
+    task: Annotated[Positional[str], tyro.conf.arg(metavar="TASK")] = "",
+    env: str | None = None,
+    data: Path | None = None,
+    split: str = "train",
+    config: str = "laptop",
+    max_steps: int | None = None,
+    save: Path | None = None,
+    replay: Path | None = None,
+    number: int | None = None,
+) -> None:
+    """Play a task in the terminal, or look at a saved trajectory turn by turn.
+
+    `d2skill play` plays a generated house, `d2skill play --env alfworld --data FOLDER` a game of ALFWorld,
+    `d2skill play game.tw-pddl` that file. `d2skill play --replay RUN` shows what the agent did at a run's last
+    validation.
+
+    Args:
+        task: Id of the task, or a game.tw-pddl file; without it, a task of the split at random.
+        env: Kind of environment, as in training.
+        data: Folder with its data.
+        split: Split that the random task is from.
+        config: Preset or TOML file with the settings of the environment, such as config.toml of a run.
+        max_steps: Steps after which the game ends; without it, it goes on.
+        save: File to save the trajectory to; compressed if its name ends in .gz.
+        replay: Run folder or file of saved trajectories to show; TASK or --number tells which of them.
+        number: Number of the saved trajectory to show.
+    """
+    console = Console()
+    if replay is not None:
+        _replay(replay, task or None, number, console)
+        return
+    if number is not None:
+        raise ConfigError("--number tells which saved trajectory to show: name their file with --replay")
+    if save is not None and not save.absolute().parent.is_dir():
+        raise ConfigError(f"--save {save}: the folder {save.parent} does not exist")
+    given = {name: value for name, value in (("kind", env), ("data", data)) if value is not None}
+    environment, task_id = _task(settings_files.load(config).env.model_copy(update=given), task, split)
+    start = partial(environment.start, task_id)
+    session = start()
+    expert = partial(environment.expert, session.task, (), 0) if isinstance(environment, Teaches) else None
+    plan = session.shortest_plan() if isinstance(session, Plans) else None
+    saved = play_task(
+        start,
+        console,
+        line_reader(console),
+        max_steps=max_steps,
+        expert=expert,
+        best=None if plan is None else len(plan),
+    )
+    if save is not None:
+        trajectories.write(save, [saved])
+        console.print(f"Saved: `d2skill play --replay {save}` shows it.", markup=False, highlight=False, soft_wrap=True)
+
+
+def _task(settings: EnvConfig, task: str, split: str) -> tuple[Environment, str]:
+    """Returns the environment and the id of the task to play in it."""
+    if Path(task).is_file():
+        from d2skill.envs.alfworld import GameFile
+
+        return GameFile(Path(task)), task
+    environment = make_environment(settings)
+    if task:
+        return environment, task
+    ids = environment.task_ids(split)
+    if not ids:
+        raise ConfigError(f'split "{split}" has no tasks: choose another with --split')
+    return environment, random.choice(ids)
+
+
+def _replay(path: Path, task: str | None, number: int | None, console: Console) -> None:
+    titles = {}
+    if path.is_dir():
+        run = RunFolder.open(path)
+        if run.bank.exists():
+            titles = {skill.id: skill.text.title for skill in read_bank(run.bank).skills}
+        path = run.trajectories
+    saved = trajectories.read(path)
+    if task is None and number is None and len(saved) > 1:
+        overview(saved, console)
+        console.print("--number or a task id shows one of them.", highlight=False)
+        return
+    read_line = line_reader(console) if sys.stdin.isatty() and console.is_terminal else None
+    replay_trajectory(trajectories.choose(saved, task, number), console, titles=titles, read_line=read_line)
+
+
+def houses(arguments: list[str]) -> None:
+    """Writes generated houses as files; the settings of houses are flags, see `flags`."""
+    from d2skill.envs.alfworld.houses import PANEL
+    from d2skill.envs.alfworld.layout import write_houses
+
+    own: list[Field] = [
+        ("out", Annotated[Positional[Path], tyro.conf.arg(metavar="OUT", help="New or empty folder")], tyro.MISSING),
+        ("count", Annotated[int, tyro.conf.arg(help="Training games")], 480),
+        ("panel", Annotated[int, tyro.conf.arg(help="Games in valid_seen and in valid_unseen each")], PANEL),
+    ]
+    given, settings = parse_houses(arguments, "d2skill houses", _HOUSES, own, without=["games_per_plan"])
+    counts = {"train": given.count, "valid_seen": given.panel, "valid_unseen": given.panel}
+    with Progress(console=Console(), transient=True) as progress:
+        bar = progress.add_task("Writing houses")
+        write_houses(given.out, settings, counts, lambda done, of: progress.update(bar, completed=done, total=of))
+    told = ", ".join(f"{count} in {split}" for split, count in counts.items())
+    Console().print(
+        f"Games written: {told}. Try `d2skill train --env alfworld --data {given.out}`.",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+_HOUSES = """Write generated houses as game files in ALFWorld's layout, which the official loader takes as well.
+
+The same settings and seed give the same files. valid_seen has other games in the floor plans of train, valid_unseen
+has floor plans of its own."""
 
 
 def check_env(
@@ -27,7 +156,6 @@ def check_env(
         split: Split whose tasks are played.
         episodes: Episodes to play.
     """
-    from d2skill.envs import make_environment
     from d2skill.envs.check import check_environment
 
     findings = check_environment(make_environment(EnvConfig(kind=kind, data=data)), split, episodes)

@@ -22,6 +22,7 @@ from d2skill.protocols import Environment
 from d2skill.runfolder import RunFolder
 from d2skill.tasks import RunTasks, TaskSet, select_panel
 from d2skill.tracking import LiveDisplay, print_summary, result_table
+from d2skill.trajectories import write as write_trajectories
 
 
 def train(arguments: list[str]) -> None:
@@ -69,6 +70,7 @@ def evaluate(
     temperature: float | None = None,
     seed: int = 0,
     json: Path | None = None,
+    trajectories: Path | None = None,
 ) -> None:
     """Play tasks with a run's last policy, its bank frozen: with skills and without, from the same states and seeds.
 
@@ -80,6 +82,7 @@ def evaluate(
         temperature: Sampling temperature; without one, the run's validation temperature.
         seed: Seed of the sampling.
         json: File to write the result to.
+        trajectories: File to save what is played to, for `d2skill play --replay`; a name in .gz is compressed.
     """
     from d2skill.rollout import Rollouts
     from d2skill.trainer import restore
@@ -100,6 +103,8 @@ def evaluate(
     record = {"split": played.split, "seed": seed, "iteration": progress.iteration, "validation": result.record()}
     if json is not None:
         write_json(json, record)
+    if trajectories is not None:
+        write_trajectories(trajectories, result.trajectories)
     Console().print(f"{run} after iteration {progress.iteration} on {played.split}", highlight=False)
     Console().print(result_table(record))
 

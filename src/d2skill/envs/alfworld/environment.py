@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
+from d2skill.envs.alfworld.expert import Explorer
 from d2skill.envs.alfworld.game import Game
 from d2skill.errors import ConfigError, DataError
 from d2skill.protocols import Expert
@@ -51,9 +52,35 @@ class AlfworldSession:
         self._observation = self._seen(self._game.play(action))
         return self._observation
 
+    def shortest_plan(self) -> list[str] | None:
+        """Returns the fewest actions that win from here, None where nothing does."""
+        from d2skill.envs.alfworld.planner import plan
+
+        return plan(self._game)
+
     def _seen(self, text: str) -> Observation:
         won = self._game.won
         return Observation(text, self._game.actions, won, won)
+
+
+class GameFile:
+    """The environment of one game file, whose path is its one task id; see `Environment` and `Teaches`."""
+
+    def __init__(self, path: Path) -> None:
+        self._game = Game.load(path)
+        self._id = str(path)
+
+    def task_ids(self, split: str) -> Sequence[str]:
+        """Returns the path, whatever the split."""
+        return (self._id,)
+
+    def start(self, task_id: str) -> AlfworldSession:
+        """Starts a fresh episode."""
+        return AlfworldSession(self._game.clone())
+
+    def expert(self, task: Task, hints: Sequence[str], seed: int) -> Expert:
+        """Returns an expert that searches as an agent must, trying first what the hints name."""
+        return Explorer(task.text, hints, seed)
 
 
 class AlfworldEnvironment:
@@ -94,9 +121,7 @@ class AlfworldEnvironment:
 
     def expert(self, task: Task, hints: Sequence[str], seed: int) -> Expert:
         """Returns an expert that searches as an agent must, trying first what the hints name."""
-        from d2skill.envs.alfworld.expert import Explorer
-
-        return Explorer(task_text=task.text, hints=hints, seed=seed)
+        return Explorer(task.text, hints, seed)
 
     def _split_folder(self, split: str) -> Path:
         folder = self._root / split
