@@ -23,6 +23,7 @@ from d2skill.envs.alfworld.houses import generate
 from d2skill.rng import generator
 
 HELD_AT_ONCE = 128
+LONG_PLAY = 300
 
 
 def ours(paths: list[Path], steps: int, rng: np.random.Generator) -> tuple[dict[str, float], list[list[str]]]:
@@ -71,15 +72,17 @@ def official(paths: list[Path], played: list[list[str]]) -> dict[str, float] | N
     return {"load": 1e3 * load / count, "reset": 1e3 * reset / count, "step": 1e3 * step / steps}
 
 
-def memory_mb(paths: list[Path]) -> float:
-    """Returns what games held at once take, in MiB of Python objects."""
+def memory_mb(paths: list[Path], rng: np.random.Generator) -> dict[str, float]:
+    """Returns what games held at once take, in MiB of Python objects: loaded, and after a long random play of each."""
     tracemalloc.start()
     games = [Game.load(paths[i % len(paths)]) for i in range(HELD_AT_ONCE)]
+    loaded = tracemalloc.get_traced_memory()[0] / 2**20
     for game in games:
-        game.reset()
-    taken = tracemalloc.get_traced_memory()[0] / 2**20
+        for _ in range(LONG_PLAY):
+            game.play(game.commands[int(rng.integers(len(game.commands)))])
+    played = tracemalloc.get_traced_memory()[0] / 2**20
     tracemalloc.stop()
-    return taken
+    return {"loaded": loaded, "played": played}
 
 
 def main() -> None:
@@ -100,7 +103,7 @@ def main() -> None:
                 path.write_text(json.dumps(generate(HousesConfig(), "train", number)))
         own, played = ours(paths, given.steps, rng)
         beside = official(paths[: given.official_games], played[: given.official_games])
-        memory = memory_mb(paths)
+        memory = memory_mb(paths, rng)
     report = {
         "games": len(paths),
         "d2skill_ms": own,
