@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from d2skill.envs.alfworld.domain import read_domain
 from d2skill.envs.alfworld.grammar import read_grammar
 from d2skill.envs.alfworld.moves import Listing, list_moves
-from d2skill.envs.alfworld.pddl import Broken, read_actions, read_problem
+from d2skill.envs.alfworld.pddl import Broken, read_problem
 from d2skill.envs.alfworld.sentences import (
     describe_hand,
     describe_object,
@@ -101,8 +102,8 @@ class Game:
     @classmethod
     def _build(cls, data: Mapping[str, Any], task: Task, scene: int | str) -> Game:
         wording, line = read_grammar(_text(data, "grammar"))
-        actions = read_actions(_text(data, "pddl_domain"))
-        world = build_world(read_problem(_text(data, "pddl_problem")), wording, actions)
+        domain = read_domain(_text(data, "pddl_domain"))
+        world = build_world(read_problem(_text(data, "pddl_problem")), wording, domain)
         walkthrough = data.get("walkthrough") or ()
         if not isinstance(walkthrough, list | tuple) or not all(isinstance(c, str) for c in walkthrough):
             raise Broken('has a "walkthrough" that is not a list of commands')

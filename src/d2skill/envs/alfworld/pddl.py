@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import cast
 
 Tree = str | list["Tree"]
@@ -17,7 +16,6 @@ Tree = str | list["Tree"]
 _TOKEN = re.compile(r"\([^()]*\)|[()]|[^\s()]+")
 """A list without lists in it, which most are, is one token."""
 _COMMENT = re.compile(r";[^\n]*")
-_ACTION = re.compile(r"\(\s*:action\s+([^\s()]+)")
 
 
 class Broken(ValueError):
@@ -39,8 +37,8 @@ def show(tree: Tree) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-def read_tree(text: str) -> list[Tree]:
-    """Reads all parenthesised lists of a text. Raises `Broken` when parentheses do not match."""
+def read_tree(text: str, part: str) -> list[Tree]:
+    """Reads all parenthesised lists of a part of a game. Raises `Broken` when parentheses do not match."""
     text = text.lower()
     if ";" in text:
         text = _COMMENT.sub("", text)
@@ -57,13 +55,27 @@ def read_tree(text: str) -> list[Tree]:
             current = inner
         elif token == ")":
             if not open_lists:
-                raise Broken('has a ")" too many in its PDDL: is the file damaged?')
+                raise Broken(f'has a ")" too many in line {_unmatched(text)} of its "{part}": is the file damaged?')
             current = open_lists.pop()
         else:
             current.append(token)
     if open_lists:
-        raise Broken('has a "(" that is never closed in its PDDL: is the file cut off?')
+        raise Broken(f'has a "(" in line {_unmatched(text)} of its "{part}" that is never closed: is it cut off?')
     return top
+
+
+def _unmatched(text: str) -> int:
+    """Returns the line of the first ")" that closes nothing, or else of the first "(" that is never closed."""
+    waiting = []
+    for number, line in enumerate(text.split("\n"), start=1):
+        for mark in line:
+            if mark == "(":
+                waiting.append(number)
+            elif mark == ")":
+                if not waiting:
+                    return number
+                waiting.pop()
+    return waiting[0]
 
 
 def read_typed(items: list[Tree]) -> dict[str, str]:
@@ -95,7 +107,7 @@ def _read_fact(tree: Tree) -> tuple[str, ...]:
 
 def read_problem(text: str) -> Problem:
     """Reads a PDDL problem. Raises `Broken` for anything that is not one."""
-    trees = read_tree(text)
+    trees = read_tree(text, "pddl_problem")
     define = trees[0] if len(trees) == 1 else ""
     if not isinstance(define, list) or define[:1] != ["define"]:
         raise Broken('has a "pddl_problem" that is no "(define (problem ...) ...)"')
@@ -113,9 +125,3 @@ def read_problem(text: str) -> Problem:
         _read_fact(tree) for tree in sections[":init"] if not (isinstance(tree, list) and tree[:1] == ["="])
     )
     return Problem(read_typed(sections[":objects"]), facts, sections[":goal"][0])
-
-
-@lru_cache(maxsize=16)
-def read_actions(domain: str) -> frozenset[str]:
-    """Returns the names of a domain's actions; all games share very few domains, hence the cache."""
-    return frozenset(_ACTION.findall(_COMMENT.sub("", domain.lower())))

@@ -11,8 +11,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
+from d2skill.envs.alfworld.domain import Domain
 from d2skill.envs.alfworld.goal import Compiled, compile_block, read_goal
-from d2skill.envs.alfworld.grammar import ACTIONS, Wording
+from d2skill.envs.alfworld.grammar import Wording
 from d2skill.envs.alfworld.pddl import Broken, Problem
 
 PROPERTIES = (
@@ -40,8 +41,6 @@ _SIGNATURES: dict[str, tuple[str, ...]] = {
 _IDLE = {"checked", "examined", "wasinreceptacle", "full", "holdsanyreceptacleobject"}
 _NEVER = {"not_istoggled"}
 """Negative facts exist in the official engine only once an action has made them, and none makes this one."""
-_CLEANERS = frozenset({"sinktype", "sinkbasintype"})
-_KNIVES = frozenset({"knifetype", "butterknifetype"})
 
 
 @dataclass(slots=True)
@@ -136,14 +135,8 @@ def name_all(identifiers: set[str]) -> dict[str, str]:
     return names
 
 
-def build_world(problem: Problem, wording: Wording, actions: frozenset[str]) -> World:
+def build_world(problem: Problem, wording: Wording, domain: Domain) -> World:
     """Builds a world. Raises `Broken` where the game is not one that ALFWorld's domain describes."""
-    for action in sorted(actions):
-        if action not in ACTIONS and action != "help":
-            raise Broken(f"has the action {action}, which this engine does not know")
-    for action in ACTIONS:
-        if action not in actions:
-            raise Broken(f'has a "pddl_domain" without the action {action}')
     facts = _Facts(problem)
     names = name_all(facts.mentioned)
     objects, receptacles, locations = (facts.members.get(kind, []) for kind in ("object", "receptacle", "location"))
@@ -167,7 +160,7 @@ def build_world(problem: Problem, wording: Wording, actions: frozenset[str]) -> 
     goal.sort(key=lambda block: not block.held)  # what is asked of the hand is quickly told
     world = World(
         wording=wording,
-        has_help="help" in actions and "help" in wording.commands,
+        has_help="help" in domain.actions and "help" in wording.commands,
         objects=[names[n] for n in objects],
         receptacles=[names[n] for n in receptacles],
         locations=[names[n] for n in locations],
@@ -177,10 +170,10 @@ def build_world(problem: Problem, wording: Wording, actions: frozenset[str]) -> 
         masks=[sum(1 << r for r in receptacles_here) for receptacles_here in here],
         openable=[n in openable for n in receptacles],
         opened=sum(1 << i for i, n in enumerate(receptacles) if n in opened),
-        cleans=[bool(r_types.get(n, frozenset()) & _CLEANERS) for n in receptacles],
-        heats=["microwavetype" in r_types.get(n, frozenset()) for n in receptacles],
-        cools=["fridgetype" in r_types.get(n, frozenset()) for n in receptacles],
-        knife=[bool(o_types.get(n, frozenset()) & _KNIVES) for n in objects],
+        cleans=[not domain.types["cleanobject"].isdisjoint(r_types.get(n, ())) for n in receptacles],
+        heats=[not domain.types["heatobject"].isdisjoint(r_types.get(n, ())) for n in receptacles],
+        cools=[not domain.types["coolobject"].isdisjoint(r_types.get(n, ())) for n in receptacles],
+        knife=[not domain.types["sliceobject"].isdisjoint(o_types.get(n, ())) for n in objects],
         flags=_properties(facts, o_index),
         inside=_group(len(receptacles), [(r_index[r], o_index[o]) for o, r in facts.of("inreceptacle")]),
         spots=[
