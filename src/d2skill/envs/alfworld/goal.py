@@ -104,20 +104,19 @@ def _collect(tree: Tree, block: Block) -> None:
 def compile_block(
     block: Block,
     flags: dict[str, int],
-    count: int,
+    object_count: int,
+    receptacle_count: int,
     objects: dict[str, frozenset[int]],
     receptacles: dict[str, frozenset[int]],
 ) -> Compiled:
     """Turns a block into numbers.
 
-    `flags` are the bits of properties, `count` is the number of objects; `objects` and `receptacles` give the
-    members of each type.
+    `flags` are the bits of properties; `objects` and `receptacles` give the members of each type.
     """
     ovars = [v for v, kind in block.variables.items() if kind == "object"]
     rvars = [v for v, kind in block.variables.items() if kind == "receptacle"]
-    oset = {v: set(range(count)) for v in ovars}
-    everywhere: frozenset[int] = frozenset().union(*receptacles.values())
-    rset = {v: set(everywhere) for v in rvars}
+    oset = {v: set(range(object_count)) for v in ovars}
+    rset = {v: set(range(receptacle_count)) for v in rvars}
     masks = dict.fromkeys(ovars, 0)
     held, places, here = set(), [], {a[2] for a in block.asked if a[0] == "atlocation" and len(a) == 3}
     near = set()

@@ -21,6 +21,8 @@ from d2skill.envs.alfworld.pddl import Broken
 Rules = dict[str, list[dict[str, str]]]
 
 _TASK = re.compile(r'("task"\s*:\s*\[\s*\{\s*"rhs"\s*:\s*)("(?:[^"\\]|\\.)*")')
+_TOLD = re.compile(r'([^;|"<>\[\]#{}]+)|"([^;|"<>\[\]#{}]*)"')
+_FORMULA = re.compile(r"#[\w()/!<>\-\s,.]+#|\[?\{[^{}]+\}")
 _BLOCK = re.compile(r'grammar\s*::\s*"""(.*?)"""', re.DOTALL)
 _ACTION = re.compile(r'action\s+(\w+)\s*\{\s*template\s*::\s*"([^"]*)"\s*;\s*feedback\s*::\s*"([^"]*)"\s*;')
 _SYMBOL = re.compile(r"\[\{[^|\]]*\|\s*([^\]]*?)\s*\}\]|\{(\w+)\.name[^}]*\}|#([^#]+)#")
@@ -98,7 +100,20 @@ def read_grammar(grammar: str) -> tuple[Wording, str]:
         sentence = str(json.loads(task[2]))
     except ValueError:
         raise Broken(f'has a "grammar" whose "task" rule cannot be read: {task[2][:60]}') from None
-    return _compile(_TASK.sub(r'\1""', grammar, count=1)), sentence
+    return _compile(_TASK.sub(r'\1""', grammar, count=1)), _as_told(sentence)
+
+
+def _as_told(task: str) -> str:
+    """Returns a task as players get to see it: read as a rule of TextWorld's grammar, which ends at the first sign that
+    means something there, though not at quotation marks in pairs. Raises `Broken` for a task with a formula in it.
+    """
+    told, position, text = [], 0, task.lstrip()
+    while match := _TOLD.match(text, position):
+        told.append(match[1] or match[2] or "")
+        position = match.end()
+    if formula := _FORMULA.match(text, position):
+        raise Broken(f"has a task with a formula, {formula[0]}, which this engine does not know: write it in words")
+    return "".join(told)
 
 
 @lru_cache(maxsize=16)

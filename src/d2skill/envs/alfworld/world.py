@@ -37,6 +37,7 @@ _SIGNATURES: dict[str, tuple[str, ...]] = {
     "opened": ("receptacle",),
     **dict.fromkeys(PROPERTIES, ("object",)),
 }
+_SIGNS = {"_minus_": "-", "_plus_": "+", "_dot_": ".", "_comma_": ","}
 # Part of the domain, but no action and no sentence depends on them.
 _IDLE = {"checked", "examined", "wasinreceptacle", "full", "holdsanyreceptacleobject"}
 _NEVER = {"not_istoggled"}
@@ -131,7 +132,10 @@ def name_all(identifiers: set[str]) -> dict[str, str]:
             names[identifier] = sys.intern(f"{kind} {left[kind]}")
             left[kind] -= 1
         else:
-            names[identifier] = identifier + " "  # the official engine appends an empty number
+            plain = identifier
+            for written, sign in _SIGNS.items():
+                plain = plain.replace(written, sign)
+            names[identifier] = plain + " "  # the official engine appends an empty number
     return names
 
 
@@ -156,7 +160,9 @@ def build_world(problem: Problem, wording: Wording, domain: Domain) -> World:
     r_types, o_types = _types(facts, "receptacletype"), _types(facts, "objecttype")
     openable, opened = facts.single("openable"), facts.single("opened")
     of_otype, of_rtype = _members(o_types, o_index), _members(r_types, r_index)
-    goal = [compile_block(b, FLAGS, len(objects), of_otype, of_rtype) for b in read_goal(problem.goal)]
+    goal = [
+        compile_block(b, FLAGS, len(objects), len(receptacles), of_otype, of_rtype) for b in read_goal(problem.goal)
+    ]
     goal.sort(key=lambda block: not block.held)  # what is asked of the hand is quickly told
     world = World(
         wording=wording,
@@ -180,7 +186,8 @@ def build_world(problem: Problem, wording: Wording, domain: Domain) -> World:
             frozenset(spots)
             for spots in _group(len(objects), [(o_index[o], l_index[p]) for o, p in facts.of("objectatlocation")])
         ],
-        nested=_group(len(objects), [(o_index[a], o_index[b]) for b, a in facts.of("inreceptacleobject")]),
+        # Some pans of floor plan 22 lie in themselves; the official engine does not list them there.
+        nested=_group(len(objects), [(o_index[a], o_index[b]) for b, a in facts.of("inreceptacleobject") if a != b]),
         fits=_fits(facts, objects, o_types, of_rtype),
         goal=goal,
         place_wins=any(block.near for block in goal),
