@@ -26,15 +26,23 @@ class HousesConfig(Settings):
     games_per_plan: int = Field(40, ge=1)
     """Training games in each floor plan"""
     receptacles: int = Field(24, ge=8, le=40)
-    """Receptacles in a room, at most"""
+    """Receptacles in a room, at most; with alfworld_rooms their mean"""
     distractors: int = Field(14, ge=0, le=60)
-    """Objects in a room beside those the task needs"""
+    """Objects in a room beside those of the target's type; with alfworld_rooms their mean"""
     spare_targets: int = Field(0, ge=0, le=3)
     """Objects of the target's type that the task does not need: any number up to this (0 to 3 in ALFWorld; mean 1)"""
     habit: float = Field(0.64, ge=0, le=1)
     """How often an object lies in the place it has in its floor plan (0.64 in ALFWorld's scenes)"""
     second_habit: float = Field(0.29, ge=0, le=1)
     """How often in one of two other usual places (0.29 in ALFWorld); otherwise anywhere such objects can lie"""
+    alfworld_rooms: bool = False
+    """Rooms are sized and filled as in ALFWorld, kitchens most, and some cabinets stand open; else all are alike"""
+    alfworld_homes: bool = False
+    """Objects lie where ALFWorld has such objects, mostly in the open; otherwise mostly in closed receptacles"""
+    alfworld_errands: bool = False
+    """Tasks are as common as in ALFWorld, and what is to be cleaned, heated or cooled may start at its destination"""
+    shared_spots: float = Field(0, ge=0, le=0.5)
+    """Share of receptacles that are reached together with another (0.19 in ALFWorld)"""
     seed: int = 0
     """Seed of the houses themselves, apart from the seed of the run"""
 

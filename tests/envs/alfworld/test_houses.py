@@ -10,10 +10,12 @@ import pytest
 from d2skill.config import HousesConfig
 from d2skill.envs.alfworld.floor_plans import floor_plans, numbered
 from d2skill.envs.alfworld.game import Game
+from d2skill.envs.alfworld.house_data import OPENABLE
 from d2skill.envs.alfworld.houses import generate, sizes
 from d2skill.envs.alfworld.houses_environment import HousesEnvironment
 from d2skill.errors import ConfigError
 from d2skill.protocols import Environment, Teaches
+from d2skill.settings_files import load as load_settings
 
 SETTINGS = HousesConfig()
 SPLITS = ("train", "valid_seen", "valid_unseen", "test_seen")
@@ -141,7 +143,7 @@ def facts_of(game):
 
 def test_targets_recur_and_keep_to_their_habit():
     pairs, at_home = Counter(), []
-    plans = floor_plans(SETTINGS.seed, SETTINGS.receptacles, 2 * SETTINGS.floor_plans)
+    plans = floor_plans(SETTINGS, 2 * SETTINGS.floor_plans)
     for number in range(sizes(SETTINGS)["train"]):
         game = generate(SETTINGS, "train", number)
         plan = plans[number % SETTINGS.floor_plans]
@@ -156,7 +158,7 @@ def test_targets_recur_and_keep_to_their_habit():
 
 def test_habit_one_puts_everything_at_home():
     settings = HousesConfig(habit=1.0, second_habit=0.0)
-    plan = floor_plans(settings.seed, settings.receptacles, 24)[0]
+    plan = floor_plans(settings, 24)[0]
     game = generate(settings, "train", 0)
     types = dict(facts(game, "objectType"))
     for o, r in facts(game, "inReceptacle"):
@@ -181,6 +183,124 @@ def test_other_settings_work_too(settings):
             for command in game.walkthrough:
                 seen = game.step(command)
             assert seen.won
+
+
+PROCESSED = {"pick_clean_then_place_in_recep", "pick_heat_then_place_in_recep", "pick_cool_then_place_in_recep"}
+
+
+def games(split="train", count=72, **changed):
+    settings = HousesConfig(**changed)
+    return [generate(settings, split, number) for number in range(count)]
+
+
+def kitchens(games):
+    return [game for game in games if game["scene"] % 1000 <= 100]
+
+
+def mean(numbers):
+    numbers = list(numbers)
+    return sum(numbers) / len(numbers)
+
+
+def closed_share(games):
+    places = []
+    for game in games:
+        closed = {r for (r,) in facts(game, "openable")}
+        places += [place in closed for _, place in facts(game, "inReceptacle")]
+    return mean(places)
+
+
+def target_places(game):
+    target, _ = goal_types(game)
+    types, rooms = dict(facts(game, "objectType")), dict(facts(game, "receptacleType"))
+    return [rooms[place] for thing, place in facts(game, "inReceptacle") if types[thing] == target]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        HousesConfig(alfworld_rooms=True),
+        HousesConfig(alfworld_rooms=True, receptacles=8, distractors=0),
+        HousesConfig(alfworld_rooms=True, receptacles=40, distractors=60),
+        HousesConfig(alfworld_homes=True),
+        HousesConfig(alfworld_errands=True, receptacles=8),
+        HousesConfig(shared_spots=0.5),
+        load_settings("alfworld-like").env.houses,
+    ],
+    ids=["rooms", "small rooms", "large rooms", "homes", "errands", "spots", "preset"],
+)
+def test_houses_as_in_alfworld_can_be_won(settings):
+    for split in ("train", "valid_unseen"):
+        for number in range(24):
+            game = load(split, number, settings)
+            seen = game.reset()
+            for command in game.walkthrough:
+                assert not seen.won
+                assert command in seen.commands
+                seen = game.step(command)
+            assert seen.won, (split, number, game.task)
+
+
+def test_alfworld_rooms_differ_in_size():
+    drawn = games(alfworld_rooms=True, floor_plans=48)
+    sizes_of = {game["scene"]: len(facts(game, "receptacleType")) for game in drawn}
+    large = {scene for scene in sizes_of if scene <= 100}
+    assert mean(sizes_of[scene] for scene in large) > 1.5 * mean(sizes_of[scene] for scene in sizes_of.keys() - large)
+    assert 18 <= mean(sizes_of.values()) <= 30
+    full = mean(len(facts(game, "pickupable")) for game in kitchens(drawn))
+    assert full > 1.5 * mean(len(facts(game, "pickupable")) for game in drawn if game["scene"] > 100)
+
+
+def test_alfworld_rooms_have_several_objects_of_a_type():
+    numbers = []
+    for game in kitchens(games(alfworld_rooms=True, distractors=28)):
+        target, _ = goal_types(game)
+        numbers += [n for kind, n in Counter(dict(facts(game, "objectType")).values()).items() if kind != target]
+    assert set(numbers) == {1, 2, 3} and 1.6 <= mean(numbers) <= 2.0
+
+
+def test_some_receptacles_of_alfworld_rooms_stand_open():
+    drawers = []
+    for game in games(alfworld_rooms=True):
+        closed = {r for (r,) in facts(game, "openable")}
+        drawers += [r in closed for r, kind in facts(game, "receptacleType") if kind in ("DrawerType", "CabinetType")]
+    assert 0.75 <= mean(drawers) <= 0.92
+
+
+def test_alfworld_homes_are_mostly_open():
+    assert closed_share(games(alfworld_homes=True)) < 0.6 * closed_share(games())
+
+
+def test_alfworld_errands_come_as_often_as_there():
+    drawn = games(alfworld_errands=True, count=240)
+    assert {game["task_type"] for game in drawn} == KINDS
+    assert 0.8 <= mean(game["task_type"] in PROCESSED for game in kitchens(drawn)) <= 0.95
+    assert mean(game["task_type"] in PROCESSED for game in kitchens(games(count=240))) < 0.7
+    stay = {kind: [] for kind in KINDS}
+    for game in drawn:
+        stay[game["task_type"]].append(goal_types(game)[1] in target_places(game))
+    assert not any(any(stay[kind]) for kind in KINDS - PROCESSED)
+    assert all(any(stay[kind]) for kind in PROCESSED)
+
+
+def test_some_receptacles_share_a_spot():
+    shares = []
+    for game in games(shared_spots=0.2, floor_plans=24, count=24):
+        count = Counter(location for _, location in facts(game, "receptacleAtLocation"))
+        assert max(count.values()) <= 2
+        assert all(game["pddl_problem"].count(f"    {location} - location\n") == 1 for location in count)
+        shares.append(mean(count[location] == 2 for _, location in facts(game, "receptacleAtLocation")))
+    assert 0.15 <= mean(shares) <= 0.25 and max(shares) <= 0.3
+
+
+def test_walkthroughs_take_a_target_that_lies_in_the_open():
+    opened = []
+    for game in games(spare_targets=3, count=120):
+        if game["task_type"] == "pick_and_place_simple":
+            first = game["walkthrough"][1]
+            opened.append(first.startswith("open"))
+            assert not opened[-1] or {kind.removesuffix("Type") for kind in target_places(game)} <= OPENABLE
+    assert 0 < mean(opened) < 1
 
 
 def test_names_count_down_as_in_alfworld():

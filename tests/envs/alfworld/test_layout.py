@@ -98,7 +98,7 @@ def test_scenes_are_floor_plans(houses):
 
 
 def test_scene_numbers_tell_the_room_and_never_meet():
-    plans = floor_plans(0, 8, 700)
+    plans = floor_plans(HousesConfig(receptacles=8), 700)
     assert [plan.scene for plan in plans[:8]] == [1, 301, 2, 401, 3, 201, 4, 302]
     assert len({plan.scene for plan in plans}) == len(plans)
     starts = {"kitchen": 0, "living": 200, "bedroom": 300, "bathroom": 400}

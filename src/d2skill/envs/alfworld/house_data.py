@@ -275,6 +275,9 @@ CAN_CONTAIN: Mapping[str, frozenset[str]] = {
 OPENABLE = frozenset({"Cabinet", "Drawer", "Fridge", "Microwave", "Safe"})
 """Receptacle types that are closed at first."""
 
+STAND_OPEN: Mapping[str, float] = {"Cabinet": 0.17, "Drawer": 0.16, "Safe": 0.17}
+"""Receptacle type: share of those in ALFWorld that stand open and can be neither opened nor closed."""
+
 TRAITS: Mapping[str, frozenset[str]] = {
     predicate: frozenset(objects)
     for predicate, objects in _table(
@@ -295,3 +298,100 @@ LAMP_PLACES: Mapping[str, tuple[str, ...]] = {
     "living": ("SideTable", "CoffeeTable"),
 }
 """Rooms with a desk lamp, and where it stands."""
+
+SCENE_SIZES: Mapping[str, tuple[int, ...]] = {
+    room: tuple(map(int, sizes))
+    for room, sizes in _table(
+        """
+        kitchen: 20 20 22 24 24 27 27 28 29 29 29 30 33 33 34 35 36 36 36 39 39 39 40 41 51 52 54;
+        bedroom: 7 7 8 9 9 9 9 10 11 11 11 11 12 14 14 15 16 17 17 19 20 21 22 22 22 25 27;
+        living: 6 8 8 8 9 9 11 11 12 12 12 13 13 14 14 14 15 15 16 16 16 16 18 20 22 31 35;
+        bathroom: 10 10 10 10 11 11 12 12 13 13 13 14 14 14 14 15 15 16 16 16 17 17 17 18 18 19 21;
+        """
+    ).items()
+}
+"""Room: how many receptacles each of its scenes has."""
+
+MEAN_RECEPTACLES = 23.5
+"""Receptacles of a game, over all rooms."""
+
+FULLNESS: Mapping[str, float] = {"kitchen": 1.43, "bedroom": 0.71, "living": 0.62, "bathroom": 0.49}
+"""Room: its objects that can be picked up, against the mean over all games."""
+
+PRESENT: Mapping[str, Mapping[str, int]] = _shares(
+    """
+    kitchen: SaltShaker 100 PepperShaker 100 Bowl 100 Bread 100 Pot 100 Pan 100 Cup 100 Spatula 100
+        Apple 99 Tomato 99 SoapBottle 99 Egg 99 Potato 99 DishSponge 99 Spoon 99 Mug 98 Knife 98
+        Fork 98 Lettuce 98 Plate 97 ButterKnife 95 Kettle 52 WineBottle 42 Ladle 35 Glassbottle 23
+        Statue 15 Vase 15 Book 11 CellPhone 11 CreditCard 9 Pencil 7 SprayBottle 7 Pen 6;
+    bedroom: CellPhone 100 Laptop 100 CreditCard 100 Pillow 100 Pen 100 Book 100 Pencil 100
+        AlarmClock 99 KeyChain 98 CD 93 Mug 49 Bowl 45 Statue 15 TissueBox 14 RemoteControl 12
+        Watch 7 Vase 6;
+    living: Laptop 100 CreditCard 100 Pillow 100 RemoteControl 97 Statue 96 KeyChain 92 Box 86
+        Newspaper 62 Watch 49 Vase 49 Plate 35 TissueBox 34 Book 26 CellPhone 21 Pen 20 Pencil 16
+        Candle 9;
+    bathroom: Towel 100 HandTowel 100 SprayBottle 100 Cloth 100 ToiletPaper 99 Candle 97 SoapBar 97
+        SoapBottle 96 TissueBox 25 DishSponge 23;
+    """
+)
+"""Room, object type: percent of games with such objects."""
+
+INSTANCES: tuple[float, ...] = (0.44, 0.31, 0.25)
+"""How often a room with objects of a type has one, two or three of them, if the task needs none."""
+
+TASKS: Mapping[str, Mapping[str, int]] = _shares(
+    """
+    kitchen: pick_cool_then_place_in_recep 31 pick_clean_then_place_in_recep 30
+        pick_heat_then_place_in_recep 27 pick_two_obj_and_place 7 pick_and_place_simple 5;
+    bedroom: look_at_obj_in_light 35 pick_two_obj_and_place 33 pick_and_place_simple 32;
+    living: pick_two_obj_and_place 45 pick_and_place_simple 44 look_at_obj_in_light 11;
+    bathroom: pick_and_place_simple 41 pick_two_obj_and_place 36 pick_clean_then_place_in_recep 23;
+    """
+)
+"""Room, task type: percent of its games."""
+
+TARGETS: Mapping[str, Mapping[str, int]] = _shares(
+    """
+    kitchen: Mug 12 Cup 9 Potato 8 Egg 7 Tomato 7 Apple 7 Plate 5 Lettuce 5 Pan 5 Bowl 5 Pot 4
+        Kettle 4 Bread 3 Ladle 2 Knife 2 Spatula 2 PepperShaker 2 ButterKnife 2 Spoon 2 WineBottle 2
+        SaltShaker 2 Fork 1;
+    bedroom: CellPhone 14 Book 13 CD 12 AlarmClock 11 Pencil 10 Pen 9 KeyChain 7 Pillow 6
+        CreditCard 5 Laptop 4 Bowl 3 TissueBox 2 Mug 2 Watch 1 Statue 1;
+    living: RemoteControl 15 Newspaper 14 CreditCard 12 KeyChain 9 Statue 7 Box 6 Pillow 6 Vase 5
+        TissueBox 5 Book 5 Laptop 4 Watch 4 Plate 2 CellPhone 2;
+    bathroom: SprayBottle 17 SoapBar 16 ToiletPaper 15 SoapBottle 15 Candle 13 Cloth 10 HandTowel 7
+        DishSponge 5 TissueBox 2;
+    """
+)
+"""Room, object type: percent of games about such objects."""
+
+CLOSED_TARGETS = 0.3
+"""Odds of a target that is at home in a closed receptacle, so that a sixth of the targets are in one, not a quarter."""
+
+DESTINATIONS: Mapping[str, Mapping[str, int]] = _shares(
+    """
+    kitchen: DiningTable 15 CounterTop 14 Cabinet 12 Microwave 10 Fridge 10 CoffeeMachine 8
+        GarbageCan 7 Shelf 7 SideTable 6 Drawer 5 StoveBurner 5;
+    bedroom: Desk 23 Dresser 14 Shelf 13 SideTable 13 Bed 10 Drawer 10 DiningTable 5 Safe 4
+        ArmChair 4 GarbageCan 2 Cabinet 1;
+    living: ArmChair 28 Sofa 23 CoffeeTable 22 Ottoman 7 Dresser 5 SideTable 4 Drawer 3
+        DiningTable 2 GarbageCan 2 Shelf 2;
+    bathroom: Toilet 28 GarbageCan 16 Cabinet 13 Drawer 13 CounterTop 12 ToiletPaperHanger 7 Cart 6
+        Shelf 3 SideTable 1 Dresser 1;
+    """
+)
+"""Room, receptacle type: percent of games with such a destination, of those that have one."""
+
+NEIGHBOURS: Mapping[str, Mapping[str, int]] = _shares(
+    """
+    StoveBurner: StoveBurner 221 Toaster 12 CounterTop 5 GarbageCan 8 Drawer 6;
+    Drawer: Drawer 28 Dresser 44 Desk 30 SideTable 8 SinkBasin 4 Safe 14 Cabinet 2;
+    Cabinet: Cabinet 10 GarbageCan 3 Shelf 2;
+    CounterTop: Toaster 130 CoffeeMachine 99;
+    Shelf: Shelf 20 TVStand 72;
+    GarbageCan: TVStand 76 ToiletPaperHanger 26;
+    HandTowelHolder: TowelHolder 21;
+    DiningTable: DiningTable 22;
+    """
+)
+"""Receptacle types: how many of a thousand such pairs in a room are reached from one spot."""

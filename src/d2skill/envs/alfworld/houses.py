@@ -10,19 +10,20 @@ has floor plans of its own.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from itertools import islice
+from itertools import combinations, islice
 from typing import Any
 
 import numpy as np
 
 from d2skill import rng
 from d2skill.config import HousesConfig
-from d2skill.envs.alfworld.floor_plans import TOOLS, Errand, FloorPlan, floor_plans, identifiers, numbered
-from d2skill.envs.alfworld.house_data import CAN_CONTAIN, OPENABLE, TRAITS
+from d2skill.envs.alfworld.floor_plans import TOOLS, Errand, FloorPlan, draw, floor_plans, identifiers, numbered
+from d2skill.envs.alfworld.house_data import CAN_CONTAIN, FULLNESS, INSTANCES, PRESENT, TRAITS
 from d2skill.errors import ConfigError
 
 PANEL = 140
@@ -139,7 +140,7 @@ def _plan_of(settings: HousesConfig, split: str, number: int) -> FloorPlan:
     """Returns the floor plan of a game; the seen plans come first, then as many unseen ones."""
     count = settings.floor_plans
     first = count if split == "valid_unseen" else 0
-    return floor_plans(settings.seed, settings.receptacles, 2 * count)[first + number % count]
+    return floor_plans(settings, 2 * count)[first + number % count]
 
 
 def _errand_of(settings: HousesConfig, plan: FloorPlan, split: str, number: int) -> Errand:
@@ -153,12 +154,15 @@ def _fill(
     settings: HousesConfig, plan: FloorPlan, errand: Errand, spares: int, random: np.random.Generator
 ) -> Iterator[_Thing]:
     """Yields the objects of a game: the targets, some to spare, a lamp if the room has one, and distractors."""
-    others = random.permutation([kind for kind in sorted(plan.homes) if kind != errand.target for _ in range(3)])
-    counts = {errand.target: _needed(errand) + spares}
-    for kind in others[: settings.distractors].tolist():
-        counts[kind] = counts.get(kind, 0) + 1
+    others = [kind for kind in sorted(plan.homes) if kind != errand.target]
+    if settings.alfworld_rooms:
+        distractors = _stock(plan.room, others, round(settings.distractors * FULLNESS[plan.room]), random)
+    else:
+        distractors = random.permutation(np.repeat(others, 3))[: settings.distractors].tolist()
+    counts = {errand.target: _needed(errand) + spares, **Counter(distractors)}
+    stay = settings.alfworld_errands and errand.kind in TOOLS
     for kind, count in counts.items():
-        places = plan.places(kind, without=errand.destination if kind == errand.target else "")
+        places = plan.places(kind, without=errand.destination if kind == errand.target and not stay else "")
         for identifier in islice(identifiers(kind, random), count):
             luck = random.random()
             usual = [place for place in plan.haunts[kind] if place in places]
@@ -166,11 +170,22 @@ def _fill(
                 place = plan.homes[kind]
             elif usual and luck < settings.habit + settings.second_habit:
                 place = int(random.choice(usual))
+            elif settings.alfworld_homes:
+                place = draw(places, plan.usual(kind, places), random)
             else:
                 place = int(random.choice(places))
             yield _Thing(identifier, kind, place)
     if plan.lamp is not None:
         yield _Thing(next(identifiers("DeskLamp", random)), "DeskLamp", plan.lamp)
+
+
+def _stock(room: str, kinds: Sequence[str], most: int, random: np.random.Generator) -> list[str]:
+    """Draws the types of objects, `most` in all, as they come in ALFWorld: up to three of a type, some types rarely."""
+    present = PRESENT[room]
+    order = sorted(random.permutation(kinds).tolist(), key=lambda kind: 100 * random.random() >= present[kind])
+    numbers = random.choice(len(INSTANCES), len(order), p=INSTANCES) + 1
+    drawn = [kind for kind, number in zip(order, numbers.tolist(), strict=True) for _ in range(number)]
+    return drawn[:most]
 
 
 def _needed(errand: Errand) -> int:
@@ -189,7 +204,7 @@ def _problem(name: str, plan: FloorPlan, errand: Errand, things: Sequence[_Thing
         "receptacle": [receptacle.id for receptacle in plan.receptacles],
         "location": [
             "loc_bar_0_bar_0_bar_0_bar_30",
-            *(receptacle.location for receptacle in plan.receptacles),
+            *dict.fromkeys(receptacle.location for receptacle in plan.receptacles),
         ],
     }
     objects = "\n".join(f"    {entity} - {kind}" for kind, entities in declared.items() for entity in entities)
@@ -212,7 +227,7 @@ def _facts(plan: FloorPlan, things: Sequence[_Thing]) -> Iterator[str]:
     for thing in things:
         yield f"{'toggleable' if thing.type == 'DeskLamp' else 'pickupable'} {thing.id}"
         yield from (f"{predicate} {thing.id}" for predicate, types in TRAITS.items() if thing.type in types)
-    yield from (f"openable {receptacle.id}" for receptacle in plan.receptacles if receptacle.type in OPENABLE)
+    yield from (f"openable {receptacle.id}" for receptacle in plan.receptacles if receptacle.openable)
     yield "atLocation agent1 loc_bar_0_bar_0_bar_0_bar_30"
     for thing in things:
         yield f"inReceptacle {thing.id} {plan.receptacles[thing.at].id}"
@@ -235,17 +250,25 @@ def _goal(errand: Errand) -> str:
 
 
 def _walkthrough(plan: FloorPlan, errand: Errand, things: Sequence[_Thing]) -> list[str]:
-    """Returns commands that win."""
+    """Returns commands that win, with those targets that take the fewest."""
     names = numbered(thing.id for thing in things)
+    choices = combinations([thing for thing in things if thing.type == errand.target], _needed(errand))
+    return min((_steps(plan, errand, targets, names) for targets in choices), key=len)
+
+
+def _steps(plan: FloorPlan, errand: Errand, targets: Sequence[_Thing], names: Mapping[str, str]) -> list[str]:
+    """Returns commands that do an errand with these targets."""
     steps: list[str] = []
     opened: set[int] = set()
+    here = ""
 
     def visit(index: int, enter: bool = True) -> str:
+        nonlocal here
         receptacle = plan.receptacles[index]
-        arrivals = [step for step in steps if step.startswith("go to ")]
-        if arrivals[-1:] != [f"go to {receptacle.name}"]:
+        if receptacle.location != here:
+            here = receptacle.location
             steps.append(f"go to {receptacle.name}")
-        if enter and receptacle.type in OPENABLE and index not in opened:
+        if enter and receptacle.openable and index not in opened:
             opened.add(index)
             steps.append(f"open {receptacle.name}")
         return receptacle.name
@@ -253,8 +276,7 @@ def _walkthrough(plan: FloorPlan, errand: Errand, things: Sequence[_Thing]) -> l
     def first(kind: str) -> int:
         return next(i for i, receptacle in enumerate(plan.receptacles) if receptacle.type == kind)
 
-    targets = (thing for thing in things if thing.type == errand.target)
-    for thing in islice(targets, _needed(errand)):
+    for thing in targets:
         place = visit(thing.at)
         steps.append(f"take {names[thing.id]} from {place}")
         if errand.kind in TOOLS:
