@@ -62,6 +62,18 @@ def test_only_solvable_games_are_listed(
     assert (task_id in AlfworldEnvironment(data_folder).task_ids("train")) == listed
 
 
+@pytest.mark.parametrize(
+    "kind", ["pick_and_place_with_movable_recep-Apple-Pan", "pick_and_place_simple-AppleSliced-None"]
+)
+def test_tasks_that_the_official_loader_leaves_out_are_left_out(data_folder: Path, kind: str) -> None:
+    before = AlfworldEnvironment(data_folder).task_ids("train")
+    game = game_file(data_folder, before[0])
+    other = game.parents[2] / f"{kind}-CounterTop-8" / "trial_1" / "game.tw-pddl"
+    other.parent.mkdir(parents=True)
+    other.write_text(game.read_text())
+    assert AlfworldEnvironment(data_folder).task_ids("train") == before
+
+
 def test_other_splits_are_never_opened(data_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[Path] = []
     real = Path.open

@@ -23,6 +23,7 @@ VARIABLE = "ALFWORLD_DATA"
 """The environment variable with the data folder, the same that alfworld itself uses."""
 
 _FILE = "game.tw-pddl"
+_LEFT_OUT = ("movable", "Sliced")
 _TAIL = 4096
 _SOLVABLE = re.compile(rb'"solvable"\s*:\s*(true|false)')
 _GAMES_KEPT = 512
@@ -138,10 +139,10 @@ class AlfworldEnvironment:
 
 
 def _games(split: Path) -> list[str]:
-    """Returns `task/trial` of all trial folders with a game file."""
+    """Returns `task/trial` of all trial folders with a game file, those left out that the official loader leaves out."""
     names = []
     for task in os.scandir(split):
-        if task.is_dir():
+        if task.is_dir() and not any(mark in task.name for mark in _LEFT_OUT):
             for trial in os.scandir(task.path):
                 if os.path.isfile(os.path.join(trial.path, _FILE)):
                     names.append(f"{task.name}/{trial.name}")
