@@ -69,7 +69,11 @@ def test_a_written_game_is_the_generated_one(houses):
         key: generated[key] for key in ("pddl_domain", "grammar", "pddl_problem", "solvable", "walkthrough")
     }
     in_memory = Game.load(generated)
-    assert (written.intro, written.scene, written.task.kind) == (in_memory.intro, in_memory.scene, in_memory.task.kind)
+    assert (written.intro, written.task.scene, written.task.kind) == (
+        in_memory.intro,
+        in_memory.task.scene,
+        in_memory.task.kind,
+    )
 
 
 def test_folders_are_named_as_the_official_ones(houses):
@@ -89,7 +93,7 @@ def test_scenes_are_floor_plans(houses):
     for folder in trials(houses):
         game = Game.load(folder / "game.tw-pddl")
         split = folder.parts[-3]
-        numbers.setdefault(split, {}).setdefault(game.scene, set()).add(game.first_look)
+        numbers.setdefault(split, {}).setdefault(game.task.scene, set()).add(game.first_look)
     for scenes in numbers.values():
         assert all(len(looks) == 1 for looks in scenes.values())
         assert len(set.union(*scenes.values())) == len(scenes) == SETTINGS.floor_plans

@@ -139,7 +139,7 @@ class AlfworldEnvironment:
 
 
 def _games(split: Path) -> list[str]:
-    """Returns `task/trial` of all trial folders with a game file, those left out that the official loader leaves out."""
+    """Returns `task/trial` of all trial folders with a game file but for those that the official loader leaves out."""
     names = []
     for task in os.scandir(split):
         if task.is_dir() and not any(mark in task.name for mark in _LEFT_OUT):

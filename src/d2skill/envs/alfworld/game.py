@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,12 +46,15 @@ class Observation:
     won: bool
 
 
-class Game:
-    """A game and its present state.
+@dataclass(frozen=True, slots=True)
+class GameTask(Task):
+    """The task of a game: its text is without "Your task is to:", its scene the number of the floor plan if known."""
 
-    `task` holds the task without "Your task is to:", `walkthrough` the commands of a solution, empty where
-    the file has none, `scene` the number of the floor plan.
-    """
+    scene: int | str = ""
+
+
+class Game:
+    """A game and its present state; `walkthrough` is empty where the file has none."""
 
     __slots__ = (
         "_listing",
@@ -59,19 +62,15 @@ class Game:
         "_world",
         "first_look",
         "intro",
-        "scene",
         "task",
         "walkthrough",
         "won",
     )
 
-    def __init__(
-        self, world: World, task: Task, task_line: str, walkthrough: tuple[str, ...], scene: int | str
-    ) -> None:
+    def __init__(self, world: World, task: GameTask, task_line: str, walkthrough: tuple[str, ...]) -> None:
         self._world = world
         self.task = task
         self.walkthrough = walkthrough
-        self.scene = scene
         self._restart()
         self.first_look = describe_place(world, self._state, first=True)
         self.intro = world.wording.intro.format(look=self.first_look, task=task_line)
@@ -80,27 +79,31 @@ class Game:
     def load(cls, source: Path | str | Mapping[str, Any], id: str = "", split: str = "") -> Game:
         """Loads a game from a file or from its parsed JSON.
 
-        From a file, the kind of task and the scene come from the folder names of the official layout; from a
-        mapping, from its keys "task_type" and "scene". Raises `DataError` naming the file and what is wrong
-        with it.
+        From a file, the kind of task, the scene and, if they are not given, id and split come from the folder names of
+        the official layout; from a mapping, kind and scene come from its keys "task_type" and "scene". Raises
+        `DataError` naming the file and what is wrong with it.
         """
         where = f"game {id}".rstrip() if isinstance(source, Mapping) else f"game file {source}"
         try:
             if isinstance(source, Mapping):
                 scene = source.get("scene", "")
-                task = Task(id, "", split, str(source.get("task_type", "")))
-                return cls._build(source, task, scene if isinstance(scene, int) else str(scene))
+                kind = str(source.get("task_type", ""))
+                return cls._build(
+                    source, GameTask(id, "", split, kind, scene if isinstance(scene, int) else str(scene))
+                )
             trial = Path(source).absolute().parent
-            named = _FOLDER.match(trial.parent.name)
-            task = Task(id or f"{trial.parent.name}/{trial.name}", "", split, named[1] if named else "")
-            return cls._build(_read_json(Path(source)), task, int(named[2]) if named else "")
+            task = GameTask(id or f"{trial.parent.name}/{trial.name}", "", split)
+            if named := _FOLDER.match(trial.parent.name):
+                folder = split or trial.parents[1].name
+                task = replace(task, kind=named[1], scene=int(named[2]), split=folder)
+            return cls._build(_read_json(Path(source)), task)
         except Broken as error:
             raise DataError(f"{where} {error}") from None
         except RecursionError:
             raise DataError(f"{where} is nested too deeply: is it an ALFWorld game?") from None
 
     @classmethod
-    def _build(cls, data: Mapping[str, Any], task: Task, scene: int | str) -> Game:
+    def _build(cls, data: Mapping[str, Any], task: GameTask) -> Game:
         wording, line = read_grammar(_text(data, "grammar"))
         domain = read_domain(_text(data, "pddl_domain"))
         world = build_world(read_problem(_text(data, "pddl_problem")), wording, domain)
@@ -108,7 +111,7 @@ class Game:
         if not isinstance(walkthrough, list | tuple) or not all(isinstance(c, str) for c in walkthrough):
             raise Broken('has a "walkthrough" that is not a list of commands')
         text = line.strip().removeprefix(_TASK_PREFIX).removesuffix(".").rstrip()
-        return cls(world, Task(task.id, text, task.split, task.kind), line, tuple(walkthrough), scene)
+        return cls(world, replace(task, text=text), line, tuple(walkthrough))
 
     def clone(self) -> Game:
         """Returns a copy that plays on by itself; what never changes is shared, so this is cheap."""
