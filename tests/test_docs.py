@@ -3,11 +3,14 @@
 import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
 
 from d2skill.cli import COMMANDS
+from d2skill.config import HousesConfig
+from d2skill.envs.alfworld.layout import write_houses
 from d2skill.settings_files import presets
 
 ROOT = Path(__file__).parent.parent
@@ -25,6 +28,18 @@ def test_the_commands_named_exist(page):
 def test_links_lead_somewhere(page):
     for link in re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text()):
         assert (page.parent / link).exists(), link
+
+
+def test_the_example_of_the_engine_runs(tmp_path):
+    text = (ROOT / "docs" / "environments.md").read_text()
+    block = text.partition("## ALFWorld without TextWorld\n\n")[2].partition("\n\n**Exact.**")[0]
+    write_houses(tmp_path, HousesConfig(), {"valid_seen": 1})
+    code = re.sub(
+        r'Game\.load\(".*?"\)', f"Game.load({str(next(tmp_path.rglob('game.tw-pddl')))!r})", textwrap.dedent(block)
+    )
+    names = {}
+    exec(code, names)
+    assert names["game"].task.split == "valid_seen" and names["seen"].text
 
 
 def test_readme_names_every_preset():
