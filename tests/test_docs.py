@@ -10,7 +10,7 @@ import pytest
 
 from d2skill.cli import COMMANDS
 from d2skill.config import HousesConfig
-from d2skill.envs.alfworld.layout import write_houses
+from d2skill.envs.alfworld.houses.layout import write_houses
 from d2skill.settings_files import presets
 
 ROOT = Path(__file__).parent.parent

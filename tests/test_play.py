@@ -14,7 +14,7 @@ from toys import FaultyEnvironment, TreasureEnvironment, task
 
 from d2skill.config import HousesConfig
 from d2skill.envs.alfworld.houses import generate
-from d2skill.envs.alfworld.houses_environment import HousesEnvironment
+from d2skill.envs.alfworld.houses.environment import HousesEnvironment
 from d2skill.play import line_reader, overview, play, replay
 from d2skill.play.game import COMMANDS
 from d2skill.play.menu import blocks, meanings

@@ -115,7 +115,7 @@ def _replay(path: Path, task: str | None, number: int | None, console: Console) 
 def houses(arguments: list[str]) -> None:
     """Writes generated houses as files; the settings of houses are flags, see `flags`."""
     from d2skill.envs.alfworld.houses import PANEL
-    from d2skill.envs.alfworld.layout import write_houses
+    from d2skill.envs.alfworld.houses.layout import write_houses
 
     own: list[Field] = [
         ("out", Annotated[Positional[Path], tyro.conf.arg(metavar="OUT", help="New or empty folder")], tyro.MISSING),

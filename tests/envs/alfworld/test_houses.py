@@ -8,11 +8,12 @@ from collections import Counter
 import pytest
 
 from d2skill.config import HousesConfig
-from d2skill.envs.alfworld.floor_plans import floor_plans, numbered
 from d2skill.envs.alfworld.game import Game
-from d2skill.envs.alfworld.house_data import OPENABLE
 from d2skill.envs.alfworld.houses import generate, sizes
-from d2skill.envs.alfworld.houses_environment import HousesEnvironment
+from d2skill.envs.alfworld.houses.environment import HousesEnvironment
+from d2skill.envs.alfworld.houses.floor_plans import floor_plans
+from d2skill.envs.alfworld.houses.plan import numbered
+from d2skill.envs.alfworld.houses.statistics import OPENABLE
 from d2skill.errors import ConfigError
 from d2skill.protocols import Environment, Teaches
 from d2skill.settings_files import load as load_settings

@@ -8,10 +8,10 @@ import pytest
 
 from d2skill.config import HousesConfig
 from d2skill.envs.alfworld.environment import AlfworldEnvironment
-from d2skill.envs.alfworld.floor_plans import floor_plans
 from d2skill.envs.alfworld.game import Game
 from d2skill.envs.alfworld.houses import generate
-from d2skill.envs.alfworld.layout import write_houses
+from d2skill.envs.alfworld.houses.floor_plans import floor_plans
+from d2skill.envs.alfworld.houses.layout import write_houses
 from d2skill.errors import ConfigError, DataError
 
 SETTINGS = HousesConfig()

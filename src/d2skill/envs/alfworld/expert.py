@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from d2skill import rng
-from d2skill.envs.alfworld.house_data import OPENABLE, PLACES
+from d2skill.envs.alfworld.houses.statistics import OPENABLE, PLACES
 from d2skill.types import Observation
 
 _PHRASES = tuple(
