@@ -47,6 +47,7 @@ def play(
     game = _Game(start, max_steps)
     table = _Player(game, console, expert)
     say(console, f"Task: {game.session.task.text}", style="bold")
+    say(console, game.session.task.id, style="dim")
     say(console, "Type an action or its number; ? lists what else there is.", style="dim")
     table.show(actions=True)
     left = False
