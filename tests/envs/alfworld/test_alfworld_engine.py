@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import random
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,8 +15,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from d2skill.envs.alfworld import Game, Observation
+from d2skill.envs.alfworld.domain import read_domain
 from d2skill.errors import DataError
 
+ROOT = Path(__file__).parents[3]
 NOTHING = "Nothing happens."
 
 
@@ -43,6 +47,31 @@ def test_recorded_traces_hold_the_odd_cases(recorded: list[dict[str, Any]]) -> N
     texts = "\n".join(step["text"] for record in recorded for step in record["steps"])
     for part in ("You arrive at loc ", "Next to it, you see a ", "You sliced the ", "This is a clean ", NOTHING):
         assert part in texts
+
+
+def same_as_the_official_engine(games: list[Path], folder: Path) -> int:
+    """Plays games again that were compared live, and returns how many say what the official engine said then."""
+    spec = importlib.util.spec_from_file_location("alfworld_parity", ROOT / "benchmarks" / "alfworld_parity.py")
+    parity = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(parity)
+    lines = map(json.loads, (ROOT / "results" / "alfworld_parity.jsonl").read_text().splitlines())
+    compared = {line["game"]: line for line in lines if "digest" in line}
+    names = {path: str(path.parent.relative_to(folder)) for path in games}
+    known = [path for path, name in names.items() if name in compared]
+    different = [path for path in known if not parity.replay(path, compared[names[path]])]
+    assert not different
+    return len(known)
+
+
+def test_sampled_games_say_what_the_official_engine_said(sampled_games: list[Path]) -> None:
+    assert same_as_the_official_engine(sampled_games, sampled_games[0].parents[4]) == len(sampled_games)
+
+
+@pytest.mark.slow
+def test_all_games_say_what_the_official_engine_said(all_games: list[Path], older_games: list[Path]) -> None:
+    assert same_as_the_official_engine(all_games, all_games[0].parents[4]) == 3693
+    # The official engine itself fails on 18 of the older ones.
+    assert same_as_the_official_engine(older_games, older_games[0].parents[5]) == 169
 
 
 def test_every_sampled_walkthrough_wins(sampled_games: list[Path]) -> None:
@@ -75,17 +104,22 @@ def test_older_games_play(older_games: list[Path]) -> None:
 
 
 def test_names_task_kind_and_scene_from_the_folder(sampled_games: list[Path]) -> None:
-    game = Game.load(sampled_games[0], split="train")
+    game = Game.load(sampled_games[0])
     task, trial = sampled_games[0].parts[-3:-1]
     assert game.task.id == f"{task}/{trial}"
     assert (game.task.kind, game.task.split) == (task.split("-")[0], "train")
-    assert game.scene == int(task.split("-")[-1])
+    assert game.task.scene == int(task.split("-")[-1])
     assert f"Your task is to: {game.task.text}." in game.reset().text
 
 
 def test_a_mapping_names_kind_and_scene_itself(game_json: dict[str, Any]) -> None:
     game = Game.load({**game_json, "task_type": "pick_and_place_simple", "scene": 7}, id="x", split="train")
-    assert (game.task.id, game.task.split, game.task.kind, game.scene) == ("x", "train", "pick_and_place_simple", 7)
+    assert (game.task.id, game.task.split, game.task.kind, game.task.scene) == (
+        "x",
+        "train",
+        "pick_and_place_simple",
+        7,
+    )
 
 
 def test_reset_starts_over_and_clones_are_apart(game_json: dict[str, Any]) -> None:
@@ -131,8 +165,8 @@ def changed(game: dict[str, Any], key: str, old: str, new: str) -> dict[str, Any
 @pytest.mark.parametrize(
     ("key", "old", "new", "message"),
     [
-        ("pddl_problem", "(:goal", "(:goal (", r'has a "\(" that is never closed'),
-        ("pddl_problem", "(:goal", ") (:goal", r'has a "\)" too many|no "\(define'),
+        ("pddl_problem", "(:goal", "(:goal (", r'"\(" in line \d+ of its "pddl_problem" that is never closed'),
+        ("pddl_problem", "(:goal", ") (:goal", r'has a "\)" too many in line \d+ of its "pddl_problem"|no "\(define'),
         ("pddl_problem", "(:goal", "(:gaol", 'without ":goal"'),
         ("pddl_problem", "(:init", "(:init (openable Ghost_bar_1)", "unknown object ghost_bar_1"),
         ("pddl_problem", "(:init", "(:init (haunted agent1)", r"the fact \(haunted ...\)"),
@@ -143,6 +177,10 @@ def changed(game: dict[str, Any], key: str, old: str, new: str) -> dict[str, Any
         ("pddl_problem", "(atLocation agent1", "(checked agent1", "agent at 0 locations"),
         ("pddl_domain", "(:action look", "(:action Dance", "has the action dance, which this engine does not know"),
         ("pddl_domain", "(:action look", "(:axiom look", "without the action look"),
+        ("pddl_domain", "(:action look", "((:action look", r'in line \d+ of its "pddl_domain" that is never closed'),
+        ("pddl_domain", "(isClean ?o)", "(isHot ?o)", "whose action cleanobject is not that of ALFWorld"),
+        ("pddl_domain", "(cleanable ?o)", "", "whose action cleanobject is not that of ALFWorld"),
+        ("pddl_domain", "(define", "(refine", r'no "\(define'),
         ("grammar", '"task"', '"tusk"', 'without a "task" rule'),
         ("grammar", "action look {", "action lock {", "without the action look"),
         ("grammar", '"intro": [', '"intro": ', "not JSON"),
@@ -157,6 +195,66 @@ def test_broken_games_are_refused_in_one_sentence(
         Game.load(changed(game_json, key, old, new), id="g7")
     assert str(caught.value).startswith("game g7 ")
     assert "\n" not in str(caught.value)
+
+
+def test_what_cleans_is_read_off_the_domain(game_json: dict[str, Any]) -> None:
+    """alfworld 0.4.2 makes games in which sinks no longer clean, only sink basins do."""
+    either = read_domain(game_json["pddl_domain"])
+    newer = changed(game_json, "pddl_domain", "(receptacleType ?r SinkType)", ";(receptacleType ?r SinkType)")
+    basin_only = read_domain(newer["pddl_domain"])
+    assert either.types["cleanobject"] == {"sinktype", "sinkbasintype"}
+    assert basin_only.types["cleanobject"] == {"sinkbasintype"}
+    problem = game_json["pddl_problem"].replace("SinkType - otype", "SinkType - rtype")
+    problem = re.sub(r"\(objectType \S+ SinkType\)", "", problem).replace(" SinkBasinType)", " SinkType)")
+    for domain, cleans in ((game_json, True), (newer, False)):
+        assert any(Game.load({**domain, "pddl_problem": problem})._world.cleans) is cleans
+
+
+def told(game: dict[str, Any], task: str) -> str:
+    rule = re.sub(
+        r"Your task is to: [^\"]*", lambda _: json.dumps(f"Your task is to: {task}")[1:-1], game["grammar"], count=1
+    )
+    return Game.load({**game, "grammar": rule}).reset().text.partition("Your task is to: ")[2]
+
+
+@pytest.mark.parametrize(
+    ("task", "seen"),
+    [
+        ("put it (the mug), 2's, on a/b & c: 50 %.", "put it (the mug), 2's, on a/b & c: 50 %."),
+        ("put a; then b.", "put a"),
+        ("put a | b.", "put a "),
+        ('put "a" in "b c".', "put a in b c."),
+        ('put "a in b.', "put "),
+        ("put <a>.", "put "),
+        ("put {a", "put "),
+        ("put # 1.", "put "),
+    ],
+)
+def test_a_task_is_told_as_by_the_official_engine(game_json: dict[str, Any], task: str, seen: str) -> None:
+    """Found by comparing it with the official engine."""
+    assert told(game_json, task) == seen
+
+
+@pytest.mark.parametrize("task", ["look #look.feedback#", "put {0}", "put [{o.name | holds(a:agent, o:object)}]"])
+def test_a_task_with_a_formula_is_refused(game_json: dict[str, Any], task: str) -> None:
+    with pytest.raises(DataError, match="has a task with a formula"):
+        told(game_json, task)
+
+
+def test_what_lies_in_itself_is_not_listed(game_json: dict[str, Any]) -> None:
+    """As in 20 training games of floor plan 22."""
+    commands = game_json["walkthrough"]
+    taking = next(i for i, command in enumerate(commands) if command.startswith("take "))
+    name = commands[taking].split()[1]
+    target = next(
+        w for w in re.findall(r"\(pickupable (\S+)\)", game_json["pddl_problem"]) if w.lower().startswith(name)
+    )
+    facts = f"(:init (isReceptacleObject {target}) (inReceptacleObject {target} {target})"
+    game = Game.load(changed(game_json, "pddl_problem", "(:init", facts))
+    play(game, commands[: taking + 1])
+    assert game.step(f"examine {commands[taking].partition(' from ')[0].removeprefix('take ')}").text.endswith(
+        "nothing."
+    )
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "3", "\x80", '{"pddl_problem": 3}', "[" * 100_000])
