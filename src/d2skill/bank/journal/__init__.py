@@ -1,0 +1,27 @@
+"""The bank's durable record: an append-only journal in SQLite, from which any past state of the bank can be replayed.
+
+A rewind takes a journal back to an earlier event: what lies between no longer counts, but stays on record.
+"""
+
+from d2skill.bank.journal.events import BankState, Change, Credit, Event, Insert, Mark, Note, Retrieve, Rewind
+from d2skill.bank.journal.file import Head
+from d2skill.bank.journal.journal import Journal, JournalWriter, from_records
+from d2skill.bank.journal.salvage import Salvaged, salvage
+
+__all__ = [
+    "BankState",
+    "Change",
+    "Credit",
+    "Event",
+    "Head",
+    "Insert",
+    "Journal",
+    "JournalWriter",
+    "Mark",
+    "Note",
+    "Retrieve",
+    "Rewind",
+    "Salvaged",
+    "from_records",
+    "salvage",
+]
