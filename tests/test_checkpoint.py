@@ -3,41 +3,33 @@ import os
 from dataclasses import asdict
 
 import pytest
-from toys import ScriptedPolicy, make_bank, make_scorer, prompt, step_draft, task_draft, tiny_config
+from toys import ScriptedPolicy, make_scorer, prompt, tiny_config
 
 from d2skill import checkpoint
-from d2skill.bank import SkillBank
 from d2skill.checkpoint import Progress
-from d2skill.config import BankConfig, CreditConfig, RetrievalConfig
-from d2skill.embedders.hashed import HashedEmbedder
+from d2skill.commands.bank import read
 from d2skill.errors import RunError
 from d2skill.files import read_json, write_json
 from d2skill.runfolder import RunFolder
 from d2skill.trainer import Parts, Trainer, restore
 
 
-def save(run, iteration, policy=None, bank=None):
-    progress = Progress(iteration, 100 * iteration, 1.5)
-    checkpoint.save(run, progress, policy or ScriptedPolicy(lambda p: ""), make_bank() if bank is None else bank)
+def save(run, iteration, policy=None, bank_event=0):
+    progress = Progress(iteration, 100 * iteration, 1.5, bank_event)
+    checkpoint.save(run, progress, policy or ScriptedPolicy(lambda p: ""))
     return progress
 
 
-def test_a_checkpoint_holds_policy_bank_and_progress(tmp_path):
-    policy, bank = make_scorer(buckets=1024), make_bank(task_draft("One"), step_draft("Two"), bank={"task_capacity": 1})
+def test_a_checkpoint_holds_policy_and_progress(tmp_path):
+    policy = make_scorer(buckets=1024)
     policy.imitate([(prompt(), "left")], 0)
-    bank.insert([task_draft("Three", "Look elsewhere.")], 1)
-    bank.credit({"t1": [0.3], "s1": [-1.0, 0.5]})
-    bank.evict(20)
-    progress = save(tmp_path, 20, policy, bank)
+    progress = save(tmp_path, 20, policy, bank_event=7)
     folder = checkpoint.latest(tmp_path)
     assert folder == tmp_path / "checkpoints" / "000020"
     assert checkpoint.read_progress(folder) == progress
     other = make_scorer(buckets=1024)
     other.load(folder / "policy")
     assert (other.log_probs(prompt()) == policy.log_probs(prompt())).all()
-    loaded = SkillBank.load(folder / "bank.jsonl", HashedEmbedder(256), BankConfig(), RetrievalConfig(), CreditConfig())
-    assert loaded.skills(include_evicted=True) == bank.skills(include_evicted=True)
-    assert loaded.counts() == {"task": 1, "step": 1}
 
 
 def test_the_newest_two_are_kept(tmp_path):
@@ -49,9 +41,9 @@ def test_the_newest_two_are_kept(tmp_path):
 
 def test_saving_the_same_iteration_again_replaces_it(tmp_path):
     save(tmp_path, 5)
-    save(tmp_path, 5, bank=make_bank(task_draft("One")))
+    save(tmp_path, 5, bank_event=3)
     assert [folder.name for folder in checkpoint.folders(tmp_path)] == ["000005"]
-    assert "One" in (checkpoint.latest(tmp_path) / "bank.jsonl").read_text()
+    assert checkpoint.read_progress(checkpoint.latest(tmp_path)).bank_event == 3
 
 
 def test_a_checkpoint_that_fails_leaves_the_one_before(tmp_path, monkeypatch):
@@ -86,16 +78,16 @@ def test_no_checkpoint_is_told_in_words(tmp_path):
         checkpoint.latest(tmp_path)
 
 
-@pytest.mark.parametrize("version", [0, 2, None, "1"])
+@pytest.mark.parametrize("version", [0, 1, 3, None, "2"])
 def test_another_version_is_told_in_words(tmp_path, version):
     save(tmp_path, 5)
     folder = checkpoint.latest(tmp_path)
     write_json(folder / "progress.json", asdict(Progress(5, 500, 1.5)) | {"version": version})
-    with pytest.raises(RunError, match=r"000005 has version .*this d2skill reads version 1"):
+    with pytest.raises(RunError, match=r"000005 has version .*this d2skill reads version 2"):
         checkpoint.read_progress(folder)
 
 
-@pytest.mark.parametrize("content", [[], {"version": 1}, {"version": 1, "iteration": 5, "steps": 3, "seconds": 1.0}])
+@pytest.mark.parametrize("content", [[], {"version": 2}, {"version": 2, "iteration": 5, "steps": 3, "seconds": 1.0}])
 def test_a_progress_file_of_other_content_is_told_in_words(tmp_path, content):
     save(tmp_path, 5)
     folder = checkpoint.latest(tmp_path)
@@ -133,7 +125,7 @@ def test_a_killed_run_goes_on_as_if_it_had_never_stopped(tmp_path):
     assert resumed["validation"] == summary["validation"]
     assert resumed["env_steps"] == summary["env_steps"]
     assert timeless(cut) == timeless(whole)
-    assert (cut / "bank.jsonl").read_bytes() == (whole / "bank.jsonl").read_bytes()
+    assert read(cut) == read(whole)
     assert parts.bank.skills(include_evicted=True) == straight.bank.skills(include_evicted=True)
     assert any(skill.evicted is not None for skill in straight.bank.skills(include_evicted=True))
     assert (parts.policy._weights == straight.policy._weights).all()

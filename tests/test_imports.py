@@ -13,9 +13,9 @@ import d2skill
 # lower floors and from its own room; so implementations, which share a floor, never import each other.
 FLOORS = [
     "errors types rng words config",
-    "protocols credit prompts files settings_files bank.ranking bank.drafts",
-    "bank.store embedders envs policies reflectors trajectories",
-    "bank",
+    "protocols credit prompts files settings_files bank.ranking bank.drafts bank.safety",
+    "bank.store bank.journal embedders envs policies reflectors trajectories",
+    "bank bank.formats",
     "episode learner checkpoint runfolder tasks",
     "rollout play",
     "evaluation warmstart",
@@ -62,7 +62,7 @@ def test_no_relative_imports():
         assert not any(n.level for n in nodes), module
 
 
-HEAVY = "torch transformers tokenizers openai starlette fastapi flask uvicorn aiohttp requests httpx gymnasium sqlite3"
+HEAVY = "torch transformers tokenizers openai starlette fastapi flask uvicorn aiohttp requests httpx gymnasium"
 
 
 @pytest.mark.parametrize("module", ["d2skill", "d2skill.trainer", "d2skill.cli", "d2skill.policies.scorer"])

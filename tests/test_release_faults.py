@@ -23,7 +23,7 @@ from toys import (
 )
 
 from d2skill import credit
-from d2skill.bank import SkillBank
+from d2skill.bank import SkillBank, store
 from d2skill.checkpoint import latest
 from d2skill.config import AdvantageConfig, PromptConfig, ReflectConfig, RewardConfig
 from d2skill.credit import hindsight
@@ -146,7 +146,7 @@ def iteration_result(groups, tmp_path) -> bytes:
             )
 
     learn(groups, bank, Writer(), seed=3, max_groups=2, threshold=0.9)
-    bank.save(tmp_path / "bank.jsonl")
+    store.write(tmp_path / "bank.jsonl", store.BankRecord("any", 9, 9, tuple(bank.skills(include_evicted=True))))
     return (tmp_path / "bank.jsonl").read_bytes()
 
 

@@ -12,6 +12,9 @@ import numpy as np
 import pytest
 from test_cli import SMALL
 
+from d2skill.bank.journal import Journal
+from d2skill.commands.bank import read
+
 FLAGS = [*SMALL, "--train.iterations", "24", "--bank.step-capacity", "4", "--bank.protect", "1"]
 
 
@@ -32,7 +35,8 @@ def weights(run):
 
 def assert_same(first: Path, second: Path):
     assert lines(first) == lines(second)
-    assert (first / "bank.jsonl").read_bytes() == (second / "bank.jsonl").read_bytes()
+    assert read(first) == read(second)
+    assert Journal(first / "bank.db").verify() is None and Journal(second / "bank.db").verify() is None
     left, right = weights(first), weights(second)
     assert left.keys() == right.keys()
     assert all(np.array_equal(left[name], right[name]) for name in left)

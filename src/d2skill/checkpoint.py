@@ -1,7 +1,8 @@
 """Checkpoints: everything a run needs to go on as if it had never stopped.
 
-A checkpoint is the folder `checkpoints/000010`: the policy's own files, the bank, and `progress.json`. It appears in
-one step, so a killed run leaves the one before. Randomness needs no state, since every seed is derived.
+A checkpoint is the folder `checkpoints/000010`: the policy's own files and `progress.json`, which says how far the run
+and the journal of its bank were. It appears in one step, so a killed run leaves the one before. Randomness needs no
+state, since every seed is derived.
 """
 
 from __future__ import annotations
@@ -10,32 +11,31 @@ import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from d2skill.bank import SkillBank
 from d2skill.errors import RunError
 from d2skill.files import read_json, write_folder, write_json
 from d2skill.protocols import Policy
 
-VERSION = 1
+VERSION = 2
 _KEEP = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a run is: iterations done, environment steps and seconds spent on them."""
+    """How far a run is: iterations done, environment steps and seconds spent on them, last event of its bank."""
 
     iteration: int
     env_steps: int
     seconds: float
+    bank_event: int = 0
     version: int = VERSION
 
 
-def save(run: Path, progress: Progress, policy: Policy, bank: SkillBank) -> None:
+def save(run: Path, progress: Progress, policy: Policy) -> None:
     """Writes a checkpoint and removes all but the newest two."""
 
     def fill(folder: Path) -> None:
         (folder / "policy").mkdir()
         policy.save(folder / "policy")
-        bank.save(folder / "bank.jsonl")
         write_json(folder / "progress.json", asdict(progress))
 
     write_folder(run / "checkpoints" / f"{progress.iteration:06d}", fill)

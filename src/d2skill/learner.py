@@ -44,8 +44,15 @@ class Learner:
     ) -> BankUpdate:
         """Counts retrievals, moves utilities, reflects on failures and inserts what is new.
 
-        New skills are in the bank when this returns, so they are seen from the next iteration on.
+        New skills are in the bank when this returns, so they are seen from the next iteration on. What happens to the
+        bank is one record of it.
         """
+        with self.bank.batch(iteration):
+            return self._observe(groups, hindsights, iteration, seed)
+
+    def _observe(
+        self, groups: Sequence[Group], hindsights: Sequence[Hindsight], iteration: int, seed: int
+    ) -> BankUpdate:
         self.bank.count_retrievals(_shown(groups))
         signals = credit.signals(groups, hindsights)
         self.bank.credit(signals)

@@ -3,7 +3,7 @@
 config.toml       the complete settings
 tasks.json        ids of the tasks to train on and of the validation panel
 metrics.jsonl     one line an iteration, iteration 0 being the state after the warm start
-bank.jsonl        the skill bank
+bank.db           the journal of the skill bank
 trajectories.jsonl.gz  what was played at the last validation
 checkpoints/      what `resume` goes on from
 summary.json      the result, once the run has ended
@@ -27,7 +27,7 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.bank = path / "bank.jsonl"
+        self.bank = path / "bank.db"
         self.tasks = path / "tasks.json"
         self.metrics = path / "metrics.jsonl"
         self.trajectories = path / "trajectories.jsonl.gz"
@@ -57,7 +57,8 @@ class RunFolder:
 
     def discard(self) -> None:
         """Removes what the run has written; the folder itself stays if it holds anything else."""
-        for path in (self.path / "config.toml", self.tasks, self.bank, self.metrics, self.trajectories):
+        bank = self.path.glob(f"{self.bank.name}*")
+        for path in (self.path / "config.toml", self.tasks, self.metrics, self.trajectories, *bank):
             path.unlink(missing_ok=True)
         shutil.rmtree(self.path / "checkpoints", ignore_errors=True)
         if not any(self.path.iterdir()):

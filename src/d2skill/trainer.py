@@ -62,7 +62,8 @@ def restore(config: Config, folder: Path) -> tuple[Parts, Progress]:
     fresh = Parts.make(config)
     fresh.policy.load(folder / "policy")
     embedder = make_embedder(config.embedder)
-    bank = SkillBank.load(folder / "bank.jsonl", embedder, config.bank, config.retrieval, config.credit)
+    journal = RunFolder(folder.parents[1]).bank
+    bank = SkillBank.open(journal, embedder, config.bank, config.retrieval, config.credit, event=progress.bank_event)
     return replace(fresh, bank=bank), progress
 
 
@@ -96,6 +97,7 @@ class Trainer:
         try:
             progress = self._begin()
         except BaseException:
+            self.bank.close()
             self.run.discard()
             raise
         return self._go_on(progress)
@@ -103,25 +105,33 @@ class Trainer:
     def _begin(self) -> Progress:
         """Makes the state before the first iteration, validates it and checkpoints it."""
         self.run.begin(self.config, self._tasks.record())
+        self.bank.record(self.run.bank)
         clock = Clock()
         metrics = warm_start(
             self.config, self._environment, self._policy, self._reflector, self._tasks.training.task_ids
         )
         clock.lap("warm_start")
         metrics |= clock.laps | self._validate()
-        progress = Progress(0, 0, self._seconds())
+        progress = Progress(0, 0, self._seconds(), self.bank.event)
         self._report(progress, metrics)
-        checkpoint.save(self.run.path, progress, self._policy, self.bank)
+        checkpoint.save(self.run.path, progress, self._policy)
         return progress
 
     def resume(self, progress: Progress) -> dict[str, Any]:
         """Goes on from a checkpoint that was restored into the parts."""
+        self.bank.record(self.run.bank, back_to=progress.bank_event)
         self.run.cut_metrics(progress.iteration)
         self._started -= progress.seconds
         return self._go_on(progress)
 
     def _go_on(self, progress: Progress) -> dict[str, Any]:
         """Iterates to the end. The summary is written before the last checkpoint: a run that has that one is whole."""
+        try:
+            return self._loop(progress)
+        finally:
+            self.bank.close()
+
+    def _loop(self, progress: Progress) -> dict[str, Any]:
         while True:
             groups, metrics = self._iterate(progress.iteration)
             steps = progress.env_steps + sum(len(t.turns) for group in groups for t in group.trajectories)
@@ -130,12 +140,13 @@ class Trainer:
             if last or iteration % self.config.validation.every == 0:
                 metrics |= self._validate()
                 metrics["bank/evicted"] = len(self.bank.evict(progress.iteration))
-            progress = Progress(iteration, steps, self._seconds())
+            progress = Progress(iteration, steps, self._seconds(), self.bank.event)
             self._report(progress, metrics)
             if last:
                 summary = self._summarise(progress)
             if last or iteration % self.config.train.checkpoint_every == 0:
-                checkpoint.save(self.run.path, progress, self._policy, self.bank)
+                self.bank.snapshot()
+                checkpoint.save(self.run.path, progress, self._policy)
             if last:
                 return summary
 
@@ -202,7 +213,6 @@ class Trainer:
         line |= {"bank/mean_utility": self.bank.mean_utility()}
         line |= metrics | {"time/seconds": progress.seconds}
         self.run.append_metrics(line)
-        self.bank.save(self.run.bank)
         for tracker in self._trackers:
             tracker.log(line)
 

@@ -22,7 +22,7 @@ SKILLS = (
     Skill(
         "s1",
         "step",
-        SkillText("Naïve é\u2028", "In drawer 4.", "Now"),
+        SkillText("Naïve é\u0301", "In drawer 4.", "Now"),
         "find cd",
         "room",
         evicted=7,
@@ -69,14 +69,15 @@ def test_the_file_is_for_people_too(path):
     assert "Naïve" in lines[2] and json.loads(lines[2])["evicted"] == 7
 
 
+LINE = st.text("abc é漢", max_size=20).map(lambda text: " ".join(f"look {text}".split()))
 finite = st.floats(allow_nan=False, allow_infinity=False)
 
 
-@given(st.lists(st.tuples(finite, st.text(), st.integers(0, 10**9), st.none() | st.integers(0, 99))))
+@given(st.lists(st.tuples(finite, LINE, st.text(), st.integers(0, 10**9), st.none() | st.integers(0, 99))))
 def test_any_bank_survives(tmp_path_factory, rows):
     skills = tuple(
-        Skill(f"s{i}", "step", SkillText(t, t, t), t, t, utility=u, retrievals=n, evicted=e)
-        for i, (u, t, n, e) in enumerate(rows, start=1)
+        Skill(f"s{i}", "step", SkillText(t, t, t), key, key, utility=u, retrievals=n, evicted=e)
+        for i, (u, t, key, n, e) in enumerate(rows, start=1)
     )
     record = BankRecord("any", 1, len(skills) + 1, skills)
     path = tmp_path_factory.mktemp("bank") / "b"

@@ -10,16 +10,20 @@ the same room are 0.55 alike for different objects and 0.70 for the same (median
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from d2skill.bank import ranking, store
-from d2skill.bank.drafts import Draft, Insertion, clean, numbers, said, storable
-from d2skill.config import BankConfig, CreditConfig, RetrievalConfig
+from d2skill.bank import ranking
+from d2skill.bank.drafts import Draft, Insertion, numbers, said, storable
+from d2skill.bank.journal import BankState, Change, Credit, Event, Insert, Journal, JournalWriter, Retrieve, Rewind
+from d2skill.bank.safety import clean, objection, suspicion
+from d2skill.config import BankConfig, CreditConfig, EmbedderConfig, RetrievalConfig
+from d2skill.embedders import make_embedder
 from d2skill.errors import BankError
 from d2skill.protocols import Embedder
 from d2skill.types import Granularity, Retrieved, Skill
@@ -42,7 +46,11 @@ class _Pool:
 
 
 class SkillBank:
-    """Two pools of skills, task and step, and the record of those that were evicted."""
+    """Two pools of skills, task and step, and the record of those that were evicted.
+
+    A bank is in memory until `record` or `open` ties it to a journal; from then on what changes it is on disk when the
+    call returns, or for the calls in a `batch` when that ends.
+    """
 
     def __init__(self, embedder: Embedder, bank: BankConfig, retrieval: RetrievalConfig, credit: CreditConfig) -> None:
         self._embedder = embedder
@@ -58,34 +66,91 @@ class SkillBank:
         self._pools: dict[Granularity, _Pool] = {}
         self._keys: dict[str, Vectors] = {}
         self._vectors: dict[str, Vectors] = {}
+        self._iteration = 0
+        self._writer: JournalWriter | None = None
+        self._batch: list[Event] | None = None
 
     @classmethod
-    def load(
+    def open(
         cls,
         path: Path,
-        embedder: Embedder,
-        bank: BankConfig,
-        retrieval: RetrievalConfig,
-        credit: CreditConfig,
+        embedder: Embedder | None = None,
+        bank: BankConfig | None = None,
+        retrieval: RetrievalConfig | None = None,
+        credit: CreditConfig | None = None,
+        *,
+        at: int | None = None,
+        event: int | None = None,
     ) -> SkillBank:
-        """Returns the bank that `save` wrote. Raises `BankError` for a damaged file or another embedder's."""
-        record = store.read(path)
-        if record.embedder != embedder.fingerprint:
-            raise BankError(
-                f"{path} was made with embedder {record.embedder}, not with {embedder.fingerprint}: set the "
-                "embedder it was made with (embedder.kind, embedder.dimension), or start a new bank"
-            )
-        loaded = cls(embedder, bank, retrieval, credit)
-        loaded._skills = {skill.id: skill for skill in record.skills}
-        loaded._next = {"task": record.next_task, "step": record.next_step}
-        return loaded
+        """Returns the bank in a journal as it is, was after iteration `at`, or was after event number `event`.
 
-    def save(self, path: Path) -> None:
-        """Writes the whole bank, evicted skills included, to one file; an old file is replaced in one go."""
-        record = store.BankRecord(
-            self._embedder.fingerprint, self._next["task"], self._next["step"], tuple(self._skills.values())
-        )
-        store.write(path, record)
+        What is done to it stays in memory until `record`. The embedder has to be the one that the bank was made with;
+        settings that are not given are the defaults. Raises `BankError` for a damaged journal or another embedder.
+        """
+        embedder = embedder or make_embedder(EmbedderConfig())
+        journal = Journal(path)
+        _require_embedder(path, journal.embedder, embedder)
+        opened = cls(embedder, bank or BankConfig(), retrieval or RetrievalConfig(), credit or CreditConfig())
+        opened._set(journal.replay(BankState(), at=at, seq=event).skills())
+        for skill in opened.skills():
+            if why := objection(skill.text):
+                raise BankError(
+                    f"{path}: the text of skill {skill.id} is not one that a bank takes ({why}): the journal was made "
+                    "by another program or version; `d2skill bank import` takes over what can be taken"
+                )
+        opened._iteration = journal.head().iteration
+        return opened
+
+    def record(self, path: Path, *, back_to: int | None = None, wait: float = 0.0) -> None:
+        """Ties the bank to a journal, as its only writer until `close`.
+
+        Without one at `path` it is made, and begins with the skills there are. Otherwise the bank has to be as the
+        journal is, or was after event `back_to`: what came later is undone then. Raises `BankError` if it is not, and
+        if another process writes the journal for more than `wait` seconds.
+        """
+        if not path.exists():
+            self._writer = JournalWriter.create(path, self._embedder.fingerprint)
+            if self._skills:
+                self._append([Insert(tuple(self._skills.values()), self._iteration)])
+            return
+        writer = JournalWriter(path, wait=wait)
+        try:
+            _require_embedder(path, writer.embedder, self._embedder)
+            if writer.replay(BankState(), seq=back_to).skills() != list(self._skills.values()):
+                raise BankError(f"{path} holds other skills than this bank: open the bank from it")
+            if back_to is not None and back_to != writer.head().seq:
+                writer.append(Rewind(back_to, self._iteration))
+        except BaseException:
+            writer.close()
+            raise
+        self._writer = writer
+
+    @property
+    def event(self) -> int:
+        """Number of the last event in the journal, 0 without one."""
+        return self._writer.head().seq if self._writer else 0
+
+    @contextmanager
+    def batch(self, iteration: int) -> Iterator[None]:
+        """Makes all that happens to the bank in an iteration one record, whole or not there."""
+        self._iteration = iteration
+        self._batch = []
+        try:
+            yield
+            self._append(self._batch)
+        finally:
+            self._batch = None
+
+    def snapshot(self) -> None:
+        """Lets later openings start from here, if much has happened since the last snapshot."""
+        if self._writer:
+            self._writer.snapshot(BankState())
+
+    def close(self) -> None:
+        """Leaves the journal to the next writer; the bank goes on in memory."""
+        if self._writer:
+            self._writer.close()
+            self._writer = None
 
     def __len__(self) -> int:
         """Number of active skills."""
@@ -147,6 +212,8 @@ class SkillBank:
         """Adds to n of each skill how often it was put before the policy, all of an iteration at once."""
         for skill in [self._active(skill_id) for skill_id in ids]:
             self._put(replace(skill, retrievals=skill.retrievals + ids[skill.id]))
+        if ids:
+            self._log(Retrieve(dict(ids), self._iteration))
 
     def credit(self, signals: Mapping[str, Sequence[float]]) -> None:
         """Moves utilities by all signals of one iteration (Eq. 3), in whatever order they come.
@@ -157,13 +224,20 @@ class SkillBank:
             own = signals[skill.id]
             utility = ranking.credited_utility(skill.utility, own, self._beta[skill.granularity])
             self._put(replace(skill, utility=utility, credits=skill.credits + len(own)))
+        if signals:
+            own_signals = {skill_id: list(own) for skill_id, own in signals.items()}
+            self._log(Credit(own_signals, dict(self._beta), self._iteration))
 
     def insert(self, drafts: Sequence[Draft], iteration: int) -> list[Insertion]:
-        """Adds drafts, in their order, unless they are empty or say what an active skill says for a like key.
+        """Adds drafts, in their order, unless they are empty, suspicious or say what a skill says for a like key.
 
         Returns one record per draft. Of two near-duplicates among the drafts the first stays.
         """
-        return [self._insert(draft, iteration) for draft in drafts]
+        self._iteration = iteration
+        inserted = [self._insert(draft, iteration) for draft in drafts]
+        if added := tuple(one.skill for one in inserted if one.skill):
+            self._log(Insert(added, iteration))
+        return inserted
 
     def evict(self, iteration: int) -> list[Skill]:
         """Takes the least valuable skills out of each pool over its capacity (Eq. 9), and returns them.
@@ -181,8 +255,11 @@ class SkillBank:
                 protect=self._bank.protect,
             )
             dropped += [replace(pool.skills[row], evicted=iteration) for row in rows]
+        self._iteration = iteration
         for skill in dropped:
             self._put(skill)
+        if dropped:
+            self._log(Change("evicted", tuple(skill.id for skill in dropped), iteration, "over capacity (Eq. 9)"))
         return dropped
 
     def _retrieve(self, granularity: Granularity, queries: Sequence[Vectors]) -> list[tuple[Retrieved, ...]]:
@@ -211,6 +288,8 @@ class SkillBank:
         text = clean(draft.text)
         if not (text.title and text.principle and text.when_to_apply):
             return Insertion(draft, None, "empty")
+        if why := suspicion(text):
+            return Insertion(draft, None, f"suspicious: {why}")
         granularity = draft.granularity
         skill = Skill(
             id=f"{granularity[0]}{self._next[granularity]}",
@@ -253,6 +332,22 @@ class SkillBank:
             raise BankError(f"skill {skill_id!r} was evicted in iteration {skill.evicted} and takes no credit")
         return skill
 
+    def _log(self, event: Event) -> None:
+        if self._batch is not None:
+            self._batch.append(event)
+        else:
+            self._append([event])
+
+    def _append(self, events: Sequence[Event]) -> None:
+        if self._writer and events:
+            self._writer.append(*events)
+
+    def _set(self, skills: Sequence[Skill]) -> None:
+        """Takes over all skills there ever were, in order of insertion."""
+        self._skills = {skill.id: skill for skill in skills}
+        for skill in skills:
+            self._next[skill.granularity] = max(self._next[skill.granularity], int(skill.id[1:]) + 1)
+
     def _put(self, skill: Skill) -> None:
         """Sets a skill, new or changed, and forgets what was derived from its pool."""
         self._skills[skill.id] = skill
@@ -286,6 +381,14 @@ class SkillBank:
         if len(self._vectors) + len(missing) > _CACHED_TEXTS:
             self._vectors = {text: self._vectors[text] for text in texts if text in self._vectors}
         self._vectors.update(zip(missing, self._embedder.embed(missing), strict=True))
+
+
+def _require_embedder(path: Path, made_with: str, embedder: Embedder) -> None:
+    if made_with != embedder.fingerprint:
+        raise BankError(
+            f"{path} was made with embedder {made_with}, not with {embedder.fingerprint}: set the embedder it was made "
+            "with (embedder.kind, embedder.dimension), or start a new bank"
+        )
 
 
 def _cosines(queries: Vectors, keys: Vectors) -> ranking.Floats:

@@ -6,6 +6,8 @@
     {"sha256": "..."}                           of all bytes before this line
 
 Vectors are not stored: they follow from the texts. Writing replaces the whole file or leaves it as it was.
+
+A checksum is no proof of who wrote a file, so what its skills say has to be what a bank would store (`bank.safety`).
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from d2skill.bank.safety import objection
 from d2skill.errors import BankError
 from d2skill.files import write_text
 from d2skill.types import Skill
@@ -53,7 +56,8 @@ def write(path: Path, record: BankRecord) -> None:
 def read(path: Path) -> BankRecord:
     """Returns the record of a file.
 
-    Raises `BankError`, naming file and line, if it is missing, damaged or of another version.
+    Raises `BankError`, naming file and line, if it is missing, damaged, of another version, or holds a skill whose
+    text no bank would have taken.
     """
     try:
         data = path.read_bytes()
@@ -69,6 +73,7 @@ def read(path: Path) -> BankRecord:
         raise _damage(path, len(lines), "the checksum does not match what stands above")
     record = BankRecord(header["embedder"], header["next_task"], header["next_step"], skills)
     _check_ids(path, record)
+    _check_texts(path, record)
     return record
 
 
@@ -102,6 +107,16 @@ def _skill(path: Path, number: int, line: bytes) -> Skill:
     if not math.isfinite(skill.utility):
         raise _damage(path, number, f"utility is {skill.utility}")
     return skill
+
+
+def _check_texts(path: Path, record: BankRecord) -> None:
+    """Raises `BankError` for the first skill whose text no bank would have taken."""
+    for number, skill in enumerate(record.skills, start=2):
+        if why := objection(skill.text):
+            raise BankError(
+                f"{path}, line {number}: the text of skill {skill.id} is not one that a bank takes ({why}): the file "
+                "was changed, or made by another program or version, use a bank whose origin you know"
+            )
 
 
 def _check_ids(path: Path, record: BankRecord) -> None:
