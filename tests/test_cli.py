@@ -5,10 +5,13 @@ import io
 import json
 import re
 import resource
+import shutil
+import sqlite3
 
 import pytest
 
 from d2skill.cli import main
+from d2skill.commands.bank import read as read_bank
 from d2skill.config import Config, HousesConfig
 from d2skill.envs.alfworld.houses import generate
 from d2skill.runfolder import RunFolder
@@ -49,7 +52,8 @@ def test_a_run_leaves_the_whole_folder(run):
         "config.toml",
         "tasks.json",
         "metrics.jsonl",
-        "bank.jsonl",
+        "bank.db",
+        "bank.db-lock",
         "checkpoints",
         "summary.json",
         "trajectories.jsonl.gz",
@@ -184,6 +188,41 @@ def test_resuming_a_finished_run_shows_its_summary(run, capsys):
     assert (run / "summary.json").read_text() == before
 
 
+def test_a_past_state_of_the_bank_is_shown(run, capsys):
+    early, late = read_bank(run, at=0).skills, read_bank(run).skills
+    assert 0 < len(early) < len(late)
+    main(["bank", "list", str(run), "--at", "0", "--evicted"])
+    said = capsys.readouterr().out
+    assert all(skill.id in said for skill in early)
+    assert late[-1].id not in said
+    assert "s99999" in fails(capsys, "bank", "show", run, "s99999", "--at", 1)
+
+
+def test_a_bank_is_verified_and_salvaged(run, capsys, tmp_path):
+    main(["bank", "verify", str(run)])
+    assert re.search(r"bank\.db is whole: \d+ events up to iteration 4", capsys.readouterr().out)
+    damaged = tmp_path / "bank.db"
+    shutil.copy(run / "bank.db", damaged)
+    with sqlite3.connect(damaged) as connection:
+        connection.execute("UPDATE events SET iteration = 7 WHERE seq = 3")
+    assert "`d2skill bank salvage`" in fails(capsys, "bank", "verify", damaged)
+    main(["bank", "salvage", str(damaged), str(tmp_path / "saved.db")])
+    assert "2 events kept" in capsys.readouterr().out
+    main(["bank", "verify", str(tmp_path / "saved.db")])
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "release", "skill-md"])
+def test_a_bank_goes_out_and_in(run, capsys, tmp_path, kind):
+    main(["bank", "export", str(run), str(tmp_path / "out"), "--format", kind, "--evicted"])
+    main(["bank", "import", str(tmp_path / "out"), str(tmp_path / "in.db"), "--run", str(run)])
+    skills = {skill.id: skill for skill in read_bank(run).skills}
+    taken = {skill.id: skill for skill in read_bank(tmp_path / "in.db").skills}
+    assert taken and taken.items() <= skills.items()
+    assert "exists" in fails(capsys, "bank", "import", tmp_path / "out", tmp_path / "in.db")
+    main(["bank", "import", str(run), str(tmp_path / "copy.db")])
+    assert {skill.id for skill in read_bank(tmp_path / "copy.db").skills} == taken.keys()
+
+
 @pytest.mark.parametrize("flag", ["--help", "-h"])
 @pytest.mark.parametrize("command", [[], ["train"], ["resume"], ["evaluate"], ["bank", "list"], ["check-env"]])
 def test_help_teaches(command, flag, capsys):
@@ -255,7 +294,7 @@ def test_training_never_sees_the_panel(capsys, tmp_path):
     out = tmp_path / "run"
     main(["train", *SMALL, "--env.validation-split", "train", "--train.iterations", "2", "--out", str(out)])
     panel = set(json.loads((out / "tasks.json").read_text())["validation"]["task_ids"])
-    evidence = {json.loads(line).get("evidence") for line in (out / "bank.jsonl").read_text().splitlines()}
+    evidence = {skill.evidence for skill in read_bank(out).skills}
     assert len(panel) == 10 and not panel & evidence
     same = ("--env.validation-split", "train", "--validation.tasks", 500)
     assert '"train" has no tasks to train on' in fails(capsys, "train", *SMALL, *same, "--out", tmp_path / "other")
@@ -401,7 +440,7 @@ def test_a_disk_that_fills_up_later_loses_nothing(capsys, tmp_path, monkeypatch)
 def test_a_checkpoint_of_another_version(run, capsys, tmp_path):
     progress = run / "checkpoints" / "000005" / "progress.json"
     text = progress.read_text()
-    progress.write_text(text.replace('"version": 1', '"version": 99'))
+    progress.write_text(text.replace('"version": 2', '"version": 99'))
     try:
         assert "version 99" in fails(capsys, "evaluate", run)
     finally:

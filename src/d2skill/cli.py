@@ -24,6 +24,7 @@ d2skill trains an agent's policy together with a bank of skills (D2Skill, arXiv 
   d2skill bank list RUN             list its skills; `d2skill bank show RUN ID` shows one
   d2skill play                      play a task yourself; with --replay RUN, see what the agent did
   d2skill houses OUT                write generated houses as ALFWorld game files
+  d2skill bank export RUN OUT       write them as SKILL.md folders or other formats; `d2skill bank import` reads such
   d2skill config list               list presets; `d2skill config show NAME` prints one in full
   d2skill check-env KIND            check an environment of your own against the protocol
 
@@ -75,6 +76,10 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "evaluate": training.evaluate,
     "bank list": bank.bank_list,
     "bank show": bank.bank_show,
+    "bank export": bank.bank_export,
+    "bank import": bank.bank_import,
+    "bank verify": bank.bank_verify,
+    "bank salvage": bank.bank_salvage,
     "config list": settings.config_list,
     "config show": settings.config_show,
     "play": environments.play,

@@ -1,7 +1,12 @@
-"""What stands in a bank: bank list, bank show."""
+"""What stands in a bank, and banks in other formats: bank list, show, export, import, verify and salvage."""
 
 from __future__ import annotations
 
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -10,8 +15,16 @@ from rich.table import Table
 from rich.text import Text
 from tyro.conf import Positional
 
-from d2skill.bank.store import read as read_bank
-from d2skill.errors import RunError
+from d2skill.bank import store
+from d2skill.bank.bank import SkillBank
+from d2skill.bank.drafts import Draft
+from d2skill.bank.formats import Format, export_bank, import_skills, next_numbers
+from d2skill.bank.journal import BankState, Journal, from_records, salvage
+from d2skill.bank.safety import LIMITS
+from d2skill.bank.store import BankRecord
+from d2skill.config import Config
+from d2skill.embedders import make_embedder
+from d2skill.errors import BankError, RunError
 from d2skill.runfolder import RunFolder
 from d2skill.types import Granularity, Skill
 
@@ -22,6 +35,7 @@ def bank_list(
     sort: Literal["utility", "retrievals", "created"] = "utility",
     evicted: bool = False,
     limit: int = 50,
+    at: int | None = None,
 ) -> None:
     """List the skills of a run's bank.
 
@@ -31,12 +45,9 @@ def bank_list(
         sort: What to sort by, highest first.
         evicted: Show those that were evicted as well.
         limit: Lines, at most.
+        at: Iteration after which to look at the bank; without it, as it is.
     """
-    skills = [
-        skill
-        for skill in _read_skills(run)
-        if granularity in (None, skill.granularity) and (evicted or skill.evicted is None)
-    ]
+    skills = _chosen(read(run, at).skills, granularity, evicted)
     skills.sort(key=lambda skill: (-getattr(skill, sort), skill.id))
     table = Table(show_edge=False)
     for column in ("id", "utility", "credits", "shown", "created", "skill"):
@@ -50,14 +61,15 @@ def bank_list(
         Console().print(f"{len(skills) - limit} more: --limit {len(skills)} shows all.", highlight=False)
 
 
-def bank_show(run: Positional[Path], id: Positional[str]) -> None:
+def bank_show(run: Positional[Path], id: Positional[str], at: int | None = None) -> None:
     """Show one skill: what it says, when it is retrieved, what it is worth, where it is from.
 
     Args:
         run: Run folder, or a bank file.
         id: Id of the skill, such as s12.
+        at: Iteration after which to look at the bank; without it, as it is.
     """
-    skill = next((skill for skill in _read_skills(run) if skill.id == id), None)
+    skill = next((skill for skill in read(run, at).skills if skill.id == id), None)
     if skill is None:
         raise RunError(f"the bank of {run} has no skill {id}: `d2skill bank list {run} --evicted` lists all")
     table = Table.grid(padding=(0, 2))
@@ -77,8 +89,137 @@ def bank_show(run: Positional[Path], id: Positional[str]) -> None:
     Console().print(table)
 
 
-def _read_skills(run: Path) -> tuple[Skill, ...]:
+def bank_export(
+    run: Positional[Path],
+    out: Positional[Path],
+    format: Format,
+    granularity: Granularity | None = None,
+    evicted: bool = False,
+    at: int | None = None,
+) -> None:
+    """Write the skills of a run's bank in another format.
+
+    Args:
+        run: Run folder, or a bank file.
+        out: New file, or for skill-md new folder.
+        format: jsonl (a bank file), release (the JSON of the released D2Skill code) or skill-md (Agent Skills).
+        granularity: Task skills or step skills only.
+        evicted: Write those that were evicted as well.
+        at: Iteration after which to look at the bank; without it, as it is.
+    """
+    record = read(run, at)
+    skills = _chosen(record.skills, granularity, evicted)
+    export_bank(replace(record, skills=tuple(skills)), out, format)
+    Console().print(f"{_counted(skills)} written to {out}", highlight=False, markup=False, soft_wrap=True)
+
+
+def bank_import(source: Positional[Path], out: Positional[Path], run: Path | None = None) -> None:
+    """Make a bank from skills in any format, their texts cleaned and without what the bank would not take.
+
+    Args:
+        source: Run folder, journal, bank file, JSON of the released D2Skill code, or folder of Agent Skills (SKILL.md).
+        out: New journal of a bank, such as bank.db.
+        run: Run folder whose settings the bank is for: its embedder, and what is a duplicate; else the defaults.
+    """
+    if os.path.lexists(out):
+        raise BankError(f"{out} exists: choose another name, or remove it first")
+    config = RunFolder.open(run).config() if run else Config()
+    embedder = make_embedder(config.embedder)
+    ours = (source.is_dir() and (source / "config.toml").is_file()) or (source.is_file() and Journal.is_one(source))
+    found = list(read(source).skills) if ours else import_skills(source)
+    skills, refused = _admit(found, lambda: SkillBank(embedder, config.bank, config.retrieval, config.credit))
+    from_records(out, embedder.fingerprint, skills)
+    said = [f"{_counted(skills)} written to {out}, for embedder {embedder.fingerprint}."]
+    if refused:
+        said.append(f"Left out: {', '.join(f'{count} {reason}' for reason, count in refused.items())}.")
+    if shortened := sum(map(_too_long, found)):
+        said.append(f"Shortened: {shortened}, to the lengths that a bank holds.")
+    Console().print(*said, sep="\n", highlight=False, markup=False, soft_wrap=True)
+
+
+def bank_verify(run: Positional[Path]) -> None:
+    """Read every page, event and checksum of a bank's journal, and say what is wrong.
+
+    Args:
+        run: Run folder, or a journal.
+    """
+    journal = Journal(_journal_of(run))
+    journal.verify()
+    head = journal.head()
+    Console().print(
+        f"{journal.path} is whole: {head.seq} events up to iteration {head.iteration}.", highlight=False, soft_wrap=True
+    )
+
+
+def bank_salvage(run: Positional[Path], out: Positional[Path]) -> None:
+    """Make a new journal of what precedes the damage in another; that one stays as it is.
+
+    Args:
+        run: Run folder, or a journal.
+        out: New journal.
+    """
+    saved = salvage(_bank_of(run), out)
+    Console().print(
+        f"{saved.kept} events kept in {out}, {saved.lost} known to be lost.", highlight=False, soft_wrap=True
+    )
+
+
+def _admit(skills: Iterable[Skill], new_bank: Callable[[], SkillBank]) -> tuple[list[Skill], Counter[str]]:
+    """Returns the skills as a bank takes them, their ids and histories kept, and how many it refused for what reason.
+
+    Active skills are held against each other; one that was evicted may say what another says.
+    """
+    bank, admitted, refused = new_bank(), [], Counter[str]()
+    for skill in skills:
+        draft = Draft(skill.granularity, skill.text, skill.task_text, skill.observation, skill.evidence)
+        (insertion,) = (bank if skill.evicted is None else new_bank()).insert([draft], skill.created)
+        if (new := insertion.skill) is None:
+            refused[re.split(r"\W", insertion.reason)[0]] += 1
+            continue
+        taken = {name: getattr(new, name) for name in ("text", "task_text", "observation", "evidence")}
+        admitted.append(replace(skill, **taken))
+    return admitted, refused
+
+
+def _too_long(skill: Skill) -> bool:
+    return any(len(" ".join(getattr(skill.text, name).split())) > limit for name, limit in LIMITS.items())
+
+
+def _counted(skills: Iterable[Skill]) -> str:
+    """Returns in words how many skills there are of each kind."""
+    pools = Counter(skill.granularity if skill.evicted is None else "evicted" for skill in skills)
+    counts = [f"{pools['task']} task skills", f"{pools['step']} step skills", f"{pools['evicted']} evicted ones"]
+    return ", ".join(counts if pools["evicted"] else counts[:2])
+
+
+def _chosen(skills: Iterable[Skill], granularity: Granularity | None, evicted: bool) -> list[Skill]:
+    return [
+        skill for skill in skills if granularity in (None, skill.granularity) and (evicted or skill.evicted is None)
+    ]
+
+
+def read(run: Path, at: int | None = None) -> BankRecord:
+    """Returns what a run's journal or a bank file holds, or held after an iteration."""
+    path = _bank_of(run)
+    if Journal.is_one(path):
+        journal = Journal(path)
+        skills = tuple(journal.replay(BankState(), at=at).skills())
+        following = next_numbers(skills)
+        return BankRecord(journal.embedder, following["task"], following["step"], skills)
+    if at is not None:
+        raise BankError(f"{path} is no journal and holds one state only: leave --at out")
+    return store.read(path)
+
+
+def _journal_of(run: Path) -> Path:
+    path = _bank_of(run)
+    if not Journal.is_one(path):
+        raise BankError(f"{path} is no journal: name a run folder, or a bank.db")
+    return path
+
+
+def _bank_of(run: Path) -> Path:
     path = RunFolder.open(run).bank if run.is_dir() else run
     if not path.is_file():
-        raise RunError(f"{path} does not exist: is {run} a run folder or a bank file?")
-    return read_bank(path).skills
+        raise RunError(f"{path} does not exist: is {run} a run folder or a bank?")
+    return path

@@ -14,7 +14,7 @@ from rich.progress import Progress
 from tyro.conf import Positional
 
 from d2skill import settings_files, trajectories
-from d2skill.bank.store import read as read_bank
+from d2skill.commands.bank import read as read_bank
 from d2skill.config import EnvConfig
 from d2skill.envs import make_environment
 from d2skill.errors import ConfigError

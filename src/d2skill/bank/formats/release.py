@@ -1,0 +1,134 @@
+"""The JSON of D2Skill's released code, so that banks trained with it load here and banks of ours load there.
+
+    {"task_skills": [{"skill_id": "task_001", "title": ..., "principle": ..., "when_to_apply": ...,
+                      "retrieval_obs": ..., "utility": 0.5, "retrieval_count": 3, "created_at_step": 5}],
+     "step_skills": [...]}
+
+Read off `save_skills`, `load_skills` and `_skill_to_text` of agent_system/memory/skills_only_memory.py and
+`_get_retrieval_obs_from_traj` of skill_updater.py in TU2021/D2Skill-AgenticRL:
+
+- `retrieval_obs` is the key: the task, and for a step skill "Current observation: " and the observation after it.
+  Where there is none, title, principle and when_to_apply together are.
+- `retrieval_count` counts credit updates, and ranks skills as n. So it gives both our counts.
+- Absent numbers are 0. Other keys are carried along and never read, so what else we know of a skill stands under
+  "d2skill". Of the file, only the two lists are read: evicted skills, which must not be retrieved there, stand in
+  "d2skill_evicted".
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from d2skill.bank.formats.flat import FlatSkill, fault
+from d2skill.bank.store import BankRecord
+from d2skill.errors import BankError
+from d2skill.files import write_text
+from d2skill.types import Granularity, Skill
+
+_OBSERVATION = "\n\nCurrent observation: "
+_EVICTED = "d2skill_evicted"
+_GRANULARITIES: tuple[Granularity, ...] = get_args(Granularity)
+
+
+class _Entry(BaseModel):
+    """One skill as the release holds it."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    skill_id: str | None = None
+    title: str | None = None
+    principle: str | None = None
+    when_to_apply: str | None = None
+    retrieval_obs: str | None = None
+    utility: float | None = None
+    retrieval_count: int | None = None
+    created_at_step: int | None = None
+    d2skill: dict[str, Any] = Field(default_factory=dict)
+
+
+def write(path: Path, record: BankRecord) -> None:
+    """Writes the skills of a record as the release reads them."""
+    write_text(path, json.dumps(document(record.skills), indent=2, allow_nan=False) + "\n")
+
+
+def read(path: Path, data: bytes) -> list[Skill]:
+    """Returns the skills in the content of a file; those without an id of ours have the id ""."""
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise BankError(f"{path}: neither a bank of d2skill nor JSON ({error}): is the file whole?") from None
+    if not isinstance(value, dict) or not value.keys() & {"task_skills", "step_skills"}:
+        raise BankError(f'{path}: neither a bank of d2skill nor a JSON object with "task_skills" or "step_skills"')
+    try:
+        return skills_of(value)
+    except ValueError as error:
+        raise BankError(f"{path}: {error}: correct that skill or take it out") from None
+
+
+def document(skills: Iterable[Skill]) -> dict[str, Any]:
+    """Returns the JSON object of the release for some skills."""
+    active: dict[str, Any] = {f"{name}_skills": [] for name in _GRANULARITIES}
+    evicted: dict[str, Any] = {f"{name}_skills": [] for name in _GRANULARITIES}
+    for skill in skills:
+        (active if skill.evicted is None else evicted)[f"{skill.granularity}_skills"].append(_entry(skill))
+    return active | {_EVICTED: evicted} if any(evicted.values()) else active
+
+
+def skills_of(document: dict[str, Any]) -> list[Skill]:
+    """Returns the skills of a JSON object; raises `ValueError` that names the one at fault."""
+    skills = []
+    for where, pools in (("", document), (f"{_EVICTED}.", document.get(_EVICTED) or {})):
+        for granularity in _GRANULARITIES:
+            name = f"{granularity}_skills"
+            entries = pools.get(name) or [] if isinstance(pools, dict) else pools
+            if not isinstance(entries, list):
+                raise ValueError(f"{where}{name} is not a list of skills")
+            for number, entry in enumerate(entries):
+                try:
+                    skills.append(_flat(_Entry.model_validate(entry), granularity).skill())
+                except ValidationError as error:
+                    raise ValueError(f"{where}{name}[{number}]: {fault(error)}") from None
+    return skills
+
+
+def _entry(skill: Skill) -> dict[str, Any]:
+    entry: dict[str, Any] = {
+        "skill_id": re.sub(r"^[ts](\d+)$", lambda id: f"{skill.granularity}_{int(id[1]):03d}", skill.id),
+        "title": skill.text.title,
+        "principle": skill.text.principle,
+        "when_to_apply": skill.text.when_to_apply,
+        "retrieval_obs": skill.task_text + (_OBSERVATION + skill.observation if skill.observation else ""),
+        "utility": skill.utility,
+        "retrieval_count": skill.retrievals,
+        "created_at_step": skill.created,
+    }
+    ours = FlatSkill.of(skill).beyond(_flat(_Entry.model_validate(entry), skill.granularity))
+    return entry | {"d2skill": ours} if ours else entry
+
+
+def _flat(entry: _Entry, granularity: Granularity) -> FlatSkill:
+    title, principle, when = entry.title or "", entry.principle or "", entry.when_to_apply or ""
+    key = entry.retrieval_obs or ""
+    if not key.strip():
+        key = ". ".join(text.strip() for text in (title, principle, when) if text.strip())
+    task_text, _, observation = key.partition(_OBSERVATION) if granularity == "step" else (key, "", "")
+    number = re.fullmatch(rf"{granularity}_0*([0-9]+)", entry.skill_id or "")
+    values = {
+        "id": f"{granularity[0]}{number[1]}" if number else "",
+        "title": title,
+        "principle": principle,
+        "when_to_apply": when,
+        "task_text": task_text,
+        "observation": observation,
+        "utility": entry.utility or 0.0,
+        "retrievals": entry.retrieval_count or 0,
+        "credits": entry.retrieval_count or 0,
+        "created": entry.created_at_step or 0,
+    }
+    return FlatSkill.model_validate(values | entry.d2skill | {"granularity": granularity})

@@ -1,0 +1,145 @@
+"""Folders of Agent Skills (agentskills.io/specification): one folder a skill, with a SKILL.md in it.
+
+    ---
+    name: "look-in-the-fridge-first-t1"
+    description: "Open the fridge before the cabinets. Use when: something is to be cooled"
+    metadata:
+      d2skill-id: "t1"
+      d2skill-task-text: "put a cool apple in the garbage can"
+      d2skill-utility: "0.25"
+    ---
+
+    # Look in the fridge first
+
+    Open the fridge before the cabinets.
+
+    ## When to apply
+
+    something is to be cooled
+
+At the top stand keys of the specification only. What name, description and body do not tell of a skill stands under
+`metadata`, a map of strings to strings, as "d2skill-" keys. Texts are in the body; one that would not come back
+from there as it is, such as an empty one, is under `metadata` as well, and counts.
+
+A skill from elsewhere is a task skill without history: its description says when agents are to use it, so that is
+its key. Scripts and other files beside SKILL.md are not looked at.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from d2skill.bank.formats import front_matter
+from d2skill.bank.formats.flat import FlatSkill, fault
+from d2skill.bank.store import BankRecord
+from d2skill.errors import BankError
+from d2skill.files import write_folder
+from d2skill.types import Skill, SkillText
+
+FILE = "SKILL.md"
+LONGEST_NAME, LONGEST_DESCRIPTION = 64, 1024
+"""Limits of the specification, in characters."""
+
+_OURS = "d2skill-"
+_TITLE = re.compile(r"\s*^# +(.*)$", re.MULTILINE)
+_WHEN = re.compile(r"^##+ +when to (?:apply|use)\b.*$", re.MULTILINE | re.IGNORECASE)
+_HEADING = re.compile(r"^#+ ", re.MULTILINE)
+
+
+def write(path: Path, record: BankRecord) -> None:
+    """Writes a folder with one folder for each skill of a record."""
+
+    def fill(folder: Path) -> None:
+        for skill in record.skills:
+            own = folder / name_of(skill)
+            own.mkdir()
+            (own / FILE).write_text(render(skill), encoding="utf-8", newline="\n")
+
+    write_folder(path, fill)
+
+
+def read(path: Path) -> list[Skill]:
+    """Returns the skills of a folder of skill folders, or of one skill folder, in order of the folders' names.
+
+    Those without an id of ours have the id "".
+    """
+    files = list(_files(path))
+    if not files:
+        raise BankError(
+            f"{path} has no {FILE}, nor has a folder in it: name a skill's folder, or one with such folders"
+        )
+    return [_read_file(file) for file in files]
+
+
+def name_of(skill: Skill) -> str:
+    """Returns a name that the specification allows, from title and id; as ids are, it is unique in a bank."""
+    end = _slug(skill.id) or skill.granularity
+    start = _slug(skill.text.title) or "skill"
+    return f"{start[: LONGEST_NAME - 1 - len(end)].rstrip('-')}-{end}"
+
+
+def render(skill: Skill) -> str:
+    """Returns the SKILL.md of a skill."""
+    text = skill.text
+    when = f"Use when: {text.when_to_apply}" if text.when_to_apply.strip() else ""
+    description = " ".join(f"{text.principle} {when}".split()) or " ".join(text.title.split()) or name_of(skill)
+    top = {"name": name_of(skill), "description": description[:LONGEST_DESCRIPTION].rstrip()}
+    body = f"\n# {text.title}\n\n{text.principle}\n\n## When to apply\n\n{text.when_to_apply}\n"
+    plain = FlatSkill.of(parse(front_matter.write(top, {}, body)))
+    ours = FlatSkill.of(skill).beyond(plain)
+    return front_matter.write(top, {_OURS + key.replace("_", "-"): str(value) for key, value in ours.items()}, body)
+
+
+def parse(content: str) -> Skill:
+    """Returns the skill of a SKILL.md; raises `ValueError` that says where it is wrong."""
+    top, ours, body = front_matter.read(content, _OURS)
+    name, description = top.get("name", ""), top.get("description", "")
+    if not name.strip() or not description.strip():
+        raise ValueError("line 1: the front matter needs a name and a description")
+    text = _text(name, description, body)
+    values = {name: getattr(text, name) for name in SkillText.__slots__}
+    values |= {"granularity": "task", "task_text": description}
+    values |= {key.replace("-", "_"): value for key, value in ours.items()}
+    return FlatSkill.model_validate(values).skill()
+
+
+def _text(name: str, description: str, body: str) -> SkillText:
+    """Returns title, principle and when_to_apply of a body; name and description stand in for what it lacks."""
+    title = name.replace("-", " ").capitalize()
+    if heading := _TITLE.match(body):
+        title, body = heading[1].strip(), body[heading.end() :]
+    when = description
+    if heading := _WHEN.search(body):
+        following = _HEADING.search(body, heading.end())
+        end = following.start() if following else len(body)
+        when = body[heading.end() : end].strip() or description
+        body = body[: heading.start()] + body[end:]
+    return SkillText(title, body.strip() or description, when)
+
+
+def _files(path: Path) -> Iterator[Path]:
+    for folder in [path, *sorted(path.iterdir())]:
+        found = [folder / name for name in (FILE, FILE.lower()) if (folder / name).is_file()]
+        yield from found[:1]
+
+
+def _read_file(file: Path) -> Skill:
+    try:
+        return parse(file.read_bytes().decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        raise BankError(f"{file} is not text in UTF-8: save it as such") from None
+    except ValidationError as error:
+        raise BankError(f"{file}: metadata, {_OURS}{fault(error)}: correct it or take it out") from None
+    except ValueError as error:
+        raise BankError(f"{file}, {error}") from None
+
+
+def _slug(text: str) -> str:
+    """Returns the letters and digits of ASCII in a text, in lower case, with a hyphen for what is between them."""
+    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
+    return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")
