@@ -354,6 +354,11 @@ def test_the_last_validation_is_kept(run):
         assert sum(one.success for one in half) / len(half) == summary[name]["success"]
 
 
+def test_skills_are_not_tested_on_the_tasks_they_are_from(run, capsys):
+    assert "--seen-tasks" in fails(capsys, "evaluate", run, "--split", "train")
+    main(["evaluate", str(run), "--split", "train", "--tasks", "10", "--seen-tasks"])
+
+
 def test_an_evaluation_can_be_kept(run, tmp_path):
     path = tmp_path / "played.jsonl"
     main(["evaluate", str(run), "--split", "test_seen", "--tasks", "3", "--trajectories", str(path)])

@@ -13,9 +13,9 @@ import d2skill
 # lower floors and from its own room; so implementations, which share a floor, never import each other.
 FLOORS = [
     "errors types rng words config",
-    "protocols credit prompts files settings_files bank.ranking bank.drafts bank.safety",
+    "protocols credit prompts files settings_files bank.ranking bank.drafts bank.safety bank.evidence",
     "bank.store bank.journal embedders envs policies reflectors trajectories",
-    "bank bank.formats",
+    "bank bank.formats bank.history",
     "episode learner checkpoint runfolder tasks",
     "rollout play",
     "evaluation warmstart",

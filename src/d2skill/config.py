@@ -218,6 +218,12 @@ class BankConfig(Settings):
     """T_prot, iterations in which a new skill cannot be evicted"""
     duplicate: float = Field(0.95, gt=0, le=1)
     """A new skill is a near-duplicate, and not added, if key and text are at least this similar to one in the bank"""
+    worth: Literal["utility", "posterior"] = "utility"
+    """What ranks and evicts: the utility of Eq. 3, or the posterior mean of the signals, shrunk towards the pool's"""
+    retire: bool = False
+    """Take out skills that are probably worse than nothing, by the 95 % interval of what they brought"""
+    retire_after: float = Field(4, ge=1)
+    """Iterations of evidence that this takes"""
 
 
 class RetrievalConfig(Settings):

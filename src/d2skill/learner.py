@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from d2skill import credit
 from d2skill.bank import Draft, SkillBank
@@ -58,13 +61,16 @@ class Learner:
         self.bank.credit(signals)
         chosen = self._choose(groups, hindsights, iteration, seed)
         drafts: list[Draft] = []
-        failed = 0
+        pairs: list[tuple[Trajectory, Trajectory | None]] = []
         for group in chosen:
+            failure, success = _contrasted(group, generator(seed, "reflect", iteration, group.task.id))
             try:
-                drafts += self._write(group, iteration, seed)
+                drafts += drafts_from(self._reflector.reflect(failure, success), failure)
             except ReflectionFault:
-                failed += 1
-        inserted = self.bank.insert(drafts, iteration)
+                continue
+            pairs.append((failure, success))
+        failed = len(chosen) - len(pairs)
+        inserted = self.bank.insert(drafts, iteration, origin=self._origin(pairs, iteration))
         added = sum(result.skill is not None for result in inserted)
         return BankUpdate(len(signals), len(chosen), failed, added, len(inserted) - added)
 
@@ -84,14 +90,22 @@ class Learner:
             weak = [weak[i] for i in picks]
         return weak
 
-    def _write(self, group: Group, iteration: int, seed: int) -> list[Draft]:
-        """Reflects on one failed skill trajectory beside one success of either half (Eq. 7)."""
-        rng = generator(seed, "reflect", iteration, group.task.id)
-        failures = _failures(group)
-        successes = [t for t in (*group.half("skills"), *group.half("none")) if t.success and t.turns]
-        failure = failures[int(rng.integers(len(failures)))]
-        success = successes[int(rng.integers(len(successes)))] if successes else None
-        return drafts_from(self._reflector.reflect(failure, success), failure)
+    def _origin(self, pairs: Sequence[tuple[Trajectory, Trajectory | None]], iteration: int) -> dict[str, str]:
+        """Returns who wrote, which policy played, and what was reflected on, as task id # member of its group."""
+        return {
+            "reflector": re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", type(self._reflector).__name__).lower(),
+            "policy": f"after {iteration} updates",
+            "trajectories": " ".join(f"{failure.task.id}#{failure.index}" for failure, _ in pairs),
+            "successes": " ".join(f"{success.task.id}#{success.index}" for _, success in pairs if success),
+        }
+
+
+def _contrasted(group: Group, rng: np.random.Generator) -> tuple[Trajectory, Trajectory | None]:
+    """Draws one failed skill trajectory and, if there is one, a success of either half (Eq. 7)."""
+    failures = _failures(group)
+    successes = [t for t in (*group.half("skills"), *group.half("none")) if t.success and t.turns]
+    failure = failures[int(rng.integers(len(failures)))]
+    return failure, successes[int(rng.integers(len(successes)))] if successes else None
 
 
 def _failures(group: Group) -> list[Trajectory]:

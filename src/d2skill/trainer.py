@@ -139,6 +139,8 @@ class Trainer:
             last = self._finished(iteration, steps)
             if last or iteration % self.config.validation.every == 0:
                 metrics |= self._validate()
+                if self.config.bank.retire:
+                    metrics["bank/retired"] = len(self.bank.retire(progress.iteration))
                 metrics["bank/evicted"] = len(self.bank.evict(progress.iteration))
             progress = Progress(iteration, steps, self._seconds(), self.bank.event)
             self._report(progress, metrics)

@@ -3,22 +3,24 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from d2skill.bank import ranking
 
 
+def rank(similarities, values, **settings):
+    """What `ranking.rank` returns for queries and keys with these cosines [Q, S]."""
+    queries = np.eye(len(similarities), dtype=np.float32)
+    return ranking.rank(queries, np.array(similarities, dtype=np.float32).T, values, **settings)
+
+
 def retrieved(similarities, values, *, gate=-1.0, candidates=10, k=3, alpha=0.1):
     """Rows and scores for one query, without the empty slots."""
-    rows, scores = ranking.rank(
-        np.array([similarities], dtype=float),
-        np.array(values, dtype=float),
-        gate=gate,
-        candidates=candidates,
-        k=k,
-        alpha=alpha,
+    rows, found, scores = rank(
+        [similarities], np.array(values, dtype=float), gate=gate, candidates=candidates, k=k, alpha=alpha
     )
+    assert found[0][rows[0] >= 0].tolist() == [similarities[row] for row in rows[0] if row >= 0]
     used = rows[0] >= 0
     assert np.all(np.isneginf(scores[0][~used]))
     return rows[0][used].tolist(), scores[0][used].tolist()
@@ -121,18 +123,85 @@ def pools(draw):
     )
 
 
+@pytest.mark.parametrize("block", [3, 8192])
 @given(pools(), st.integers(-4, 4), st.integers(1, 13), st.integers(0, 5), st.sampled_from([0.0, 0.1, 1.0]))
-def test_rank_agrees_with_a_plain_loop(pool, gate, candidates, k, alpha):
+def test_rank_agrees_with_a_plain_loop(block, pool, gate, candidates, k, alpha):
     similarities, values = pool
-    rows, scores = ranking.rank(similarities, values, gate=gate / 4, candidates=candidates, k=k, alpha=alpha)
-    assert rows.shape == scores.shape == (len(similarities), k)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ranking, "_BLOCK", block)
+        rows, found, scores = rank(similarities, values, gate=gate / 4, candidates=candidates, k=k, alpha=alpha)
+    assert rows.shape == found.shape == scores.shape == (len(similarities), k)
     for query, sims in enumerate(similarities):
         passing = [row for row in range(len(values)) if sims[row] >= gate / 4]
         near = sorted(passing, key=lambda row: (-sims[row], row))[:candidates]
         score = {row: alpha * (1 + sims[row]) / 2 + (1 - alpha) * values[row] for row in near}
         best = sorted(near, key=lambda row: (-score[row], row))[:k]
         assert rows[query].tolist() == best + [-1] * (k - len(best))
+        assert found[query].tolist() == [sims[row] for row in best] + [-math.inf] * (k - len(best))
         assert scores[query].tolist() == [score[row] for row in best] + [-math.inf] * (k - len(best))
+
+
+def exact_products(queries, keys):
+    """Products that are the same to the last bit in whatever block of keys they are taken."""
+    return np.einsum("qd,sd->qs", queries.astype(np.float64), keys.astype(np.float64)).astype(np.float32)
+
+
+def rank_all(similarities, values, *, gate, candidates, k, alpha):
+    """The plain reference for `ranking.rank`: rounds all cosines, and sorts all that pass."""
+    found = np.full(k, -1), np.full(k, -np.inf), np.full(k, -np.inf)
+    answers = []
+    for cosines in similarities:
+        rows = np.argsort(-cosines, kind="stable")
+        rows = np.sort([row for row in rows if cosines[row] >= gate][:candidates]).astype(int)
+        scores = alpha * (1.0 + cosines[rows]) / 2.0 + (1.0 - alpha) * values[rows]
+        best = np.argsort(-scores, kind="stable")[:k]
+        answer = [part.copy() for part in found]
+        for slots, chosen in zip(answer, (rows, cosines[rows], scores), strict=True):
+            slots[: len(best)] = chosen[best]
+        answers.append(answer)
+    return [np.array(part) for part in zip(*answers, strict=True)]
+
+
+@st.composite
+def crowds(draw):
+    """Queries and many keys around a few centres; some keys are equal, others differ by about a rounding step."""
+    random = np.random.default_rng(draw(st.integers(0, 2**32)))
+    size, queries, dimension = draw(st.integers(1, 150)), draw(st.integers(1, 5)), draw(st.integers(1, 6))
+    centres = random.standard_normal((draw(st.integers(1, 4)), dimension))
+    spread = draw(st.sampled_from([0.0, 1e-6, 1e-3, 0.5]))
+
+    def around(count):
+        points = centres[random.integers(len(centres), size=count)]
+        points = points + spread * random.standard_normal((count, dimension)) * random.integers(2, size=(count, 1))
+        return (points / np.linalg.norm(points, axis=1, keepdims=True)).astype(np.float32)
+
+    keys = around(size)
+    if draw(st.booleans()):
+        keys = keys[np.argsort(keys @ keys[0], kind="stable")]  # the bound rises with every block
+    return around(queries), keys, np.round(random.standard_normal(size), draw(st.integers(0, 3)))
+
+
+@settings(max_examples=300)
+@given(
+    crowds(),
+    st.sampled_from([-1.0, -0.3, 0.0, 0.61, 0.999999, 1.0]),
+    st.sampled_from([1, 3, 10, 200]),
+    st.sampled_from([1, 3, 12]),
+    st.sampled_from([0.0, 0.1, 1.0]),
+    st.sampled_from([1, 7, 64, 8192]),
+)
+def test_rank_is_the_plain_reference_to_the_last_bit(crowd, gate, candidates, k, alpha, block):
+    given_settings = {"gate": gate, "candidates": candidates, "k": k, "alpha": alpha}
+    queries, keys, values = crowd
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ranking, "_BLOCK", block)
+        patch.setattr(ranking, "_products", exact_products)
+        found = ranking.rank(queries, keys, values, **given_settings)
+        rows = ranking.near(queries, keys, gate)
+    cosines = np.round(exact_products(queries, keys).astype(np.float64), 6)
+    for part, expected in zip(found, rank_all(cosines, values, **given_settings), strict=True):
+        np.testing.assert_array_equal(part, expected)
+    assert [each.tolist() for each in rows] == [np.flatnonzero(each >= gate).tolist() for each in cosines]
 
 
 # Eq. 9

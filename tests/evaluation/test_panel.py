@@ -1,12 +1,23 @@
 from dataclasses import replace
 
+import pytest
 from toys import ScriptedPolicy, TreasureEnvironment, make_bank, step_draft
 
 from d2skill.config import PromptConfig
-from d2skill.evaluation import evaluate_panel
+from d2skill.errors import ConfigError
+from d2skill.evaluation import evaluate_panel, require_unseen
 from d2skill.evaluation.statistics import paired_difference, wilson
 from d2skill.rollout import Rollouts
 from d2skill.tasks import select_panel
+
+
+def test_a_panel_that_the_bank_was_written_from_is_refused():
+    drafts = replace(step_draft("Look"), evidence="valid/003"), replace(step_draft("Open"), evidence="train/003")
+    bank = make_bank(*drafts)
+    require_unseen(bank, ["valid/001", "valid/002"])
+    with pytest.raises(ConfigError, match=r"1 skills of the bank .* first s1 from valid/003: .*--seen-tasks"):
+        require_unseen(bank, ["valid/002", "valid/003"])
+
 
 PANEL = select_panel(TreasureEnvironment(), "valid_unseen", 8)
 

@@ -10,39 +10,104 @@ the same room are 0.55 alike for different objects and 0.70 for the same (median
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from d2skill.bank import ranking
 from d2skill.bank.drafts import Draft, Insertion, numbers, said, storable
+from d2skill.bank.evidence import Evidence
 from d2skill.bank.journal import BankState, Change, Credit, Event, Insert, Journal, JournalWriter, Retrieve, Rewind
 from d2skill.bank.safety import clean, objection, suspicion
 from d2skill.config import BankConfig, CreditConfig, EmbedderConfig, RetrievalConfig
 from d2skill.embedders import make_embedder
 from d2skill.errors import BankError
 from d2skill.protocols import Embedder
-from d2skill.types import Granularity, Retrieved, Skill
+from d2skill.types import Granularity, Retrieved, Skill, SkillText
 
 __all__ = ["Draft", "Insertion", "SkillBank"]
 
+_NO_EVIDENCE = Evidence()
 Vectors = npt.NDArray[np.float32]
 
 _CACHED_TEXTS = 1 << 14  # 32 MB at 512 dimensions
-_DECIMALS = 6  # of a cosine; equal keys must tie whatever the batch they are multiplied in
 
 
-@dataclass(frozen=True, slots=True)
 class _Pool:
-    """The active skills of one granularity with their keys [S, d] and their values of Eq. 8 and 9 [S]."""
+    """The active skills of one granularity with their keys [S, d] and their values of Eq. 8 and 9 [S].
 
-    skills: tuple[Skill, ...]
-    keys: Vectors
-    values: ranking.Floats
+    Keys stay as they are while skills only change their numbers.
+    """
+
+    def __init__(
+        self, skills: Sequence[Skill], keys: Vectors, eta: float, worths: Callable[[Sequence[Skill]], ranking.Floats]
+    ) -> None:
+        self.skills = list(skills)
+        self._keys = keys
+        self._eta = eta
+        self._worths = worths
+        self._rows = {skill.id: row for row, skill in enumerate(skills)}
+        self._values: ranking.Floats | None = None
+        self._said: dict[tuple[str | SkillText, ...], int] | None = None
+
+    @property
+    def keys(self) -> Vectors:
+        return self._keys[: len(self.skills)]
+
+    @property
+    def values(self) -> ranking.Floats:
+        if self._values is None:
+            self._values = ranking.utility_bonus(
+                self._worths(self.skills),
+                np.array([skill.retrievals for skill in self.skills], dtype=np.int64),
+                self._eta,
+            )
+        return self._values
+
+    def add(self, skill: Skill, key: Vectors) -> None:
+        """Takes in a new skill, after all others."""
+        row = len(self.skills)
+        if row >= len(self._keys):
+            more = np.empty((max(row, 16), len(key)), dtype=np.float32)
+            self._keys = np.concatenate([self.keys, more]) if row else more
+        self._keys[row] = key
+        self._rows[skill.id] = row
+        self.skills.append(skill)
+        self._values = None
+        if self._said is not None:
+            self._said.setdefault(_identity(skill), row)
+
+    def change(self, skill: Skill) -> bool:
+        """Takes over the numbers of a skill; false if it is not in the pool, or should no longer be."""
+        row = self._rows.get(skill.id)
+        if row is None or skill.evicted is not None:
+            return False
+        self.skills[row] = skill
+        self._values = None
+        return True
+
+    def same(self, new: Skill) -> Skill | None:
+        """Returns the first skill with the same text and key."""
+        if self._said is None:
+            rows = range(len(self.skills) - 1, -1, -1)
+            self._said = {_identity(self.skills[row]): row for row in rows}
+        row = self._said.get(_identity(new))
+        return None if row is None else self.skills[row]
+
+
+class _New(NamedTuple):
+    """A skill that has no id yet, its key, and which of the first `among` rows of its pool have a key near that."""
+
+    skill: Skill
+    key: Vectors
+    near: ranking.Integers
+    among: int
 
 
 class SkillBank:
@@ -66,6 +131,9 @@ class SkillBank:
         self._pools: dict[Granularity, _Pool] = {}
         self._keys: dict[str, Vectors] = {}
         self._vectors: dict[str, Vectors] = {}
+        self._evidence: dict[str, Evidence] = {}
+        self._unread: set[str] = set()
+        self._from: Path | None = None
         self._iteration = 0
         self._writer: JournalWriter | None = None
         self._batch: list[Event] | None = None
@@ -85,19 +153,18 @@ class SkillBank:
         """Returns the bank in a journal as it is, was after iteration `at`, or was after event number `event`.
 
         What is done to it stays in memory until `record`. The embedder has to be the one that the bank was made with;
-        settings that are not given are the defaults. Raises `BankError` for a damaged journal or another embedder.
+        settings that are not given are the defaults. Raises `BankError` for a damaged journal or another embedder. That
+        its texts are such as a bank takes is looked at before the first retrieval, which raises `BankError` if not.
         """
         embedder = embedder or make_embedder(EmbedderConfig())
         journal = Journal(path)
         _require_embedder(path, journal.embedder, embedder)
         opened = cls(embedder, bank or BankConfig(), retrieval or RetrievalConfig(), credit or CreditConfig())
-        opened._set(journal.replay(BankState(), at=at, seq=event).skills())
-        for skill in opened.skills():
-            if why := objection(skill.text):
-                raise BankError(
-                    f"{path}: the text of skill {skill.id} is not one that a bank takes ({why}): the journal was made "
-                    "by another program or version; `d2skill bank import` takes over what can be taken"
-                )
+        state = journal.replay(BankState(), at=at, seq=event)
+        opened._set(state.skills())
+        opened._evidence = state.evidence
+        opened._unread = set(opened._skills)
+        opened._from = path
         opened._iteration = journal.head().iteration
         return opened
 
@@ -180,6 +247,10 @@ class SkillBank:
         utilities = [skill.utility for skill in self.skills()]
         return float(np.mean(utilities)) if utilities else 0.0
 
+    def evidence(self, skill_id: str) -> Evidence:
+        """Returns what the signals of a skill add up to."""
+        return self._evidence.get(skill_id, _NO_EVIDENCE)
+
     def encode_task(self, text: str) -> Vectors:
         """Returns the vector [d] of a task text, as key of a task skill or as query."""
         vector = self._vectors.get(text)
@@ -223,20 +294,28 @@ class SkillBank:
         for skill in [self._active(skill_id) for skill_id in signals]:
             own = signals[skill.id]
             utility = ranking.credited_utility(skill.utility, own, self._beta[skill.granularity])
-            self._put(replace(skill, utility=utility, credits=skill.credits + len(own)))
+            self._evidence[skill.id] = self.evidence(skill.id).add(own, self._iteration)
+            self._put(_credited(skill, utility, skill.credits + len(own)))
         if signals:
             own_signals = {skill_id: list(own) for skill_id, own in signals.items()}
             self._log(Credit(own_signals, dict(self._beta), self._iteration))
 
-    def insert(self, drafts: Sequence[Draft], iteration: int) -> list[Insertion]:
+    def insert(
+        self, drafts: Sequence[Draft], iteration: int, *, origin: Mapping[str, str] | None = None
+    ) -> list[Insertion]:
         """Adds drafts, in their order, unless they are empty, suspicious or say what a skill says for a like key.
 
-        Returns one record per draft. Of two near-duplicates among the drafts the first stays.
+        Returns one record per draft. Of two near-duplicates among the drafts the first stays. `origin` goes on record.
         """
         self._iteration = iteration
-        inserted = [self._insert(draft, iteration) for draft in drafts]
+        read = [_skill(draft, iteration) for draft in drafts]
+        new = iter(self._new([skill for skill in read if isinstance(skill, Skill)]))
+        inserted = [
+            self._insert(draft, next(new)) if isinstance(skill, Skill) else Insertion(draft, None, skill)
+            for draft, skill in zip(drafts, read, strict=True)
+        ]
         if added := tuple(one.skill for one in inserted if one.skill):
-            self._log(Insert(added, iteration))
+            self._log(Insert(added, iteration, dict(origin or {})))
         return inserted
 
     def evict(self, iteration: int) -> list[Skill]:
@@ -262,13 +341,32 @@ class SkillBank:
             self._log(Change("evicted", tuple(skill.id for skill in dropped), iteration, "over capacity (Eq. 9)"))
         return dropped
 
+    def retire(self, iteration: int) -> list[Skill]:
+        """Takes out the skills that are probably worse than nothing, and returns them.
+
+        These are the ones with bank.retire_after iterations of evidence or more, by effective sample size, and a 95 %
+        interval of the mean signal below 0. Like evicted skills they stay in the record.
+        """
+        self._iteration = iteration
+        gone = []
+        for skill in self.skills():
+            evidence = self.evidence(skill.id)
+            worth = evidence.posterior()
+            if evidence.size < self._bank.retire_after or worth.high >= 0:
+                continue
+            gone.append(replace(skill, evicted=iteration))
+            self._put(gone[-1])
+            reason = f"worse than nothing: {worth.mean:+.2f} ({worth.low:+.2f} to {worth.high:+.2f})"
+            self._log(Change("retired", (skill.id,), iteration, reason))
+        return gone
+
     def _retrieve(self, granularity: Granularity, queries: Sequence[Vectors]) -> list[tuple[Retrieved, ...]]:
         pool = self._pool(granularity)
         if not queries or not pool.skills:
             return [() for _ in queries]
-        similarities = _cosines(np.stack(queries), pool.keys)
-        rows, scores = ranking.rank(
-            similarities,
+        ranked = ranking.rank(
+            np.stack(queries),
+            pool.keys,
             pool.values,
             gate=self._gate[granularity],
             candidates=self._retrieval.candidates,
@@ -277,53 +375,56 @@ class SkillBank:
         )
         return [
             tuple(
-                Retrieved(pool.skills[row], float(similarities[query, row]), score)
-                for row, score in zip(chosen, scored, strict=True)
+                Retrieved(pool.skills[row], similarity, score)
+                for row, similarity, score in zip(*slots, strict=True)
                 if row >= 0
             )
-            for query, (chosen, scored) in enumerate(zip(rows.tolist(), scores.tolist(), strict=True))
+            for slots in zip(*(part.tolist() for part in ranked), strict=True)
         ]
 
-    def _insert(self, draft: Draft, iteration: int) -> Insertion:
-        text = clean(draft.text)
-        if not (text.title and text.principle and text.when_to_apply):
-            return Insertion(draft, None, "empty")
-        if why := suspicion(text):
-            return Insertion(draft, None, f"suspicious: {why}")
-        granularity = draft.granularity
-        skill = Skill(
-            id=f"{granularity[0]}{self._next[granularity]}",
-            granularity=granularity,
-            text=text,
-            task_text=storable(draft.task_text),
-            observation=storable(draft.observation) if granularity == "step" else "",
-            created=iteration,
-            evidence=storable(draft.evidence),
-        )
-        if (same := self._duplicate(skill)) is not None:
+    def _new(self, skills: Sequence[Skill]) -> list[_New]:
+        """Returns new skills with their keys and where in the bank near keys are, found for all of them at once."""
+        self._embed([text for skill in skills for text in (skill.task_text, skill.observation)])
+        keys = [self._key(skill) for skill in skills]
+        near = [np.empty(0, dtype=np.int64)] * len(skills)
+        pools = {granularity: self._pool(granularity) for granularity in {skill.granularity for skill in skills}}
+        for granularity, pool in pools.items():
+            own = [at for at, skill in enumerate(skills) if skill.granularity == granularity]
+            found = ranking.near(np.stack([keys[at] for at in own]), pool.keys, self._bank.duplicate)
+            for at, rows in zip(own, found, strict=True):
+                near[at] = rows
+        among = [len(pools[skill.granularity].skills) for skill in skills]
+        return [_New(*parts) for parts in zip(skills, keys, near, among, strict=True)]
+
+    def _insert(self, draft: Draft, new: _New) -> Insertion:
+        granularity = new.skill.granularity
+        if (same := self._duplicate(new)) is not None:
             return Insertion(draft, None, f"duplicate of {same.id}")
+        skill = replace(new.skill, id=f"{granularity[0]}{self._next[granularity]}")
         self._next[granularity] += 1
-        self._put(skill)
+        self._skills[skill.id] = skill
+        self._keys[skill.id] = new.key
+        self._pool(granularity).add(skill, new.key)
         return Insertion(draft, skill, "added")
 
-    def _duplicate(self, new: Skill) -> Skill | None:
+    def _duplicate(self, new: _New) -> Skill | None:
         """Returns an active skill with the same text and key, or else the first whose key and text are near.
 
         Texts with different numbers in them are not near: "look in drawer 3" is not "look in drawer 4".
         """
-        pool = self._pool(new.granularity)
-        for skill in pool.skills:
-            if (skill.text, skill.task_text, skill.observation) == (new.text, new.task_text, new.observation):
-                return skill
-        if not pool.skills:
-            return None
-        near = np.flatnonzero(_cosines(self._key(new), pool.keys) >= self._bank.duplicate)
-        content = said(new.text)
-        for skill in (pool.skills[row] for row in near):
-            other = said(skill.text)
-            alike = _cosines(self.encode_task(content), self.encode_task(other))
-            if numbers(content) == numbers(other) and alike >= self._bank.duplicate:
-                return skill
+        pool = self._pool(new.skill.granularity)
+        if (same := pool.same(new.skill)) is not None:
+            return same
+        since = ranking.near(new.key[None], pool.keys[new.among :], self._bank.duplicate)[0] + new.among
+        content = said(new.skill.text)
+        rows: list[int] = [*new.near.tolist(), *since.tolist()]
+        for row in rows:
+            other = said(pool.skills[row].text)
+            if (
+                numbers(content) == numbers(other)
+                and ranking.cosines(self.encode_task(content), self.encode_task(other)) >= self._bank.duplicate
+            ):
+                return pool.skills[row]
         return None
 
     def _active(self, skill_id: str) -> Skill:
@@ -349,24 +450,41 @@ class SkillBank:
             self._next[skill.granularity] = max(self._next[skill.granularity], int(skill.id[1:]) + 1)
 
     def _put(self, skill: Skill) -> None:
-        """Sets a skill, new or changed, and forgets what was derived from its pool."""
+        """Sets a skill that has changed; its pool is made anew if it comes or goes."""
         self._skills[skill.id] = skill
-        self._pools.pop(skill.granularity, None)
+        pool = self._pools.get(skill.granularity)
+        if pool and not pool.change(skill):
+            del self._pools[skill.granularity]
 
     def _pool(self, granularity: Granularity) -> _Pool:
         if granularity not in self._pools:
-            skills = tuple(self.skills(granularity))
+            skills = self.skills(granularity)
+            self._read(skills)
             new = [skill for skill in skills if skill.id not in self._keys]
             self._embed([text for skill in new for text in (skill.task_text, skill.observation)])
             self._keys.update((skill.id, self._key(skill)) for skill in new)
             keys = np.array([self._keys[skill.id] for skill in skills], dtype=np.float32)
-            values = ranking.utility_bonus(
-                np.array([skill.utility for skill in skills], dtype=np.float64),
-                np.array([skill.retrievals for skill in skills], dtype=np.int64),
-                self._retrieval.eta,
-            )
-            self._pools[granularity] = _Pool(skills, keys, values)
+            self._pools[granularity] = _Pool(skills, keys, self._retrieval.eta, self._worths)
         return self._pools[granularity]
+
+    def _read(self, skills: Sequence[Skill]) -> None:
+        """Looks at texts that came from a file. Raises `BankError` for the first that no bank would have taken."""
+        for skill in skills:
+            if skill.id in self._unread and (why := objection(skill.text)):
+                raise BankError(
+                    f"{self._from}: the text of skill {skill.id} is not one that a bank takes ({why}): the journal was "
+                    "made by another program or version; `d2skill bank import` takes over what can be taken"
+                )
+        self._unread.difference_update(skill.id for skill in skills)
+
+    def _worths(self, skills: Sequence[Skill]) -> ranking.Floats:
+        """Returns what ranks and evicts skills, apart from the bonus."""
+        if self._bank.worth == "utility":
+            return np.array([skill.utility for skill in skills], dtype=np.float64)
+        evidence = [self.evidence(skill.id) for skill in skills]
+        signals = sum(one.signals for one in evidence)
+        prior = math.fsum(one.total for one in evidence) / signals if signals else 0.0
+        return np.array([one.posterior(prior).mean for one in evidence], dtype=np.float64)
 
     def _key(self, skill: Skill) -> Vectors:
         if skill.granularity == "task":
@@ -383,6 +501,23 @@ class SkillBank:
         self._vectors.update(zip(missing, self._embedder.embed(missing), strict=True))
 
 
+def _credited(skill: Skill, utility: float, credits: int) -> Skill:
+    """Returns a skill with other numbers; `dataclasses.replace` takes twice as long, and there are thousands."""
+    return Skill(
+        skill.id,
+        skill.granularity,
+        skill.text,
+        skill.task_text,
+        skill.observation,
+        utility,
+        skill.retrievals,
+        credits,
+        skill.created,
+        skill.evidence,
+        skill.evicted,
+    )
+
+
 def _require_embedder(path: Path, made_with: str, embedder: Embedder) -> None:
     if made_with != embedder.fingerprint:
         raise BankError(
@@ -391,6 +526,23 @@ def _require_embedder(path: Path, made_with: str, embedder: Embedder) -> None:
         )
 
 
-def _cosines(queries: Vectors, keys: Vectors) -> ranking.Floats:
-    """Returns the cosines of unit vectors, queries [Q, d] or [d] with keys [S, d] or [d]."""
-    return np.asarray(np.round((queries @ keys.T).astype(np.float64), _DECIMALS), dtype=np.float64)
+def _skill(draft: Draft, iteration: int) -> Skill | str:
+    """Returns what a draft says as a skill, without an id yet, or why it cannot be one."""
+    text = clean(draft.text)
+    if not (text.title and text.principle and text.when_to_apply):
+        return "empty"
+    if why := suspicion(text):
+        return f"suspicious: {why}"
+    return Skill(
+        id="",
+        granularity=draft.granularity,
+        text=text,
+        task_text=storable(draft.task_text),
+        observation=storable(draft.observation) if draft.granularity == "step" else "",
+        created=iteration,
+        evidence=storable(draft.evidence),
+    )
+
+
+def _identity(skill: Skill) -> tuple[str | SkillText, ...]:
+    return skill.text, skill.task_text, skill.observation

@@ -7,12 +7,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
+Vectors = npt.NDArray[np.float32]
+
+_MILLION = 1e6
+_BLOCK = 8192  # keys; with 128 queries their products are 4 MB and stay in the cache
+_NOWHERE = np.iinfo(np.int64).max
 
 
 def credited_utility(utility: float, signals: Sequence[float], beta: float) -> float:
@@ -37,45 +43,115 @@ def utility_bonus(utility: Floats, retrievals: npt.NDArray[np.integer], eta: flo
     return np.asarray(utility + bonus, dtype=np.float64)
 
 
-def rank(
-    similarities: Floats, values: Floats, *, gate: float, candidates: int, k: int, alpha: float
-) -> tuple[Integers, Floats]:
-    """Returns the rows to retrieve for each query and their scores, both [Q, k], best first (Eq. 8).
+class Ranked(NamedTuple):
+    """What to retrieve for each query, best first, all [Q, k]; an empty slot holds row −1 and score −inf."""
 
-    The gate comes first: only rows with similarity ≥ `gate` count. Of those the `candidates` most similar
-    are scored by α·ŝ + (1−α)·value, ŝ = (1 + cosine)/2 in [0, 1], and the best `k` stay. Ties go to the
-    lower row. Slots left over hold row −1 and score −inf: retrieving nothing is a valid answer.
+    rows: Integers
+    similarities: Floats
+    scores: Floats
 
-    Takes cosines [Q, S] and values [S] from `utility_bonus`.
+
+def cosines(queries: Vectors, keys: Vectors) -> Floats:
+    """Returns the cosines of unit vectors, queries [Q, d] or [d] with keys [S, d] or [d], to 6 decimals.
+
+    The last bits of a product depend on what else is multiplied with it, and equal keys must tie whatever that is.
     """
-    queries, size = similarities.shape
-    rows = np.full((queries, k), -1, dtype=np.int64)
-    scores = np.full((queries, k), -np.inf)
+    return np.asarray(_millionths(_products(queries, keys)) / _MILLION, dtype=np.float64)
+
+
+def rank(
+    queries: Vectors, keys: Vectors, values: Floats, *, gate: float, candidates: int, k: int, alpha: float
+) -> Ranked:
+    """Returns the rows to retrieve for each query [Q, d] of those with these keys [S, d] (Eq. 8).
+
+    The gate comes first: only rows with similarity ≥ `gate` count, which is the cosine as `cosines` returns it. Of
+    those the `candidates` most similar are scored by α·ŝ + (1−α)·value, ŝ = (1 + cosine)/2 in [0, 1], and the best
+    `k` stay. Ties go to the lower row. Slots may stay empty: retrieving nothing is a valid answer.
+
+    Queries and keys are unit vectors or 0; values [S] are those of `utility_bonus`.
+    """
+    found = Ranked(
+        np.full((len(queries), k), -1, dtype=np.int64),
+        np.full((len(queries), k), -np.inf),
+        np.full((len(queries), k), -np.inf),
+    )
+    size = len(keys)
     if size == 0 or k == 0:
-        return rows, scores
-    query, row = np.nonzero(_most_similar(similarities, gate, candidates))
-    score = alpha * (1.0 + similarities[query, row]) / 2.0 + (1.0 - alpha) * values[row]
-    order = np.lexsort((row, -score, query))
-    query, row, score = query[order], row[order], score[order]
-    place = np.arange(len(query)) - np.searchsorted(query, query)
-    shown = place < k
-    rows[query[shown], place[shown]] = row[shown]
-    scores[query[shown], place[shown]] = score[shown]
-    return rows, scores
+        return found
+    places = _most_similar(queries, keys, gate, min(candidates, size))
+    opposite, rows = np.divmod(places, size)
+    similarities = -opposite / _MILLION
+    passing = (places != _NOWHERE) & (similarities >= gate)
+    scores = np.where(passing, alpha * (1.0 + similarities) / 2.0 + (1.0 - alpha) * values[rows], -np.inf)
+    best = np.lexsort((rows, -scores), axis=-1)[:, :k]
+    shown = np.take_along_axis(passing, best, axis=1)
+    for slots, chosen in zip(found, (rows, similarities, scores), strict=True):
+        np.copyto(slots[:, : best.shape[1]], np.take_along_axis(chosen, best, axis=1), where=shown)
+    return found
 
 
-def _most_similar(similarities: Floats, gate: float, count: int) -> npt.NDArray[np.bool_]:
-    """Returns a mask [Q, S] of the at most `count` most similar rows of each query that pass the gate."""
-    passing = similarities >= gate
-    size = similarities.shape[1]
-    if count >= size:
-        return passing
-    least = np.partition(similarities, size - count, axis=1)[:, size - count, None]
-    above = similarities > least
-    tied = similarities == least
-    free = count - above.sum(axis=1, keepdims=True)
-    first_tied = tied & (np.cumsum(tied, axis=1) <= free)
-    return np.asarray(passing & (above | first_tied), dtype=np.bool_)
+def near(queries: Vectors, keys: Vectors, least: float) -> list[Integers]:
+    """Returns for each query [Q, d] the rows of the keys [S, d] that are at least so similar, in ascending order."""
+    found: list[list[Integers]] = [[] for _ in queries]
+    for start in range(0, len(keys), _BLOCK):
+        products = _products(queries, keys[start : start + _BLOCK])
+        at = np.flatnonzero(products >= np.float32(least - 1 / _MILLION))
+        at = at[_millionths(products.ravel()[at]) / _MILLION >= least]
+        query, row = np.divmod(at, products.shape[1])
+        for each in np.unique(query):
+            found[each].append(row[query == each] + start)
+    return [np.concatenate([np.empty(0, dtype=np.int64), *rows]) for rows in found]
+
+
+def _most_similar(queries: Vectors, keys: Vectors, gate: float, count: int) -> Integers:
+    """Returns the places [Q, count] of the rows most similar to each query, in any order.
+
+    A place is row − S · (cosine in millionths): one number by which all rows are in order, the most similar first and
+    of equal ones the lower row. Those that pass the gate are among them, beside others or `_NOWHERE` if they are few.
+
+    The products are taken a block of keys at a time, and in float32: only what may exceed the gate and the last of the
+    best so far is touched again. The bounds leave room for rounding, so nothing is lost by them.
+    """
+    size = len(keys)
+    best = np.full((len(queries), count), _NOWHERE)
+    at_least = np.full((len(queries), 1), gate - 1 / _MILLION, dtype=np.float32)
+    for start in range(0, size, _BLOCK):
+        products = _products(queries, keys[start : start + _BLOCK])
+        near = np.flatnonzero(products >= at_least)
+        if len(near) > 4 * best.size:
+            kth = products.shape[1] - count
+            own = np.partition(products, kth, axis=1)[:, kth, None] - np.float32(1.5 / _MILLION)
+            near = np.flatnonzero(products >= np.maximum(own, at_least))
+        if len(near):
+            query, row = np.divmod(near, products.shape[1])
+            best = _merged(best, query, row + start - size * _millionths(products.ravel()[near]))
+            last = best.max(axis=1, keepdims=True)
+            beyond = (0.25 - last // size) / _MILLION  # a later row has to be more similar: ties go to the lower row
+            at_least = np.where(last == _NOWHERE, at_least, np.maximum(at_least, beyond)).astype(np.float32)
+    return best
+
+
+def _merged(best: Integers, query: Integers, places: Integers) -> Integers:
+    """Returns the first places of each query, as many as in `best` [Q, count], of those and new ones.
+
+    `query` tells in ascending order which query a new place is of.
+    """
+    count = best.shape[1]
+    new = np.bincount(query, minlength=len(best))
+    first = np.cumsum(new) - new
+    table = np.full((len(best), count + int(new.max())), _NOWHERE)
+    table[:, :count] = best
+    table[query, count + np.arange(len(query)) - first[query]] = places
+    table.partition(count - 1, axis=1)
+    return table[:, :count]
+
+
+def _products(queries: Vectors, keys: Vectors) -> Vectors:
+    return queries @ keys.T
+
+
+def _millionths(products: Vectors) -> Integers:
+    return np.rint(products.astype(np.float64) * _MILLION).astype(np.int64)
 
 
 def evict(

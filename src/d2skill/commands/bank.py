@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -15,9 +15,11 @@ from rich.table import Table
 from rich.text import Text
 from tyro.conf import Positional
 
-from d2skill.bank import store
+from d2skill import trajectories
+from d2skill.bank import history, store
 from d2skill.bank.bank import SkillBank
 from d2skill.bank.drafts import Draft
+from d2skill.bank.evidence import Evidence
 from d2skill.bank.formats import Format, export_bank, import_skills, next_numbers
 from d2skill.bank.journal import BankState, Journal, from_records, salvage
 from d2skill.bank.safety import LIMITS
@@ -27,6 +29,8 @@ from d2skill.embedders import make_embedder
 from d2skill.errors import BankError, RunError
 from d2skill.runfolder import RunFolder
 from d2skill.types import Granularity, Skill
+
+BLOCKS = "▁▂▃▄▅▆▇█"
 
 
 def bank_list(
@@ -49,16 +53,7 @@ def bank_list(
     """
     skills = _chosen(read(run, at).skills, granularity, evicted)
     skills.sort(key=lambda skill: (-getattr(skill, sort), skill.id))
-    table = Table(show_edge=False)
-    for column in ("id", "utility", "credits", "shown", "created", "skill"):
-        table.add_column(column, justify="left" if column in ("id", "skill") else "right")
-    for skill in skills[:limit]:
-        title = skill.text.title if skill.evicted is None else f"{skill.text.title} (evicted in {skill.evicted})"
-        figures = (f"{skill.utility:+.3f}", str(skill.credits), str(skill.retrievals), str(skill.created))
-        table.add_row(skill.id, *figures, Text(title))
-    Console().print(table)
-    if len(skills) > limit:
-        Console().print(f"{len(skills) - limit} more: --limit {len(skills)} shows all.", highlight=False)
+    print_table(skills, limit)
 
 
 def bank_show(run: Positional[Path], id: Positional[str], at: int | None = None) -> None:
@@ -69,11 +64,8 @@ def bank_show(run: Positional[Path], id: Positional[str], at: int | None = None)
         id: Id of the skill, such as s12.
         at: Iteration after which to look at the bank; without it, as it is.
     """
-    skill = next((skill for skill in read(run, at).skills if skill.id == id), None)
-    if skill is None:
-        raise RunError(f"the bank of {run} has no skill {id}: `d2skill bank list {run} --evicted` lists all")
-    table = Table.grid(padding=(0, 2))
-    for name, value in (
+    skill = find(read(run, at).skills, id, run)
+    rows = [
         ("id", f"{skill.id} ({skill.granularity} skill)"),
         ("title", skill.text.title),
         ("principle", skill.text.principle),
@@ -82,11 +74,18 @@ def bank_show(run: Positional[Path], id: Positional[str], at: int | None = None)
         ("key: observation", skill.observation or "-"),
         ("utility", f"{skill.utility:+.3f} after {skill.credits} credits"),
         ("shown", f"{skill.retrievals} times"),
-        ("written", f"in iteration {skill.created}, from a failure in {skill.evidence}"),
-        ("evicted", "no" if skill.evicted is None else f"in iteration {skill.evicted}"),
-    ):
-        table.add_row(Text(name, style="dim"), Text(value))
-    Console().print(table)
+        ("written", f"in iteration {skill.created}, from a failure in {skill.evidence or 'an unnamed task'}"),
+    ]
+    recorded = Journal.is_one(bank_of(run))
+    if recorded:
+        rows += _worth(journal_of(run), id, at)
+    else:
+        rows.append(("in the bank", history.told(None, skill) or "yes"))
+    if at is None and run.is_dir():
+        rows += _played(RunFolder.open(run), id)
+    print_rows(rows)
+    if recorded:
+        say(f"`d2skill bank blame {run} {id}` tells its story, iteration by iteration.")
 
 
 def bank_export(
@@ -143,7 +142,7 @@ def bank_verify(run: Positional[Path]) -> None:
     Args:
         run: Run folder, or a journal.
     """
-    journal = Journal(_journal_of(run))
+    journal = journal_of(run)
     journal.verify()
     head = journal.head()
     Console().print(
@@ -158,10 +157,90 @@ def bank_salvage(run: Positional[Path], out: Positional[Path]) -> None:
         run: Run folder, or a journal.
         out: New journal.
     """
-    saved = salvage(_bank_of(run), out)
+    saved = salvage(bank_of(run), out)
     Console().print(
         f"{saved.kept} events kept in {out}, {saved.lost} known to be lost.", highlight=False, soft_wrap=True
     )
+
+
+def _worth(journal: Journal, id: str, at: int | None) -> list[tuple[str, str]]:
+    """Returns what the journal says of a skill's worth: its signals, utility over time, status and notes."""
+    state = journal.replay(BankState(), at=at)
+    told = history.story(journal, id, at=at)
+    signals, utilities = told.signals(), told.utilities()
+    rows = []
+    if utilities:
+        values = [value for _, value in utilities]
+        first, last = utilities[0][0], utilities[-1][0]
+        helped, harmed = sum(signal > 0 for signal in signals), sum(signal < 0 for signal in signals)
+        worth = state.evidence.get(id, Evidence()).posterior()
+        verdict = "probably yes" if worth.low > 0 else "probably harms" if worth.high < 0 else "cannot be told yet"
+        rows += [
+            ("over time", f"{sparkline(values)} (-1 to +1; iterations {first} to {last})"),
+            ("signals", f"helped in {helped} of {len(signals)}, harmed in {harmed}, no difference in the others"),
+            ("helps?", f"{verdict}: mean {worth.mean:+.2f}, 95 % interval {worth.low:+.2f} to {worth.high:+.2f}"),
+        ]
+    mark = state.marks.get(id)
+    rows.append(("in the bank", history.told(mark, told.skill) or "yes"))
+    return rows + [("note", text) for text in state.notes.get(id, ())]
+
+
+def _played(run: RunFolder, id: str) -> list[tuple[str, str]]:
+    """Returns what came of a skill in the trajectories that a run keeps, those of its last validation."""
+    if not run.trajectories.is_file():
+        return []
+    use = history.use(trajectories.read(run.trajectories), id)
+    won, lost = (", ".join(map(str, n[:4])) + (", ..." if len(n) > 4 else "") for n in (use.won, use.lost))
+    played = len(use.won) + len(use.lost)
+    if not played:
+        return [("validation", "not shown in the last one")]
+    return [
+        ("validation", f"shown in {played}, won {len(use.won)}; the same tasks without skills: won {use.baseline[0]}"),
+        ("", f"numbers of those won: {won or '-'}; not won: {lost or '-'}"),
+        ("", f"`d2skill play --replay {run.path} --number {(use.won + use.lost)[0]}` shows one"),
+    ]
+
+
+def sparkline(values: Sequence[float], width: int = 40) -> str:
+    """Returns a chart of values from -1 to +1, one block each; of more than `width`, so many evenly spaced ones."""
+    if len(values) > width:
+        values = [values[round(n * (len(values) - 1) / (width - 1))] for n in range(width)]
+    return "".join(BLOCKS[min(7, max(0, int((value + 1.0) * 4.0)))] for value in values)
+
+
+def print_table(skills: Sequence[Skill], limit: int, extra: Sequence[str] = (), heading: str = "") -> None:
+    """Prints skills as a table, with a column more if there is a heading for it, and says how many are left out."""
+    table = Table(show_edge=False)
+    for column in ("id", "utility", "credits", "shown", "created", *([heading] if heading else []), "skill"):
+        table.add_column(column, justify="left" if column in ("id", "skill") else "right")
+    for row, skill in enumerate(skills[:limit]):
+        title = skill.text.title if skill.evicted is None else f"{skill.text.title} (left in {skill.evicted})"
+        figures = [f"{skill.utility:+.3f}", str(skill.credits), str(skill.retrievals), str(skill.created)]
+        table.add_row(skill.id, *figures, *([extra[row]] if heading else []), Text(title))
+    Console().print(table)
+    if len(skills) > limit:
+        say(f"{len(skills) - limit} more: --limit {len(skills)} shows all.")
+
+
+def print_rows(rows: Iterable[tuple[str, str]]) -> None:
+    """Prints names and what they stand for, in two columns."""
+    table = Table.grid(padding=(0, 2))
+    for name, value in rows:
+        table.add_row(Text(name, style="dim"), Text(value))
+    Console().print(table)
+
+
+def say(*sentences: str) -> None:
+    """Prints sentences as they are, one a line."""
+    Console().print(*sentences, sep="\n", highlight=False, markup=False, soft_wrap=True)
+
+
+def find(skills: Iterable[Skill], id: str, run: Path) -> Skill:
+    """Returns the skill of an id. Raises `RunError` if there is none."""
+    skill = next((skill for skill in skills if skill.id == id), None)
+    if skill is None:
+        raise RunError(f"the bank of {run} has no skill {id}: `d2skill bank list {run} --evicted` lists all")
+    return skill
 
 
 def _admit(skills: Iterable[Skill], new_bank: Callable[[], SkillBank]) -> tuple[list[Skill], Counter[str]]:
@@ -200,9 +279,10 @@ def _chosen(skills: Iterable[Skill], granularity: Granularity | None, evicted: b
 
 def read(run: Path, at: int | None = None) -> BankRecord:
     """Returns what a run's journal or a bank file holds, or held after an iteration."""
-    path = _bank_of(run)
+    path = bank_of(run)
     if Journal.is_one(path):
         journal = Journal(path)
+        check_iteration(run, journal, at)
         skills = tuple(journal.replay(BankState(), at=at).skills())
         following = next_numbers(skills)
         return BankRecord(journal.embedder, following["task"], following["step"], skills)
@@ -211,14 +291,23 @@ def read(run: Path, at: int | None = None) -> BankRecord:
     return store.read(path)
 
 
-def _journal_of(run: Path) -> Path:
-    path = _bank_of(run)
+def check_iteration(run: Path, journal: Journal, at: int | None) -> None:
+    """Raises `BankError` for an iteration that a bank has not come to."""
+    last = journal.head().iteration
+    if at is not None and not 0 <= at <= last:
+        raise BankError(f"{run} has a bank of iterations 0 to {last}: there is none of iteration {at}")
+
+
+def journal_of(run: Path) -> Journal:
+    """Returns the journal of a run or at a path. Raises `BankError` if there is none."""
+    path = bank_of(run)
     if not Journal.is_one(path):
         raise BankError(f"{path} is no journal: name a run folder, or a bank.db")
-    return path
+    return Journal(path)
 
 
-def _bank_of(run: Path) -> Path:
+def bank_of(run: Path) -> Path:
+    """Returns the bank file of a run, or the path itself if it is a file. Raises `RunError` if there is none."""
     path = RunFolder.open(run).bank if run.is_dir() else run
     if not path.is_file():
         raise RunError(f"{path} does not exist: is {run} a run folder or a bank?")

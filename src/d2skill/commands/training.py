@@ -15,7 +15,7 @@ from tyro.conf import Positional
 from d2skill import checkpoint
 from d2skill.config import Config
 from d2skill.errors import ConfigError, RunError
-from d2skill.evaluation import arms_of, evaluate_panel
+from d2skill.evaluation import arms_of, evaluate_panel, require_unseen
 from d2skill.files import read_json, write_json
 from d2skill.flags import parse_settings
 from d2skill.protocols import Environment
@@ -71,6 +71,7 @@ def evaluate(
     seed: int = 0,
     json: Path | None = None,
     trajectories: Path | None = None,
+    seen_tasks: bool = False,
 ) -> None:
     """Play tasks with a run's last policy, its bank frozen: with skills and without, from the same states and seeds.
 
@@ -82,6 +83,7 @@ def evaluate(
         temperature: Sampling temperature; without one, the run's validation temperature.
         seed: Seed of the sampling.
         json: File to write the result to.
+        seen_tasks: Play tasks even if skills were written from failures in them, which flatters the skills.
         trajectories: File to save what is played to, for `d2skill play --replay`; a name in .gz is compressed.
     """
     from d2skill.rollout import Rollouts
@@ -91,6 +93,8 @@ def evaluate(
     config = folder.config()
     parts, progress = restore(config, checkpoint.latest(run))
     played = _panel(folder, config, parts.environment, split, tasks, panel)
+    if not seen_tasks:
+        require_unseen(parts.bank, played.task_ids)
     rollouts = Rollouts(parts.environment, parts.policy, parts.bank, config.prompt, config.env.max_steps)
     with _at_full_speed(config):
         result = evaluate_panel(

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from d2skill.bank import SkillBank
+from d2skill.errors import ConfigError
 from d2skill.evaluation.statistics import Interval, paired_difference, wilson
 from d2skill.rng import derive
 from d2skill.rollout import Member, Rollouts
@@ -45,6 +47,20 @@ class Validation:
             "without_skills": self.without_skills.record(),
             "difference": {"mean": gap[0], "ci95": list(gap[1])} if gap else None,
         }
+
+
+def require_unseen(bank: SkillBank, panel: Sequence[str]) -> None:
+    """Raises `ConfigError` if skills of a bank were written from failures in tasks of a panel.
+
+    Such skills may hold the answers, so what they achieve there says nothing.
+    """
+    tasks = set(panel)
+    seen = [skill for skill in bank.skills() if skill.evidence in tasks]
+    if seen:
+        raise ConfigError(
+            f"{len(seen)} skills of the bank were written from failures in these tasks, first {seen[0].id} from "
+            f"{seen[0].evidence}: choose other tasks, or evaluate on what was seen by --seen-tasks"
+        )
 
 
 def arms_of(with_skills: int) -> tuple[Arm, ...]:

@@ -10,9 +10,10 @@ import gc
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, astuple, dataclass, field, fields
 from typing import Any, Literal
 
+from d2skill.bank.evidence import Evidence
 from d2skill.bank.ranking import credited_utility
 from d2skill.errors import BankError
 from d2skill.types import Granularity, Skill, SkillText
@@ -93,6 +94,7 @@ _KINDS: dict[str, type[Event]] = {
     "note": Note,
     "rewind": Rewind,
 }
+_NONE = Evidence()
 _NAMES = {kind: name for name, kind in _KINDS.items()}
 
 _COLUMNS = (
@@ -136,13 +138,15 @@ class Mark:
 class BankState:
     """A bank at one moment, as the events up to then leave it.
 
-    `marks` has the skills that are not active, `notes` what was said about skills, both by id. An evicted, retired or
+    `evidence` has what the signals of skills add up to, `marks` the skills that are not active, `notes` what was said
+    about skills, all by id. An evicted, retired or
     merged skill has left the bank, and its `evicted` says when; a quarantined one has not.
     """
 
-    name = "bank/1"
+    name = "bank/2"
 
     def __init__(self) -> None:
+        self.evidence: dict[str, Evidence] = {}
         self.marks: dict[str, Mark] = {}
         self.notes: dict[str, list[str]] = {}
         self._rows: dict[str, list[Any]] = {}
@@ -165,11 +169,12 @@ class BankState:
             case Retrieve(counts):
                 for skill_id, count in counts.items():
                     self._row(skill_id)[_RETRIEVALS] += count
-            case Credit(signals, beta):
+            case Credit(signals, beta, iteration):
                 for skill_id, own in signals.items():
                     row = self._row(skill_id)
                     row[_UTILITY] = credited_utility(row[_UTILITY], own, beta[row[_GRANULARITY]])
                     row[_CREDITS] += len(own)
+                    self.evidence[skill_id] = self.evidence.get(skill_id, _NONE).add(own, iteration)
             case Change():
                 self._change(event)
             case Note(skill_id, text):
@@ -181,12 +186,19 @@ class BankState:
     def dump(self) -> dict[str, Any]:
         """Returns all of it as values for JSON."""
         marks = {skill_id: asdict(mark) for skill_id, mark in self.marks.items()}
-        return {"columns": list(zip(*self._rows.values(), strict=True)), "marks": marks, "notes": self.notes}
+        evidence = {skill_id: astuple(one) for skill_id, one in self.evidence.items()}
+        return {
+            "evidence": evidence,
+            "columns": list(zip(*self._rows.values(), strict=True)),
+            "marks": marks,
+            "notes": self.notes,
+        }
 
     def load(self, values: dict[str, Any]) -> None:
         """Becomes what `dump` returned."""
         with _no_garbage_collection():
             self._rows = {row[0]: list(row) for row in zip(*values["columns"], strict=True)}
+        self.evidence = {skill_id: Evidence(*one) for skill_id, one in values["evidence"].items()}
         self.marks = {skill_id: Mark(**mark) for skill_id, mark in values["marks"].items()}
         self.notes = values["notes"]
 

@@ -1,0 +1,381 @@
+"""What a journal tells of skills, on small journals made here and on a short real run."""
+
+import re
+from dataclasses import replace
+
+import pytest
+
+from d2skill.bank import history
+from d2skill.bank.history import Credited, Moved, Said, Shown, Undid, Written
+from d2skill.bank.journal import BankState, Change, Credit, Insert, Journal, JournalWriter, Mark, Note, Retrieve, Rewind
+from d2skill.cli import main
+from d2skill.commands import bank_history as commands
+from d2skill.commands.bank import bank_list, bank_show, sparkline
+from d2skill.embedders.hashed import HashedEmbedder
+from d2skill.errors import BankError, RunError
+from d2skill.trajectories import Saved, SavedTurn
+from d2skill.types import Skill, SkillText, Task
+
+BETA = {"task": 0.5, "step": 0.5}
+ORIGIN = {
+    "reflector": "contrast reflector",
+    "policy": "after 1 updates",
+    "trajectories": "train/10#7 train/1#3",
+    "successes": "train/1#5 train/10#0",
+}
+
+
+def skill(id, title="Look", **values):
+    granularity = "task" if id[0] == "t" else "step"
+    text = SkillText(title, f"{title} around.", "always")
+    return Skill(id, granularity, text, **{"task_text": "cool an apple", "evidence": "train/1", **values})
+
+
+@pytest.fixture
+def path(tmp_path):
+    """A journal in which t1 lives, s1 is retired, and t2 was undone and written anew as another skill."""
+    path = tmp_path / "bank.db"
+    with JournalWriter.create(path, "hashed/8") as writer:
+        writer.append(Insert((skill("t1", "Open the fridge"), skill("s1", "Wait")), 1, ORIGIN))  # 1
+        writer.append(Retrieve({"t1": 3, "s1": 1}, 2), Retrieve({"t1": 2}, 2))  # 2, 3
+        writer.append(Credit({"t1": [1.0, 0.0], "s1": [-1.0]}, BETA, 2))  # 4
+        writer.append(Insert((skill("t2", "First life", evidence="train/8"),), 2))  # 5
+        writer.append(Credit({"t1": [-1.0], "t2": [1.0]}, BETA, 3))  # 6
+        writer.append(Rewind(4, 3))  # 7
+        writer.append(Credit({"t1": [1.0]}, BETA, 3))  # 8
+        writer.append(Change("retired", ("s1",), 3, "worse than nothing"))  # 9
+        writer.append(Insert((skill("t2", "Second life", evidence="train/9"),), 4))  # 10
+        writer.append(Note("t1", "tried by hand", 4))  # 11
+    return path
+
+
+def test_a_story_is_what_counts_in_order(path):
+    told = history.story(Journal(path), "t1")
+    written = Written(skill("t1", "Open the fridge"), ORIGIN, failure=3, success=5)
+    u = 0.75 * 0.5
+    assert [(e.number, e.iteration, e.what) for e in told.entries] == [
+        (1, 1, written),
+        (2, 2, Shown(3)),
+        (3, 2, Shown(2)),
+        (4, 2, Credited((1.0, 0.0), 0.0, u)),
+        (8, 3, Credited((1.0,), u, (u + 1) / 2)),
+        (11, 4, Said("tried by hand")),
+    ]
+    assert not any(e.undone for e in told.entries)
+    assert told.skill in Journal(path).replay(BankState()).skills()
+    assert told.utilities() == [(2, u), (3, (u + 1) / 2)]
+    assert told.signals() == [1.0, 0.0, 1.0]
+    assert history.story(Journal(path), "s1").entries[-1].what == Moved("retired", "worse than nothing", "")
+
+
+def test_a_story_up_to_an_iteration(path):
+    told = history.story(Journal(path), "t1", at=2)
+    assert [e.number for e in told.entries] == [1, 2, 3, 4]
+    assert (told.skill.utility, told.skill.credits, told.skill.retrievals) == (0.375, 2, 5)
+
+
+def test_what_was_undone_is_told_on_demand_and_marked(path):
+    told = history.story(Journal(path), "t1", rewound=True)
+    assert [(e.number, e.undone) for e in told.entries] == [
+        *((n, False) for n in (1, 2, 3, 4)),
+        (6, True),
+        *((n, False) for n in (7, 8, 11)),
+    ]
+    assert told.entries[4].what == Credited((-1.0,), 0.375, -0.3125)
+    assert told.entries[5].what == Undid(4)
+    plain = history.story(Journal(path), "t1")
+    assert (told.skill, told.utilities(), told.signals()) == (plain.skill, plain.utilities(), plain.signals())
+
+
+def test_a_skill_can_have_two_lives(path):
+    told = history.story(Journal(path), "t2", rewound=True)
+    lives = [(e.what.skill.text.title, e.undone) for e in told.entries if isinstance(e.what, Written)]
+    assert lives == [("First life", True), ("Second life", False)]
+    assert told.skill.text.title == "Second life" and told.skill.credits == 0
+
+
+def test_an_undo_that_was_undone(path):
+    with JournalWriter(path) as writer:
+        writer.append(Rewind(6, 4))
+    told = history.story(Journal(path), "t1", rewound=True)
+    assert [e.number for e in told.entries if not e.undone] == [1, 2, 3, 4, 6, 7, 12]
+    assert told.skill == history.story(Journal(path), "t1").skill
+    assert told.skill.utility == -0.3125
+
+
+def test_a_skill_that_never_was(path):
+    with pytest.raises(BankError, match=r"no skill 't7'.*--rewound"):
+        history.story(Journal(path), "t7")
+    with pytest.raises(BankError, match="no skill 't7'"):
+        history.story(Journal(path), "t7", rewound=True)
+
+
+def test_differences_by_id():
+    before = [skill("t1"), skill("t2"), skill("t3"), skill("t4", evicted=1)]
+    after = [
+        replace(before[0], utility=-0.5, credits=3),
+        replace(before[1], evicted=2),
+        before[2],
+        before[3],
+        skill("t5"),
+        skill("t6", evicted=3),
+    ]
+    found = history.compare(before, after, {"t2": Mark("retired", 2, "worse than nothing")})
+    assert [s.id for s in found.came] == ["t5"]
+    assert [(one.skill.id, one.reason) for one in found.left] == [("t2", "retired in iteration 2: worse than nothing")]
+    assert [(one.after.id, one.by, one.credits) for one in found.moved] == [("t1", -0.5, 3)]
+    assert (found.same, found.passed) == (1, 1)
+
+
+def test_moves_come_with_the_furthest_first_in_either_direction():
+    before = [skill(f"t{n}") for n in range(3)]
+    after = [replace(s, utility=u) for s, u in zip(before, (0.1, -0.9, 0.5), strict=True)]
+    assert [one.after.id for one in history.compare(before, after).moved] == ["t1", "t2", "t0"]
+
+
+def test_banks_of_different_runs_are_compared_by_what_skills_say():
+    ours, theirs = [skill("t1", "A"), skill("t2", "B")], [skill("t1", "B", utility=0.25), skill("t9", "C")]
+    found = history.compare(ours, theirs, by_id=False)
+    assert [s.text.title for s in found.came] == ["C"]
+    assert [(one.skill.text.title, one.reason) for one in found.left] == [("A", "")]
+    assert [(one.before.id, one.after.id, one.by) for one in found.moved] == [("t2", "t1", 0.25)]
+
+
+def test_a_bank_in_numbers(path):
+    found = history.statistics(Journal(path).replay(BankState()), 4)
+    task, step = found.pools["task"], found.pools["step"]
+    assert task.statuses == {"active": 2} and step.statuses == {"retired": 1}
+    assert task.utility == (0.0, pytest.approx(0.6875 / 4), 0.34375, pytest.approx(0.6875 * 3 / 4), 0.6875)
+    assert task.credits[4] == 3 and task.retrievals[4] == 5 and task.age == (4,) * 5
+    assert (task.above, task.below, task.never_shown, task.never_credited) == (1, 0, 1, 1)
+    assert step.active == 0 and step.utility is None
+    assert found.evidence == (("train/1", 1), ("train/9", 1)) and found.tasks == 2
+    kept = history.recorded(Journal(path))
+    assert (kept.events, kept.undone, kept.rewinds, kept.snapshots) == (11, 2, 1, 0)
+    assert kept.bytes >= path.stat().st_size
+
+
+def test_an_empty_bank_in_numbers():
+    found = history.statistics(BankState(), 0)
+    assert found.evidence == () and all(pool.active == 0 for pool in found.pools.values())
+
+
+def test_search_takes_all_words_in_whatever_case_and_the_most_hits_first():
+    skills = [skill("t1", "Open the FRIDGE"), skill("t2", "Fridge, fridges"), skill("s1", "Shelf", observation="a pan")]
+    assert [(s.id, hits) for s, hits in history.by_words(skills, "fridge")] == [("t2", 4), ("t1", 2)]
+    assert [s.id for s, _ in history.by_words(skills, "APPLE pan")] == ["s1"]
+    assert history.by_words(skills, "fridge pan") == [] == history.by_words(skills, "ridge")
+    assert history.by_words(skills, "?!") == []
+
+
+def test_search_by_meaning_comes_with_the_nearest_first():
+    skills = [skill("t1", "Open the fridge"), skill("t2", "Go to the shelf")]
+    (first, near), (_, far) = history.by_meaning(skills, "the refridgerator shelf", HashedEmbedder(256))
+    assert first.id == "t2" and 1.0 >= near > far
+    assert history.by_meaning([], "fridge", HashedEmbedder(256)) == []
+
+
+def played(task, arm, success, *skills):
+    return Saved(Task(task, "", "x"), arm, 0, success, (SavedTurn("o", "a", skills=skills),), "")
+
+
+def test_use_is_held_against_the_same_tasks_without_skills():
+    saved = [
+        played("1", "skills", True, "t1"),
+        played("1", "none", False),
+        played("2", "skills", False, "t1", "s1"),
+        played("2", "none", True),
+        played("3", "skills", True, "s2"),
+        played("3", "none", True),
+    ]
+    assert history.use(saved, "t1") == history.Use(won=(1,), lost=(3,), baseline=(1, 2))
+    assert history.use(saved, "t9") == history.Use((), (), (0, 0))
+
+
+def test_sparklines():
+    assert sparkline([-1.0, 0.0, 1.0, 5.0]) == "▁▅██"
+    assert len(sparkline([0.0] * 100, width=40)) == 40
+    assert sparkline([0.0] * 99 + [1.0])[-1] == "█"
+
+
+# The commands.
+
+
+def said(capsys):
+    return " ".join(capsys.readouterr().out.split())
+
+
+def test_blame_names_failure_success_and_reflector(path, capsys):
+    commands.bank_blame(path, "t1")
+    told = said(capsys)
+    for part in ("iteration 1, event 1", "train/1, member 3", "member 5", "contrast reflector", "note: tried by hand"):
+        assert part in told
+    assert "undone" not in told
+    commands.bank_blame(path, "t1", rewound=True)
+    told = said(capsys)
+    assert "(undone)" in told and "taken back to event 4" in told
+
+
+def test_a_long_story_has_a_middle_left_out(tmp_path, capsys):
+    with JournalWriter.create(tmp_path / "bank.db", "hashed/8") as writer:
+        writer.append(Insert((skill("t1"),), 0), *(Credit({"t1": [0.5]}, BETA, n) for n in range(1, 100)))
+    commands.bank_blame(tmp_path / "bank.db", "t1")
+    lines = capsys.readouterr().out
+    assert "84 more iterations" in lines and len(lines.splitlines()) < 30
+    commands.bank_blame(tmp_path / "bank.db", "t1", all=True)
+    lines = capsys.readouterr().out
+    assert "more iterations" not in lines and len(lines.splitlines()) > 100
+
+
+def test_show_says_whether_it_helps_and_what_was_noted(path, capsys):
+    bank_show(path, "t1")
+    shown = said(capsys)
+    assert "helped in 2 of 3, harmed in 0" in shown and "tried by hand" in shown and "bank blame" in shown
+    assert "▆▇" in shown and "cannot be told yet" in shown
+    bank_show(path, "s1")
+    assert "retired in iteration 3: worse than nothing" in said(capsys)
+
+
+def test_undo_and_undoing_it(path, capsys):
+    before = Journal(path).replay(BankState()).dump()
+    commands.bank_undo(path, to=2)
+    told = said(capsys)
+    assert "3 events no longer count" not in told and "4 events no longer count" in told
+    assert [s.id for s in Journal(path).replay(BankState()).skills()] == ["t1", "s1"]
+    command = re.search(r"bank undo \S+ --event (\d+)", told)
+    commands.bank_undo(path, event=int(command[1]))
+    assert "4 count again" in said(capsys)
+    assert Journal(path).replay(BankState()).dump() == before
+    commands.bank_undo(path, to=4)
+    assert "nothing is undone" in said(capsys)
+    commands.bank_undo(path)
+    assert Journal(path).head().iteration == 3
+    Journal(path).verify()
+
+
+def test_undo_back_to_nothing(path):
+    commands.bank_undo(path, event=0)
+    assert Journal(path).replay(BankState()).skills() == []
+    with pytest.raises(BankError, match="--event 0"):
+        commands.bank_undo(path)
+
+
+def test_undo_and_note_wait_for_no_writer(path):
+    with JournalWriter(path):
+        with pytest.raises(BankError, match="being written by another process"):
+            commands.bank_undo(path, to=1)
+        with pytest.raises(BankError, match="being written by another process"):
+            commands.bank_note(path, "t1", "text")
+
+
+def test_a_note_is_plain_text(path, capsys):
+    commands.bank_note(path, "s1", "too\x1b[31m early,\n[bold]really[/bold] \ud800")
+    bank_show(path, "s1")
+    assert "too [31m early, [bold]really[/bold] ?" in said(capsys)
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "words"),
+    [
+        ("bank_undo", {"to": 9}, "none of iteration 9"),
+        ("bank_undo", {"to": -1}, "none of iteration -1"),
+        ("bank_undo", {"event": 99}, "there is no event 99"),
+        ("bank_undo", {"event": -1}, "there is no event -1"),
+        ("bank_undo", {"event": 1, "to": 1}, "leave one of them out"),
+        ("bank_note", {"id": "t7", "text": "x"}, "no skill t7"),
+        ("bank_note", {"id": "t1", "text": " \n"}, "empty"),
+        ("bank_stats", {"at": 9}, "none of iteration 9"),
+        ("bank_blame", {"id": "t7"}, "no skill 't7'"),
+        ("bank_search", {"text": "..."}, "no word"),
+        ("bank_search", {"text": "fridge", "at": 9}, "none of iteration 9"),
+    ],
+)
+def test_bad_input_is_told_in_a_sentence_and_changes_nothing(path, command, arguments, words):
+    before = Journal(path).head()
+    with pytest.raises((BankError, RunError), match=words) as told:
+        getattr(commands, command)(path, **arguments)
+    assert "\n" not in str(told.value)
+    assert Journal(path).head() == before
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments"),
+    [("bank_undo", {}), ("bank_note", {"id": "t1", "text": "x"}), ("bank_stats", {}), ("bank_blame", {"id": "t1"})],
+)
+def test_history_needs_a_journal(tmp_path, command, arguments):
+    (tmp_path / "bank.jsonl").write_text("{}\n")
+    with pytest.raises(BankError, match="is no journal"):
+        getattr(commands, command)(tmp_path / "bank.jsonl", **arguments)
+    with pytest.raises(RunError, match="does not exist"):
+        getattr(commands, command)(tmp_path / "none.db", **arguments)
+
+
+def test_diff_of_iterations_and_of_banks(path, tmp_path, capsys):
+    commands.bank_diff(path, from_=1, to=3)
+    told = said(capsys)
+    assert "0 came." in told and "1 left: s1 retired in iteration 3" in told
+    assert "+0.000 → +0.688 by 3 credits" in told
+    with JournalWriter.create(tmp_path / "other.db", "hashed/8") as writer:
+        writer.append(Insert((skill("t4", "Open the fridge"), *(skill(f"s{n}", f"N{n}") for n in range(9))), 1))
+    commands.bank_diff(path, tmp_path / "other.db", limit=2)
+    told = said(capsys)
+    assert "9 came" in told and "7 more" in told and "1 left: t2 not in the other bank" in told and "1 moved" in told
+    with pytest.raises(BankError, match="--from"):
+        commands.bank_diff(path)
+    with pytest.raises(BankError, match="none of iteration 50"):
+        commands.bank_diff(path, from_=50)
+
+
+def test_search_falls_back_on_what_is_alike(path, capsys):
+    commands.bank_search(path, "fridge open")
+    assert "t1" in said(capsys)
+    commands.bank_search(path, "second lives")
+    assert "Alike, by the embedder" in said(capsys)
+    commands.bank_search(path, "xyzzy")
+    assert "none is like them" in said(capsys)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A finished run of four iterations."""
+    folder = tmp_path_factory.mktemp("runs") / "small"
+    small = (
+        "--env.houses.floor-plans 2 --env.houses.games-per-plan 10 --env.houses.receptacles 10 --rollout.tasks 3 "
+        "--rollout.group-size 4 --rollout.with-skills 2 --warm-start.tasks 12 --validation.tasks 10"
+    )
+    main(["train", *small.split(), "--train.iterations", "4", "--out", str(folder)])
+    return folder
+
+
+def test_a_run_tells_which_failure_a_skill_is_from(run, capsys):
+    journal = Journal(run / "bank.db")
+    for skill in journal.replay(BankState()).skills():
+        told = history.story(journal, skill.id)
+        assert told.skill == skill
+        written = told.entries[0].what
+        assert written.origin["reflector"] == "contrast reflector"
+        assert written.origin["policy"] == f"after {skill.created} updates"
+        assert written.failure in range(4)
+        assert len(told.signals()) == skill.credits
+    commands.bank_blame(run, skill.id)
+    assert f"a failure in {skill.evidence}, member {written.failure} of its group" in said(capsys)
+
+
+def test_a_run_shows_what_came_of_a_skill_at_the_last_validation(run, capsys):
+    capsys.readouterr()
+    for skill in Journal(run / "bank.db").replay(BankState()).skills():
+        bank_show(run, skill.id)
+    shown = said(capsys)
+    assert "the same tasks without skills: won" in shown
+    assert f"d2skill play --replay {run} --number" in shown.replace("- ", "-")
+
+
+def test_the_bank_of_a_run_goes_back_and_forth(run, capsys):
+    before = Journal(run / "bank.db").replay(BankState()).dump()
+    commands.bank_stats(run)
+    commands.bank_undo(run, to=1)
+    told = said(capsys)
+    assert "goes on from its checkpoint anyway" in told
+    bank_list(run)
+    commands.bank_undo(run, event=int(re.findall(r"--event (\d+)", told)[-1]))
+    assert Journal(run / "bank.db").replay(BankState()).dump() == before
