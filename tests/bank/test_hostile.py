@@ -424,8 +424,8 @@ def test_what_contrast_writes_in_houses_is_taken_as_it_is(tmp_path, monkeypatch)
     insertions = []
     insert = SkillBank.insert
 
-    def watched(bank, drafts, iteration):
-        insertions.extend(made := insert(bank, drafts, iteration))
+    def watched(bank, drafts, iteration, **recorded):
+        insertions.extend(made := insert(bank, drafts, iteration, **recorded))
         return made
 
     monkeypatch.setattr(SkillBank, "insert", watched)
