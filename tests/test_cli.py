@@ -200,7 +200,9 @@ def test_a_past_state_of_the_bank_is_shown(run, capsys):
 
 def test_a_bank_is_verified_and_salvaged(run, capsys, tmp_path):
     main(["bank", "verify", str(run)])
-    assert re.search(r"bank\.db is whole: \d+ events up to iteration 4", capsys.readouterr().out)
+    said = capsys.readouterr().out
+    assert re.search(r"bank\.db is whole: \d+ events up to iteration 4", said)
+    assert re.search(r"Its \d+ skills were written from failures in \d+ tasks, none in its panel\.", said)
     damaged = tmp_path / "bank.db"
     shutil.copy(run / "bank.db", damaged)
     with sqlite3.connect(damaged) as connection:
@@ -209,6 +211,17 @@ def test_a_bank_is_verified_and_salvaged(run, capsys, tmp_path):
     main(["bank", "salvage", str(damaged), str(tmp_path / "saved.db")])
     assert "2 events kept" in capsys.readouterr().out
     main(["bank", "verify", str(tmp_path / "saved.db")])
+
+
+def test_the_audit_names_skills_from_tasks_of_the_panel(run, capsys, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    skill = read_bank(run).skills[0]
+    tasks = json.loads((copy / "tasks.json").read_text())
+    tasks["validation"]["task_ids"].append(skill.evidence)
+    (copy / "tasks.json").write_text(json.dumps(tasks))
+    main(["bank", "verify", str(copy)])
+    assert re.search(rf"of them in its validation panel: {skill.id}\b", capsys.readouterr().out)
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "release", "skill-md"])

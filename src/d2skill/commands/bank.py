@@ -28,6 +28,7 @@ from d2skill.config import Config
 from d2skill.embedders import make_embedder
 from d2skill.errors import BankError, RunError
 from d2skill.runfolder import RunFolder
+from d2skill.tasks import RunTasks
 from d2skill.types import Granularity, Skill
 
 BLOCKS = "▁▂▃▄▅▆▇█"
@@ -139,15 +140,22 @@ def bank_import(source: Positional[Path], out: Positional[Path], run: Path | Non
 def bank_verify(run: Positional[Path]) -> None:
     """Read every page, event and checksum of a bank's journal, and say what is wrong.
 
+    Of a run it also tells whether skills were written from failures in tasks of its validation panel.
+
     Args:
         run: Run folder, or a journal.
     """
     journal = journal_of(run)
     journal.verify()
     head = journal.head()
-    Console().print(
-        f"{journal.path} is whole: {head.seq} events up to iteration {head.iteration}.", highlight=False, soft_wrap=True
-    )
+    say(f"{journal.path} is whole: {head.seq} events up to iteration {head.iteration}.")
+    if run.is_dir():
+        panel = set(RunTasks.read(RunFolder.open(run).tasks).validation.task_ids)
+        skills = read(run).skills
+        leaks = [skill.id for skill in skills if skill.evidence in panel]
+        sources = len({skill.evidence for skill in skills})
+        told = f"{len(leaks)} of them in its validation panel: {', '.join(leaks[:5])}" if leaks else "none in its panel"
+        say(f"Its {len(skills)} skills were written from failures in {sources} tasks, {told}.")
 
 
 def bank_salvage(run: Positional[Path], out: Positional[Path]) -> None:
