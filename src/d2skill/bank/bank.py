@@ -113,8 +113,8 @@ class _New(NamedTuple):
 class SkillBank:
     """Two pools of skills, task and step, and the record of those that were evicted.
 
-    A bank is in memory until `record` or `open` ties it to a journal; from then on what changes it is on disk when the
-    call returns, or for the calls in a `batch` when that ends.
+    A bank is in memory until `record` ties it to a journal; from then on what changes it is on disk when the call
+    returns, or for the calls in a `batch` when that ends.
     """
 
     def __init__(self, embedder: Embedder, bank: BankConfig, retrieval: RetrievalConfig, credit: CreditConfig) -> None:
@@ -171,7 +171,7 @@ class SkillBank:
     def record(self, path: Path, *, back_to: int | None = None, wait: float = 0.0) -> None:
         """Ties the bank to a journal, as its only writer until `close`.
 
-        Without one at `path` it is made, and begins with the skills there are. Otherwise the bank has to be as the
+        Without one at `path` it is made, and begins with the skills there are, not with their evidence. Otherwise the bank has to be as the
         journal is, or was after event `back_to`: what came later is undone then. Raises `BankError` if it is not, and
         if another process writes the journal for more than `wait` seconds.
         """
