@@ -171,9 +171,9 @@ class SkillBank:
     def record(self, path: Path, *, back_to: int | None = None, wait: float = 0.0) -> None:
         """Ties the bank to a journal, as its only writer until `close`.
 
-        Without one at `path` it is made, and begins with the skills there are, not with their evidence. Otherwise the bank has to be as the
-        journal is, or was after event `back_to`: what came later is undone then. Raises `BankError` if it is not, and
-        if another process writes the journal for more than `wait` seconds.
+        Without one at `path` it is made, and begins with the skills there are, not with their evidence. Otherwise the
+        bank has to be as the journal is, or was after event `back_to`: what came later is undone then. Raises
+        `BankError` if it is not, and if another process writes the journal for more than `wait` seconds.
         """
         if not path.exists():
             self._writer = JournalWriter.create(path, self._embedder.fingerprint)
