@@ -29,7 +29,7 @@ def test_a_checkpoint_holds_policy_and_progress(tmp_path):
     assert checkpoint.read_progress(folder) == progress
     other = make_scorer(buckets=1024)
     other.load(folder / "policy")
-    assert (other.log_probs(prompt()) == policy.log_probs(prompt())).all()
+    assert (other.distribution(prompt()) == policy.distribution(prompt())).all()
 
 
 def test_the_newest_two_are_kept(tmp_path):
@@ -126,7 +126,7 @@ def test_a_killed_run_goes_on_as_if_it_had_never_stopped(tmp_path):
     assert resumed["env_steps"] == summary["env_steps"]
     assert timeless(cut) == timeless(whole)
     assert read(cut) == read(whole)
-    assert parts.bank.skills(include_evicted=True) == straight.bank.skills(include_evicted=True)
-    assert any(skill.evicted is not None for skill in straight.bank.skills(include_evicted=True))
+    assert parts.bank.skills(status=None) == straight.bank.skills(status=None)
+    assert any(skill.evicted is not None for skill in straight.bank.skills(status=None))
     assert (parts.policy._weights == straight.policy._weights).all()
     assert read_json(cut / "summary.json")["validation"] == summary["validation"]

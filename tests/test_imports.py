@@ -16,7 +16,7 @@ FLOORS = [
     "protocols credit prompts files settings_files bank.ranking bank.drafts bank.safety bank.evidence",
     "bank.store bank.journal embedders envs policies reflectors trajectories",
     "bank bank.formats bank.history",
-    "episode learner checkpoint runfolder tasks",
+    "episode learner probe checkpoint runfolder tasks",
     "rollout play",
     "evaluation warmstart",
     "trainer tracking flags",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -93,6 +93,19 @@ class Policy(Protocol):
         """Restores exactly what `save` wrote. Raises `RunError` for files of another policy."""
 
 
+@runtime_checkable
+class Weighs(Protocol):
+    """A policy that can also say how probable an answer is. Without it, what skills do to answers is not probed."""
+
+    def log_probs(self, decided: Sequence[tuple[Prompt, Decision]]) -> list[float]:
+        """Returns the log-probability (nats, at temperature 1) of each decision under the prompt beside it.
+
+        That may be another prompt than the decision was made on, but with the same admissible actions; `ValueError`
+        where it does not admit the decision. A decision without tokens has 0. Nothing about the policy changes, and
+        a value does not depend on the rest of the batch, but for rounding.
+        """
+
+
 class Embedder(Protocol):
     """Texts to unit vectors."""
 
@@ -116,6 +129,15 @@ class Reflector(Protocol):
 
         Raises `ReflectionFault` when no answer can be had.
         """
+
+
+@runtime_checkable
+class Signs(Protocol):
+    """A reflector that says for the record of the bank who writes."""
+
+    @property
+    def origin(self) -> Mapping[str, str]:
+        """What tells where its texts come from, by name: "model", and as "prompt" a hash of the prompt's template."""
 
 
 class Tracker(Protocol):

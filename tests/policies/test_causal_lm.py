@@ -16,7 +16,7 @@ from d2skill.policies.causal_lm import CausalLMPolicy  # noqa: E402
 from d2skill.policies.prefixes import shared  # noqa: E402
 from d2skill.policies.tiny import make_tokenizer  # noqa: E402
 from d2skill.policies.torch_loss import Item, pack, policy_terms, token_log_probs  # noqa: E402
-from d2skill.types import Prompt, Row  # noqa: E402
+from d2skill.types import Decision, Prompt, Row  # noqa: E402
 
 WORDS = ("apple", "bread", "knife", "mug", "plate", "lamp")
 SMALL = CausalLMConfig(hidden_size=32, layers=2, heads=2, device="cpu", max_new_tokens=12)
@@ -194,6 +194,68 @@ def test_a_prompt_over_the_context_loses_its_beginning():
     p.chat._limit = 20
     assert len(p.chat.prompt_ids(prompt(0))) == 20
     assert p.count_tokens("take apple 12") == len(p.chat.tokenizer("take apple 12").input_ids)
+
+
+# weighing
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.5])
+@pytest.mark.parametrize("answer", ["choice", "free"])
+def test_an_answer_weighs_what_was_recorded_at_temperature_1(answer, temperature):
+    # what is recorded at another temperature is not what is weighed, which is at 1 whatever rollouts are at
+    p = policy(SMALL.model_copy(update={"answer": answer}), temperature=temperature)
+    decided = list(zip(*decide(p, copies=2), strict=True))
+    weighed = p.log_probs(decided)
+    assert weighed == pytest.approx([sum(d.log_probs) for _, d in decided], abs=1e-5)
+    colder = list(zip(*decide(p, temperature=0.5), strict=True))
+    assert p.log_probs(colder) != pytest.approx([sum(d.log_probs) for _, d in colder], abs=1e-2)
+
+
+@pytest.mark.parametrize("answer", ["choice", "free"])
+def test_an_answer_weighs_what_another_prompt_gives_it_whatever_else_is_weighed(answer):
+    p = policy(SMALL.model_copy(update={"answer": answer}))
+    prompts, decisions = decide(p)
+    decided = [
+        (dataclasses.replace(a, task=f"find {t}"), d)
+        for t in ("it", "the mug")
+        for a, d in zip(prompts, decisions, strict=True)
+    ]
+    together = p.log_probs(decided)
+    for budget in (64, 200):
+        packed = policy(SMALL.model_copy(update={"answer": answer, "microbatch_tokens": budget}))
+        assert together == pytest.approx(packed.log_probs(decided), abs=1e-5)
+    assert together == pytest.approx([p.log_probs([pair])[0] for pair in decided], abs=1e-5)
+    plain = [float(plain_log_probs(p.model, p._item(Row(a, d, 0.0))).detach().sum()) for a, d in decided]
+    assert together == pytest.approx(plain, abs=1e-5)
+
+
+def test_choices_and_free_answers_are_weighed_together_and_what_is_forced_is_certain():
+    p = policy()
+    only, free = dataclasses.replace(prompt(1), actions=("look around",)), dataclasses.replace(prompt(2), actions=())
+    prompts = [only, free, prompt(3), free, only]
+    decisions = p.act(prompts, range(5), 1.0)
+    decided = [*zip(prompts, decisions, strict=True), (prompt(3), Decision("", "", (), ()))]
+    weighed = p.log_probs(decided)
+    assert weighed == pytest.approx([sum(d.log_probs) for _, d in decided], abs=1e-5)
+    assert weighed[0] == weighed[4] == weighed[5] == 0.0 and max(weighed[1:4]) < 0
+    assert p.log_probs([]) == [] and p.log_probs(decided[:1]) == [0.0]
+    assert p.update([Row(a, d, 1.0) for a, d in decided], 0)["policy/ratio_error"] < 1e-4
+
+
+def test_a_prompt_that_does_not_admit_an_answer_is_refused():
+    p = policy()
+    (decision,) = p.act([dataclasses.replace(prompt(1), actions=("go to desk 1",))], [0], 1.0)
+    with pytest.raises(ValueError, match="answer of this prompt"):
+        p.log_probs([(dataclasses.replace(prompt(1), actions=("look", "take it")), decision)])
+
+
+def test_weighing_keeps_nothing_for_gradients():
+    p, tracked = policy(), []
+    decided = list(zip(*decide(p), strict=True))
+    hook = p.model.register_forward_hook(lambda _m, _a, out: tracked.append(out.logits.requires_grad))
+    p.log_probs(decided)
+    hook.remove()
+    assert tracked and not any(tracked) and torch.is_grad_enabled()
 
 
 # learning

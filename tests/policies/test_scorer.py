@@ -27,7 +27,7 @@ def choices(policy, prompts, temperature=0.0):
 
 
 def probability(policy, asked: Prompt, action: str) -> float:
-    return float(np.exp(policy.log_probs(asked)[asked.actions.index(action)]))
+    return float(np.exp(policy.distribution(asked)[asked.actions.index(action)]))
 
 
 def rows_for(policy, asked: Prompt, seeds, advantage) -> list[Row]:
@@ -48,7 +48,7 @@ def trained(**optim):
 
 
 def test_untrained_it_is_uniform():
-    assert np.exp(make_scorer().log_probs(HALL)) == pytest.approx(np.full(8, 1 / 8))
+    assert np.exp(make_scorer().distribution(HALL)) == pytest.approx(np.full(8, 1 / 8))
     found = choices(make_scorer(), [HALL] * 4000, temperature=1.0)
     shares = [found.count(action) / 4000 for action in DOORS]
     assert shares == pytest.approx([1 / 8] * 8, abs=0.03)
@@ -58,13 +58,13 @@ def test_a_decision_records_choice_and_log_probability():
     policy = trained()
     (made,) = policy.act([HALL], [5], 1.0)
     assert made.text == made.action == DOORS[made.tokens[0]]
-    assert made.log_probs == pytest.approx([policy.log_probs(HALL)[made.tokens[0]]])
+    assert made.log_probs == pytest.approx([policy.distribution(HALL)[made.tokens[0]]])
 
 
 def test_the_recorded_log_probability_is_that_of_the_tempered_distribution():
     policy = trained()
     asked = advised("lamp", 2)
-    raw = policy.log_probs(asked)
+    raw = policy.distribution(asked)
     tempered = raw / 0.5 - np.log(np.exp(raw / 0.5).sum())
     for seed in range(20):
         (made,) = policy.act([asked], [derive(seed)], 0.5)
@@ -75,7 +75,7 @@ def test_sampling_follows_the_distribution():
     policy = trained()
     asked = advised("lamp", 2)
     found = choices(policy, [asked] * 4000, temperature=1.0)
-    expected = np.exp(policy.log_probs(asked))
+    expected = np.exp(policy.distribution(asked))
     assert expected.max() > 0.2
     assert [found.count(action) / 4000 for action in DOORS] == pytest.approx(expected, abs=0.03)
 
@@ -89,7 +89,7 @@ def test_seeds_reproduce_and_differ():
 def test_temperature_zero_is_greedy_whatever_the_seed():
     policy = trained()
     asked = advised("lamp", 2)
-    best = DOORS[int(np.argmax(policy.log_probs(asked)))]
+    best = DOORS[int(np.argmax(policy.distribution(asked)))]
     assert set(choices(policy, [asked] * 30, temperature=0.0)) == {best}
 
 
@@ -127,7 +127,7 @@ def test_a_prompt_without_actions_gets_an_empty_decision():
         policy.act([HALL], [3], 1.0)[0].action,
     ]
     assert policy.update([Row(free, mixed[1], 1.0)], 0) == {}
-    assert np.exp(policy.log_probs(HALL)) == pytest.approx(np.full(8, 1 / 8))
+    assert np.exp(policy.distribution(HALL)) == pytest.approx(np.full(8, 1 / 8))
 
 
 def test_no_prompts_no_decisions():
@@ -137,6 +137,41 @@ def test_no_prompts_no_decisions():
 def test_actions_that_are_empty_or_without_words_can_be_chosen():
     odd = replace(HALL, actions=("", "!?", "3", "open door 1"))
     assert choices(make_scorer(), [odd] * 40, temperature=1.0)
+
+
+# weighing
+
+
+@pytest.mark.parametrize("made_on", [HALL, advised("lamp", 2)])
+def test_what_was_recorded_at_temperature_1_is_what_an_answer_weighs(made_on):
+    policy = trained()
+    decided = [(made_on, d) for d in policy.act([made_on] * 9, [derive("weigh", i) for i in range(9)], 1.0)]
+    assert policy.log_probs(decided) == [d.log_probs[0] for _, d in decided]
+
+
+def test_an_answer_weighs_what_another_prompt_gives_it_whatever_else_is_weighed():
+    policy = trained()
+    decided = [(asked, decision(action, asked.actions)) for asked in SOME[:6] for action in DOORS]
+    together = policy.log_probs(decided)
+    assert together == [policy.log_probs([pair])[0] for pair in decided]
+    assert together == [policy.distribution(asked)[d.tokens[0]] for asked, d in decided]
+    assert policy.log_probs([]) == []
+
+
+def test_an_answer_without_a_choice_weighs_nothing():
+    free, pair = replace(HALL, actions=()), (HALL, decision(DOORS[2], DOORS))
+    policy = trained()
+    empty = policy.act([free], [0], 1.0)[0]
+    assert policy.log_probs([(free, empty)]) == [0.0]
+    assert policy.log_probs([(HALL, empty), pair, (free, empty)]) == [0.0, *policy.log_probs([pair]), 0.0]
+
+
+@pytest.mark.parametrize("actions", [(), DOORS[:2], DOORS[::-1]])
+def test_a_prompt_that_does_not_admit_an_answer_is_refused(actions):
+    with pytest.raises(ValueError, match="'open door 3' is not action 2"):
+        make_scorer().log_probs(
+            [(replace(HALL, actions=actions), decision(DOORS[2], DOORS)), (HALL, decision("", ("",)))]
+        )
 
 
 # imitation
@@ -154,14 +189,14 @@ def test_imitation_learns_what_goes_with_what():
 def test_imitation_leaves_out_what_is_not_admissible():
     policy = make_scorer()
     assert policy.imitate([(HALL, "sing")], seed=0) == {"warm_start/loss": 0.0, "warm_start/accuracy": 0.0}
-    assert np.exp(policy.log_probs(HALL)) == pytest.approx(np.full(8, 1 / 8))
+    assert np.exp(policy.distribution(HALL)) == pytest.approx(np.full(8, 1 / 8))
 
 
 def test_imitation_is_reproducible():
     demonstrations = [(advised("lamp", d), f"open door {d}") for d in (1, 2, 3)]
     one, two = make_scorer(), make_scorer()
     assert one.imitate(demonstrations, 3) == two.imitate(demonstrations, 3)
-    assert (one.log_probs(HALL) == two.log_probs(HALL)).all()
+    assert (one.distribution(HALL) == two.distribution(HALL)).all()
 
 
 # reading skills
@@ -232,15 +267,15 @@ def test_the_gradient_is_that_of_the_loss(monkeypatch):
     rows = []
     for asked in prompts * 3:
         choice = int(rng.integers(len(asked.actions)))
-        old = policy.log_probs(asked)[choice] - rng.normal(0, 0.4)
+        old = policy.distribution(asked)[choice] - rng.normal(0, 0.4)
         made = replace(decision(asked.actions[choice], asked.actions), log_probs=(float(old),))
         rows.append(Row(asked, made, float(rng.normal())))
     reference = make_scorer(buckets=1024)
     reference._weights = policy._reference
 
     def loss() -> float:
-        at = [(policy.log_probs(r.prompt)[r.decision.tokens[0]], r) for r in rows]
-        ref = np.array([reference.log_probs(r.prompt)[r.decision.tokens[0]] for r in rows])
+        at = [(policy.distribution(r.prompt)[r.decision.tokens[0]], r) for r in rows]
+        ref = np.array([reference.distribution(r.prompt)[r.decision.tokens[0]] for r in rows])
         old = np.array([r.decision.log_probs[0] for r in rows])
         advantages = np.array([r.advantage for r in rows])
         return clipped_loss(np.array([p for p, _ in at]), old, ref, advantages, clip=0.2, kl=0.3).loss.mean()
@@ -319,7 +354,7 @@ def test_minibatches_and_reproducibility():
     one, two = trained(minibatch_rows=7), trained(minibatch_rows=7)
     rows = rows_for(one, advised("lamp", 1), range(40), lambda d: float(d.tokens[0]) - 3.0)
     assert one.update(rows, 9) == two.update(rows, 9)
-    assert (one.log_probs(HALL) == two.log_probs(HALL)).all()
+    assert (one.distribution(HALL) == two.distribution(HALL)).all()
 
 
 def test_no_rows_no_update():
@@ -337,7 +372,7 @@ def test_a_loaded_policy_goes_on_bit_for_bit(tmp_path):
     assert policy.act(SOME, range(len(SOME)), 1.0) == other.act(SOME, range(len(SOME)), 1.0)
     assert policy.update(rows, 5) == other.update(rows, 5)
     for asked in SOME:
-        assert (policy.log_probs(asked) == other.log_probs(asked)).all()
+        assert (policy.distribution(asked) == other.distribution(asked)).all()
 
 
 def test_a_missing_file_is_told_in_words(tmp_path):

@@ -124,6 +124,20 @@ class CausalLMPolicy:
             action = parse_action(text)
         return Decision(text, action, tuple(walker.tokens), tuple(walker.log_probs))
 
+    def log_probs(self, decided: Sequence[tuple[Prompt, Decision]]) -> list[float]:
+        """See Weighs. As in `update`, only tokens that were chosen count; 0 where the trie left nothing to choose."""
+        every = [self._item(Row(prompt, decision, 0.0)) for prompt, decision in decided]
+        places = [i for i, item in enumerate(every) if item]
+        items = [item for item in every if item]
+        found = [0.0] * len(every)
+        for group in pack(items, self._settings.microbatch_tokens, self._device.type):
+            batch = [items[i] for i in group]
+            with torch.no_grad():
+                values, _ = token_log_probs(self.model, batch, 1.0)
+            for i, part in zip(group, values.split([len(item.positions) for item in batch]), strict=True):
+                found[places[i]] = sum(part.tolist())
+        return found
+
     def update(self, rows: Sequence[Row], seed: int) -> dict[str, float]:
         """See Policy. The loss of a minibatch is the mean over its tokens that were chosen (Eq. 6).
 
@@ -180,7 +194,10 @@ class CausalLMPolicy:
 
     def _item(self, row: Row) -> Item | None:
         """Returns what there is to learn from a row; None where there was nothing to choose."""
-        decision, prompt = row.decision, self.chat.prompt_ids(row.prompt)
+        decision = row.decision
+        if not decision.tokens:
+            return None
+        prompt = self.chat.prompt_ids(row.prompt)
         if not self.chat.chooses(row.prompt):
             everywhere = tuple(range(len(decision.tokens)))
             return Item(prompt, decision.tokens, everywhere, None, decision.log_probs, row.advantage)

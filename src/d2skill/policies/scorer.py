@@ -71,10 +71,25 @@ class ScorerPolicy:
             decisions.append(Decision(action, action, (choice,), (float(own[choice]),)))
         return decisions
 
-    def log_probs(self, prompt: Prompt) -> Floats:
+    def distribution(self, prompt: Prompt) -> Floats:
         """Returns the log-probability of each admissible action, shape [actions]."""
         batch = self._featurize([prompt])
         return _log_softmax(self._scores(batch, self._weights), batch)
+
+    def log_probs(self, decided: Sequence[tuple[Prompt, Decision]]) -> list[float]:
+        """See Weighs. Raises `ValueError` where the prompt has another action, or none, at the index chosen."""
+        pairs = [(prompt, decision) for prompt, decision in decided if decision.tokens]
+        found = iter(self._weigh(pairs) if pairs else ())
+        return [next(found) if decision.tokens else 0.0 for _, decision in decided]
+
+    def _weigh(self, decided: Sequence[tuple[Prompt, Decision]]) -> list[float]:
+        for prompt, decision in decided:
+            if prompt.actions[decision.tokens[0] :][:1] != (decision.action,):
+                raise ValueError(f"{decision.action!r} is not action {decision.tokens[0]} of this prompt")
+        batch = self._featurize([prompt for prompt, _ in decided])
+        chosen = batch.starts + np.array([decision.tokens[0] for _, decision in decided])
+        log_probs: list[float] = _log_softmax(self._scores(batch, self._weights), batch)[chosen].tolist()
+        return log_probs
 
     def update(self, rows: Sequence[Row], seed: int) -> dict[str, float]:
         """Takes one pass over the rows in shuffled minibatches, an Adam step each (Eq. 6)."""
