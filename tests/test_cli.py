@@ -55,6 +55,7 @@ def test_a_run_leaves_the_whole_folder(run):
         "bank.db",
         "bank.db-lock",
         "checkpoints",
+        "rollouts",
         "summary.json",
         "trajectories.jsonl.gz",
     }
@@ -365,6 +366,83 @@ def test_the_last_validation_is_kept(run):
     for arm, name in (("skills", "with_skills"), ("none", "without_skills")):
         half = [one for one in played if one.arm == arm]
         assert sum(one.success for one in half) / len(half) == summary[name]["success"]
+
+
+def test_the_episodes_of_training_are_kept(run):
+    lines = RunFolder.open(run).read_metrics()
+    assert RunFolder.open(run).kept_rollouts() == list(range(5))
+    for iteration in range(5):
+        played = read(RunFolder.open(run).rollout(iteration))
+        assert [one.index for one in played] == [0, 1, 2, 3] * 3
+        assert [one.arm for one in played] == ["skills", "skills", "none", "none"] * 3
+        tasks = [one.task.id for one in played]
+        assert tasks[::4] == tasks[3::4] and len(set(tasks)) == 3
+        line = lines[iteration + 1]
+        for arm, half in (("skills", "skill_half"), ("none", "baseline_half")):
+            assert sum(one.success for one in played if one.arm == arm) / 6 == line[f"rollout/{half}_success"]
+        assert sum(len(one.turns) for one in played) == line["env_steps"] - lines[iteration]["env_steps"]
+
+
+def test_keeping_episodes_can_be_left_off_and_changes_nothing_else(run, capsys, tmp_path):
+    out = tmp_path / "run"
+    main(["train", *SMALL, "--train.iterations", "5", "--train.no-keep-rollouts", "--out", str(out)])
+    assert not (out / "rollouts").exists() and not RunFolder.open(out).config().train.keep_rollouts
+
+    def without_times(folder):
+        lines = RunFolder.open(folder).read_metrics()
+        return [{name: value for name, value in line.items() if not name.startswith("time/")} for line in lines]
+
+    assert without_times(out) == without_times(run) and read_bank(out) == read_bank(run)
+    said = fails(capsys, "play", "--replay", out, "--iteration", 2)
+    assert str(out) in said and "train.keep_rollouts is off" in said
+    skill = read_bank(out).skills[0].id
+    main(["bank", "show", str(out), skill])
+    main(["bank", "blame", str(out), skill])
+    said = capsys.readouterr().out
+    assert "training" not in said and "--iteration" not in said
+
+
+def test_what_an_agent_did_in_training_is_shown(run, capsys):
+    main(["play", "--replay", str(run), "--iteration", "2"])
+    said = capsys.readouterr().out
+    assert said.count("train/") == 12 and "--member" in said
+    for one in read(RunFolder.open(run).rollout(2)):
+        main(["play", "--replay", str(run), "--iteration", "2", one.task.id, "--member", str(one.index)])
+        said = capsys.readouterr().out
+        assert f"{one.task.id}, with{'' if one.arm == 'skills' else 'out'} skills" in said
+        assert f"{len(one.turns)} > {one.turns[-1].action}" in said
+    main(["play", "--replay", str(run), "--iteration", "2", "--number", "12"])
+    assert capsys.readouterr().out == said
+
+
+def test_training_episodes_that_are_not_there_are_told_in_words(run, capsys, tmp_path):
+    task = read(RunFolder.open(run).rollout(2))[0].task.id
+    replay = ("play", "--replay", run, "--iteration", 2)
+    said = fails(capsys, *replay, task)
+    assert "there are 4 of them" in said and "--member, which may be 0, 1, 2, 3" in said
+    assert "--member may be 0, 1, 2, 3" in fails(capsys, *replay, task, "--member", 4)
+    assert 'none of task "train/9999"' in fails(capsys, *replay, "train/9999", "--member", 0)
+    for iteration in (5, -1):
+        said = fails(capsys, "play", "--replay", run, "--iteration", iteration)
+        assert f"{run} keeps training episodes of iterations 0 to 4: there are none of {iteration}" in said
+    file = RunFolder.open(run).rollout(2)
+    assert f"{file} is a file" in fails(capsys, "play", "--replay", file, "--iteration", 2)
+    assert "is not a run folder" in fails(capsys, "play", "--replay", tmp_path / "none", "--iteration", 2)
+    for flag in ("--iteration", "--member"):
+        assert f"{flag} tells" in fails(capsys, "play", flag, 2)
+
+
+def test_a_run_that_keeps_only_some_episodes_says_which(run, capsys, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    for iteration in (0, 2):
+        RunFolder.open(copy).rollout(iteration).unlink()
+    assert "iterations 1, 3 to 4: there are none of 2" in fails(capsys, "play", "--replay", copy, "--iteration", 2)
+    shutil.rmtree(copy / "rollouts")
+    assert "from before they were kept" in fails(capsys, "play", "--replay", copy, "--iteration", 2)
+    RunFolder.open(copy).rollouts.mkdir()
+    RunFolder.open(copy).rollout(2).write_bytes(RunFolder.open(run).rollout(2).read_bytes()[:-9])
+    assert "000002.jsonl.gz is damaged" in fails(capsys, "play", "--replay", copy, "--iteration", 2)
 
 
 def test_skills_are_not_tested_on_the_tasks_they_are_from(run, capsys):

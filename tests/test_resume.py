@@ -33,10 +33,15 @@ def weights(run):
         return {name: archive[name] for name in archive.files}
 
 
+def rollouts(run):
+    return {path.name: path.read_bytes() for path in (run / "rollouts").iterdir()}
+
+
 def assert_same(first: Path, second: Path):
     assert lines(first) == lines(second)
     assert read(first) == read(second)
     assert Journal(first / "bank.db").verify() is None and Journal(second / "bank.db").verify() is None
+    assert rollouts(first) == rollouts(second)
     left, right = weights(first), weights(second)
     assert left.keys() == right.keys()
     assert all(np.array_equal(left[name], right[name]) for name in left)
@@ -52,6 +57,10 @@ def whole(tmp_path_factory):
     run = tmp_path_factory.mktemp("whole") / "run"
     subprocess.run(command("train", *FLAGS, "--out", run), check=True, capture_output=True)
     return run
+
+
+def test_every_iteration_is_kept(whole):
+    assert sorted(rollouts(whole)) == [f"{iteration:06d}.jsonl.gz" for iteration in range(24)]
 
 
 def test_the_same_seed_gives_the_same_run(whole, tmp_path):
@@ -72,6 +81,8 @@ def test_a_killed_run_ends_as_if_it_had_not_been(kills, whole, tmp_path):
     for more in range(1, kills):
         start(command("resume", run), run, after=1 + 2 * more)
     assert not (run / "summary.json").exists()
+    for left_over in ("000099.jsonl.gz", ".000023.jsonl.gz.part"):
+        (run / "rollouts" / left_over).write_bytes(b"of another life")
     subprocess.run(command("resume", run), check=True, capture_output=True)
     assert_same(whole, run)
 

@@ -71,6 +71,45 @@ def test_going_on_from_a_checkpoint_cuts_what_came_after(run):
     assert run.read_metrics() == [*LINES[:3], {"iteration": 3}]
 
 
+def keep(run, *iterations):
+    run.rollouts.mkdir()
+    for iteration in iterations:
+        run.rollout(iteration).write_bytes(b"episodes")
+
+
+def test_rollouts_are_found_by_iteration(run):
+    assert run.kept_rollouts() == []
+    keep(run, 12, 2, 1234567)
+    for other in ("000003.jsonl", ".000004.jsonl.gz.part", "5.jsonl.gz", "notes.txt"):
+        (run.rollouts / other).touch()
+    assert run.kept_rollouts() == [2, 12, 1234567]
+    assert run.rollout(12) == run.path / "rollouts" / "000012.jsonl.gz"
+
+
+def test_going_on_from_a_checkpoint_removes_the_rollouts_that_came_after(run):
+    run.cut_rollouts(0)
+    keep(run, 0, 1, 2, 3, 10)
+    for other in (".000003.jsonl.gz.part", "notes.txt", "9.txt"):
+        (run.rollouts / other).touch()
+    run.cut_rollouts(2)
+    assert {path.name for path in run.rollouts.iterdir()} == {
+        "000000.jsonl.gz",
+        "000001.jsonl.gz",
+        "notes.txt",
+        "9.txt",
+    }
+
+
+def test_a_run_that_is_discarded_leaves_nothing_of_its_own(run):
+    keep(run, 0, 1)
+    (run.path / "mine").touch()
+    run.discard()
+    assert [path.name for path in run.path.iterdir()] == ["mine"]
+    (run.path / "mine").unlink()
+    run.discard()
+    assert not run.path.exists()
+
+
 def test_the_summary_is_json(run):
     run.write_summary({"validation": None})
     assert read_json(run.summary) == {"validation": None}

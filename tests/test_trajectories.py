@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from toys import skill, task, trajectory, turn
 
 from d2skill.errors import ConfigError, RunError
-from d2skill.trajectories import Saved, SavedTurn, choose, outcome, read, write
+from d2skill.trajectories import Saved, SavedTurn, about, choose, outcome, read, write
 from d2skill.types import Decision, Task
 
 ONE = Saved(task(), "none", 0, True, (SavedTurn("A chest.", "open chest 1"),), "A ruby.")
@@ -134,6 +134,45 @@ def test_files_without_a_trajectory_are_told(tmp_path):
             read(tmp_path / name)
 
 
+def shown(task_id, arm, index, *skills, seen="A chest."):
+    return Saved(task(task_id), arm, index, False, (SavedTurn(seen, "wait", skills=skills),), "")
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz"])
+def test_what_is_about_a_skill_is_where_it_was_shown_and_the_rest_of_these_tasks(tmp_path, name):
+    several = [
+        shown("train/1", "skills", 0, "s1", "s12"),
+        shown("train/1", "none", 1),
+        shown("train/10", "skills", 0, "s123"),
+        shown("train/10", "none", 1, seen='It says "s12" and "train/1".'),
+        shown("train/2", "none", 1),
+        shown("train/2", "skills", 0, "t1", "s12"),
+    ]
+    write(tmp_path / name, several)
+    assert about(tmp_path / name, "s12") == [several[n] for n in (0, 1, 4, 5)]
+    assert about(tmp_path / name, "s123") == several[2:4]
+    assert about(tmp_path / name, "s9") == []
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(saved, min_size=1, max_size=6), ids)
+def test_what_is_about_a_skill_is_found_whatever_the_texts(tmp_path_factory, several, skills):
+    file = tmp_path_factory.getbasetemp() / "about.jsonl"
+    write(file, several)
+    for skill_id in {*skills, "t1"}:
+        having = {one.task.id for one in several if any(skill_id in turn.skills for turn in one.turns)}
+        assert about(file, skill_id) == [one for one in several if one.task.id in having]
+
+
+def test_a_broken_line_is_named_if_it_is_about_the_skill(tmp_path):
+    other = line(task={"id": "b", "text": "b", "split": "c"})
+    broken = line(turns=[{"observation": "a", "action": 1, "skills": ["s1"]}])
+    (tmp_path / "a.jsonl").write_text(f"{other}\n{broken}\n{{\n")
+    with pytest.raises(RunError, match=r"a\.jsonl, line 2: turns\.0\.action"):
+        about(tmp_path / "a.jsonl", "s1")
+    assert about(tmp_path / "a.jsonl", "s2") == []
+
+
 SEVERAL = [dataclasses.replace(ONE, task=task(f"train/{number:03d}")) for number in (0, 1, 1, 2)]
 
 
@@ -141,6 +180,34 @@ def test_one_is_chosen_by_task_or_number():
     assert choose(SEVERAL, "train/002", None) is SEVERAL[3]
     assert choose(SEVERAL, None, 2) is SEVERAL[1]
     assert choose(SEVERAL[:1], None, None) is SEVERAL[0]
+
+
+GROUP = [dataclasses.replace(ONE, task=task("train/000"), index=index) for index in (0, 1, 2)]
+BOTH_ARMS = [dataclasses.replace(ONE, arm=arm) for arm in ("skills", "none")]
+
+
+def test_one_of_a_group_is_chosen_by_member():
+    assert choose([*SEVERAL[1:], *GROUP], "train/000", None, 1) is GROUP[1]
+    assert choose(GROUP, None, None, 2) is GROUP[2]
+    assert choose(SEVERAL, "train/002", None, 0) is SEVERAL[3]
+
+
+@pytest.mark.parametrize(
+    ("several", "task_id", "number", "member", "said"),
+    [
+        (GROUP, "train/000", None, None, "there are 3 of them: name one with --number, which may be 1, 2, 3, or with "),
+        (GROUP, None, None, None, "or with --member, which may be 0, 1, 2"),
+        (GROUP, "train/000", None, 3, "there is no member 3: --member may be 0, 1, 2"),
+        (GROUP, "train/001", None, 1, 'none of task "train/001"'),
+        (GROUP, None, 2, 1, "--member and --number both name a trajectory: leave one of them out"),
+        (BOTH_ARMS, "train/000", None, 0, "there are 2 of them: name one with --number, which may be 1, 2"),
+        (BOTH_ARMS, "train/000", None, None, "there are 2 of them: name one with --number, which may be 1, 2"),
+    ],
+)
+def test_a_member_that_is_not_there_or_not_alone_is_told(several, task_id, number, member, said):
+    with pytest.raises(ConfigError, match=re.escape(said)) as failed:
+        choose(several, task_id, number, member)
+    assert ("--member" in str(failed.value)) == (several is GROUP and task_id != "train/001")
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ tasks.json        ids of the tasks to train on and of the validation panel
 metrics.jsonl     one line an iteration, iteration 0 being the state after the warm start
 bank.db           the journal of the skill bank
 trajectories.jsonl.gz  what was played at the last validation
+rollouts/         what was played in training, 000012.jsonl.gz in iteration 12, counted from 0 as in the bank
 checkpoints/      what `resume` goes on from
 summary.json      the result, once the run has ended
 """
@@ -12,6 +13,7 @@ summary.json      the result, once the run has ended
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,8 @@ from d2skill.config import Config
 from d2skill.errors import RunError
 from d2skill.files import write_json, write_text
 from d2skill.settings_files import dump, parse
+
+_ROLLOUT = re.compile(r"(\d{6,})\.jsonl\.gz")
 
 
 class RunFolder:
@@ -31,6 +35,7 @@ class RunFolder:
         self.tasks = path / "tasks.json"
         self.metrics = path / "metrics.jsonl"
         self.trajectories = path / "trajectories.jsonl.gz"
+        self.rollouts = path / "rollouts"
         self.summary = path / "summary.json"
 
     @classmethod
@@ -60,7 +65,8 @@ class RunFolder:
         bank = self.path.glob(f"{self.bank.name}*")
         for path in (self.path / "config.toml", self.tasks, self.metrics, self.trajectories, *bank):
             path.unlink(missing_ok=True)
-        shutil.rmtree(self.path / "checkpoints", ignore_errors=True)
+        for folder in (self.path / "checkpoints", self.rollouts):
+            shutil.rmtree(folder, ignore_errors=True)
         if not any(self.path.iterdir()):
             self.path.rmdir()
 
@@ -68,6 +74,25 @@ class RunFolder:
         """Returns the run's settings."""
         path = self.path / "config.toml"
         return parse(path.read_text("utf-8"), str(path))
+
+    def rollout(self, iteration: int) -> Path:
+        """Returns where the trajectories of a training iteration are kept, if they are."""
+        return self.rollouts / f"{iteration:06d}.jsonl.gz"
+
+    def kept_rollouts(self) -> list[int]:
+        """Returns the iterations whose trajectories are kept, in order."""
+        found = (_ROLLOUT.fullmatch(path.name) for path in self.rollouts.glob("[0-9]*"))
+        return sorted(int(match[1]) for match in found if match)
+
+    def cut_rollouts(self, iteration: int) -> None:
+        """Removes the trajectories from an iteration on, for a run that goes on from its checkpoint.
+
+        With them goes the part of a file that a kill left.
+        """
+        for path in self.rollouts.glob("*"):
+            match = _ROLLOUT.fullmatch(path.name.removeprefix(".").removesuffix(".part"))
+            if match and int(match[1]) >= iteration:
+                path.unlink()
 
     def append_metrics(self, metrics: dict[str, Any]) -> None:
         """Adds one line to metrics.jsonl."""

@@ -9,8 +9,9 @@ else of its prompt; fields that have their default are left out.
 from __future__ import annotations
 
 import gzip
+import json
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -22,6 +23,7 @@ from d2skill.files import write_bytes
 from d2skill.types import Task, Trajectory, Turn
 
 _GZIP = b"\x1f\x8b"
+_LEVEL = 6  # a higher one takes twice as long for a few percent
 _NAMED = 6
 
 
@@ -82,7 +84,7 @@ def write(path: Path, trajectories: Iterable[Trajectory | Saved]) -> None:
     """Writes a file whole or not at all; the same trajectories give the same bytes."""
     saved = (t if isinstance(t, Saved) else Saved.of(t) for t in trajectories)
     data = b"".join(_SAVED.dump_json(one, exclude_defaults=True) + b"\n" for one in saved)
-    write_bytes(path, gzip.compress(data, mtime=0) if path.suffix == ".gz" else data)
+    write_bytes(path, gzip.compress(data, _LEVEL, mtime=0) if path.suffix == ".gz" else data)
 
 
 def read(path: Path) -> list[Saved]:
@@ -90,30 +92,46 @@ def read(path: Path) -> list[Saved]:
 
     Raises `RunError` that names file and line if it is missing, empty or damaged.
     """
-    lines = _content(path).split(b"\n")
-    if not lines[-1]:
-        lines.pop()
-    if not lines:
-        raise RunError(f"{path} is empty: it holds no trajectory")
-    return [_saved(path, number, line) for number, line in enumerate(lines, start=1)]
+    return [_saved(path, number, line) for number, line in _lines(path)]
 
 
-def choose(saved: Sequence[Saved], task: str | None, number: int | None) -> Saved:
-    """Returns the one that is asked for, by the id of its task or by its number, counted from 1.
+def about(path: Path, skill_id: str) -> list[Saved]:
+    """Returns the trajectories of a file that were shown a skill, and all others of the same tasks, in order.
+
+    Quick where these are few: other lines are not parsed. Raises `RunError` as `read` does.
+    """
+    lines = list(_lines(path))
+    naming = (_saved(path, number, line) for number, line in _holding(lines, [skill_id]))
+    tasks = {one.task.id for one in naming if any(skill_id in turn.skills for turn in one.turns)}
+    near = (_saved(path, number, line) for number, line in _holding(lines, tasks))
+    return [one for one in near if one.task.id in tasks]
+
+
+def choose(saved: Sequence[Saved], task: str | None, number: int | None, member: int | None = None) -> Saved:
+    """Returns the one that is asked for, by the id of its task and its index there, or by its number, counted from 1.
 
     Raises `ConfigError` if there is no such one, or more than one.
     """
-    if task is not None and number is not None:
-        raise ConfigError("--task and --number both name a trajectory: leave one of them out")
     if number is not None:
+        for name, given in (("a task", task), ("--member", member)):
+            if given is not None:
+                raise ConfigError(f"{name} and --number both name a trajectory: leave one of them out")
         if not 1 <= number <= len(saved):
             raise ConfigError(f"there is no trajectory {number}: --number is from 1 to {len(saved)}")
         return saved[number - 1]
-    found = {n: one for n, one in enumerate(saved, start=1) if task in (None, one.task.id)}
-    if not found:
+    of_task = {n: one for n, one in enumerate(saved, start=1) if task in (None, one.task.id)}
+    if not of_task:
         raise ConfigError(f'there is none of task "{task}", but of {_some([one.task.id for one in saved])}')
+    found = {n: one for n, one in of_task.items() if member in (None, one.index)}
+    members = [one.index for one in of_task.values()]
+    if not found:
+        raise ConfigError(f"there is no member {member}: --member may be {_some(sorted(members))}")
     if len(found) > 1:
-        raise ConfigError(f"there are {len(found)} of them: name one with --number, which may be {_some(found)}")
+        apart = member is None and len(set(members)) == len(members)
+        or_member = f", or with --member, which may be {_some(members)}" if apart else ""
+        raise ConfigError(
+            f"there are {len(found)} of them: name one with --number, which may be {_some(found)}{or_member}"
+        )
     return next(iter(found.values()))
 
 
@@ -128,6 +146,22 @@ def _some(values: Iterable[object]) -> str:
     """Returns the first few of some values, each once."""
     names = list(dict.fromkeys(map(str, values)))
     return ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
+
+
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Yields the lines of a file, numbered from 1. Raises `RunError` if there are none."""
+    lines = _content(path).split(b"\n")
+    if not lines[-1]:
+        lines.pop()
+    if not lines:
+        raise RunError(f"{path} is empty: it holds no trajectory")
+    return enumerate(lines, start=1)
+
+
+def _holding(lines: Iterable[tuple[int, bytes]], texts: Iterable[str]) -> Iterator[tuple[int, bytes]]:
+    """Yields the lines in which one of some texts may stand as a JSON string, and surely does not in the others."""
+    quoted = [json.dumps(text, ensure_ascii=False).encode() for text in texts]
+    return ((number, line) for number, line in lines if any(text in line for text in quoted))
 
 
 def _saved(path: Path, number: int, line: bytes) -> Saved:

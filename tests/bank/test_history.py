@@ -1,19 +1,21 @@
 """What a journal tells of skills, on small journals made here and on a short real run."""
 
 import re
+import shutil
 from dataclasses import replace
 
 import pytest
 
 from d2skill.bank import history
-from d2skill.bank.history import Credited, Moved, Said, Shown, Undid, Written
+from d2skill.bank.history import Credited, Episode, Moved, Said, Shown, Undid, Written
 from d2skill.bank.journal import BankState, Change, Credit, Insert, Journal, JournalWriter, Mark, Note, Retrieve, Rewind
 from d2skill.cli import main
 from d2skill.commands import bank_history as commands
 from d2skill.commands.bank import bank_list, bank_show, sparkline
 from d2skill.embedders.hashed import HashedEmbedder
 from d2skill.errors import BankError, RunError
-from d2skill.trajectories import Saved, SavedTurn
+from d2skill.runfolder import RunFolder
+from d2skill.trajectories import Saved, SavedTurn, read
 from d2skill.types import Skill, SkillText, Task
 
 BETA = {"task": 0.5, "step": 0.5}
@@ -192,6 +194,40 @@ def test_use_is_held_against_the_same_tasks_without_skills():
     assert history.use(saved, "t9") == history.Use((), (), (0, 0))
 
 
+def test_training_is_told_latest_first_and_held_against_the_same_tasks_and_iterations():
+    def episode(task, arm, index, success, *skills):
+        return replace(played(task, arm, success, *skills), index=index)
+
+    kept = [
+        (2, [episode("a", "skills", 0, True, "t1"), episode("a", "none", 1, False), episode("b", "none", 1, True)]),
+        (7, [episode("a", "none", 1, True)]),
+        (9, [episode("b", "skills", 0, False, "t1"), episode("b", "none", 1, True)]),
+        (
+            10,
+            [
+                episode("c", "skills", 0, True, "t1"),
+                episode("c", "skills", 1, True, "s1", "t1"),
+                episode("c", "skills", 2, False, "s1"),
+                episode("c", "none", 3, True),
+                episode("c", "none", 4, False),
+            ],
+        ),
+    ]
+    assert history.training(kept, "t1") == history.Training(
+        won=(Episode(10, "c", 0), Episode(10, "c", 1), Episode(2, "a", 0)), lost=(Episode(9, "b", 0),), baseline=(2, 4)
+    )
+    assert history.training(kept, "t9") == history.Training((), (), (0, 0))
+
+
+def test_a_story_knows_in_which_iterations_a_skill_was_shown(path):
+    assert history.story(Journal(path), "t1").shown() == [2]
+    assert history.story(Journal(path), "t1", at=1).shown() == []
+    with JournalWriter(path) as writer:
+        writer.append(Retrieve({"t1": 1}, 5), Retrieve({"t1": 1}, 6), Rewind(12, 6), Retrieve({"t1": 1}, 7))
+    assert history.story(Journal(path), "t1").shown() == [2, 5, 7]
+    assert history.story(Journal(path), "t1", rewound=True).shown() == [2, 5, 7]
+
+
 def test_sparklines():
     assert sparkline([-1.0, 0.0, 1.0, 5.0]) == "▁▅██"
     assert len(sparkline([0.0] * 100, width=40)) == 40
@@ -368,6 +404,127 @@ def test_a_run_shows_what_came_of_a_skill_at_the_last_validation(run, capsys):
     shown = said(capsys)
     assert "the same tasks without skills: won" in shown
     assert f"d2skill play --replay {run} --number" in shown.replace("- ", "-")
+
+
+def commands_in(text):
+    """The commands that a text names between backquotes, as words."""
+    return [found.split()[1:] for found in re.findall(r"`(d2skill play [^`]*)`", text)]
+
+
+def test_blame_names_the_command_that_shows_failure_and_success(run, capsys):
+    capsys.readouterr()
+    journal = Journal(run / "bank.db")
+    with_success = 0
+    for skill in journal.replay(BankState()).skills():
+        written = history.story(journal, skill.id).entries[0].what
+        commands.bank_blame(run, skill.id)
+        told = capsys.readouterr().out
+        [command] = commands_in(told)
+        kept = read(RunFolder(run).rollout(skill.created))
+        failure, success = (
+            next((one for one in kept if (one.task.id, one.index) == (skill.evidence, member)), None)
+            for member in (written.failure, written.success)
+        )
+        assert not failure.success and failure.arm == "skills" and failure.task.text == skill.task_text
+        main(command)
+        shown = capsys.readouterr().out
+        assert f"{skill.evidence}, with skills" in shown and "not won." in shown
+        assert f"{len(failure.turns)} > {failure.turns[-1].action}" in shown
+        if written.success is None:
+            assert told.count("--member") == 1
+            continue
+        with_success += 1
+        assert f"shows the failure, --member {success.index} the success." in told and success.success
+    assert with_success
+
+
+def test_blame_names_no_command_for_what_is_not_kept(run, tmp_path, capsys):
+    skill = Journal(run / "bank.db").replay(BankState()).skills()[0]
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    RunFolder(copy).rollout(skill.created).unlink()
+    capsys.readouterr()
+    commands.bank_blame(copy, skill.id)
+    commands.bank_blame(run / "bank.db", skill.id)
+    assert "d2skill play" not in capsys.readouterr().out
+
+
+def trained(run, skill_id, iterations):
+    """Won and played with a skill, and without skills in the same groups, from all that a run keeps."""
+    counts = {"skills": [0, 0], "none": [0, 0]}
+    for iteration in iterations:
+        kept = read(RunFolder(run).rollout(iteration))
+        tasks = {one.task.id for one in kept if any(skill_id in turn.skills for turn in one.turns)}
+        for one in kept:
+            if one.task.id in tasks and (one.arm == "none" or any(skill_id in turn.skills for turn in one.turns)):
+                counts[one.arm][0] += one.success
+                counts[one.arm][1] += 1
+    return counts["skills"], counts["none"]
+
+
+@pytest.mark.parametrize("at", [None, 2])
+def test_show_tells_wins_and_losses_in_training_and_how_to_see_one(run, capsys, at):
+    capsys.readouterr()
+    shown_ones = 0
+    for skill in Journal(run / "bank.db").replay(BankState(), at=at).skills():
+        (won, count), (wins, without) = trained(run, skill.id, range(4 if at is None else at + 1))
+        bank_show(run, skill.id, at)
+        out = capsys.readouterr().out
+        told = " ".join(out.split())
+        if not count:
+            assert "training" not in told and not skill.retrievals
+            continue
+        shown_ones += 1
+        beside = f"the same tasks without skills: won {wins} of {without}"
+        assert f"training shown in {count} episodes, won {won}; {beside}" in told
+        [command] = [words for words in commands_in(out) if "--iteration" in words]
+        iteration, task, member = command[4], command[5], command[7]
+        assert f"iteration {iteration} {task} member {member}" in told
+        assert len(re.findall(r"iteration \d+ \S+ member \d+", told)) == min(3, won) + min(3, count - won)
+        main(command)
+        shown = capsys.readouterr().out
+        assert f"{task}, with skills" in shown and re.search(rf"skills: .*\b{skill.id}\b", shown)
+    assert shown_ones
+
+
+def test_show_says_how_much_of_training_is_not_kept(run, tmp_path, capsys):
+    journal = Journal(run / "bank.db")
+    ids = [skill.id for skill in journal.replay(BankState()).skills()]
+    skill_id = max(ids, key=lambda one: len(history.story(journal, one).shown()))
+    shown = history.story(journal, skill_id).shown()
+    assert len(shown) > 1
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    RunFolder(copy).rollout(shown[0]).unlink()
+    (won, count), _ = trained(copy, skill_id, shown[1:])
+    capsys.readouterr()
+    bank_show(copy, skill_id)
+    told = said(capsys)
+    assert f"shown in {count} episodes, won {won};" in told
+    assert f"1 of the {len(shown)} iterations that showed it are not kept" in told
+    shutil.rmtree(copy / "rollouts")
+    bank_show(copy, skill_id)
+    bank_show(run / "bank.db", skill_id)
+    assert "training" not in said(capsys)
+
+
+def test_show_reads_only_what_is_about_the_skill(run, tmp_path, capsys):
+    """Iterations that did not show it can be damaged, and so can lines about other tasks."""
+    journal = Journal(run / "bank.db")
+    ids = [skill.id for skill in journal.replay(BankState()).skills()]
+    skill_id = next(one for one in ids if 0 < len(history.story(journal, one).shown()) < 4)
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    for iteration in set(range(4)) - set(history.story(journal, skill_id).shown()):
+        RunFolder(copy).rollout(iteration).write_bytes(b"damaged")
+    capsys.readouterr()
+    bank_show(copy, skill_id)
+    bank_show(run, skill_id)
+    told = said(capsys).replace(str(copy), str(run))
+    assert told.count("training shown in") == 2
+    RunFolder(copy).rollout(history.story(journal, skill_id).shown()[0]).write_bytes(b"\x1f\x8bdamaged")
+    with pytest.raises(RunError, match="is damaged"):
+        bank_show(copy, skill_id)
 
 
 def test_the_bank_of_a_run_goes_back_and_forth(run, capsys):

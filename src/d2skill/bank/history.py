@@ -13,7 +13,20 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from d2skill.bank.journal import BankState, Change, Credit, Event, Insert, Journal, Mark, Note, Retrieve, Rewind, file
+from d2skill.bank.journal import (
+    GONE,
+    BankState,
+    Change,
+    Credit,
+    Event,
+    Insert,
+    Journal,
+    Mark,
+    Note,
+    Retrieve,
+    Rewind,
+    file,
+)
 from d2skill.bank.journal.view import View
 from d2skill.bank.ranking import credited_utility
 from d2skill.errors import BankError
@@ -95,6 +108,10 @@ class Story:
         """Returns the utility after each credit that counts, with its iteration."""
         return [(e.iteration, e.what.after) for e in self.entries if isinstance(e.what, Credited) and not e.undone]
 
+    def shown(self) -> list[int]:
+        """Returns the iterations in which it was put before the policy, as far as they count, in order."""
+        return sorted({e.iteration for e in self.entries if isinstance(e.what, Shown) and not e.undone})
+
     def signals(self) -> list[float]:
         """Returns all signals that count, in order."""
         credited = [e.what.signals for e in self.entries if isinstance(e.what, Credited) and not e.undone]
@@ -153,7 +170,7 @@ def _follow(events: Iterable[tuple[int, Event]], skill_id: str) -> tuple[list[tu
                 skill = replace(skill, utility=utility, credits=skill.credits + len(own))
             case Change(status, ids, iteration, reason, into) if skill_id in ids:
                 what = Moved(status, reason, into)
-                skill = replace(skill, evicted=None if status in ("active", "quarantined") else iteration)
+                skill = replace(skill, evicted=iteration if status in GONE else None)
             case Note(noted, text) if noted == skill_id:
                 what = Said(text)
         if what:
@@ -368,6 +385,42 @@ def use(saved: Sequence[Saved], skill_id: str) -> Use:
         lost=tuple(n for n in shown if not saved[n - 1].success),
         baseline=(sum(without), len(without)),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Episode:
+    """A training episode: which iteration, which task, which member of its group."""
+
+    iteration: int
+    task: str
+    member: int
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """The training episodes in which a skill was shown, latest first, and how their tasks went without skills.
+
+    `baseline` is won and played, of the episodes without skills of the same tasks in the same iterations.
+    """
+
+    won: tuple[Episode, ...]
+    lost: tuple[Episode, ...]
+    baseline: tuple[int, int]
+
+
+def training(played: Iterable[tuple[int, Sequence[Saved]]], skill_id: str) -> Training:
+    """Returns where a skill was shown in training, and what came of it, of iterations and their trajectories."""
+    won: list[Episode] = []
+    lost: list[Episode] = []
+    wins = without = 0
+    for iteration, saved in played:
+        found = use(saved, skill_id)
+        for episodes, numbers in ((won, found.won), (lost, found.lost)):
+            episodes += [Episode(iteration, saved[n - 1].task.id, saved[n - 1].index) for n in numbers]
+        wins, without = wins + found.baseline[0], without + found.baseline[1]
+    for episodes in (won, lost):
+        episodes.sort(key=lambda one: -one.iteration)
+    return Training(tuple(won), tuple(lost), (wins, without))
 
 
 def undone(journal: Journal, to: int) -> tuple[int, int]:

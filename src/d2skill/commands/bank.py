@@ -19,8 +19,8 @@ from d2skill import trajectories
 from d2skill.bank import history, store
 from d2skill.bank.bank import SkillBank
 from d2skill.bank.drafts import Draft
-from d2skill.bank.evidence import Evidence
 from d2skill.bank.formats import Format, export_bank, import_skills, next_numbers
+from d2skill.bank.history import Episode, Story
 from d2skill.bank.journal import BankState, Journal, from_records, salvage
 from d2skill.bank.safety import LIMITS
 from d2skill.bank.store import BankRecord
@@ -32,6 +32,7 @@ from d2skill.tasks import RunTasks
 from d2skill.types import Granularity, Skill
 
 BLOCKS = "▁▂▃▄▅▆▇█"
+_LATEST = 3  # episodes that are named
 
 
 def bank_list(
@@ -77,16 +78,23 @@ def bank_show(run: Positional[Path], id: Positional[str], at: int | None = None)
         ("shown", f"{skill.retrievals} times"),
         ("written", f"in iteration {skill.created}, from a failure in {skill.evidence or 'an unnamed task'}"),
     ]
-    recorded = Journal.is_one(bank_of(run))
-    if recorded:
-        rows += _worth(journal_of(run), id, at)
+    hints = []
+    if Journal.is_one(bank_of(run)):
+        journal = journal_of(run)
+        told = history.story(journal, id, at=at)
+        rows += _worth(journal, told, at)
+        if run.is_dir():
+            episodes, one_of_them = _trained(RunFolder.open(run), told)
+            rows += episodes
+            hints += one_of_them
+        hints.append(f"`d2skill bank blame {run} {id}` tells its story, iteration by iteration.")
     else:
         rows.append(("in the bank", history.told(None, skill) or "yes"))
     if at is None and run.is_dir():
         rows += _played(RunFolder.open(run), id)
     print_rows(rows)
-    if recorded:
-        say(f"`d2skill bank blame {run} {id}` tells its story, iteration by iteration.")
+    for hint in hints:
+        say(hint)
 
 
 def bank_export(
@@ -171,17 +179,16 @@ def bank_salvage(run: Positional[Path], out: Positional[Path]) -> None:
     )
 
 
-def _worth(journal: Journal, id: str, at: int | None) -> list[tuple[str, str]]:
+def _worth(journal: Journal, told: Story, at: int | None) -> list[tuple[str, str]]:
     """Returns what the journal says of a skill's worth: its signals, utility over time, status and notes."""
     state = journal.replay(BankState(), at=at)
-    told = history.story(journal, id, at=at)
-    signals, utilities = told.signals(), told.utilities()
+    id, signals, utilities = told.skill.id, told.signals(), told.utilities()
     rows = []
     if utilities:
         values = [value for _, value in utilities]
         first, last = utilities[0][0], utilities[-1][0]
         helped, harmed = sum(signal > 0 for signal in signals), sum(signal < 0 for signal in signals)
-        worth = state.evidence.get(id, Evidence()).posterior()
+        worth = state.evidence(id).posterior()
         verdict = "probably yes" if worth.low > 0 else "probably harms" if worth.high < 0 else "cannot be told yet"
         rows += [
             ("over time", f"{sparkline(values)} (-1 to +1; iterations {first} to {last})"),
@@ -191,6 +198,32 @@ def _worth(journal: Journal, id: str, at: int | None) -> list[tuple[str, str]]:
     mark = state.marks.get(id)
     rows.append(("in the bank", history.told(mark, told.skill) or "yes"))
     return rows + [("note", text) for text in state.notes.get(id, ())]
+
+
+def _trained(run: RunFolder, told: Story) -> tuple[list[tuple[str, str]], list[str]]:
+    """Returns what came of a skill in the training episodes that a run keeps, and the command that shows one."""
+    shown, kept = told.shown(), set(run.kept_rollouts())
+    played = ((n, trajectories.about(run.rollout(n), told.skill.id)) for n in shown if n in kept)
+    found = history.training(played, told.skill.id)
+    latest = sorted((*found.won[:1], *found.lost[:1]), key=lambda one: -one.iteration)
+    if not latest:
+        return [], []
+    won, count = len(found.won), len(found.won) + len(found.lost)
+    wins, without = found.baseline
+    rows = [
+        ("training", f"shown in {count} episodes, won {won}; the same tasks without skills: won {wins} of {without}")
+    ]
+    if missing := len(set(shown) - kept):
+        rows.append(("", f"{missing} of the {len(shown)} iterations that showed it are not kept"))
+    for name, episodes in (("latest won", found.won), ("latest not won", found.lost)):
+        named = [f"iteration {one.iteration} {one.task} member {one.member}" for one in episodes[:_LATEST]]
+        rows.append(("", f"{name}: {', '.join(named) or '-'}"))
+    return rows, [f"{replay_command(run.path, latest[0])} shows it in training."]
+
+
+def replay_command(run: Path, episode: Episode) -> str:
+    """Returns the command that shows a training episode of a run."""
+    return f"`d2skill play --replay {run} --iteration {episode.iteration} {episode.task} --member {episode.member}`"
 
 
 def _played(run: RunFolder, id: str) -> list[tuple[str, str]]:

@@ -14,9 +14,19 @@ from tyro.conf import Positional, arg
 
 from d2skill.bank import history
 from d2skill.bank.drafts import storable
-from d2skill.bank.history import Credited, Entry, Moved, Said, Shown, Undid, Written
+from d2skill.bank.history import Credited, Entry, Episode, Moved, Said, Shown, Undid, Written
 from d2skill.bank.journal import BankState, Journal, JournalWriter, Note, Rewind
-from d2skill.commands.bank import bank_of, check_iteration, find, journal_of, print_rows, print_table, read, say
+from d2skill.commands.bank import (
+    bank_of,
+    check_iteration,
+    find,
+    journal_of,
+    print_rows,
+    print_table,
+    read,
+    replay_command,
+    say,
+)
 from d2skill.config import Config
 from d2skill.embedders import make_embedder
 from d2skill.errors import BankError
@@ -115,6 +125,8 @@ def bank_blame(run: Positional[Path], id: Positional[str], rewound: bool = False
     for entry in told.entries:
         if isinstance(entry.what, Written):
             print_rows(_source(entry, entry.what))
+            if run.is_dir():
+                _print_replay(RunFolder.open(run), entry, entry.what)
     rows = [_line(list(entries)) for _, entries in groupby(told.entries, lambda e: (e.iteration, e.undone))]
     left_out = 0 if all else max(0, len(rows) - 2 * _ENDS - 1)
     table = Table(show_edge=False)
@@ -265,6 +277,15 @@ def _source(entry: Entry, written: Written) -> list[tuple[str, str]]:
     named = {"reflector": "by", "prompt": "prompt", "model": "model", "policy": "policy", "from": "taken from"}
     rows += [(named.get(key, key), text) for key, text in origin.items() if key not in ("trajectories", "successes")]
     return rows
+
+
+def _print_replay(run: RunFolder, entry: Entry, written: Written) -> None:
+    """Prints the command that shows the failure that a skill was written from, if the run keeps it."""
+    if written.failure is None or entry.undone or not run.rollout(entry.iteration).is_file():
+        return
+    command = replay_command(run.path, Episode(entry.iteration, written.skill.evidence, written.failure))
+    success = f", --member {written.success} the success" if written.success is not None else ""
+    say(f"{command} shows the failure{success}.")
 
 
 def _line(entries: Sequence[Entry]) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import sys
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -17,7 +18,7 @@ from d2skill import settings_files, trajectories
 from d2skill.commands.bank import read as read_bank
 from d2skill.config import EnvConfig
 from d2skill.envs import make_environment
-from d2skill.errors import ConfigError
+from d2skill.errors import ConfigError, RunError
 from d2skill.flags import Field, parse_houses
 from d2skill.play import line_reader, overview
 from d2skill.play import play as play_task
@@ -35,13 +36,15 @@ def play(
     max_steps: int | None = None,
     save: Path | None = None,
     replay: Path | None = None,
+    iteration: int | None = None,
     number: int | None = None,
+    member: int | None = None,
 ) -> None:
     """Play a task in the terminal, or look at a saved trajectory turn by turn.
 
     `d2skill play` plays a generated house, `d2skill play --env alfworld --data FOLDER` a game of ALFWorld,
     `d2skill play game.tw-pddl` that file. `d2skill play --replay RUN` shows what the agent did at a run's last
-    validation.
+    validation, with `--iteration 12` what it did in that iteration of training.
 
     Args:
         task: Id of the task, or a game.tw-pddl file; without it, a task of the split at random.
@@ -51,15 +54,18 @@ def play(
         config: Preset or TOML file with the settings of the environment, such as config.toml of a run.
         max_steps: Steps after which the game ends; without it, it goes on.
         save: File to save the trajectory to; compressed if its name ends in .gz.
-        replay: Run folder or file of saved trajectories to show; TASK or --number tells which of them.
+        replay: Run folder or file of saved trajectories to show; TASK and --member, or --number, tell which of them.
+        iteration: Training iteration of the run folder to replay, counted from 0; without it, the last validation.
         number: Number of the saved trajectory to show.
+        member: Member of its task's group, of the saved trajectory to show.
     """
     console = Console()
     if replay is not None:
-        _replay(replay, task or None, number, console)
+        _replay(replay, iteration, task or None, number, member, console)
         return
-    if number is not None:
-        raise ConfigError("--number tells which saved trajectory to show: name their file with --replay")
+    for name, asked in (("--iteration", iteration), ("--number", number), ("--member", member)):
+        if asked is not None:
+            raise ConfigError(f"{name} tells which saved trajectory to show: name their file or run with --replay")
     if save is not None and not save.absolute().parent.is_dir():
         raise ConfigError(f"--save {save}: the folder {save.parent} does not exist")
     given = {name: value for name, value in (("kind", env), ("data", data)) if value is not None}
@@ -96,20 +102,52 @@ def _task(settings: EnvConfig, task: str, split: str) -> tuple[Environment, str]
     return environment, random.choice(ids)
 
 
-def _replay(path: Path, task: str | None, number: int | None, console: Console) -> None:
+def _replay(
+    path: Path, iteration: int | None, task: str | None, number: int | None, member: int | None, console: Console
+) -> None:
     titles = {}
-    if path.is_dir():
+    if iteration is not None and path.is_file():
+        raise ConfigError(f"{path} is a file: name its run folder with --replay, or leave --iteration out")
+    if path.is_dir() or iteration is not None:
         run = RunFolder.open(path)
         if run.bank.exists():
             titles = {skill.id: skill.text.title for skill in read_bank(run.bank).skills}
-        path = run.trajectories
+        path = run.trajectories if iteration is None else _kept(run, iteration)
     saved = trajectories.read(path)
-    if task is None and number is None and len(saved) > 1:
+    if len(saved) > 1 and all(asked is None for asked in (task, number, member)):
         overview(saved, console)
-        console.print("--number or a task id shows one of them.", highlight=False)
+        console.print("--number, or a task id with --member, shows one of them.", highlight=False)
         return
     read_line = line_reader(console) if sys.stdin.isatty() and console.is_terminal else None
-    replay_trajectory(trajectories.choose(saved, task, number), console, titles=titles, read_line=read_line)
+    replay_trajectory(trajectories.choose(saved, task, number, member), console, titles=titles, read_line=read_line)
+
+
+def _kept(run: RunFolder, iteration: int) -> Path:
+    """Returns the file of a training iteration. Raises `RunError` if it is not kept, and tells which are."""
+    kept = run.kept_rollouts()
+    if iteration in kept:
+        return run.rollout(iteration)
+    if kept:
+        spans = [f"{first} to {last}" if first < last else str(first) for first, last in _spans(kept)]
+        raise RunError(
+            f"{run.path} keeps training episodes of iterations {', '.join(spans)}: there are none of {iteration}"
+        )
+    if not run.config().train.keep_rollouts:
+        raise RunError(
+            f"{run.path} keeps no training episodes, as train.keep_rollouts is off in it: "
+            "train with --train.keep-rollouts, or leave --iteration out to see the last validation"
+        )
+    raise RunError(
+        f"{run.path} has no training episodes: no iteration is done yet, or it is from before they were kept; "
+        "leave --iteration out to see the last validation"
+    )
+
+
+def _spans(numbers: Sequence[int]) -> list[tuple[int, int]]:
+    """Returns the first and last of each run of ascending numbers without a gap."""
+    starts = [n for n in numbers if n - 1 not in numbers]
+    ends = [n for n in numbers if n + 1 not in numbers]
+    return list(zip(starts, ends, strict=True))
 
 
 def houses(arguments: list[str]) -> None:

@@ -129,9 +129,16 @@ def _panel(
 
 def _found_from_anywhere(config: Config) -> Config:
     """Makes the paths absolute, so that the run can be resumed from another folder."""
-    paths = {"data": config.env.data, "tasks": config.env.tasks}
-    absolute = {name: path.absolute() for name, path in paths.items() if path is not None}
-    return config.model_copy(update={"env": config.env.model_copy(update=absolute)})
+    return config.model_copy(
+        update={
+            "env": config.env.model_copy(update=_absolute(data=config.env.data, tasks=config.env.tasks)),
+            "bank": config.bank.model_copy(update=_absolute(start=config.bank.start)),
+        }
+    )
+
+
+def _absolute(**paths: Path | None) -> dict[str, Path]:
+    return {name: path.absolute() for name, path in paths.items() if path is not None}
 
 
 @contextmanager
