@@ -80,11 +80,15 @@ def test_a_row_for_each_decision_with_the_advantage_of_its_trajectory():
         assert row.advantage == expected[owner.index]
 
 
+def values(*given):
+    return {skill_id: [signal.value for signal in own] for skill_id, own in signals(*given).items()}
+
+
 def test_a_task_skill_gets_the_gap_once_per_group():
     shown = [turn(skills=[skill("t1")]), turn(skills=[skill("t1"), skill("t2")])]
     groups = [group([True, False], [False, False], turns=shown), group([True, True], [True, False], turns=shown)]
     # gaps 1/2 − 0 and 1 − 1/2
-    assert signals(groups, hindsight(groups)) == {"t1": [0.5, 0.5], "t2": [0.5, 0.5]}
+    assert values(groups, hindsight(groups)) == {"t1": [0.5, 0.5], "t2": [0.5, 0.5]}
 
 
 def test_a_step_skill_gets_the_gain_once_per_trajectory_however_often_shown():
@@ -96,7 +100,31 @@ def test_a_step_skill_gets_the_gain_once_per_trajectory_however_often_shown():
         trajectory("none", 3, False),
     )
     groups = [Group(members[0].task, members)]
-    assert signals(groups, hindsight(groups)) == {"s1": [0.5, -0.5], "s2": [-0.5]}
+    assert values(groups, hindsight(groups)) == {"s1": [0.5, -0.5], "s2": [-0.5]}
+
+
+def test_a_task_skill_on_trial_gets_the_mean_gain_of_those_that_tried_it():
+    members = (
+        trajectory("skills", 0, False, [turn(skills=[skill("t1")])]),
+        trajectory("skills", 1, True, [turn(skills=[skill("t1"), skill("t2")])]),
+        trajectory("skills", 2, True, [turn(skills=[skill("t2")]), turn(skills=[skill("t2"), skill("s1")])]),
+        trajectory("none", 3, True),
+        trajectory("none", 4, False),
+    )
+    groups = [Group(members[0].task, members)]
+    # gap 2/3 − 1/2, gains −1/2, 1/2, 1/2
+    assert values(groups, hindsight(groups), {"t2", "s1"}) == {"t1": [2 / 3 - 0.5], "t2": [0.5], "s1": [0.5]}
+    assert values(groups, hindsight(groups))["t2"] == [2 / 3 - 0.5]
+
+
+def test_signals_name_the_group_or_the_trajectory_that_they_are_from():
+    groups = [group([True, False], [False], turns=[turn(skills=[skill("t1"), skill("s1")])])]
+    task = groups[0].task.id
+    found = signals(groups, hindsight(groups))
+    assert {skill_id: [signal.source for signal in own] for skill_id, own in found.items()} == {
+        "t1": [f"{task}#"],
+        "s1": [f"{task}#0", f"{task}#1"],
+    }
 
 
 def test_no_signals_without_a_baseline_half():

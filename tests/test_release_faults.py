@@ -146,7 +146,7 @@ def iteration_result(groups, tmp_path) -> bytes:
             )
 
     learn(groups, bank, Writer(), seed=3, max_groups=2, threshold=0.9)
-    store.write(tmp_path / "bank.jsonl", store.BankRecord("any", 9, 9, tuple(bank.skills(include_evicted=True))))
+    store.write(tmp_path / "bank.jsonl", store.BankRecord("any", 9, 9, tuple(bank.skills(status=None))))
     return (tmp_path / "bank.jsonl").read_bytes()
 
 
@@ -266,10 +266,10 @@ def test_fault_09_a_restored_bank_has_what_the_run_had_and_gives_out_no_old_ids(
     config = tiny_config(train={"iterations": 6}, bank={"step_capacity": 2, "task_capacity": 2, "protect": 0})
     parts = Parts.make(config)
     Trainer(config, tmp_path / "run", parts).start()
-    before = parts.bank.skills(include_evicted=True)
+    before = parts.bank.skills(status=None)
     assert any(s.evicted is not None for s in before) and any(s.utility for s in before)
     restored = restore(config, latest(tmp_path / "run"))[0].bank
-    assert restored.skills(include_evicted=True) == before
+    assert restored.skills(status=None) == before
     (new,) = restored.insert([step_draft("New", "Never said before.")], 9)
     assert new.skill.id not in {s.id for s in before}
 

@@ -90,7 +90,7 @@ def test_baseline_prompts_have_no_skills():
 
 def test_without_skills_the_bank_is_not_asked():
     bank = advice()
-    bank.retrieve_task = bank.retrieve_step = lambda queries: [] if not queries else pytest.fail("asked")
+    bank.retrieve_task = bank.retrieve_step = lambda queries, trial: [] if not queries else pytest.fail("asked")
     groups = play_groups(rollouts(bank=bank), with_skills=0)
     assert all(t.arm == "none" for g in groups for t in g.trajectories)
 
@@ -170,7 +170,7 @@ def test_what_retrieval_is_asked_for_an_episode_ends_with_it():
     bank = advice()
     asked = []
     retrieve = bank.retrieve_step
-    bank.retrieve_step = lambda pairs: asked.extend(pairs) or retrieve(pairs)
+    bank.retrieve_step = lambda pairs, trial: asked.extend(pairs) or retrieve(pairs, trial=trial)
     (played,) = rollouts(ScriptedPolicy(lambda p: p.actions[-1]), TreasureEnvironment(1), bank).play(
         [Member(TASKS[0], "skills", 0, 0)], 1.0
     )

@@ -224,6 +224,16 @@ class BankConfig(Settings):
     """Take out skills that are probably worse than nothing, by the 95 % interval of what they brought"""
     retire_after: float = Field(4, ge=1)
     """Iterations of evidence that this takes"""
+    trial: float = Field(0, ge=0, le=1)
+    """Share of the skill half that tries new skills before all get them; with 0 they are in the bank at once"""
+    trial_iterations: int = Field(20, ge=1)
+    """Iterations in which a skill on trial has to show its worth"""
+    start: Path | None = None
+    """Run folder or journal whose bank the run starts with; without one, an empty bank"""
+    seen_tasks: bool = False
+    """Start with it even if its evidence is from tasks of the validation panel, which flatters the skills"""
+    probe: int = Field(8, ge=0)
+    """Decisions an iteration that are weighed again without each skill, to see whether the policy heeds it"""
 
 
 class RetrievalConfig(Settings):
@@ -283,6 +293,8 @@ class TrainConfig(Settings):
     """Stops after the iteration that reaches this many environment steps in training"""
     checkpoint_every: int = Field(20, ge=1)
     """Iterations between checkpoints, from which `resume` goes on"""
+    keep_rollouts: bool = True
+    """Keep all episodes of training in the run folder, for `play --replay RUN --iteration N` and `bank show`"""
 
 
 class Config(Settings):

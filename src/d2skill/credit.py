@@ -8,8 +8,9 @@ only skills that stood in a prompt the policy acted on get a signal.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -42,6 +43,13 @@ class Hindsight:
         return float(trajectory.success) - self.baseline
 
 
+class Signal(NamedTuple):
+    """What a skill gained somewhere, and where: task id # member of a trajectory, or task id # for a whole group."""
+
+    value: float
+    source: str
+
+
 def hindsight(groups: Sequence[Group]) -> list[Hindsight]:
     """Returns the mean success of both halves of each group (Eq. 1)."""
     return [Hindsight(baseline=_success(g.half("none")), skilled=_success(g.half("skills"))) for g in groups]
@@ -51,23 +59,30 @@ def _success(half: Sequence[Trajectory]) -> float | None:
     return float(np.mean([t.success for t in half])) if half else None
 
 
-def signals(groups: Sequence[Group], hindsights: Sequence[Hindsight]) -> dict[str, list[float]]:
+def signals(
+    groups: Sequence[Group], hindsights: Sequence[Hindsight], on_trial: Collection[str] = ()
+) -> dict[str, list[Signal]]:
     """Returns the signals of an iteration for each skill id (Eq. 2).
 
     A task skill gets Δ_g once per group in which it was shown, a step skill gets c_i once per trajectory in which it
-    was shown, however often.
+    was shown, however often. A task skill that is `on_trial` gets the mean of c_i over the trajectories that it was
+    shown in, which are a part of the half only.
     """
-    found: dict[str, list[float]] = defaultdict(list)
+    found: dict[str, list[Signal]] = defaultdict(list)
     for group, seen in zip(groups, hindsights, strict=True):
         if seen.baseline is None:
             continue
-        task_ids = {skill.id for t in group.half("skills") for turn in t.turns for skill in turn.prompt.task_skills}
-        for skill_id in sorted(task_ids):
-            found[skill_id].append(seen.gap)
+        gains: dict[str, list[float]] = defaultdict(list)
+        for trajectory in group.half("skills"):
+            for skill_id in {skill.id for turn in trajectory.turns for skill in turn.prompt.task_skills}:
+                gains[skill_id].append(seen.gain(trajectory))
+        for skill_id in sorted(gains):
+            gain = float(np.mean(gains[skill_id])) if skill_id in on_trial else seen.gap
+            found[skill_id].append(Signal(gain, f"{group.task.id}#"))
         for trajectory in group.half("skills"):
             step_ids = {skill.id for turn in trajectory.turns for skill in turn.prompt.step_skills}
             for skill_id in sorted(step_ids):
-                found[skill_id].append(seen.gain(trajectory))
+                found[skill_id].append(Signal(seen.gain(trajectory), trajectory.name))
     return dict(found)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,20 +14,27 @@ from d2skill.bank import Draft, SkillBank
 from d2skill.config import ReflectConfig
 from d2skill.credit import Hindsight
 from d2skill.errors import ReflectionFault
-from d2skill.protocols import Reflector
+from d2skill.protocols import Reflector, Signs
 from d2skill.rng import generator
 from d2skill.types import Group, Reflection, Trajectory
 
 
 @dataclass(frozen=True, slots=True)
 class BankUpdate:
-    """What an iteration did to the bank: groups reflected on, reflections that failed, skills added, drafts refused."""
+    """What an iteration did to the bank.
+
+    Skills credited, groups reflected on and reflections that failed; drafts that were added (on trial, if skills have
+    one), refused, or held back; trials that ended with the skill in the bank, and out of it.
+    """
 
     credited: int
     reflected: int
     failed: int
     added: int
     refused: int
+    held: int = 0
+    promoted: int = 0
+    dropped: int = 0
 
 
 class Learner:
@@ -43,22 +50,37 @@ class Learner:
         self._reflect = reflect
 
     def observe(
-        self, groups: Sequence[Group], hindsights: Sequence[Hindsight], *, iteration: int, seed: int
+        self,
+        groups: Sequence[Group],
+        hindsights: Sequence[Hindsight],
+        *,
+        iteration: int,
+        seed: int,
+        effects: Mapping[str, Sequence[tuple[float, bool]]] | None = None,
     ) -> BankUpdate:
-        """Counts retrievals, moves utilities, reflects on failures and inserts what is new.
+        """Counts retrievals, moves utilities, ends trials, reflects on failures and inserts what is new.
 
         New skills are in the bank when this returns, so they are seen from the next iteration on. What happens to the
-        bank is one record of it.
+        bank is one record of it, with the `effects` that a probe found.
         """
         with self.bank.batch(iteration):
+            self.bank.probed(effects or {})
             return self._observe(groups, hindsights, iteration, seed)
 
     def _observe(
         self, groups: Sequence[Group], hindsights: Sequence[Hindsight], iteration: int, seed: int
     ) -> BankUpdate:
-        self.bank.count_retrievals(_shown(groups))
-        signals = credit.signals(groups, hindsights)
-        self.bank.credit(signals)
+        policy = {"policy": f"after {iteration} updates"}
+        played = " ".join(t.name for group in groups for t in group.half("skills"))
+        self.bank.count_retrievals(_shown(groups), origin=policy | {"trajectories": played})
+        on_trial = {skill.id for skill in self.bank.skills(status="trial")}
+        signals = credit.signals(groups, hindsights, on_trial)
+        self.bank.credit(
+            {skill_id: [signal.value for signal in own] for skill_id, own in signals.items()},
+            {skill_id: [signal.source for signal in own] for skill_id, own in signals.items()},
+            origin=policy,
+        )
+        promoted, dropped = self.bank.settle(iteration)
         chosen = self._choose(groups, hindsights, iteration, seed)
         drafts: list[Draft] = []
         pairs: list[tuple[Trajectory, Trajectory | None]] = []
@@ -70,9 +92,19 @@ class Learner:
                 continue
             pairs.append((failure, success))
         failed = len(chosen) - len(pairs)
-        inserted = self.bank.insert(drafts, iteration, origin=self._origin(pairs, iteration))
-        added = sum(result.skill is not None for result in inserted)
-        return BankUpdate(len(signals), len(chosen), failed, added, len(inserted) - added)
+        inserted = self.bank.insert(drafts, iteration, origin=policy | self._origin(pairs))
+        refused = sum(result.skill is None for result in inserted)
+        held = sum(result.reason.startswith("held") for result in inserted)
+        return BankUpdate(
+            credited=len(signals),
+            reflected=len(chosen),
+            failed=failed,
+            added=len(inserted) - refused - held,
+            refused=refused,
+            held=held,
+            promoted=len(promoted),
+            dropped=len(dropped),
+        )
 
     def _choose(
         self, groups: Sequence[Group], hindsights: Sequence[Hindsight], iteration: int, seed: int
@@ -90,13 +122,14 @@ class Learner:
             weak = [weak[i] for i in picks]
         return weak
 
-    def _origin(self, pairs: Sequence[tuple[Trajectory, Trajectory | None]], iteration: int) -> dict[str, str]:
-        """Returns who wrote, which policy played, and what was reflected on, as task id # member of its group."""
+    def _origin(self, pairs: Sequence[tuple[Trajectory, Trajectory | None]]) -> dict[str, str]:
+        """Returns who wrote, and what was reflected on."""
         return {
             "reflector": re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", type(self._reflector).__name__).lower(),
-            "policy": f"after {iteration} updates",
-            "trajectories": " ".join(f"{failure.task.id}#{failure.index}" for failure, _ in pairs),
-            "successes": " ".join(f"{success.task.id}#{success.index}" for _, success in pairs if success),
+            **(self._reflector.origin if isinstance(self._reflector, Signs) else {}),
+            "split": " ".join(sorted({failure.task.split for failure, _ in pairs})),
+            "trajectories": " ".join(failure.name for failure, _ in pairs),
+            "successes": " ".join(success.name for _, success in pairs if success),
         }
 
 

@@ -16,17 +16,21 @@ from d2skill.episode import Episode, describe_fault
 from d2skill.errors import D2SkillError, EnvironmentFault
 from d2skill.protocols import Environment, Policy, Session
 from d2skill.rng import derive
-from d2skill.types import Arm, Group, Observation, Task, Trajectory
+from d2skill.types import Arm, Group, Observation, Retrieved, Task, Trajectory
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """An episode to play: which task, in which arm, as which member, sampled from which seed."""
+    """An episode to play: which task, in which arm, as which member, sampled from which seed.
+
+    A member on `trial` is shown skills that are on trial as well.
+    """
 
     task_id: str
     arm: Arm
     index: int
     seed: int
+    trial: bool = False
 
 
 @dataclass(slots=True)
@@ -79,11 +83,27 @@ class Rollouts:
         self._max_steps = max_steps
 
     def groups(
-        self, task_ids: Sequence[str], *, group_size: int, with_skills: int, temperature: float, seed: int
+        self,
+        task_ids: Sequence[str],
+        *,
+        group_size: int,
+        with_skills: int,
+        temperature: float,
+        seed: int,
+        on_trial: int = 0,
     ) -> list[Group]:
-        """Plays each task `group_size` times, the first `with_skills` members with skills, the others without."""
+        """Plays each task `group_size` times, the first `with_skills` members with skills, the others without.
+
+        The last `on_trial` of those with skills are shown skills on trial as well.
+        """
         members = [
-            Member(task_id, "skills" if i < with_skills else "none", i, derive(seed, task_id, i))
+            Member(
+                task_id,
+                "skills" if i < with_skills else "none",
+                i,
+                derive(seed, task_id, i),
+                with_skills - on_trial <= i < with_skills,
+            )
             for task_id in task_ids
             for i in range(group_size)
         ]
@@ -99,9 +119,9 @@ class Rollouts:
         started = perf_counter()
         episodes = [self._start(member) for member in members]
         self.timing.environment += perf_counter() - started
-        self._retrieve_task_skills(episodes)
+        self._retrieve_task_skills(episodes, members)
         while active := [i for i, episode in enumerate(episodes) if not episode.done]:
-            self._advance([episodes[i] for i in active], [members[i].seed for i in active], temperature)
+            self._advance([episodes[i] for i in active], [members[i] for i in active], temperature)
         trajectories = [episode.trajectory() for episode in episodes]
         faults = [t for t in trajectories if t.fault]
         if faults and len(faults) == len(trajectories):
@@ -123,22 +143,24 @@ class Rollouts:
             count_tokens=self.policy.count_tokens,
         )
 
-    def _retrieve_task_skills(self, episodes: Sequence[Episode]) -> None:
+    def _retrieve_task_skills(self, episodes: Sequence[Episode], members: Sequence[Member]) -> None:
         started = perf_counter()
-        skilled = [episode for episode in episodes if episode.arm == "skills"]
-        found = self.bank.retrieve_task([episode.task.text for episode in skilled])
-        for episode, retrieved in zip(skilled, found, strict=True):
-            episode.task_skills = retrieved
+        for trial in (False, True):
+            own = [e for e, m in zip(episodes, members, strict=True) if m.arm == "skills" and m.trial == trial]
+            found = self.bank.retrieve_task([episode.task.text for episode in own], trial=trial)
+            for episode, retrieved in zip(own, found, strict=True):
+                episode.task_skills = retrieved
         self.timing.retrieval += perf_counter() - started
 
-    def _advance(self, episodes: Sequence[Episode], seeds: Sequence[int], temperature: float) -> None:
+    def _advance(self, episodes: Sequence[Episode], members: Sequence[Member], temperature: float) -> None:
         started = perf_counter()
-        skilled = [i for i, episode in enumerate(episodes) if episode.arm == "skills"]
-        found = self.bank.retrieve_step([episodes[i].query for i in skilled])
-        step_skills = dict(zip(skilled, found, strict=True))
+        step_skills: dict[int, tuple[Retrieved, ...]] = {}
+        for trial in (False, True):
+            own = [i for i, member in enumerate(members) if member.arm == "skills" and member.trial == trial]
+            step_skills |= zip(own, self.bank.retrieve_step([episodes[i].query for i in own], trial=trial), strict=True)
         retrieved = perf_counter()
         prompts = [episode.prompt(step_skills.get(i, ())) for i, episode in enumerate(episodes)]
-        step_seeds = [derive(s, e.step) for s, e in zip(seeds, episodes, strict=True)]
+        step_seeds = [derive(member.seed, e.step) for member, e in zip(members, episodes, strict=True)]
         decisions = self.policy.act(prompts, step_seeds, temperature)
         decided = perf_counter()
         for episode, prompt, decision in zip(episodes, prompts, decisions, strict=True):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import resource
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
+from math import ceil
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -19,9 +20,10 @@ from d2skill.checkpoint import Progress
 from d2skill.config import Config
 from d2skill.embedders import make_embedder
 from d2skill.envs import make_environment
-from d2skill.evaluation import Validation, arms_of, evaluate_panel
+from d2skill.evaluation import Validation, arms_of, evaluate_panel, require_unseen
 from d2skill.learner import BankUpdate, Learner
 from d2skill.policies import make_policy
+from d2skill.probe import Effect, probe
 from d2skill.protocols import Environment, Policy, Reflector, Tracker
 from d2skill.reflectors import make_reflector
 from d2skill.rng import derive, generator
@@ -106,6 +108,10 @@ class Trainer:
         """Makes the state before the first iteration, validates it and checkpoints it."""
         self.run.begin(self.config, self._tasks.record())
         self.bank.record(self.run.bank)
+        if (start := self.config.bank.start) is not None:
+            self.bank.adopt(RunFolder.open(start).bank if start.is_dir() else start)
+            if not self.config.bank.seen_tasks:
+                require_unseen(self.bank, self._tasks.validation.task_ids)
         clock = Clock()
         metrics = warm_start(
             self.config, self._environment, self._policy, self._reflector, self._tasks.training.task_ids
@@ -121,6 +127,7 @@ class Trainer:
         """Goes on from a checkpoint that was restored into the parts."""
         self.bank.record(self.run.bank, back_to=progress.bank_event)
         self.run.cut_metrics(progress.iteration)
+        self.run.cut_rollouts(progress.iteration)
         self._started -= progress.seconds
         return self._go_on(progress)
 
@@ -166,16 +173,27 @@ class Trainer:
             with_skills=config.rollout.with_skills,
             temperature=config.rollout.temperature,
             seed=seed,
+            on_trial=ceil(config.bank.trial * config.rollout.with_skills),
         )
+        if config.train.keep_rollouts:
+            self._keep(groups, iteration)
         clock.lap("rollout")
         hindsights = credit.hindsight(groups)
+        effects = probe(self._policy, groups, decisions=config.bank.probe, seed=seed)
+        clock.lap("probe")
         rows = credit.policy_batch(groups, hindsights, config.reward, config.advantage)
         metrics = self._policy.update(rows, seed)
         clock.lap("update")
-        update = self._learner.observe(groups, hindsights, iteration=iteration, seed=seed)
+        update = self._learner.observe(groups, hindsights, iteration=iteration, seed=seed, effects=effects)
         clock.lap("learn")
         timing = {f"time/{name}": seconds for name, seconds in asdict(self._rollouts.timing).items()}
-        return groups, describe(groups) | metrics | _bank_metrics(update) | timing | clock.laps
+        metrics |= describe(groups) | _bank_metrics(update) | _probe_metrics(effects)
+        return groups, metrics | timing | clock.laps
+
+    def _keep(self, groups: Sequence[Group], iteration: int) -> None:
+        """Writes what was played in an iteration, in the order of groups and members."""
+        self.run.rollouts.mkdir(exist_ok=True)
+        trajectories.write(self.run.rollout(iteration), (t for group in groups for t in group.trajectories))
 
     def _sample_tasks(self, seed: int) -> list[str]:
         """Draws B different training tasks; all of them when there are fewer."""
@@ -289,6 +307,17 @@ class Clock:
         now = self._now()
         self.laps[f"time/{name}"] = now - self._last
         self._last = now
+
+
+def _probe_metrics(effects: Mapping[str, Sequence[Effect]]) -> dict[str, Any]:
+    """Returns how much the skills in the prompts that were probed mattered there, if there were any."""
+    found = [effect for own in effects.values() for effect in own]
+    if not found:
+        return {}
+    return {
+        "probe/changes": float(np.mean([effect.changes for effect in found])),
+        "probe/log_prob": float(np.mean([effect.log_prob for effect in found])),
+    }
 
 
 def _bank_metrics(update: BankUpdate) -> dict[str, Any]:

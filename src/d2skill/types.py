@@ -139,6 +139,11 @@ class Trajectory:
     fault: str = ""
 
     @property
+    def name(self) -> str:
+        """Task id and member, as in train/0012#3: what the record of a bank calls it."""
+        return f"{self.task.id}#{self.index}"
+
+    @property
     def invalid_actions(self) -> int:
         """Number of turns whose action was not admissible."""
         return sum(not turn.admissible for turn in self.turns)

@@ -1,6 +1,7 @@
 import itertools
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -295,7 +296,7 @@ def test_eq9_by_hand():
     gone = bank.evict(10)
     assert [(s.id, s.evicted) for s in gone] == [("t2", 10), ("t4", 10)]
     assert bank.counts() == {"task": 2, "step": 1} and len(bank) == 3
-    assert [s.id for s in bank.skills("task", include_evicted=True)] == ["t1", "t2", "t3", "t4"]
+    assert [s.id for s in bank.skills("task", status=None)] == ["t1", "t2", "t3", "t4"]
     assert bank.get("t2").evicted == 10
     assert set(ids(bank.retrieve_task([MUG])[0])) == {"t1", "t3"}
 
@@ -348,7 +349,7 @@ def test_keys_stay_while_numbers_change():
     assert bank._pool("task").keys.base is keys.base
     assert ids(bank.retrieve_task([MUG])[0])[0] == "t9"
     assert [skill.id for skill in bank.evict(1)] == [first.id, "t2"]
-    assert not {first.id, "t2"} & {skill.id for skill in bank._pool("task").skills}
+    assert not {first.id, "t2"} & {skill.id for skill in bank.skills("task")}
     assert len(bank._pool("task").keys) == 14
 
 
@@ -371,7 +372,7 @@ def test_reload_keeps_evicted_skills_evicted_and_utilities_exact(tmp_path):
     bank.count_retrievals({"t5": 3})
     assert len(bank.evict(2)) == 7
     again = reload(bank, tmp_path / "b")
-    assert again.skills(include_evicted=True) == bank.skills(include_evicted=True)
+    assert again.skills(status=None) == bank.skills(status=None)
     assert again.counts() == {"task": 9, "step": 1}
     assert again.retrieve_task([MUG, EGG]) == bank.retrieve_task([MUG, EGG])
     assert again.retrieve_step([(MUG, DRAWER)]) == bank.retrieve_step([(MUG, DRAWER)])
@@ -415,13 +416,13 @@ def test_any_past_state_can_be_opened(tmp_path):
             bank.credit({skill.id: [0.5, -0.1] for skill in bank.skills()})
             bank.insert([task(word)], iteration)
         bank.evict(iteration)
-        states.append((bank.event, bank.skills(include_evicted=True)))
+        states.append((bank.event, bank.skills(status=None)))
     bank.snapshot()
     bank.close()
     for iteration, (event, skills) in enumerate(states):
-        assert open_again(bank, path, at=iteration).skills(include_evicted=True) == skills
-        assert open_again(bank, path, event=event).skills(include_evicted=True) == skills
-    assert open_again(bank, path).skills(include_evicted=True) == states[-1][1]
+        assert open_again(bank, path, at=iteration).skills(status=None) == skills
+        assert open_again(bank, path, event=event).skills(status=None) == skills
+    assert open_again(bank, path).skills(status=None) == states[-1][1]
 
 
 def test_a_skill_that_is_worse_than_nothing_is_retired_and_says_why(tmp_path):
@@ -436,7 +437,7 @@ def test_a_skill_that_is_worse_than_nothing_is_retired_and_says_why(tmp_path):
     assert bank.get("t1").evicted == 6 and bank.retire(7) == []
     bank.close()
     again = open_again(bank, path)
-    assert again.skills(include_evicted=True) == bank.skills(include_evicted=True)
+    assert again.skills(status=None) == bank.skills(status=None)
     assert [again.evidence(skill_id) for skill_id in ("t1", "t3")] == [bank.evidence(i) for i in ("t1", "t3")]
     change = [event for _, event in Journal(path).events()][-1]
     assert (change.status, change.ids) == ("retired", ("t1",))
@@ -546,6 +547,31 @@ class Life(RuleBasedStateMachine):
             young = [s for s in self.bank.skills(kind) if self.now - s.created < 2]
             assert size <= max(2, len(young))
 
+    @rule(share=st.sampled_from([0.0, 0.5]))
+    def try_new_skills_first_or_not(self, share):
+        self.bank._bank = self.bank._bank.model_copy(update={"trial": share})
+
+    @rule(later=st.integers(0, 12))
+    def settle(self, later):
+        self.now += later
+        passed, failed = self.bank.settle(self.now)
+        assert all(skill.evicted is None for skill in passed)
+        assert all(skill.evicted == self.now for skill in failed)
+
+    @rule(similarity=st.sampled_from([0.2, 0.5]))
+    def merge(self, similarity):
+        before = sum(self.bank.evidence(skill.id).signals for skill in self.bank.skills())
+        self.bank.merge(self.now, similarity)
+        assert sum(self.bank.evidence(skill.id).signals for skill in self.bank.skills()) == before
+
+    @precondition(lambda self: self.given)
+    @rule(data=st.data())
+    def hold_or_admit(self, data):
+        skill_id = data.draw(st.sampled_from(sorted(self.given)))
+        own = self.bank.get(skill_id)
+        (self.bank.hold if self.bank.status(skill_id) == "active" else self.bank.admit)([skill_id], self.now)
+        assert replace(self.bank.get(skill_id), evicted=None) == replace(own, evicted=None)
+
     @rule()
     def go_on_from_the_file(self):
         self.bank.snapshot()
@@ -556,10 +582,14 @@ class Life(RuleBasedStateMachine):
     @invariant()
     def the_journal_says_it_all(self):
         again = open_again(self.bank, self.path)
-        assert again.skills(include_evicted=True) == self.bank.skills(include_evicted=True)
-        assert again.retrieve_task([MUG, EGG]) == self.bank.retrieve_task([MUG, EGG])
+        assert again.skills(status=None) == self.bank.skills(status=None)
+        for trial in (False, True):
+            assert again.retrieve_task([MUG, EGG], trial=trial) == self.bank.retrieve_task([MUG, EGG], trial=trial)
+        shown = {one.skill.id for found in again.retrieve_task([MUG, EGG], trial=True) for one in found}
+        assert {again.status(id) for id in shown} <= {"active", "trial"}
         assert all(again.evidence(id) == self.bank.evidence(id) for id in self.given)
-        assert {s.id for s in again.skills(include_evicted=True)} == self.given
+        assert all(again.status(id) == self.bank.status(id) for id in self.given)
+        assert {s.id for s in again.skills(status=None)} == self.given
 
 
 def test_any_life_of_a_bank(tmp_path):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from d2skill.bank.evidence import Evidence, _student
+from d2skill.bank.evidence import Evidence, Influence, _student
 
 signals = st.lists(st.floats(-1, 1), min_size=1, max_size=6)
 
@@ -22,7 +22,7 @@ def gathered(*iterations) -> Evidence:
     ("degrees", "t"), [(2, 4.303), (3, 3.182), (5, 2.571), (10, 2.228), (30, 2.042), (1000, 1.962)]
 )
 def test_students_t_as_in_tables(degrees, t):
-    assert _student(degrees) == pytest.approx(t, abs=6e-4)
+    assert _student(degrees, 0.95) == pytest.approx(t, abs=6e-4)
 
 
 def test_without_signals_it_is_the_prior():
@@ -41,7 +41,7 @@ def test_worked_example():
     assert found.mean == pytest.approx(1.8 * 0.25 / 2.8)
     between = (4 * 0.5**2 + 2 * 0.25**2) / 6 - 0.25**2
     variance = (2 * 0.25 + 1.8 * between + 1.8 / 2.8 * 0.25**2) / 3.8
-    assert found.high - found.mean == pytest.approx(_student(3.8) * math.sqrt(variance / 2.8))
+    assert found.high - found.mean == pytest.approx(_student(3.8, 0.95) * math.sqrt(variance / 2.8))
 
 
 def test_signals_of_one_iteration_are_one_observation():
@@ -74,3 +74,23 @@ def test_the_interval_covers_what_it_says():
         found = gathered(*[[x] for x in rng.normal(truth, math.sqrt(variance), 6)]).posterior()
         held += found.low <= truth <= found.high
     assert held / tries == pytest.approx(0.95, abs=0.012)
+
+
+def test_a_narrower_interval_holds_the_mean_less_often():
+    evidence = Evidence().add([0.5, 0.25], 0).add([0.75], 1)
+    half, most = evidence.posterior(mass=0.5), evidence.posterior()
+    assert half.mean == most.mean
+    # t with half of the mass for 3.8 degrees is 0.745 (tables: 0.765 for 3, 0.741 for 4), with 95 % of it 2.835
+    assert (half.high - half.mean) / (most.high - most.mean) == pytest.approx(0.745 / 2.835, abs=2e-3)
+
+
+def test_joined_evidence_is_that_of_all_signals():
+    one, other = Evidence().add([0.5, 0.25], 0).add([0.75], 4), Evidence().add([-1.0], 2)
+    both = one.joined(other)
+    assert (both.signals, both.total, both.last) == (4, 0.5, 4)
+    assert both == other.joined(one)
+    assert both == Evidence().add([0.5, 0.25], 0).add([0.75], 1).add([-1.0], 4)
+
+
+def test_influence_counts_changes_and_adds_up_log_probabilities():
+    assert Influence().add([(0.5, True), (0.25, False)]).add([(-1.0, True)]) == Influence(3, 2, -0.25)

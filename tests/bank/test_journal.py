@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from dataclasses import replace
 
 import pytest
@@ -62,7 +63,7 @@ HISTORY = [
     Insert((skill("t1"), skill("s1", utility=0.5, created=0)), 0, ORIGIN),
     Retrieve({"t1": 3, "s1": 1}, 1),
     Credit({"t1": [0.1, 0.7], "s1": [-0.3]}, BETA, 1, ORIGIN),
-    Change("quarantined", ("s1",), 2, "shows the answer"),
+    Change("held", ("s1",), 2, "shows the answer"),
     Note("t1", "seen in drawers only", 2),
     insert("t2", "t3", iteration=3),
     Change("merged", ("t2",), 3, "says the same", into="t1"),
@@ -104,7 +105,7 @@ def test_the_state_is_what_the_events_add_up_to(path):
 def test_any_past_state_can_be_seen(path):
     journal = Journal(path)
     assert ids(journal, at=0) == ["t1", "s1"]
-    assert journal.replay(BankState(), at=2).marks == {"s1": Mark("quarantined", 2, "shows the answer")}
+    assert journal.replay(BankState(), at=2).marks == {"s1": Mark("held", 2, "shows the answer")}
     assert ids(journal, at=2) == ids(journal, seq=5) == ["t1", "s1"]
     assert journal.replay(BankState(), seq=6).skills()[-1] == skill("t3")
     assert replayed(journal, at=99) == replayed(journal) == replayed(journal, seq=9)
@@ -298,7 +299,7 @@ def change(path, *statements):
         ("DELETE FROM head", "the row that tells where it ends"),
         ("DROP TABLE events", "no such table: events"),
         ("PRAGMA application_id = 1", "not marked as a journal"),
-        ("PRAGMA user_version = 7", "schema version 7, this d2skill reads up to 1: use a newer d2skill"),
+        ("PRAGMA user_version = 7", "schema version 7, this d2skill reads up to 2: use a newer d2skill"),
     ],
 )
 def test_damage_is_named(path, statement, message):
@@ -392,12 +393,27 @@ def test_an_older_schema_is_migrated_when_it_is_written(path, monkeypatch):
         connection.execute("CREATE TABLE more (a)")
 
     monkeypatch.setattr(file, "_MIGRATIONS", [*file._MIGRATIONS, add_a_table])
+    monkeypatch.setattr(file, "_OLDEST_READABLE", 3)
     expected = list(enumerate(HISTORY, start=1))
-    with pytest.raises(BankError, match="schema version 1, this d2skill reads 2: open it once with JournalWriter"):
+    with pytest.raises(BankError, match="schema version 2, this d2skill reads 3: open it once with JournalWriter"):
         Journal(path)
     JournalWriter(path).close()
     assert list(Journal(path).events()) == expected
     assert sqlite3.connect(path).execute("SELECT count(*) FROM more").fetchone() == (0,)
+
+
+def test_a_journal_of_the_first_schema_is_read_as_it_is_and_marked_when_it_is_written(path):
+    def version():
+        with closing(sqlite3.connect(path)) as connection:
+            return connection.execute("PRAGMA user_version").fetchone()[0]
+
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA user_version = 1")
+    assert list(Journal(path).events()) == list(enumerate(HISTORY, start=1))
+    assert version() == 1
+    JournalWriter(path).close()
+    assert version() == 2
+    assert list(Journal(path).events()) == list(enumerate(HISTORY, start=1))
 
 
 def test_a_migration_that_fails_changes_nothing(path, monkeypatch):

@@ -11,12 +11,15 @@ from d2skill.rollout import Rollouts
 from d2skill.tasks import select_panel
 
 
-def test_a_panel_that_the_bank_was_written_from_is_refused():
-    drafts = replace(step_draft("Look"), evidence="valid/003"), replace(step_draft("Open"), evidence="train/003")
-    bank = make_bank(*drafts)
-    require_unseen(bank, ["valid/001", "valid/002"])
-    with pytest.raises(ConfigError, match=r"1 skills of the bank .* first s1 from valid/003: .*--seen-tasks"):
-        require_unseen(bank, ["valid/002", "valid/003"])
+def test_a_panel_that_the_evidence_of_the_bank_is_from_is_refused():
+    bank = make_bank(*(replace(step_draft(title), evidence=f"train/{n:03d}") for n, title in enumerate(["Go", "Look"])))
+    bank.insert([replace(step_draft("Look"), evidence="train/007")], 1)
+    bank.credit({"s1": [1.0, 0.5], "s2": [0.0]}, {"s1": ["train/008#3", "gym#4#"], "s2": ["train/008#3"]})
+    panel = [f"valid/{n:03d}" for n in range(9)]
+    require_unseen(bank, panel)
+    for seen in ("train/001", "train/007", "train/008", "gym#4"):
+        with pytest.raises(ConfigError, match=rf"written or credited in 1 of these 10 tasks, first {seen}: .*--seen-t"):
+            require_unseen(bank, [*panel, seen])
 
 
 PANEL = select_panel(TreasureEnvironment(), "valid_unseen", 8)

@@ -3,6 +3,9 @@
 Retrieval changes nothing. The learner applies what an iteration did to the bank once, at its end, in a form
 that does not depend on the order in which episodes finished.
 
+What changes the bank is an event: applied to the state in memory, and on record if the bank has a journal. So a bank
+and a replay of its journal are the same by construction.
+
 A step key has two parts, and its vector is the normalised sum of their unit vectors: in one concatenated
 text a room listing of 60 words would drown a task of 8. With the parts weighed equally, on ALFWorld, keys of
 the same room are 0.55 alike for different objects and 0.70 for the same (medians, benchmarks/gate.py).
@@ -11,19 +14,35 @@ the same room are 0.55 alike for different objects and 0.70 for the same (median
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from itertools import count, repeat
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from d2skill.bank import ranking
-from d2skill.bank.drafts import Draft, Insertion, numbers, said, storable
+from d2skill.bank.drafts import Draft, Insertion, storable
 from d2skill.bank.evidence import Evidence
-from d2skill.bank.journal import BankState, Change, Credit, Event, Insert, Journal, JournalWriter, Retrieve, Rewind
+from d2skill.bank.journal import (
+    GONE,
+    Again,
+    BankState,
+    Change,
+    Credit,
+    Event,
+    Insert,
+    Journal,
+    JournalWriter,
+    Origin,
+    Probe,
+    Retrieve,
+    Rewind,
+    Status,
+)
+from d2skill.bank.pool import Newcomers, Pool
 from d2skill.bank.safety import clean, objection, suspicion
 from d2skill.config import BankConfig, CreditConfig, EmbedderConfig, RetrievalConfig
 from d2skill.embedders import make_embedder
@@ -33,85 +52,24 @@ from d2skill.types import Granularity, Retrieved, Skill, SkillText
 
 __all__ = ["Draft", "Insertion", "SkillBank"]
 
-_NO_EVIDENCE = Evidence()
 Vectors = npt.NDArray[np.float32]
 
 _CACHED_TEXTS = 1 << 14  # 32 MB at 512 dimensions
+_ADMITTED: dict[Status, str] = {"active": "added", "trial": "on trial", "held": "held: "}
+_SURE = 0.5  # mass of the interval that decides a trial, so 75 % to one side
 
 
-class _Pool:
-    """The active skills of one granularity with their keys [S, d] and their values of Eq. 8 and 9 [S].
+@dataclass(slots=True)
+class _Choice:
+    """What retrieval chooses from: rows of the bank [S], their keys [S, d] and their values of Eq. 8 and 9 [S]."""
 
-    Keys stay as they are while skills only change their numbers.
-    """
-
-    def __init__(
-        self, skills: Sequence[Skill], keys: Vectors, eta: float, worths: Callable[[Sequence[Skill]], ranking.Floats]
-    ) -> None:
-        self.skills = list(skills)
-        self._keys = keys
-        self._eta = eta
-        self._worths = worths
-        self._rows = {skill.id: row for row, skill in enumerate(skills)}
-        self._values: ranking.Floats | None = None
-        self._said: dict[tuple[str | SkillText, ...], int] | None = None
-
-    @property
-    def keys(self) -> Vectors:
-        return self._keys[: len(self.skills)]
-
-    @property
-    def values(self) -> ranking.Floats:
-        if self._values is None:
-            self._values = ranking.utility_bonus(
-                self._worths(self.skills),
-                np.array([skill.retrievals for skill in self.skills], dtype=np.int64),
-                self._eta,
-            )
-        return self._values
-
-    def add(self, skill: Skill, key: Vectors) -> None:
-        """Takes in a new skill, after all others."""
-        row = len(self.skills)
-        if row >= len(self._keys):
-            more = np.empty((max(row, 16), len(key)), dtype=np.float32)
-            self._keys = np.concatenate([self.keys, more]) if row else more
-        self._keys[row] = key
-        self._rows[skill.id] = row
-        self.skills.append(skill)
-        self._values = None
-        if self._said is not None:
-            self._said.setdefault(_identity(skill), row)
-
-    def change(self, skill: Skill) -> bool:
-        """Takes over the numbers of a skill; false if it is not in the pool, or should no longer be."""
-        row = self._rows.get(skill.id)
-        if row is None or skill.evicted is not None:
-            return False
-        self.skills[row] = skill
-        self._values = None
-        return True
-
-    def same(self, new: Skill) -> Skill | None:
-        """Returns the first skill with the same text and key."""
-        if self._said is None:
-            rows = range(len(self.skills) - 1, -1, -1)
-            self._said = {_identity(self.skills[row]): row for row in rows}
-        row = self._said.get(_identity(new))
-        return None if row is None else self.skills[row]
-
-
-class _New(NamedTuple):
-    """A skill that has no id yet, its key, and which of the first `among` rows of its pool have a key near that."""
-
-    skill: Skill
-    key: Vectors
-    near: ranking.Integers
-    among: int
+    rows: ranking.Integers
+    keys: Vectors
+    values: ranking.Floats | None = None
 
 
 class SkillBank:
-    """Two pools of skills, task and step, and the record of those that were evicted.
+    """Two pools of skills, task and step, and the record of those that have left them.
 
     A bank is in memory until `record` ties it to a journal; from then on what changes it is on disk when the call
     returns, or for the calls in a `batch` when that ends.
@@ -126,14 +84,13 @@ class SkillBank:
         self._k: dict[Granularity, int] = {"task": retrieval.k_task, "step": retrieval.k_step}
         self._beta: dict[Granularity, float] = {"task": credit.beta_task, "step": credit.beta_step}
         self._capacity: dict[Granularity, int] = {"task": bank.task_capacity, "step": bank.step_capacity}
-        self._next: dict[Granularity, int] = {"task": 1, "step": 1}
-        self._skills: dict[str, Skill] = {}
-        self._pools: dict[Granularity, _Pool] = {}
-        self._keys: dict[str, Vectors] = {}
+        self._state = BankState()
+        self._pools: dict[Granularity, Pool] = {}
+        self._choices: dict[tuple[Granularity, bool], _Choice] = {}
         self._vectors: dict[str, Vectors] = {}
-        self._evidence: dict[str, Evidence] = {}
-        self._unread: set[str] = set()
         self._from: Path | None = None
+        self._unread = 0
+        self._read: set[int] = set()
         self._iteration = 0
         self._writer: JournalWriter | None = None
         self._batch: list[Event] | None = None
@@ -153,17 +110,15 @@ class SkillBank:
         """Returns the bank in a journal as it is, was after iteration `at`, or was after event number `event`.
 
         What is done to it stays in memory until `record`. The embedder has to be the one that the bank was made with;
-        settings that are not given are the defaults. Raises `BankError` for a damaged journal or another embedder. That
-        its texts are such as a bank takes is looked at before the first retrieval, which raises `BankError` if not.
+        settings that are not given are the defaults. Raises `BankError` for a damaged journal or another embedder. A
+        text that no bank would have taken is found when it would be shown first: retrieval raises `BankError` then.
         """
         embedder = embedder or make_embedder(EmbedderConfig())
         journal = Journal(path)
         _require_embedder(path, journal.embedder, embedder)
         opened = cls(embedder, bank or BankConfig(), retrieval or RetrievalConfig(), credit or CreditConfig())
-        state = journal.replay(BankState(), at=at, seq=event)
-        opened._set(state.skills())
-        opened._evidence = state.evidence
-        opened._unread = set(opened._skills)
+        opened._state = journal.replay(BankState(), at=at, seq=event)
+        opened._unread = len(opened._state)
         opened._from = path
         opened._iteration = journal.head().iteration
         return opened
@@ -171,19 +126,19 @@ class SkillBank:
     def record(self, path: Path, *, back_to: int | None = None, wait: float = 0.0) -> None:
         """Ties the bank to a journal, as its only writer until `close`.
 
-        Without one at `path` it is made, and begins with the skills there are, not with their evidence. Otherwise the
-        bank has to be as the journal is, or was after event `back_to`: what came later is undone then. Raises
-        `BankError` if it is not, and if another process writes the journal for more than `wait` seconds.
+        Without one at `path` it is made, and begins with the skills there are and their evidence. Otherwise the bank
+        has to be as the journal is, or was after event `back_to`: what came later is undone then. Raises `BankError`
+        if it is not, and if another process writes the journal for more than `wait` seconds.
         """
         if not path.exists():
             self._writer = JournalWriter.create(path, self._embedder.fingerprint)
-            if self._skills:
-                self._append([Insert(tuple(self._skills.values()), self._iteration)])
+            if len(self._state):
+                self._writer.append(*self._state.events(self._iteration))
             return
         writer = JournalWriter(path, wait=wait)
         try:
             _require_embedder(path, writer.embedder, self._embedder)
-            if writer.replay(BankState(), seq=back_to).skills() != list(self._skills.values()):
+            if writer.replay(BankState(), seq=back_to).skills() != self._state.skills():
                 raise BankError(f"{path} holds other skills than this bank: open the bank from it")
             if back_to is not None and back_to != writer.head().seq:
                 writer.append(Rewind(back_to, self._iteration))
@@ -191,6 +146,30 @@ class SkillBank:
             writer.close()
             raise
         self._writer = writer
+
+    def adopt(self, path: Path) -> None:
+        """Takes over the active skills of another bank into this empty one, as of iteration 0.
+
+        They keep their ids, utilities, counts and evidence. Raises `BankError` if that bank is of another embedder.
+        """
+        journal = Journal(path)
+        _require_embedder(path, journal.embedder, self._embedder)
+        other = journal.replay(BankState())
+        rows = other.rows(None, "active").tolist()
+        skills = tuple(replace(other.skill(row), created=0) for row in rows)
+        evidence = {skill.id: replace(own, last=0) for skill in skills if (own := other.evidence(skill.id)).signals}
+        for skill in skills:
+            if skill.id not in other.vouched and (why := objection(skill.text)):
+                raise _objected(path, skill, why)
+        self._do(Insert(skills, 0, {"from": str(path)}, evidence, tasks=sorted(other.seen)))
+        if again := {skill.id: other.again[skill.id] for skill in skills if skill.id in other.again}:
+            self._do(Again(again, 0))
+
+    def seen(self, tasks: Collection[str]) -> set[str]:
+        """Returns those of some tasks that skills were written from failures in, or got their signals in."""
+        written = {skill.evidence for skill in self.skills()}
+        again = {task for skill in self.skills() for task in self._state.again.get(skill.id, ())}
+        return (written | again | self._state.seen).intersection(tasks)
 
     @property
     def event(self) -> int:
@@ -204,7 +183,8 @@ class SkillBank:
         self._batch = []
         try:
             yield
-            self._append(self._batch)
+            if self._writer and self._batch:
+                self._writer.append(*self._batch)
         finally:
             self._batch = None
 
@@ -221,43 +201,39 @@ class SkillBank:
 
     def __len__(self) -> int:
         """Number of active skills."""
-        return len(self.skills())
+        return sum(self.counts().values())
 
-    def skills(self, granularity: Granularity | None = None, include_evicted: bool = False) -> list[Skill]:
-        """Returns skills in order of insertion."""
-        return [
-            skill
-            for skill in self._skills.values()
-            if granularity in (None, skill.granularity) and (include_evicted or skill.evicted is None)
-        ]
+    def skills(self, granularity: Granularity | None = None, status: Status | None = "active") -> list[Skill]:
+        """Returns the skills of a status, of any for None, in order of insertion."""
+        if status is None:
+            return [skill for skill in self._state.skills() if granularity in (None, skill.granularity)]
+        return [self._state.skill(row) for row in self._state.rows(granularity, status).tolist()]
 
     def get(self, skill_id: str) -> Skill:
-        """Returns a skill, active or evicted. Raises `BankError` for an id that was never given out."""
-        try:
-            return self._skills[skill_id]
-        except KeyError:
-            raise BankError(f"there is no skill {skill_id!r} in this bank of {len(self._skills)}") from None
+        """Returns a skill, whatever its status. Raises `BankError` for an id that was never given out."""
+        return self._state.skill(self._state.row(skill_id))
+
+    def status(self, skill_id: str) -> Status:
+        """Returns what a skill is. Raises `BankError` for an id that was never given out."""
+        return self._state.status(skill_id)
 
     def counts(self) -> dict[Granularity, int]:
         """Returns the number of active skills of each granularity."""
-        return {"task": len(self.skills("task")), "step": len(self.skills("step"))}
+        return {"task": len(self._state.rows("task", "active")), "step": len(self._state.rows("step", "active"))}
 
     def mean_utility(self) -> float:
         """Returns the mean utility of the active skills, 0 for an empty bank."""
-        utilities = [skill.utility for skill in self.skills()]
-        return float(np.mean(utilities)) if utilities else 0.0
+        rows = self._state.rows(None, "active")
+        return float(np.mean(self._state.utility(rows))) if len(rows) else 0.0
 
     def evidence(self, skill_id: str) -> Evidence:
-        """Returns what the signals of a skill add up to."""
-        return self._evidence.get(skill_id, _NO_EVIDENCE)
+        """Returns what the signals of a skill add up to, with those of skills that were merged into it."""
+        return self._state.evidence(skill_id)
 
     def encode_task(self, text: str) -> Vectors:
         """Returns the vector [d] of a task text, as key of a task skill or as query."""
         vector = self._vectors.get(text)
-        if vector is None:
-            self._embed([text])
-            vector = self._vectors[text]
-        return vector
+        return self._embed([text])[0] if vector is None else vector
 
     def encode_step(self, task_text: str, observation: str) -> Vectors:
         """Returns the vector [d] of a task and an observation, weighed equally, as key or as query."""
@@ -265,81 +241,122 @@ class SkillBank:
         length = float(np.sqrt(both @ both))
         return both / np.float32(length) if length > 0.0 else both
 
-    def retrieve_task(self, task_texts: Sequence[str]) -> list[tuple[Retrieved, ...]]:
-        """Returns the task skills for each task, best first (Eq. 8); counts nothing."""
+    def retrieve_task(self, task_texts: Sequence[str], *, trial: bool = False) -> list[tuple[Retrieved, ...]]:
+        """Returns the task skills for each task, best first (Eq. 8), on a `trial` new ones too; counts nothing."""
         unique = list(dict.fromkeys(task_texts))
-        self._embed(unique)
-        found = dict(zip(unique, self._retrieve("task", [self.encode_task(t) for t in unique]), strict=True))
+        found = dict(zip(unique, self._retrieve("task", self._embed(unique), trial), strict=True))
         return [found[text] for text in task_texts]
 
-    def retrieve_step(self, pairs: Sequence[tuple[str, str]]) -> list[tuple[Retrieved, ...]]:
-        """Returns the step skills for each (task, observation), best first (Eq. 8); counts nothing."""
+    def retrieve_step(self, pairs: Sequence[tuple[str, str]], *, trial: bool = False) -> list[tuple[Retrieved, ...]]:
+        """Returns the step skills for each (task, observation), as `retrieve_task` does for tasks."""
         unique = list(dict.fromkeys(pairs))
-        self._embed([text for pair in unique for text in pair])
-        found = dict(zip(unique, self._retrieve("step", [self.encode_step(*p) for p in unique]), strict=True))
+        found = dict(zip(unique, self._retrieve("step", self._keys("step", unique), trial), strict=True))
         return [found[pair] for pair in pairs]
 
-    def count_retrievals(self, ids: Mapping[str, int]) -> None:
+    def count_retrievals(self, ids: Mapping[str, int], *, origin: Origin | None = None) -> None:
         """Adds to n of each skill how often it was put before the policy, all of an iteration at once."""
-        for skill in [self._active(skill_id) for skill_id in ids]:
-            self._put(replace(skill, retrievals=skill.retrievals + ids[skill.id]))
+        self._require_shown(ids)
         if ids:
-            self._log(Retrieve(dict(ids), self._iteration))
+            self._do(Retrieve(dict(ids), self._iteration, dict(origin or {})))
 
-    def credit(self, signals: Mapping[str, Sequence[float]]) -> None:
+    def credit(
+        self,
+        signals: Mapping[str, Sequence[float]],
+        sources: Mapping[str, Sequence[str]] | None = None,
+        *,
+        origin: Origin | None = None,
+    ) -> None:
         """Moves utilities by all signals of one iteration (Eq. 3), in whatever order they come.
 
-        Raises `BankError`, and changes nothing, for an id that is unknown or evicted.
+        `sources` may tell for each signal the trajectory (task id # member) or group (task id #) it is from. Raises
+        `BankError`, and changes nothing, for a skill that is unknown or not shown to policies.
         """
-        for skill in [self._active(skill_id) for skill_id in signals]:
-            own = signals[skill.id]
-            utility = ranking.credited_utility(skill.utility, own, self._beta[skill.granularity])
-            self._evidence[skill.id] = self.evidence(skill.id).add(own, self._iteration)
-            self._put(_credited(skill, utility, skill.credits + len(own)))
-        if signals:
-            own_signals = {skill_id: list(own) for skill_id, own in signals.items()}
-            self._log(Credit(own_signals, dict(self._beta), self._iteration))
+        self._require_shown(signals)
+        if not signals:
+            return
+        names = dict.fromkeys(name for own in (sources or {}).values() for name in own)
+        number = {name: n for n, name in enumerate(names)}
+        by = {skill_id: [number[name] for name in own] for skill_id, own in (sources or {}).items()}
+        self._do(Credit(dict(signals), dict(self._beta), self._iteration, dict(origin or {}), tuple(names), by))
 
-    def insert(
-        self, drafts: Sequence[Draft], iteration: int, *, origin: Mapping[str, str] | None = None
-    ) -> list[Insertion]:
-        """Adds drafts, in their order, unless they are empty, suspicious or say what a skill says for a like key.
+    def probed(self, effects: Mapping[str, Sequence[tuple[float, bool]]]) -> None:
+        """Notes what leaving skills out of single prompts did (see `d2skill.probe`)."""
+        if effects:
+            self._do(Probe({skill_id: list(own) for skill_id, own in effects.items()}, self._iteration))
 
-        Returns one record per draft. Of two near-duplicates among the drafts the first stays. `origin` goes on record.
+    def insert(self, drafts: Sequence[Draft], iteration: int, *, origin: Origin | None = None) -> list[Insertion]:
+        """Adds drafts, in their order, unless they are empty or say what a skill says for a like key.
+
+        What looks like no advice is held back, and with bank.trial all others come on trial. Returns one record per
+        draft. Of two near-duplicates among the drafts the first stays. `origin` goes on record.
         """
         self._iteration = iteration
-        read = [_skill(draft, iteration) for draft in drafts]
-        new = iter(self._new([skill for skill in read if isinstance(skill, Skill)]))
-        inserted = [
-            self._insert(draft, next(new)) if isinstance(skill, Skill) else Insertion(draft, None, skill)
-            for draft, skill in zip(drafts, read, strict=True)
-        ]
-        if added := tuple(one.skill for one in inserted if one.skill):
-            self._log(Insert(added, iteration, dict(origin or {})))
+        read = [_cleaned(draft) for draft in drafts]
+        newcomers = self._newcomers([draft for draft in read if _is_whole(draft.text)])
+        numbers = {granularity: count(self._state.following(granularity)) for granularity in self._gate}
+        new: dict[int, Skill] = {}
+        statuses: dict[tuple[Status, str], list[str]] = {}
+        again: dict[str, list[str]] = {}
+        inserted = []
+        for draft, own in zip(drafts, read, strict=True):
+            if not _is_whole(own.text):
+                inserted.append(Insertion(draft, None, "empty"))
+                continue
+            among, at, key = next(newcomers)
+            if (same := among.duplicate(at)) is not None:
+                known = new.get(same) or self._state.skill(same)
+                again.setdefault(known.id, []).append(own.evidence)
+                inserted.append(Insertion(draft, None, f"duplicate of {known.id}"))
+                continue
+            row = len(self._state) + len(new)
+            skill = new[row] = Skill(
+                f"{own.granularity[0]}{next(numbers[own.granularity])}",
+                own.granularity,
+                own.text,
+                own.task_text,
+                own.observation,
+                created=iteration,
+                evidence=own.evidence,
+            )
+            among.add(at, row, key, skill)
+            status, reason = self._admission(skill)
+            if status != "active":
+                statuses.setdefault((status, reason), []).append(skill.id)
+            inserted.append(Insertion(draft, skill, _ADMITTED[status] + reason))
+        if new:
+            self._do(Insert(tuple(new.values()), iteration, dict(origin or {})))
+        for (status, reason), ids in statuses.items():
+            self._do(Change(status, tuple(ids), iteration, reason))
+        if again:
+            self._do(Again(again, iteration, dict(origin or {})))
         return inserted
+
+    def _admission(self, skill: Skill) -> tuple[Status, str]:
+        """Returns what a new skill becomes, and why if it is held back."""
+        if why := suspicion(skill.text):
+            return "held", why
+        return ("trial" if self._bank.trial else "active"), ""
 
     def evict(self, iteration: int) -> list[Skill]:
         """Takes the least valuable skills out of each pool over its capacity (Eq. 9), and returns them.
 
         They stay in the record, with the iteration in which they left.
         """
-        dropped: list[Skill] = []
+        self._iteration = iteration
+        dropped: list[str] = []
         for granularity in ("task", "step"):
-            pool = self._pool(granularity)
-            rows = ranking.evict(
-                pool.values,
-                np.array([skill.created for skill in pool.skills], dtype=np.int64),
+            choice = self._choice(granularity)
+            places = ranking.evict(
+                self._values(choice),
+                self._state.created(choice.rows),
                 iteration=iteration,
                 capacity=self._capacity[granularity],
                 protect=self._bank.protect,
             )
-            dropped += [replace(pool.skills[row], evicted=iteration) for row in rows]
-        self._iteration = iteration
-        for skill in dropped:
-            self._put(skill)
+            dropped += [self._state.skill(row).id for row in choice.rows[places].tolist()]
         if dropped:
-            self._log(Change("evicted", tuple(skill.id for skill in dropped), iteration, "over capacity (Eq. 9)"))
-        return dropped
+            self._do(Change("evicted", tuple(dropped), iteration, "over capacity (Eq. 9)"))
+        return [self.get(skill_id) for skill_id in dropped]
 
     def retire(self, iteration: int) -> list[Skill]:
         """Takes out the skills that are probably worse than nothing, and returns them.
@@ -352,170 +369,189 @@ class SkillBank:
         for skill in self.skills():
             evidence = self.evidence(skill.id)
             worth = evidence.posterior()
-            if evidence.size < self._bank.retire_after or worth.high >= 0:
-                continue
-            gone.append(replace(skill, evicted=iteration))
-            self._put(gone[-1])
-            reason = f"worse than nothing: {worth.mean:+.2f} ({worth.low:+.2f} to {worth.high:+.2f})"
-            self._log(Change("retired", (skill.id,), iteration, reason))
-        return gone
+            if evidence.size >= self._bank.retire_after and worth.high < 0:
+                gone.append(skill.id)
+                reason = f"worse than nothing: {worth.mean:+.2f} ({worth.low:+.2f} to {worth.high:+.2f})"
+                self._do(Change("retired", (skill.id,), iteration, reason))
+        return [self.get(skill_id) for skill_id in gone]
 
-    def _retrieve(self, granularity: Granularity, queries: Sequence[Vectors]) -> list[tuple[Retrieved, ...]]:
-        pool = self._pool(granularity)
-        if not queries or not pool.skills:
+    def settle(self, iteration: int) -> tuple[list[Skill], list[Skill]]:
+        """Ends trials: returns the skills that are active from now on, and those that are retired.
+
+        A skill passes once its worth is above 0 with 75 % probability, and fails once it is below with as much, or
+        bank.trial_iterations after it was written.
+        """
+        self._iteration = iteration
+        passed, failed = [], []
+        for skill in self.skills(status="trial"):
+            evidence = self.evidence(skill.id)
+            worth = evidence.posterior(mass=_SURE)
+            told = f"{worth.mean:+.2f} after {evidence.signals} signals"
+            if worth.low > 0:
+                passed.append(skill.id)
+                self._do(Change("active", (skill.id,), iteration, f"passed its trial: {told}"))
+            elif worth.high < 0 or iteration - skill.created >= self._bank.trial_iterations:
+                failed.append(skill.id)
+                verdict = "failed its trial" if worth.high < 0 else "its trial showed no worth in time"
+                self._do(Change("retired", (skill.id,), iteration, f"{verdict}: {told}"))
+        return [self.get(skill_id) for skill_id in passed], [self.get(skill_id) for skill_id in failed]
+
+    def merge(self, iteration: int, similarity: float | None = None) -> dict[str, list[str]]:
+        """Merges active skills that are alike in key and text; returns the ids that went into each one that stays.
+
+        The one with most signals stays, the older one where they tie, with its text and utility; the evidence of the
+        others counts for it as well, until one of them is admitted again. `similarity` is bank.duplicate without one.
+        """
+        self._iteration = iteration
+        least = self._bank.duplicate if similarity is None else similarity
+        merged: dict[str, list[str]] = {}
+        for granularity in ("task", "step"):
+            skills = self.skills(granularity)
+            skills.sort(key=lambda skill: -self.evidence(skill.id).signals)
+            rows = [self._state.row(skill.id) for skill in skills]
+            for keeper, others in self._pool(granularity).alike(rows, least):
+                merged[self._state.skill(keeper).id] = [self._state.skill(row).id for row in others]
+        for keeper_id, ids in merged.items():
+            self._do(Change("merged", tuple(ids), iteration, f"key and text {least:g} alike or more", keeper_id))
+        return merged
+
+    def admit(self, ids: Sequence[str], iteration: int, reason: str = "") -> None:
+        """Makes skills active, whatever they were: in quarantine, evicted, retired or merged into another."""
+        self._iteration = iteration
+        self._do(Change("active", tuple(ids), iteration, reason))
+
+    def hold(self, ids: Sequence[str], iteration: int, reason: str = "") -> None:
+        """Holds skills back: nobody is shown them until they are admitted."""
+        self._iteration = iteration
+        self._do(Change("held", tuple(ids), iteration, reason))
+
+    def _do(self, event: Event) -> None:
+        """Lets an event happen, and records it."""
+        self._state.apply(event)
+        if isinstance(event, Change):
+            self._moved(event)
+        elif isinstance(event, Insert):
+            self._choices.clear()
+        else:
+            for choice in self._choices.values():
+                choice.values = None
+        if self._batch is not None:
+            self._batch.append(event)
+        elif self._writer:
+            self._writer.append(event)
+
+    def _moved(self, change: Change) -> None:
+        """Brings the pools up to date with a change of status; one that somebody comes back to is made anew."""
+        self._choices.clear()
+        rows = [self._state.row(skill_id) for skill_id in change.ids]
+        if change.status in GONE:
+            for pool in self._pools.values():
+                pool.drop(rows)
+        elif not {*rows} <= {row for pool in self._pools.values() for row in pool.rows.tolist()}:
+            self._pools.clear()
+
+    def _retrieve(
+        self, granularity: Granularity, queries: Sequence[Vectors], trial: bool
+    ) -> list[tuple[Retrieved, ...]]:
+        choice = self._choice(granularity, trial)
+        if not queries or not len(choice.rows):
             return [() for _ in queries]
         ranked = ranking.rank(
             np.stack(queries),
-            pool.keys,
-            pool.values,
+            choice.keys,
+            self._values(choice),
             gate=self._gate[granularity],
             candidates=self._retrieval.candidates,
             k=self._k[granularity],
             alpha=self._retrieval.alpha,
         )
+        rows = choice.rows.tolist()
         return [
             tuple(
-                Retrieved(pool.skills[row], similarity, score)
-                for row, similarity, score in zip(*slots, strict=True)
-                if row >= 0
+                Retrieved(self._checked(rows[place]), similarity, score)
+                for place, similarity, score in zip(*slots, strict=True)
+                if place >= 0
             )
             for slots in zip(*(part.tolist() for part in ranked), strict=True)
         ]
 
-    def _new(self, skills: Sequence[Skill]) -> list[_New]:
-        """Returns new skills with their keys and where in the bank near keys are, found for all of them at once."""
-        self._embed([text for skill in skills for text in (skill.task_text, skill.observation)])
-        keys = [self._key(skill) for skill in skills]
-        near = [np.empty(0, dtype=np.int64)] * len(skills)
-        pools = {granularity: self._pool(granularity) for granularity in {skill.granularity for skill in skills}}
-        for granularity, pool in pools.items():
-            own = [at for at, skill in enumerate(skills) if skill.granularity == granularity]
-            found = ranking.near(np.stack([keys[at] for at in own]), pool.keys, self._bank.duplicate)
-            for at, rows in zip(own, found, strict=True):
-                near[at] = rows
-        among = [len(pools[skill.granularity].skills) for skill in skills]
-        return [_New(*parts) for parts in zip(skills, keys, near, among, strict=True)]
-
-    def _insert(self, draft: Draft, new: _New) -> Insertion:
-        granularity = new.skill.granularity
-        if (same := self._duplicate(new)) is not None:
-            return Insertion(draft, None, f"duplicate of {same.id}")
-        skill = replace(new.skill, id=f"{granularity[0]}{self._next[granularity]}")
-        self._next[granularity] += 1
-        self._skills[skill.id] = skill
-        self._keys[skill.id] = new.key
-        self._pool(granularity).add(skill, new.key)
-        return Insertion(draft, skill, "added")
-
-    def _duplicate(self, new: _New) -> Skill | None:
-        """Returns an active skill with the same text and key, or else the first whose key and text are near.
-
-        Texts with different numbers in them are not near: "look in drawer 3" is not "look in drawer 4".
-        """
-        pool = self._pool(new.skill.granularity)
-        if (same := pool.same(new.skill)) is not None:
-            return same
-        since = ranking.near(new.key[None], pool.keys[new.among :], self._bank.duplicate)[0] + new.among
-        content = said(new.skill.text)
-        rows: list[int] = [*new.near.tolist(), *since.tolist()]
-        for row in rows:
-            other = said(pool.skills[row].text)
-            if (
-                numbers(content) == numbers(other)
-                and ranking.cosines(self.encode_task(content), self.encode_task(other)) >= self._bank.duplicate
-            ):
-                return pool.skills[row]
-        return None
-
-    def _active(self, skill_id: str) -> Skill:
-        skill = self.get(skill_id)
-        if skill.evicted is not None:
-            raise BankError(f"skill {skill_id!r} was evicted in iteration {skill.evicted} and takes no credit")
+    def _checked(self, row: int) -> Skill:
+        """Returns a skill that is about to be shown; raises `BankError` if no bank would have taken its text."""
+        skill = self._state.skill(row)
+        if row < self._unread and row not in self._read:
+            admitted = skill.id in self._state.vouched and clean(skill.text) == skill.text
+            if not admitted and (why := objection(skill.text)):
+                raise _objected(self._from, skill, why)
+            self._read.add(row)
         return skill
 
-    def _log(self, event: Event) -> None:
-        if self._batch is not None:
-            self._batch.append(event)
-        else:
-            self._append([event])
+    def _choice(self, granularity: Granularity, trial: bool = False) -> _Choice:
+        """Returns what is retrieved from: the active skills, for a trial those on trial as well."""
+        if (granularity, trial) not in self._choices:
+            pool = self._pool(granularity)
+            wanted: tuple[Status, ...] = ("active", "trial") if trial else ("active",)
+            rows = self._state.rows(granularity, *wanted)
+            places = np.flatnonzero(np.isin(pool.rows, rows))
+            keys = pool.keys if len(places) == len(pool.rows) else pool.keys[places]
+            self._choices[granularity, trial] = _Choice(rows, keys)
+        return self._choices[granularity, trial]
 
-    def _append(self, events: Sequence[Event]) -> None:
-        if self._writer and events:
-            self._writer.append(*events)
+    def _values(self, choice: _Choice) -> ranking.Floats:
+        if choice.values is None:
+            rows = choice.rows
+            choice.values = ranking.utility_bonus(self._worths(rows), self._state.retrievals(rows), self._retrieval.eta)
+        return choice.values
 
-    def _set(self, skills: Sequence[Skill]) -> None:
-        """Takes over all skills there ever were, in order of insertion."""
-        self._skills = {skill.id: skill for skill in skills}
-        for skill in skills:
-            self._next[skill.granularity] = max(self._next[skill.granularity], int(skill.id[1:]) + 1)
-
-    def _put(self, skill: Skill) -> None:
-        """Sets a skill that has changed; its pool is made anew if it comes or goes."""
-        self._skills[skill.id] = skill
-        pool = self._pools.get(skill.granularity)
-        if pool and not pool.change(skill):
-            del self._pools[skill.granularity]
-
-    def _pool(self, granularity: Granularity) -> _Pool:
-        if granularity not in self._pools:
-            skills = self.skills(granularity)
-            self._read(skills)
-            new = [skill for skill in skills if skill.id not in self._keys]
-            self._embed([text for skill in new for text in (skill.task_text, skill.observation)])
-            self._keys.update((skill.id, self._key(skill)) for skill in new)
-            keys = np.array([self._keys[skill.id] for skill in skills], dtype=np.float32)
-            self._pools[granularity] = _Pool(skills, keys, self._retrieval.eta, self._worths)
-        return self._pools[granularity]
-
-    def _read(self, skills: Sequence[Skill]) -> None:
-        """Looks at texts that came from a file. Raises `BankError` for the first that no bank would have taken."""
-        for skill in skills:
-            if skill.id in self._unread and (why := objection(skill.text)):
-                raise BankError(
-                    f"{self._from}: the text of skill {skill.id} is not one that a bank takes ({why}): the journal was "
-                    "made by another program or version; `d2skill bank import` takes over what can be taken"
-                )
-        self._unread.difference_update(skill.id for skill in skills)
-
-    def _worths(self, skills: Sequence[Skill]) -> ranking.Floats:
+    def _worths(self, rows: ranking.Integers) -> ranking.Floats:
         """Returns what ranks and evicts skills, apart from the bonus."""
         if self._bank.worth == "utility":
-            return np.array([skill.utility for skill in skills], dtype=np.float64)
-        evidence = [self.evidence(skill.id) for skill in skills]
+            return self._state.utility(rows)
+        evidence = [self._state.evidence(self._state.skill(row).id) for row in rows.tolist()]
         signals = sum(one.signals for one in evidence)
         prior = math.fsum(one.total for one in evidence) / signals if signals else 0.0
         return np.array([one.posterior(prior).mean for one in evidence], dtype=np.float64)
 
-    def _key(self, skill: Skill) -> Vectors:
-        if skill.granularity == "task":
-            return self.encode_task(skill.task_text)
-        return self.encode_step(skill.task_text, skill.observation)
+    def _newcomers(self, drafts: Sequence[Draft]) -> Iterator[tuple[Newcomers, int, Vectors]]:
+        """Yields, for each of some drafts, what holds it against others, its place there, and its key."""
+        places: dict[Granularity, Iterator[tuple[Newcomers, int, Vectors]]] = {}
+        for granularity in dict.fromkeys(draft.granularity for draft in drafts):
+            own = [draft for draft in drafts if draft.granularity == granularity]
+            keys = self._keys(granularity, [(draft.task_text, draft.observation) for draft in own])
+            among = Newcomers(self._pool(granularity), own, np.stack(keys), self._bank.duplicate)
+            places[granularity] = zip(repeat(among), count(), keys, strict=False)
+        for draft in drafts:
+            yield next(places[draft.granularity])
 
-    def _embed(self, texts: Sequence[str]) -> None:
-        """Puts the vectors of texts into the cache, in one batch; the same observations recur many times."""
+    def _require_shown(self, ids: Mapping[str, object]) -> None:
+        """Raises `BankError` for the first skill that policies are not shown."""
+        if (skill_id := self._state.first_not(ids, "active", "trial")) is not None:
+            mark = self._state.marks[skill_id]
+            raise BankError(
+                f"skill {skill_id!r} was {mark.status} in iteration {mark.iteration} and is not shown to policies"
+            )
+
+    def _pool(self, granularity: Granularity) -> Pool:
+        if granularity not in self._pools:
+            rows = self._state.rows(granularity, "active", "trial", "held")
+            keys = np.array(self._keys(granularity, self._state.keys(rows)), dtype=np.float32)
+            self._pools[granularity] = Pool(rows, keys, self._state.skill, self._embed)
+        return self._pools[granularity]
+
+    def _keys(self, granularity: Granularity, texts: Sequence[tuple[str, str]]) -> list[Vectors]:
+        """Returns the vectors of keys, embedding all texts at once."""
+        if granularity == "task":
+            return self._embed([task for task, _ in texts])
+        self._embed([text for pair in texts for text in pair])
+        return [self.encode_step(*pair) for pair in texts]
+
+    def _embed(self, texts: Sequence[str]) -> list[Vectors]:
+        """Returns the vectors of texts, embedding new ones in one batch; the same observations recur many times."""
         missing = [text for text in dict.fromkeys(texts) if text not in self._vectors]
-        if not missing:
-            return
-        if len(self._vectors) + len(missing) > _CACHED_TEXTS:
-            self._vectors = {text: self._vectors[text] for text in texts if text in self._vectors}
-        self._vectors.update(zip(missing, self._embedder.embed(missing), strict=True))
-
-
-def _credited(skill: Skill, utility: float, credits: int) -> Skill:
-    """Returns a skill with other numbers; `dataclasses.replace` takes twice as long, and there are thousands."""
-    return Skill(
-        skill.id,
-        skill.granularity,
-        skill.text,
-        skill.task_text,
-        skill.observation,
-        utility,
-        skill.retrievals,
-        credits,
-        skill.created,
-        skill.evidence,
-        skill.evicted,
-    )
+        if missing:
+            if len(self._vectors) + len(missing) > _CACHED_TEXTS:
+                self._vectors = {text: self._vectors[text] for text in texts if text in self._vectors}
+            self._vectors.update(zip(missing, self._embedder.embed(missing), strict=True))
+        return [self._vectors[text] for text in texts]
 
 
 def _require_embedder(path: Path, made_with: str, embedder: Embedder) -> None:
@@ -526,23 +562,18 @@ def _require_embedder(path: Path, made_with: str, embedder: Embedder) -> None:
         )
 
 
-def _skill(draft: Draft, iteration: int) -> Skill | str:
-    """Returns what a draft says as a skill, without an id yet, or why it cannot be one."""
-    text = clean(draft.text)
-    if not (text.title and text.principle and text.when_to_apply):
-        return "empty"
-    if why := suspicion(text):
-        return f"suspicious: {why}"
-    return Skill(
-        id="",
-        granularity=draft.granularity,
-        text=text,
-        task_text=storable(draft.task_text),
-        observation=storable(draft.observation) if draft.granularity == "step" else "",
-        created=iteration,
-        evidence=storable(draft.evidence),
+def _objected(path: Path | None, skill: Skill, why: str) -> BankError:
+    return BankError(
+        f"{path}: the text of skill {skill.id} is not one that a bank takes ({why}): the journal was made by another "
+        "program or version; `d2skill bank import` takes over what can be taken"
     )
 
 
-def _identity(skill: Skill) -> tuple[str | SkillText, ...]:
-    return skill.text, skill.task_text, skill.observation
+def _cleaned(draft: Draft) -> Draft:
+    """Returns a draft as the bank would hold it."""
+    observation = storable(draft.observation) if draft.granularity == "step" else ""
+    return Draft(draft.granularity, clean(draft.text), storable(draft.task_text), observation, storable(draft.evidence))
+
+
+def _is_whole(text: SkillText) -> bool:
+    return bool(text.title and text.principle and text.when_to_apply)

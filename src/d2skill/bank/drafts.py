@@ -25,9 +25,9 @@ class Draft:
 
 @dataclass(frozen=True, slots=True)
 class Insertion:
-    """What became of a draft: the new skill and "added", or None and why not.
+    """What became of a draft: the new skill and "added", "on trial" or "held: ..."; or None and why not.
 
-    Why not is "empty", "suspicious: ..." or "duplicate of t3".
+    Why not is "empty" or "duplicate of t3"; what is held looks like no advice, and is not shown.
     """
 
     draft: Draft

@@ -18,12 +18,11 @@ import numpy as np
 _PRIOR_SIZE = 1.0  # κ₀, iterations that the prior mean is worth
 _PRIOR_DEGREES = 2.0  # ν₀, and those that the prior deviation is worth
 _PRIOR_DEVIATION = 0.5  # of the means of iterations, which lie in [-1, 1]
-_MASS = 0.95
 
 
 @dataclass(frozen=True, slots=True)
 class Posterior:
-    """Mean and 95 % interval of a skill's worth."""
+    """Mean of a skill's worth, and the interval that probably holds it."""
 
     mean: float
     low: float
@@ -58,6 +57,16 @@ class Evidence:
             iteration,
         )
 
+    def joined(self, other: Evidence) -> Evidence:
+        """Returns the evidence of two skills as if they were one; an iteration of both counts twice."""
+        return Evidence(
+            self.signals + other.signals,
+            self.squares + other.squares,
+            self.total + other.total,
+            self.spread + other.spread,
+            max(self.last, other.last),
+        )
+
     @property
     def size(self) -> float:
         """The effective sample size, in iterations."""
@@ -68,22 +77,42 @@ class Evidence:
         """The mean of all signals, 0 without any."""
         return self.total / self.signals if self.signals else 0.0
 
-    def posterior(self, prior: float = 0.0) -> Posterior:
-        """Returns what the signals make of a prior mean."""
+    def posterior(self, prior: float = 0.0, mass: float = 0.95) -> Posterior:
+        """Returns what the signals make of a prior mean; the interval holds the worth with probability `mass`."""
         n = self.size
         size, degrees = _PRIOR_SIZE + n, _PRIOR_DEGREES + n
         mean = (_PRIOR_SIZE * prior + n * self.mean) / size
         between = max(0.0, self.spread / self.signals - self.mean**2) * n if self.signals else 0.0
         surprise = _PRIOR_SIZE * n / size * (self.mean - prior) ** 2
         variance = (_PRIOR_DEGREES * _PRIOR_DEVIATION**2 + between + surprise) / degrees
-        reach = _student(round(degrees, 2)) * math.sqrt(variance / size)
+        reach = _student(round(degrees, 2), mass) * math.sqrt(variance / size)
         return Posterior(mean, mean - reach, mean + reach)
 
 
+@dataclass(frozen=True, slots=True)
+class Influence:
+    """What leaving a skill out of single prompts did: in how many decisions, and in how many the greedy action changed.
+
+    `log_prob` is the sum, over the decisions, of how much more log-probability the chosen answer has with the skill.
+    """
+
+    decisions: int = 0
+    changes: int = 0
+    log_prob: float = 0.0
+
+    def add(self, effects: Sequence[tuple[float, bool]]) -> Influence:
+        """Returns the influence with the effects in other decisions added."""
+        return Influence(
+            self.decisions + len(effects),
+            self.changes + sum(changes for _, changes in effects),
+            math.fsum((self.log_prob, *(log_prob for log_prob, _ in effects))),
+        )
+
+
 @lru_cache(maxsize=4096)
-def _student(degrees: float) -> float:
-    """Returns t with 95 % of Student's distribution between -t and t, for 2 degrees of freedom and more."""
+def _student(degrees: float, share: float) -> float:
+    """Returns t with a share of Student's distribution between -t and t, for 2 degrees of freedom and more."""
     angle = np.linspace(0.0, np.pi / 2, 8001)  # t = sqrt(ν) tan θ, with density cos^(ν-1) θ
     density = np.cos(angle) ** (degrees - 1.0)
     mass = np.concatenate(([0.0], np.cumsum(density[1:] + density[:-1])))
-    return math.sqrt(degrees) * math.tan(float(np.interp(_MASS, mass / mass[-1], angle)))
+    return math.sqrt(degrees) * math.tan(float(np.interp(share, mass / mass[-1], angle)))

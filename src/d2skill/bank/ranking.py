@@ -98,9 +98,12 @@ def near(queries: Vectors, keys: Vectors, least: float) -> list[Integers]:
         at = np.flatnonzero(products >= np.float32(least - 1 / _MILLION))
         at = at[_millionths(products.ravel()[at]) / _MILLION >= least]
         query, row = np.divmod(at, products.shape[1])
-        for each in np.unique(query):
-            found[each].append(row[query == each] + start)
-    return [np.concatenate([np.empty(0, dtype=np.int64), *rows]) for rows in found]
+        row += start
+        ends = np.searchsorted(query, np.arange(len(queries) + 1)).tolist()
+        for each in np.unique(query).tolist():
+            found[each].append(row[ends[each] : ends[each + 1]])
+    nothing = np.empty(0, dtype=np.int64)
+    return [np.concatenate(rows) if rows else nothing for rows in found]
 
 
 def _most_similar(queries: Vectors, keys: Vectors, gate: float, count: int) -> Integers:

@@ -50,16 +50,14 @@ class Validation:
 
 
 def require_unseen(bank: SkillBank, panel: Sequence[str]) -> None:
-    """Raises `ConfigError` if skills of a bank were written from failures in tasks of a panel.
+    """Raises `ConfigError` if the evidence of a bank is from tasks of a panel.
 
-    Such skills may hold the answers, so what they achieve there says nothing.
+    Skills that were written or credited there may hold the answers, so what they achieve there says nothing.
     """
-    tasks = set(panel)
-    seen = [skill for skill in bank.skills() if skill.evidence in tasks]
-    if seen:
+    if seen := sorted(bank.seen(panel)):
         raise ConfigError(
-            f"{len(seen)} skills of the bank were written from failures in these tasks, first {seen[0].id} from "
-            f"{seen[0].evidence}: choose other tasks, or evaluate on what was seen by --seen-tasks"
+            f"skills of the bank were written or credited in {len(seen)} of these {len(panel)} tasks, first {seen[0]}: "
+            "choose other tasks, or play what was seen by --seen-tasks (--bank.seen-tasks in training)"
         )
 
 

@@ -3,12 +3,28 @@
 A rewind takes a journal back to an earlier event: what lies between no longer counts, but stays on record.
 """
 
-from d2skill.bank.journal.events import BankState, Change, Credit, Event, Insert, Mark, Note, Retrieve, Rewind
+from d2skill.bank.journal.events import (
+    Again,
+    Change,
+    Credit,
+    Event,
+    Insert,
+    Mark,
+    Note,
+    Origin,
+    Probe,
+    Retrieve,
+    Rewind,
+    Status,
+)
 from d2skill.bank.journal.file import Head
 from d2skill.bank.journal.journal import Journal, JournalWriter, from_records
 from d2skill.bank.journal.salvage import Salvaged, salvage
+from d2skill.bank.journal.state import GONE, BankState
 
 __all__ = [
+    "GONE",
+    "Again",
     "BankState",
     "Change",
     "Credit",
@@ -19,9 +35,12 @@ __all__ = [
     "JournalWriter",
     "Mark",
     "Note",
+    "Origin",
+    "Probe",
     "Retrieve",
     "Rewind",
     "Salvaged",
+    "Status",
     "from_records",
     "salvage",
 ]

@@ -85,8 +85,14 @@ def _schema_1(connection: sqlite3.Connection) -> None:
     )
 
 
-_MIGRATIONS: list[Callable[[sqlite3.Connection], None]] = [_schema_1]
+def _schema_2(connection: sqlite3.Connection) -> None:
+    """Since then there are events that earlier versions cannot read; the tables are the same."""
+
+
+_MIGRATIONS: list[Callable[[sqlite3.Connection], None]] = [_schema_1, _schema_2]
 """Number n brings a file of schema version n to version n + 1; version 0 has no tables yet."""
+_OLDEST_READABLE = 1
+"""The first schema version whose tables are as they are now."""
 
 
 def digest(values: Sequence[Any], body: bytes = b"") -> bytes:
@@ -203,7 +209,7 @@ def check_kind(path: Path, connection: sqlite3.Connection) -> int:
 def check_current(path: Path, connection: sqlite3.Connection) -> None:
     """Raises `BankError` unless the file can be read without being changed."""
     version = check_kind(path, connection)
-    if version < len(_MIGRATIONS):
+    if version < _OLDEST_READABLE:
         raise BankError(
             f"{path} has schema version {version}, this d2skill reads {len(_MIGRATIONS)}: open it once with "
             "JournalWriter, which brings it up to date"

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
+from d2skill.bank.evidence import Evidence
 from d2skill.bank.journal import file
-from d2skill.bank.journal.events import Event, Insert, Rewind, decode, encode
+from d2skill.bank.journal.events import Event, Insert, Mark, Rewind, decode, encode
 from d2skill.bank.journal.file import Head
 from d2skill.bank.journal.lock import Acknowledged, WriteLock, acknowledged
+from d2skill.bank.journal.state import no_garbage_collection
 from d2skill.bank.journal.view import State, View, counts
 from d2skill.types import Skill
 
@@ -61,7 +63,7 @@ class Journal:
 
     def replay(self, state: S, *, at: int | None = None, seq: int | None = None) -> S:
         """Fills an empty state with what happened up to an iteration or event, and returns it."""
-        with self._view() as view:
+        with self._view() as view, no_garbage_collection():
             live = view.live(at, seq)
             for row in view.rows(*view.load_snapshot(state, live, at)):
                 if counts(row, live):
@@ -168,9 +170,15 @@ class JournalWriter(Journal):
         self._lock.note(Acknowledged(head.seq, head.checksum))
 
 
-def from_records(path: Path, embedder: str, skills: Sequence[Skill]) -> None:
-    """Makes a journal of a bank that has none: of what `d2skill.bank.store` reads, schema version 0."""
+def from_records(
+    path: Path,
+    embedder: str,
+    skills: Sequence[Skill],
+    evidence: Mapping[str, Evidence] | None = None,
+    marks: Mapping[str, Mark] | None = None,
+) -> None:
+    """Makes a journal of a bank that has none, of its skills and what is known of them by id."""
     iteration = max((max(skill.created, skill.evicted or 0) for skill in skills), default=0)
     first = file.first_row(embedder)
-    body = encode(Insert(tuple(skills), iteration, {"from": "records"}))
+    body = encode(Insert(tuple(skills), iteration, {"from": "records"}, evidence or {}, marks or {}))
     file.make(path, [first, file.chained(first.head(), iteration, None, body)])
