@@ -47,14 +47,29 @@ def fate(text: SkillText) -> str:
 
 
 def retrieved(text: SkillText, granularity) -> Skill | None:
-    """Returns the skill as a bank gives it for its own key, or None if the bank refused the text, and said why."""
+    """Returns the skill as a bank gives it for its own key, or None if the text is empty once it is cleaned.
+
+    What the bank holds back, and says why, is given to nobody; then it is admitted, as if somebody had not looked.
+    """
     bank = make_bank()
     (insertion,) = bank.insert([Draft(granularity, text, TASK, SEEN)], 0)
     if insertion.skill is None:
-        assert insertion.reason == "empty" or insertion.reason.startswith("suspicious: it "), insertion.reason
+        assert insertion.reason == "empty", insertion.reason
         return None
-    ((found,),) = bank.retrieve_task([TASK]) if granularity == "task" else bank.retrieve_step([(TASK, SEEN)])
-    return found.skill
+
+    def found(trial):
+        return (
+            bank.retrieve_task([TASK], trial=trial)
+            if granularity == "task"
+            else bank.retrieve_step([(TASK, SEEN)], trial=trial)
+        )
+
+    if insertion.reason != "added":
+        assert insertion.reason.startswith("held: it ") and bank.status(insertion.skill.id) == "held"
+        assert found(trial=False) == found(trial=True) == [()]
+        bank.admit([insertion.skill.id], 1)
+    ((one,),) = found(trial=False)
+    return one.skill
 
 
 def shown(skill: Skill):
@@ -101,7 +116,7 @@ def test_the_set_is_large_and_of_many_kinds():
 
 @pytest.mark.parametrize("granularity", ["task", "step"])
 @pytest.mark.parametrize("text", HOSTILE, ids=KINDS)
-def test_a_hostile_text_is_one_quoted_line_or_refused(text, granularity):
+def test_a_hostile_text_is_one_quoted_line_whoever_admits_it(text, granularity):
     if (skill := retrieved(text, granularity)) is not None:
         for answer in ("choice", "free"):
             line = line_of(skill, answer)
@@ -155,7 +170,7 @@ def test_a_file_with_an_empty_text_is_refused(tmp_path):
 @pytest.mark.parametrize("kind", ["ignore instructions", "persona", "secrets", "rewards and skills", "other languages"])
 def test_attempts_to_take_over_are_suspected(kind):
     texts = [text for own, text in zip(KINDS, HOSTILE, strict=True) if own == kind]
-    assert all(fate(text).startswith("suspicious: it ") for text in texts)
+    assert all(fate(text).startswith("held: it ") for text in texts)
 
 
 def test_encoded_markers_are_text_and_stay():
