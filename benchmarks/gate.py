@@ -15,7 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from d2skill.bank import SkillBank
+from d2skill.bank.index import Index
+from d2skill.bank.journal import BankState
 from d2skill.config import Config, EnvConfig
 from d2skill.embedders import make_embedder
 from d2skill.embedders.calibrate import best_threshold
@@ -32,7 +33,7 @@ def main() -> None:
     given = parser.parse_args()
     config = Config()
     embedder = make_embedder(config.embedder)
-    bank = SkillBank(embedder, config.bank, config.retrieval, config.credit)
+    index = Index(BankState(), embedder)
     environment = make_environment(EnvConfig(kind=given.env, data=given.data))
     ids = list(environment.task_ids("train"))
     picks = generator("gate").permutation(len(ids))[: given.tasks]
@@ -41,8 +42,8 @@ def main() -> None:
     rooms = np.array([session.observation.text for session in sessions])
     objects = np.array([request.target if (request := parse_task(text)) else "" for text in texts])
     goals = np.array(texts)
-    step = np.stack([bank.encode_step(text, room) for text, room in zip(texts, rooms.tolist(), strict=True)])
-    task = np.stack([bank.encode_task(text) for text in texts])
+    step = np.stack([index.encode_step(text, room) for text, room in zip(texts, rooms.tolist(), strict=True)])
+    task = np.stack([index.encode_task(text) for text in texts])
     upper = np.triu_indices(len(sessions), 1)
     room = (rooms[:, None] == rooms)[upper]
     thing = (objects[:, None] == objects)[upper]

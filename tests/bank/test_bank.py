@@ -135,10 +135,10 @@ def test_step_skills_need_task_and_observation():
 def test_a_long_observation_does_not_drown_the_task():
     bank = make()
     room = "You see " + ", ".join(f"a {w} {n}" for n, w in enumerate(WORDS * 4))
-    same_room, other_task = bank.encode_step(MUG, room), bank.encode_step(EGG, room)
+    same_room, other_task = bank._index.encode_step(MUG, room), bank._index.encode_step(EGG, room)
     assert same_room @ other_task == pytest.approx(0.5, abs=0.1)
-    assert bank.encode_step(MUG, "") == pytest.approx(bank.encode_task(MUG))
-    assert not bank.encode_step("", "").any()
+    assert bank._index.encode_step(MUG, "") == pytest.approx(bank._index.encode_task(MUG))
+    assert not bank._index.encode_step("", "").any()
 
 
 def test_retrieval_changes_nothing_and_does_not_depend_on_the_batch():
@@ -335,7 +335,7 @@ def test_drafts_together_or_one_by_one_are_the_same(before, drafts):
     for bank in (together, apart):
         bank.credit({skill.id: [0.3] for skill in bank.skills()})
     assert together.insert(drafts, 1) == [apart.insert([draft], 1)[0] for draft in drafts]
-    together._pools.clear()
+    together._index._pools.clear()
     assert together.retrieve_task([MUG, EGG]) == apart.retrieve_task([MUG, EGG])
     assert together.retrieve_step([(MUG, DRAWER)]) == apart.retrieve_step([(MUG, DRAWER)])
 
@@ -343,14 +343,14 @@ def test_drafts_together_or_one_by_one_are_the_same(before, drafts):
 def test_keys_stay_while_numbers_change():
     bank = filled(*(task(word) for word in WORDS), bank={"task_capacity": 14, "protect": 0})
     first = bank.retrieve_task([MUG])[0][0].skill
-    keys = bank._pool("task").keys
+    keys = bank._index.pool("task").keys
     bank.count_retrievals({first.id: 9})
     bank.credit({first.id: [-1.0], "t9": [1.0]})
-    assert bank._pool("task").keys.base is keys.base
+    assert bank._index.pool("task").keys.base is keys.base
     assert ids(bank.retrieve_task([MUG])[0])[0] == "t9"
     assert [skill.id for skill in bank.evict(1)] == [first.id, "t2"]
     assert not {first.id, "t2"} & {skill.id for skill in bank.skills("task")}
-    assert len(bank._pool("task").keys) == 14
+    assert len(bank._index.pool("task").keys) == 14
 
 
 # files
@@ -598,12 +598,12 @@ def test_any_life_of_a_bank(tmp_path):
 
 
 def test_the_cache_of_vectors_is_bounded(monkeypatch):
-    monkeypatch.setattr("d2skill.bank.bank._CACHED_TEXTS", 8)
+    monkeypatch.setattr("d2skill.bank.index._CACHED_TEXTS", 8)
     bank = filled(step("amber"))
     for word in WORDS:
         (found,) = bank.retrieve_step([(MUG, DRAWER + word)])
         assert ids(found) == ["s1"]
-        assert len(bank._vectors) <= 8
+        assert len(bank._index._vectors) <= 8
 
 
 @pytest.mark.slow

@@ -5,10 +5,6 @@ that does not depend on the order in which episodes finished.
 
 What changes the bank is an event: applied to the state in memory, and on record if the bank has a journal. So a bank
 and a replay of its journal are the same by construction.
-
-A step key has two parts, and its vector is the normalised sum of their unit vectors: in one concatenated
-text a room listing of 60 words would drown a task of 8. With the parts weighed equally, on ALFWorld, keys of
-the same room are 0.55 alike for different objects and 0.70 for the same (medians, benchmarks/gate.py).
 """
 
 from __future__ import annotations
@@ -16,8 +12,8 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from itertools import count, repeat
+from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -26,8 +22,8 @@ import numpy.typing as npt
 from d2skill.bank import ranking
 from d2skill.bank.drafts import Draft, Insertion, storable
 from d2skill.bank.evidence import Evidence
+from d2skill.bank.index import Choice, Index
 from d2skill.bank.journal import (
-    GONE,
     Again,
     BankState,
     Change,
@@ -42,7 +38,6 @@ from d2skill.bank.journal import (
     Rewind,
     Status,
 )
-from d2skill.bank.pool import Newcomers, Pool
 from d2skill.bank.safety import clean, objection, suspicion
 from d2skill.config import BankConfig, CreditConfig, EmbedderConfig, RetrievalConfig
 from d2skill.embedders import make_embedder
@@ -54,18 +49,8 @@ __all__ = ["Draft", "Insertion", "SkillBank"]
 
 Vectors = npt.NDArray[np.float32]
 
-_CACHED_TEXTS = 1 << 14  # 32 MB at 512 dimensions
 _ADMITTED: dict[Status, str] = {"active": "added", "trial": "on trial", "held": "held: "}
 _SURE = 0.5  # mass of the interval that decides a trial, so 75 % to one side
-
-
-@dataclass(slots=True)
-class _Choice:
-    """What retrieval chooses from: rows of the bank [S], their keys [S, d] and their values of Eq. 8 and 9 [S]."""
-
-    rows: ranking.Integers
-    keys: Vectors
-    values: ranking.Floats | None = None
 
 
 class SkillBank:
@@ -85,9 +70,7 @@ class SkillBank:
         self._beta: dict[Granularity, float] = {"task": credit.beta_task, "step": credit.beta_step}
         self._capacity: dict[Granularity, int] = {"task": bank.task_capacity, "step": bank.step_capacity}
         self._state = BankState()
-        self._pools: dict[Granularity, Pool] = {}
-        self._choices: dict[tuple[Granularity, bool], _Choice] = {}
-        self._vectors: dict[str, Vectors] = {}
+        self._index = Index(self._state, embedder)
         self._from: Path | None = None
         self._unread = 0
         self._read: set[int] = set()
@@ -118,6 +101,7 @@ class SkillBank:
         _require_embedder(path, journal.embedder, embedder)
         opened = cls(embedder, bank or BankConfig(), retrieval or RetrievalConfig(), credit or CreditConfig())
         opened._state = journal.replay(BankState(), at=at, seq=event)
+        opened._index = Index(opened._state, embedder)
         opened._unread = len(opened._state)
         opened._from = path
         opened._iteration = journal.head().iteration
@@ -230,27 +214,16 @@ class SkillBank:
         """Returns what the signals of a skill add up to, with those of skills that were merged into it."""
         return self._state.evidence(skill_id)
 
-    def encode_task(self, text: str) -> Vectors:
-        """Returns the vector [d] of a task text, as key of a task skill or as query."""
-        vector = self._vectors.get(text)
-        return self._embed([text])[0] if vector is None else vector
-
-    def encode_step(self, task_text: str, observation: str) -> Vectors:
-        """Returns the vector [d] of a task and an observation, weighed equally, as key or as query."""
-        both = self.encode_task(task_text) + self.encode_task(observation)
-        length = float(np.sqrt(both @ both))
-        return both / np.float32(length) if length > 0.0 else both
-
     def retrieve_task(self, task_texts: Sequence[str], *, trial: bool = False) -> list[tuple[Retrieved, ...]]:
         """Returns the task skills for each task, best first (Eq. 8), on a `trial` new ones too; counts nothing."""
         unique = list(dict.fromkeys(task_texts))
-        found = dict(zip(unique, self._retrieve("task", self._embed(unique), trial), strict=True))
+        found = dict(zip(unique, self._retrieve("task", self._index.embed(unique), trial), strict=True))
         return [found[text] for text in task_texts]
 
     def retrieve_step(self, pairs: Sequence[tuple[str, str]], *, trial: bool = False) -> list[tuple[Retrieved, ...]]:
         """Returns the step skills for each (task, observation), as `retrieve_task` does for tasks."""
         unique = list(dict.fromkeys(pairs))
-        found = dict(zip(unique, self._retrieve("step", self._keys("step", unique), trial), strict=True))
+        found = dict(zip(unique, self._retrieve("step", self._index.keys("step", unique), trial), strict=True))
         return [found[pair] for pair in pairs]
 
     def count_retrievals(self, ids: Mapping[str, int], *, origin: Origin | None = None) -> None:
@@ -292,7 +265,7 @@ class SkillBank:
         """
         self._iteration = iteration
         read = [_cleaned(draft) for draft in drafts]
-        newcomers = self._newcomers([draft for draft in read if _is_whole(draft.text)])
+        newcomers = self._index.newcomers([own for own in read if _is_whole(own.text)], self._bank.duplicate)
         numbers = {granularity: count(self._state.following(granularity)) for granularity in self._gate}
         new: dict[int, Skill] = {}
         statuses: dict[tuple[Status, str], list[str]] = {}
@@ -345,7 +318,7 @@ class SkillBank:
         self._iteration = iteration
         dropped: list[str] = []
         for granularity in ("task", "step"):
-            choice = self._choice(granularity)
+            choice = self._index.choice(granularity)
             places = ranking.evict(
                 self._values(choice),
                 self._state.created(choice.rows),
@@ -409,7 +382,7 @@ class SkillBank:
             skills = self.skills(granularity)
             skills.sort(key=lambda skill: -self.evidence(skill.id).signals)
             rows = [self._state.row(skill.id) for skill in skills]
-            for keeper, others in self._pool(granularity).alike(rows, least):
+            for keeper, others in self._index.pool(granularity).alike(rows, least):
                 merged[self._state.skill(keeper).id] = [self._state.skill(row).id for row in others]
         for keeper_id, ids in merged.items():
             self._do(Change("merged", tuple(ids), iteration, f"key and text {least:g} alike or more", keeper_id))
@@ -428,32 +401,16 @@ class SkillBank:
     def _do(self, event: Event) -> None:
         """Lets an event happen, and records it."""
         self._state.apply(event)
-        if isinstance(event, Change):
-            self._moved(event)
-        elif isinstance(event, Insert):
-            self._choices.clear()
-        else:
-            for choice in self._choices.values():
-                choice.values = None
+        self._index.follow(event)
         if self._batch is not None:
             self._batch.append(event)
         elif self._writer:
             self._writer.append(event)
 
-    def _moved(self, change: Change) -> None:
-        """Brings the pools up to date with a change of status; one that somebody comes back to is made anew."""
-        self._choices.clear()
-        rows = [self._state.row(skill_id) for skill_id in change.ids]
-        if change.status in GONE:
-            for pool in self._pools.values():
-                pool.drop(rows)
-        elif not {*rows} <= {row for pool in self._pools.values() for row in pool.rows.tolist()}:
-            self._pools.clear()
-
     def _retrieve(
         self, granularity: Granularity, queries: Sequence[Vectors], trial: bool
     ) -> list[tuple[Retrieved, ...]]:
-        choice = self._choice(granularity, trial)
+        choice = self._index.choice(granularity, trial)
         if not queries or not len(choice.rows):
             return [() for _ in queries]
         ranked = ranking.rank(
@@ -485,18 +442,7 @@ class SkillBank:
             self._read.add(row)
         return skill
 
-    def _choice(self, granularity: Granularity, trial: bool = False) -> _Choice:
-        """Returns what is retrieved from: the active skills, for a trial those on trial as well."""
-        if (granularity, trial) not in self._choices:
-            pool = self._pool(granularity)
-            wanted: tuple[Status, ...] = ("active", "trial") if trial else ("active",)
-            rows = self._state.rows(granularity, *wanted)
-            places = np.flatnonzero(np.isin(pool.rows, rows))
-            keys = pool.keys if len(places) == len(pool.rows) else pool.keys[places]
-            self._choices[granularity, trial] = _Choice(rows, keys)
-        return self._choices[granularity, trial]
-
-    def _values(self, choice: _Choice) -> ranking.Floats:
+    def _values(self, choice: Choice) -> ranking.Floats:
         if choice.values is None:
             rows = choice.rows
             choice.values = ranking.utility_bonus(self._worths(rows), self._state.retrievals(rows), self._retrieval.eta)
@@ -511,17 +457,6 @@ class SkillBank:
         prior = math.fsum(one.total for one in evidence) / signals if signals else 0.0
         return np.array([one.posterior(prior).mean for one in evidence], dtype=np.float64)
 
-    def _newcomers(self, drafts: Sequence[Draft]) -> Iterator[tuple[Newcomers, int, Vectors]]:
-        """Yields, for each of some drafts, what holds it against others, its place there, and its key."""
-        places: dict[Granularity, Iterator[tuple[Newcomers, int, Vectors]]] = {}
-        for granularity in dict.fromkeys(draft.granularity for draft in drafts):
-            own = [draft for draft in drafts if draft.granularity == granularity]
-            keys = self._keys(granularity, [(draft.task_text, draft.observation) for draft in own])
-            among = Newcomers(self._pool(granularity), own, np.stack(keys), self._bank.duplicate)
-            places[granularity] = zip(repeat(among), count(), keys, strict=False)
-        for draft in drafts:
-            yield next(places[draft.granularity])
-
     def _require_shown(self, ids: Mapping[str, object]) -> None:
         """Raises `BankError` for the first skill that policies are not shown."""
         if (skill_id := self._state.first_not(ids, "active", "trial")) is not None:
@@ -529,29 +464,6 @@ class SkillBank:
             raise BankError(
                 f"skill {skill_id!r} was {mark.status} in iteration {mark.iteration} and is not shown to policies"
             )
-
-    def _pool(self, granularity: Granularity) -> Pool:
-        if granularity not in self._pools:
-            rows = self._state.rows(granularity, "active", "trial", "held")
-            keys = np.array(self._keys(granularity, self._state.keys(rows)), dtype=np.float32)
-            self._pools[granularity] = Pool(rows, keys, self._state.skill, self._embed)
-        return self._pools[granularity]
-
-    def _keys(self, granularity: Granularity, texts: Sequence[tuple[str, str]]) -> list[Vectors]:
-        """Returns the vectors of keys, embedding all texts at once."""
-        if granularity == "task":
-            return self._embed([task for task, _ in texts])
-        self._embed([text for pair in texts for text in pair])
-        return [self.encode_step(*pair) for pair in texts]
-
-    def _embed(self, texts: Sequence[str]) -> list[Vectors]:
-        """Returns the vectors of texts, embedding new ones in one batch; the same observations recur many times."""
-        missing = [text for text in dict.fromkeys(texts) if text not in self._vectors]
-        if missing:
-            if len(self._vectors) + len(missing) > _CACHED_TEXTS:
-                self._vectors = {text: self._vectors[text] for text in texts if text in self._vectors}
-            self._vectors.update(zip(missing, self._embedder.embed(missing), strict=True))
-        return [self._vectors[text] for text in texts]
 
 
 def _require_embedder(path: Path, made_with: str, embedder: Embedder) -> None:
