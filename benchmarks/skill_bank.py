@@ -148,11 +148,20 @@ def whole_bank(folder: Path, rng: random.Random) -> dict[str, object]:
     bank.insert(drafts(rng, 600), 0)
     pairs = [(words(8, rng), words(25, rng)) for _ in range(QUERIES)]
     report: dict[str, object] = {"retrieve_step_of_600_ms": milliseconds(lambda: bank.retrieve_step(pairs), 100)}
+    batches = [drafts(rng, BATCH) for _ in range(10)]
+    taken = []
+    for number, batch in enumerate(batches):
+        bank = new_bank()
+        bank.record(folder / f"new{number}.db")
+        taken.append(seconds(lambda bank=bank, batch=batch: bank.insert(batch, 0)))
+        bank.close()
+    report["insert_into_a_new_bank_per_second"] = per_second(taken)
     bank = new_bank()
     bank.record(folder / "whole.db")
-    batches = [drafts(rng, BATCH) for _ in range(10)]
     taken = [seconds(lambda batch=batch: bank.insert(batch, 0)) for batch in batches]
-    report["insert_skills_per_second"] = per_second(taken)
+    report["insert_into_one_that_grows_to_10000_per_second"] = per_second(taken)
+    known, new = around_centres(5 * BATCH, seed=5), around_centres(BATCH, seed=6)
+    report["of_that_the_product_with_5000_keys_ms"] = milliseconds(lambda: new @ known.T, 10)
     report["clean_and_suspect_skills_per_second"] = per_second(
         [seconds(lambda batch=batch: [suspicion(clean(draft.text)) for draft in batch]) for batch in batches]
     )
@@ -219,7 +228,8 @@ def large_journal(folder: Path, rng: random.Random) -> dict[str, object]:
     report["replay_to_the_middle_ms"] = milliseconds(lambda: Journal(path).replay(BankState(), at=50), 1)
     opened: list[SkillBank] = []
     capacity = BankConfig(task_capacity=2 * SKILLS, step_capacity=2 * SKILLS)
-    report["skillbank_open_ms"] = milliseconds(lambda: opened.append(SkillBank.open(path, Given(), capacity)), 1)
+    given = Given()
+    report["skillbank_open_ms"] = milliseconds(lambda: opened.append(SkillBank.open(path, given, capacity)), 5)
     bank = opened[0]
     report["skillbank_first_retrieval_ms"] = milliseconds(lambda: bank.retrieve_step([("put", "room")]), 1)
     into = [seconds(lambda batch=batch: bank.insert(batch, 0)) for batch in [drafts(rng, BATCH) for _ in range(3)]]

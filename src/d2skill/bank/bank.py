@@ -145,7 +145,7 @@ class SkillBank:
         for skill in skills:
             if skill.id not in other.vouched and (why := objection(skill.text)):
                 raise _objected(path, skill, why)
-        self._do(Insert(skills, 0, {"from": str(path)}, evidence, tasks=sorted(other.seen)))
+        self._do(Insert(skills, 0, {"from": str(path)}, evidence, tasks=tuple(sorted(other.seen))))
         if again := {skill.id: other.again[skill.id] for skill in skills if skill.id in other.again}:
             self._do(Again(again, 0))
 

@@ -163,6 +163,8 @@ def decode(body: bytes) -> Event:
         values["tasks"] = tuple(values.get("tasks", ()))
     elif kind is Change:
         values["ids"] = tuple(values["ids"])
+    elif kind is Probe:
+        values["effects"] = {id: [(change, other) for change, other in own] for id, own in values["effects"].items()}
     elif kind is Credit:
         values["sources"] = tuple(values.get("sources", ()))
     return kind(**values)

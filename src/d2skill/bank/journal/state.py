@@ -148,7 +148,7 @@ class BankState:
         skills = tuple(self.skills())
         evidence = {skill.id: self._evidence(row) for row, skill in enumerate(skills)}
         evidence = {skill_id: one for skill_id, one in evidence.items() if one.signals}
-        events: list[Event] = [Insert(skills, iteration, {}, evidence, dict(self.marks), sorted(self.seen))]
+        events: list[Event] = [Insert(skills, iteration, {}, evidence, dict(self.marks), tuple(sorted(self.seen)))]
         if vouched := tuple(sorted(self.vouched - self.marks.keys())):
             events += [Change("held", vouched, iteration), Change("active", vouched, iteration)]
         if self.again:
