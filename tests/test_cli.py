@@ -192,7 +192,7 @@ def test_resuming_a_finished_run_shows_its_summary(run, capsys):
 def test_a_past_state_of_the_bank_is_shown(run, capsys):
     early, late = read_bank(run, at=0).skills, read_bank(run).skills
     assert 0 < len(early) < len(late)
-    main(["bank", "list", str(run), "--at", "0", "--evicted"])
+    main(["bank", "list", str(run), "--at", "0", "--status", "all"])
     said = capsys.readouterr().out
     assert all(skill.id in said for skill in early)
     assert late[-1].id not in said
@@ -203,7 +203,15 @@ def test_a_bank_is_verified_and_salvaged(run, capsys, tmp_path):
     main(["bank", "verify", str(run)])
     said = capsys.readouterr().out
     assert re.search(r"bank\.db is whole: \d+ events up to iteration 4", said)
-    assert re.search(r"Its \d+ skills were written from failures in \d+ tasks, none in its panel\.", said)
+    tasks = json.loads((run / "tasks.json").read_text())
+    skills = read_bank(run)
+    written = len({skill.evidence for skill in skills.skills})
+    assert (
+        f"Its {len(skills.skills)} skills were written from failures in {written} tasks ({written} of train)." in said
+    )
+    seen = len(skills.state.seen)
+    assert f"Their signals are from {seen} tasks ({seen} of {tasks['training']['split']})." in said
+    assert "None of these tasks is in the run's validation panel." in said and "Every text is one" in said
     damaged = tmp_path / "bank.db"
     shutil.copy(run / "bank.db", damaged)
     with sqlite3.connect(damaged) as connection:
@@ -222,7 +230,11 @@ def test_the_audit_names_skills_from_tasks_of_the_panel(run, capsys, tmp_path):
     tasks["validation"]["task_ids"].append(skill.evidence)
     (copy / "tasks.json").write_text(json.dumps(tasks))
     main(["bank", "verify", str(copy)])
-    assert re.search(rf"of them in its validation panel: {skill.id}\b", capsys.readouterr().out)
+    found = f"validation panel: 1 of these tasks, {skill.evidence}; skills concerned: {skill.id}"
+    assert f"In the run's {found}" in capsys.readouterr().out
+    main(["bank", "verify", str(run), "--panel", str(copy / "tasks.json")])
+    assert f"In the {found.replace(':', f' of {copy}/tasks.json:', 1)}" in capsys.readouterr().out
+    assert "is missing" in fails(capsys, "bank", "verify", run, "--panel", tmp_path / "none.json")
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "release", "skill-md"])

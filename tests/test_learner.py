@@ -114,7 +114,7 @@ def test_who_wrote_a_skill_is_on_record(tmp_path):
 
 
 def test_trials_end_with_the_iteration_that_decides_them():
-    bank = make_bank(bank={"trial": 0.5, "trial_iterations": 3})
+    bank = make_bank(bank={"trial": 0.5, "trial_after": 1, "trial_iterations": 3})
     bank.insert([task_draft("One"), step_draft("Two")], 0)
     t1 = bank.get("t1")
     members = (

@@ -10,7 +10,7 @@ from typing import Any
 import tyro
 from rich.console import Console
 
-from d2skill.commands import bank, bank_history, environments, settings, training
+from d2skill.commands import bank, environments, settings, training
 from d2skill.errors import ConfigError, D2SkillError
 
 _OVERVIEW = """\
@@ -25,6 +25,7 @@ d2skill trains an agent's policy together with a bank of skills (D2Skill, arXiv 
   d2skill play                      play a task yourself; with --replay RUN, see what the agent did
   d2skill houses OUT                write generated houses as ALFWorld game files
   d2skill bank blame RUN ID         tell why a skill is there and what moved its utility; `d2skill bank` lists more
+  d2skill bank hold RUN ID          keep it from policies; `bank admit` brings it back; `bank merge` joins duplicates
   d2skill bank export RUN OUT       write them as SKILL.md folders or other formats; `d2skill bank import` reads such
   d2skill config list               list presets; `d2skill config show NAME` prints one in full
   d2skill check-env KIND            check an environment of your own against the protocol
@@ -77,12 +78,15 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "evaluate": training.evaluate,
     "bank list": bank.bank_list,
     "bank show": bank.bank_show,
-    "bank search": bank_history.bank_search,
-    "bank blame": bank_history.bank_blame,
-    "bank diff": bank_history.bank_diff,
-    "bank stats": bank_history.bank_stats,
-    "bank note": bank_history.bank_note,
-    "bank undo": bank_history.bank_undo,
+    "bank search": bank.bank_search,
+    "bank blame": bank.bank_blame,
+    "bank diff": bank.bank_diff,
+    "bank stats": bank.bank_stats,
+    "bank merge": bank.bank_merge,
+    "bank admit": bank.bank_admit,
+    "bank hold": bank.bank_hold,
+    "bank note": bank.bank_note,
+    "bank undo": bank.bank_undo,
     "bank export": bank.bank_export,
     "bank import": bank.bank_import,
     "bank verify": bank.bank_verify,

@@ -226,6 +226,8 @@ class BankConfig(Settings):
     """Iterations of evidence that this takes"""
     trial: float = Field(0, ge=0, le=1)
     """Share of the skill half that tries new skills before all get them; with 0 they are in the bank at once"""
+    trial_after: float = Field(2, ge=1)
+    """Iterations of evidence that end a trial, at least"""
     trial_iterations: int = Field(20, ge=1)
     """Iterations in which a skill on trial has to show its worth"""
     start: Path | None = None

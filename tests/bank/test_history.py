@@ -10,8 +10,9 @@ from d2skill.bank import history
 from d2skill.bank.history import Credited, Episode, Moved, Said, Shown, Undid, Written
 from d2skill.bank.journal import BankState, Change, Credit, Insert, Journal, JournalWriter, Mark, Note, Retrieve, Rewind
 from d2skill.cli import main
-from d2skill.commands import bank_history as commands
-from d2skill.commands.bank import bank_list, bank_show, sparkline
+from d2skill.commands import bank as commands
+from d2skill.commands.bank import bank_list, bank_show
+from d2skill.commands.bank.tables import sparkline
 from d2skill.embedders.hashed import HashedEmbedder
 from d2skill.errors import BankError, RunError
 from d2skill.runfolder import RunFolder
@@ -129,6 +130,20 @@ def test_differences_by_id():
     assert (found.same, found.passed) == (1, 1)
 
 
+def test_skills_on_trial_and_held_back_are_not_active():
+    before = [skill("t1"), skill("t2"), skill("t3")]
+    after = [*before, skill("t4"), skill("t5"), skill("t6", evicted=3)]
+    trial, held = Mark("trial", 3), Mark("held", 2, "by hand")
+    marks = {"t2": held, "t4": trial, "t5": Mark("held", 3, "it urges"), "t6": Mark("retired", 3)}
+    found = history.compare(before, after, marks, {"t1": trial, "t2": trial})
+    assert [s.id for s in found.came] == ["t1"], "it was on trial before"
+    assert found.left == () and found.same == 1 and found.passed == 1
+    aside = [(one.skill.id, one.reason) for one in found.aside]
+    assert aside == [("t4", "on trial since iteration 3"), ("t5", "held back since iteration 3: it urges")]
+    found = history.compare(before, after, marks)
+    assert [(one.skill.id, one.reason) for one in found.left] == [("t2", "held back since iteration 2: by hand")]
+
+
 def test_moves_come_with_the_furthest_first_in_either_direction():
     before = [skill(f"t{n}") for n in range(3)]
     after = [replace(s, utility=u) for s, u in zip(before, (0.1, -0.9, 0.5), strict=True)]
@@ -152,8 +167,12 @@ def test_a_bank_in_numbers(path):
     assert (task.above, task.below, task.never_shown, task.never_credited) == (1, 0, 1, 1)
     assert step.active == 0 and step.utility is None
     assert found.evidence == (("train/1", 1), ("train/9", 1)) and found.tasks == 2
+    with JournalWriter(path) as writer:
+        writer.append(Change("trial", ("t2",), 4))
+    task = history.statistics(Journal(path).replay(BankState()), 4).pools["task"]
+    assert task.statuses == {"active": 1, "trial": 1} and task.credits == (3,) * 5 and task.never_shown == 0
     kept = history.recorded(Journal(path))
-    assert (kept.events, kept.undone, kept.rewinds, kept.snapshots) == (11, 2, 1, 0)
+    assert (kept.events, kept.undone, kept.rewinds, kept.snapshots) == (12, 2, 1, 0)
     assert kept.bytes >= path.stat().st_size
 
 

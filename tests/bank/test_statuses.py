@@ -122,7 +122,19 @@ def test_trials_end_by_evidence_or_by_time(path):
     marks = Journal(path).replay(BankState()).marks
     assert marks["t2"].status == marks["t3"].status == "retired"
     assert marks["t2"].reason.startswith("failed its trial: -0.5")
-    assert marks["t4"] == Mark("retired", 10, "its trial showed no worth in time: +0.00 after 0 signals")
+    assert marks["t4"] == Mark("retired", 10, "its trial showed no worth in time: +0.00 from 0 signals")
+
+
+def test_a_trial_needs_as_much_evidence_as_is_set():
+    bank = make(trial=0.25)
+    bank.insert([draft("amber"), draft("birch")], 0)
+    for iteration, done in ((0, False), (1, True)):
+        with bank.batch(iteration):
+            bank.credit({"t1": [0.75] * 3, "t2": [-0.75] * 3})
+        passed, failed = bank.settle(iteration)
+        assert ([skill.id for skill in passed], [skill.id for skill in failed]) == (
+            (["t1"], ["t2"]) if done else ([], [])
+        )
 
 
 def test_a_skill_on_trial_takes_no_room_and_gives_no_bonus():

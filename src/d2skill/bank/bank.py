@@ -351,38 +351,43 @@ class SkillBank:
     def settle(self, iteration: int) -> tuple[list[Skill], list[Skill]]:
         """Ends trials: returns the skills that are active from now on, and those that are retired.
 
-        A skill passes once its worth is above 0 with 75 % probability, and fails once it is below with as much, or
-        bank.trial_iterations after it was written.
+        After bank.trial_after iterations of evidence, by effective sample size, a skill passes once its worth is above
+        0 with 75 % probability, and fails once it is below with as much, or bank.trial_iterations after it was written.
         """
         self._iteration = iteration
         passed, failed = [], []
         for skill in self.skills(status="trial"):
             evidence = self.evidence(skill.id)
             worth = evidence.posterior(mass=_SURE)
-            told = f"{worth.mean:+.2f} after {evidence.signals} signals"
-            if worth.low > 0:
+            told = f"{worth.mean:+.2f} from {evidence.signals} signal{'s' * (evidence.signals != 1)}"
+            enough = evidence.size >= self._bank.trial_after
+            if enough and worth.low > 0:
                 passed.append(skill.id)
                 self._do(Change("active", (skill.id,), iteration, f"passed its trial: {told}"))
-            elif worth.high < 0 or iteration - skill.created >= self._bank.trial_iterations:
+            elif (enough and worth.high < 0) or iteration - skill.created >= self._bank.trial_iterations:
                 failed.append(skill.id)
-                verdict = "failed its trial" if worth.high < 0 else "its trial showed no worth in time"
+                verdict = "failed its trial" if enough and worth.high < 0 else "its trial showed no worth in time"
                 self._do(Change("retired", (skill.id,), iteration, f"{verdict}: {told}"))
         return [self.get(skill_id) for skill_id in passed], [self.get(skill_id) for skill_id in failed]
 
-    def merge(self, iteration: int, similarity: float | None = None) -> dict[str, list[str]]:
+    def merge(
+        self, iteration: int, similarity: float | None = None, granularity: Granularity | None = None
+    ) -> dict[str, list[str]]:
         """Merges active skills that are alike in key and text; returns the ids that went into each one that stays.
 
         The one with most signals stays, the older one where they tie, with its text and utility; the evidence of the
-        others counts for it as well, until one of them is admitted again. `similarity` is bank.duplicate without one.
+        others counts for it as well, until one of them is admitted again. Without a `similarity` it is bank.duplicate,
+        without a granularity both are looked at.
         """
         self._iteration = iteration
         least = self._bank.duplicate if similarity is None else similarity
         merged: dict[str, list[str]] = {}
-        for granularity in ("task", "step"):
-            skills = self.skills(granularity)
+        kinds: tuple[Granularity, ...] = (granularity,) if granularity else ("task", "step")
+        for kind in kinds:
+            skills = self.skills(kind)
             skills.sort(key=lambda skill: -self.evidence(skill.id).signals)
             rows = [self._state.row(skill.id) for skill in skills]
-            for keeper, others in self._index.pool(granularity).alike(rows, least):
+            for keeper, others in self._index.pool(kind).alike(rows, least):
                 merged[self._state.skill(keeper).id] = [self._state.skill(row).id for row in others]
         for keeper_id, ids in merged.items():
             self._do(Change("merged", tuple(ids), iteration, f"key and text {least:g} alike or more", keeper_id))
@@ -470,7 +475,8 @@ def _require_embedder(path: Path, made_with: str, embedder: Embedder) -> None:
     if made_with != embedder.fingerprint:
         raise BankError(
             f"{path} was made with embedder {made_with}, not with {embedder.fingerprint}: set the embedder it was made "
-            "with (embedder.kind, embedder.dimension), or start a new bank"
+            "with (embedder.kind, embedder.model, embedder.dimension), make one for the new embedder by "
+            "`d2skill bank reembed`, or start a new bank"
         )
 
 

@@ -176,9 +176,25 @@ def from_records(
     skills: Sequence[Skill],
     evidence: Mapping[str, Evidence] | None = None,
     marks: Mapping[str, Mark] | None = None,
+    tasks: Sequence[str] = (),
+    source: str = "records",
 ) -> None:
     """Makes a journal of a bank that has none, of its skills and what is known of them by id."""
     iteration = max((max(skill.created, skill.evicted or 0) for skill in skills), default=0)
     first = file.first_row(embedder)
-    body = encode(Insert(tuple(skills), iteration, {"from": "records"}, evidence or {}, marks or {}))
+    body = encode(Insert(tuple(skills), iteration, {"from": source}, evidence or {}, marks or {}, tuple(tasks)))
     file.make(path, [first, file.chained(first.head(), iteration, None, body)])
+
+
+def reembedded(path: Path, out: Path, embedder: str) -> int:
+    """Makes a new journal of all that another one holds, for an embedder of another fingerprint.
+
+    Events that no longer count are in it as well; returns how many there are. Vectors are in no journal, so nothing
+    else changes. Raises `BankError` if the other one is damaged, or if there is something at `out`.
+    """
+    rows = [file.first_row(embedder)]
+    with Journal(path)._view() as view:
+        for row in view.rows(0, view.checksum(0)):
+            rows.append(file.chained(rows[-1].head(), row.iteration, row.back_to, row.body))
+    file.make(out, rows)
+    return len(rows) - 1
