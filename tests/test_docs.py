@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from d2skill import SkillBank
 from d2skill.cli import COMMANDS
 from d2skill.config import HousesConfig
 from d2skill.envs.alfworld.houses.layout import write_houses
@@ -40,6 +41,16 @@ def test_the_example_of_the_engine_runs(tmp_path):
     names = {}
     exec(code, names)
     assert names["game"].task.split == "valid_seen" and names["seen"].text
+
+
+def test_the_example_of_the_bank_runs(tmp_path, monkeypatch, capsys):
+    text = (ROOT / "docs" / "bank.md").read_text()
+    block = text.partition("for agents that are not being trained as well:\n\n")[2].partition("\n\n`batch` makes")[0]
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    exec(textwrap.dedent(block), names)
+    assert names["shown"] == ["t1"] and "Posterior(mean=0.25" in capsys.readouterr().out
+    assert SkillBank.open(tmp_path / "bank.db").get("t1").retrievals == 1
 
 
 def test_readme_names_every_preset():

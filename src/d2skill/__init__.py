@@ -2,7 +2,7 @@
 
 from importlib.metadata import version
 
-from d2skill.bank import SkillBank
+from d2skill.bank import Draft, SkillBank
 from d2skill.config import Config
 from d2skill.errors import D2SkillError
 from d2skill.types import Observation, Prompt, Skill, SkillText, Task, Trajectory
@@ -12,6 +12,7 @@ __version__ = version("d2skill")
 __all__ = [
     "Config",
     "D2SkillError",
+    "Draft",
     "Observation",
     "Prompt",
     "Skill",

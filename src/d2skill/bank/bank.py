@@ -60,7 +60,16 @@ class SkillBank:
     returns, or for the calls in a `batch` when that ends.
     """
 
-    def __init__(self, embedder: Embedder, bank: BankConfig, retrieval: RetrievalConfig, credit: CreditConfig) -> None:
+    def __init__(
+        self,
+        embedder: Embedder | None = None,
+        bank: BankConfig | None = None,
+        retrieval: RetrievalConfig | None = None,
+        credit: CreditConfig | None = None,
+    ) -> None:
+        """Makes an empty bank; what is not given is the default."""
+        embedder, bank = embedder or make_embedder(EmbedderConfig()), bank or BankConfig()
+        retrieval, credit = retrieval or RetrievalConfig(), credit or CreditConfig()
         self._embedder = embedder
         self._bank = bank
         self._retrieval = retrieval
@@ -96,12 +105,10 @@ class SkillBank:
         settings that are not given are the defaults. Raises `BankError` for a damaged journal or another embedder. A
         text that no bank would have taken is found when it would be shown first: retrieval raises `BankError` then.
         """
-        embedder = embedder or make_embedder(EmbedderConfig())
-        journal = Journal(path)
-        _require_embedder(path, journal.embedder, embedder)
-        opened = cls(embedder, bank or BankConfig(), retrieval or RetrievalConfig(), credit or CreditConfig())
+        opened, journal = cls(embedder, bank, retrieval, credit), Journal(path)
+        _require_embedder(path, journal.embedder, opened._embedder)
         opened._state = journal.replay(BankState(), at=at, seq=event)
-        opened._index = Index(opened._state, embedder)
+        opened._index = Index(opened._state, opened._embedder)
         opened._unread = len(opened._state)
         opened._from = path
         opened._iteration = journal.head().iteration
