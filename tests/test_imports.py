@@ -13,7 +13,7 @@ import d2skill
 # lower floors and from its own room; so implementations, which share a floor, never import each other.
 FLOORS = [
     "errors types rng words config",
-    "protocols credit prompts files settings_files bank.ranking bank.drafts bank.safety bank.evidence",
+    "protocols credit prompts files settings_files endpoints bank.ranking bank.drafts bank.safety bank.evidence",
     "bank.store bank.journal embedders envs policies reflectors trajectories",
     "bank bank.formats bank.history",
     "episode learner probe checkpoint runfolder tasks",
@@ -65,7 +65,9 @@ def test_no_relative_imports():
 HEAVY = "torch transformers tokenizers openai starlette fastapi flask uvicorn aiohttp requests httpx gymnasium"
 
 
-@pytest.mark.parametrize("module", ["d2skill", "d2skill.trainer", "d2skill.cli", "d2skill.policies.scorer"])
+@pytest.mark.parametrize(
+    "module", ["d2skill", "d2skill.trainer", "d2skill.cli", "d2skill.policies.scorer", "d2skill.embedders"]
+)
 def test_the_core_loads_nothing_heavy(module):
     code = f"import {module}, sys; print(*{{name.split('.')[0] for name in sys.modules}})"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()

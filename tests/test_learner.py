@@ -1,3 +1,5 @@
+from threading import Event
+
 import pytest
 from toys import (
     NotingReflector,
@@ -187,6 +189,60 @@ def test_the_same_seed_chooses_the_same():
         observe(weak(9), reflector=reflector, max_groups=3, seed=5)
         asked.append(reflector.asked)
     assert asked[0] == asked[1]
+
+
+# reflectors that take their time
+
+
+class PatientReflector(NotingReflector):
+    """Answers all at once, when it is let."""
+
+    def __init__(self, answers) -> None:
+        super().__init__(BOTH)
+        self.answers, self.begun, self.let = answers, Event(), Event()
+
+    def reflect_many(self, pairs):
+        self.begun.set()
+        assert self.let.wait(60)
+        self.asked += pairs
+        return [self.answers(failure) for failure, _ in pairs]
+
+
+def test_a_reflector_of_many_works_beside_its_caller():
+    bank, groups = make_bank(), weak(3)
+    reflector = PatientReflector(lambda failure: None if failure.task.id == "train/001" else BOTH)
+    learner = Learner(bank, reflector, ReflectConfig())
+    reflecting = learner.reflect(groups, hindsight(groups), iteration=4, seed=0)
+    assert reflector.begun.wait(60) and len(bank) == 0
+    reflector.let.set()
+    update = learner.observe(groups, hindsight(groups), iteration=4, seed=0, reflecting=reflecting)
+    assert update == BankUpdate(credited=0, reflected=3, failed=1, added=2, refused=2)
+    assert reflecting.seconds > 0
+
+
+def test_many_at_once_get_the_failures_that_one_by_one_would():
+    groups = [group((False, True, False, False), (False, True), task(f"train/{n:03d}")) for n in range(9)]
+    one_by_one, many = NotingReflector(BOTH), PatientReflector(lambda failure: BOTH)
+    many.let.set()
+    first = observe(groups, reflector=one_by_one, threshold=0.9, max_groups=4, seed=5)
+    assert observe(groups, reflector=many, threshold=0.9, max_groups=4, seed=5) == first
+    assert many.asked == one_by_one.asked
+
+
+def test_what_a_reflector_of_many_raises_surfaces_and_leaves_the_bank_alone():
+    bank = make_bank(task_draft("One"))
+    reflector = PatientReflector(lambda failure: 1 // 0)
+    reflector.let.set()
+    with pytest.raises(ZeroDivisionError):
+        observe(weak(2), bank=bank, reflector=reflector)
+    assert [skill.id for skill in bank.skills()] == ["t1"]
+
+
+def test_too_few_or_too_many_answers_are_an_error():
+    reflector = PatientReflector(lambda failure: BOTH)
+    reflector.reflect_many = lambda pairs: [BOTH]
+    with pytest.raises(ValueError, match="zip"):
+        observe(weak(2), reflector=reflector)
 
 
 # drafts

@@ -18,6 +18,23 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
 
+class EndpointConfig(Settings):
+    """A model behind an OpenAI-compatible server, on this machine or elsewhere."""
+
+    model: str = ""
+    """Name of the model there"""
+    url: str | None = None
+    """Base URL of the server, such as http://localhost:8000/v1; without one, OpenAI's own"""
+    key_env: str = "OPENAI_API_KEY"
+    """Environment variable with the key, which is never written anywhere; a local server needs none"""
+    timeout: float = Field(60, gt=0)
+    """Seconds that a request may take"""
+    retries: int = Field(4, ge=0)
+    """Times that a request is sent again when the server is busy, fails or hangs up, after longer and longer waits"""
+    concurrency: int = Field(8, ge=1, le=256)
+    """Requests at a time"""
+
+
 class HousesConfig(Settings):
     """Generated houses (env.kind houses)."""
 
@@ -114,16 +131,35 @@ class CausalLMConfig(Settings):
     """Tokens in one forward pass of an update, at most"""
 
 
-PolicyKind = Literal["scorer", "causal-lm"]
+class ServedConfig(Settings):
+    """The served policy: a model behind an OpenAI-compatible server (needs d2skill[llm]); it does not learn."""
+
+    endpoint: EndpointConfig = EndpointConfig()
+    answer_tokens: int = Field(512, ge=16)
+    """Tokens of an answer, at most; a model that thinks first needs more"""
+
+
+PolicyKind = Literal["scorer", "causal-lm", "served"]
 
 
 class PolicyConfig(Settings):
     """The policy that is trained."""
 
     kind: Annotated[PolicyKind, tyro.conf.arg(aliases=("--policy",))] = "scorer"
-    """scorer (fast, two cores are plenty) or causal-lm (a language model; needs d2skill[train])"""
+    """scorer (fast, two cores are plenty), causal-lm (a language model; needs d2skill[train]) or served (by a server)"""
+    train: bool = True
+    """Whether the policy learns; if not, only the bank does, after the warm start"""
     scorer: ScorerConfig = ScorerConfig()
     lm: CausalLMConfig = CausalLMConfig()
+    served: ServedConfig = ServedConfig()
+
+    @model_validator(mode="after")
+    def _can_learn(self) -> PolicyConfig:
+        if self.kind == "served" and self.train:
+            raise ValueError(
+                "policy.kind served cannot be trained here: add --policy.train false, so that only the bank learns"
+            )
+        return self
 
 
 class OptimConfig(Settings):
@@ -158,7 +194,11 @@ class WarmStartConfig(Settings):
     """Share of the advice that is about another game, so that advice is not trusted blindly"""
 
 
-_STEP_SIZES: dict[PolicyKind, tuple[float, float]] = {"scorer": (0.01, 0.02), "causal-lm": (1e-6, 1e-5)}
+_STEP_SIZES: dict[PolicyKind, tuple[float, float]] = {
+    "scorer": (0.01, 0.02),
+    "causal-lm": (1e-6, 1e-5),
+    "served": (1e-6, 1e-5),
+}
 
 
 def step_sizes(kind: PolicyKind, optim: OptimConfig, warm_start: WarmStartConfig) -> tuple[float, float]:
@@ -258,21 +298,63 @@ class RetrievalConfig(Settings):
 class EmbedderConfig(Settings):
     """Vectors for retrieval keys."""
 
-    kind: Literal["hashed"] = "hashed"
-    """hashed: words and word pairs, needs nothing"""
+    kind: Literal["hashed", "transformers", "openai"] = "hashed"
+    """hashed: words and word pairs, needs nothing; transformers: an embedding model here; openai: one at a server"""
     dimension: int = Field(512, ge=16)
-    """Length of a vector"""
+    """Length of a hashed vector; models have their own"""
+    model: str = "Qwen/Qwen3-Embedding-0.6B"
+    """Model id or folder (transformers)"""
+    prompt: str | None = None
+    """What a model gets before each text; without one, its own default, which most have none of"""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Precision of the weights (transformers); vectors are float32 always"""
+    device: str = "auto"
+    """cpu, cuda, cuda:1, or auto, a GPU if there is one (transformers)"""
+    batch_tokens: int | None = Field(None, ge=64)
+    """Tokens in one forward pass (transformers), longer texts excepted; without one, 1024 on a CPU, 16384 on a GPU"""
+    endpoint: EndpointConfig = EndpointConfig()
+    batch_texts: int = Field(128, ge=1)
+    """Texts in one request (openai), at most"""
+    cache: str | None = None
+    """Folder that keeps a model's vectors by text; without one, that of the user's caches; none turns it off"""
+    cache_mb: int = Field(512, ge=1)
+    """Megabytes of it for one model, at most; what was not used for longest goes first"""
+    task_gate: float | None = Field(None, ge=-1, le=1)
+    """τ_sim of task keys; without one, that known for the embedder (`d2skill calibrate` measures it)"""
+    step_gate: float | None = Field(None, ge=-1, le=1)
+    """τ_sim of step keys; without one, that known for the embedder"""
 
 
 class ReflectConfig(Settings):
     """Reflection on failures (Eq. 7)."""
 
-    kind: Literal["contrast"] = "contrast"
-    """contrast: compares a failure with a success, needs no model"""
+    kind: Literal["contrast", "llm"] = "contrast"
+    """contrast: compares a failure with a success, needs no model; llm: asks a model (needs d2skill[llm])"""
     threshold: float = Field(0.5, ge=0, le=1)
     """τ_ref: groups whose skill half succeeds less often are reflected on"""
     max_groups: int = Field(10, ge=0)
     """R, groups reflected on in one iteration, at most, drawn at random from those that qualify"""
+    endpoint: EndpointConfig = EndpointConfig()
+    prompt_tokens: int = Field(6000, ge=500)
+    """About how many tokens of trajectories llm shows the model; longer ones lose their middle"""
+    answer_tokens: int = Field(1000, ge=100)
+    """Tokens of an answer to llm, at most; a model that thinks first needs more"""
+    max_calls: int | None = Field(None, ge=0)
+    """Questions that llm may ask in a run; then, as after the next two, failures are left to contrast"""
+    max_tokens: int | None = Field(None, ge=0)
+    """Tokens, in and out, that llm may use in a run"""
+    max_cost: float | None = Field(None, ge=0)
+    """What llm may cost in a run, in the currency of the prices"""
+    price_in: float = Field(0, ge=0)
+    """Price of a million tokens of questions"""
+    price_out: float = Field(0, ge=0)
+    """Price of a million tokens of answers"""
+
+    @model_validator(mode="after")
+    def _costs_are_known(self) -> ReflectConfig:
+        if self.max_cost is not None and not self.price_in and not self.price_out:
+            raise ValueError("reflect.max_cost needs reflect.price_in and price_out, the prices of a million tokens")
+        return self
 
 
 class ValidationConfig(Settings):

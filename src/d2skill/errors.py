@@ -6,7 +6,8 @@
     ├── RunError            a run folder or checkpoint that is missing, in the way or of another version
     ├── BankError           a bank file that is damaged or made with another embedder
     ├── EnvironmentFault    an environment that failed while it was played; recorded on its episode
-    └── ReflectionFault     a reflector that failed; recorded, and no skill is written
+    ├── ReflectionFault     a reflector that failed; recorded, and no skill is written
+    └── EndpointFault       a model behind a server that gave no answer; recorded by whoever asked
 
 Every message names the thing, the value and the way out. A programming error is none of these and propagates.
 """
@@ -38,3 +39,7 @@ class EnvironmentFault(D2SkillError):
 
 class ReflectionFault(D2SkillError):
     """A reflector could not answer; the fault is counted and no skill is written."""
+
+
+class EndpointFault(D2SkillError):
+    """A model behind a server gave no answer, however often it was asked; recorded by whoever asked."""

@@ -1,4 +1,8 @@
-"""The bank's half of an iteration, which every engine shares: counts, utilities, reflection, insertion (Eq. 3, 7)."""
+"""The bank's half of an iteration, which every engine shares: counts, utilities, reflection, insertion (Eq. 3, 7).
+
+Reflection looks at what was played and at nothing that changes afterwards. So it can begin as soon as the rollouts have
+ended, and a reflector that takes its time works beside the policy update.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,8 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from threading import Thread
+from time import perf_counter
 
 import numpy as np
 
@@ -14,9 +20,12 @@ from d2skill.bank import Draft, SkillBank
 from d2skill.config import ReflectConfig
 from d2skill.credit import Hindsight
 from d2skill.errors import ReflectionFault
-from d2skill.protocols import Reflector, Signs
+from d2skill.protocols import Reflector, ReflectsMany, Signs
 from d2skill.rng import generator
 from d2skill.types import Group, Reflection, Trajectory
+
+Pair = tuple[Trajectory, Trajectory | None]
+"""A failure and, if there is one, a success of its group."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +46,42 @@ class BankUpdate:
     dropped: int = 0
 
 
+class Reflecting:
+    """Reflections on the failures of an iteration, on their way where the reflector is `ReflectsMany`.
+
+    The thread that they are made in holds up neither an interrupt nor the end of the program. `seconds` is what they
+    took, once they are there.
+    """
+
+    def __init__(self, reflector: Reflector, pairs: Sequence[Pair]) -> None:
+        self.pairs = tuple(pairs)
+        self.seconds = 0.0
+        self._reflector = reflector
+        self._done: list[Reflection | None] = []
+        self._error: BaseException | None = None
+        self._thread: Thread | None = None
+        if isinstance(reflector, ReflectsMany):
+            self._thread = Thread(target=self._run, args=[reflector], name="reflect", daemon=True)
+            self._thread.start()
+
+    def result(self) -> list[Reflection | None]:
+        """Returns a reflection for each pair, None where there is no answer; raises what the reflector raised."""
+        if self._thread is None:
+            return [_reflect(self._reflector, pair) for pair in self.pairs]
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+        return self._done
+
+    def _run(self, reflector: ReflectsMany) -> None:
+        started = perf_counter()
+        try:
+            self._done = list(reflector.reflect_many(self.pairs))
+        except BaseException as error:
+            self._error = error
+        self.seconds = perf_counter() - started
+
+
 class Learner:
     """Turns the groups of an iteration into a better bank.
 
@@ -49,6 +94,14 @@ class Learner:
         self._reflector = reflector
         self._reflect = reflect
 
+    def reflect(
+        self, groups: Sequence[Group], hindsights: Sequence[Hindsight], *, iteration: int, seed: int
+    ) -> Reflecting:
+        """Begins to reflect on the failures of an iteration; `observe` takes what comes of it."""
+        chosen = self._choose(groups, hindsights, iteration, seed)
+        pairs = [_contrasted(group, generator(seed, "reflect", iteration, group.task.id)) for group in chosen]
+        return Reflecting(self._reflector, pairs)
+
     def observe(
         self,
         groups: Sequence[Group],
@@ -57,18 +110,26 @@ class Learner:
         iteration: int,
         seed: int,
         effects: Mapping[str, Sequence[tuple[float, bool]]] | None = None,
+        reflecting: Reflecting | None = None,
     ) -> BankUpdate:
         """Counts retrievals, moves utilities, ends trials, reflects on failures and inserts what is new.
 
         New skills are in the bank when this returns, so they are seen from the next iteration on. What happens to the
-        bank is one record of it, with the `effects` that a probe found.
+        bank is one record of it, with the `effects` that a probe found. What is `reflecting` since before is waited
+        for; without it, that begins now.
         """
+        reflecting = reflecting or self.reflect(groups, hindsights, iteration=iteration, seed=seed)
+        reflections = reflecting.result()
         with self.bank.batch(iteration):
             self.bank.probed(effects or {})
-            return self._observe(groups, hindsights, iteration, seed)
+            return self._observe(groups, hindsights, iteration, list(zip(reflecting.pairs, reflections, strict=True)))
 
     def _observe(
-        self, groups: Sequence[Group], hindsights: Sequence[Hindsight], iteration: int, seed: int
+        self,
+        groups: Sequence[Group],
+        hindsights: Sequence[Hindsight],
+        iteration: int,
+        reflected: Sequence[tuple[Pair, Reflection | None]],
     ) -> BankUpdate:
         policy = {"policy": f"after {iteration} updates"}
         played = " ".join(t.name for group in groups for t in group.half("skills"))
@@ -81,24 +142,16 @@ class Learner:
             origin=policy,
         )
         promoted, dropped = self.bank.settle(iteration)
-        chosen = self._choose(groups, hindsights, iteration, seed)
-        drafts: list[Draft] = []
-        pairs: list[tuple[Trajectory, Trajectory | None]] = []
-        for group in chosen:
-            failure, success = _contrasted(group, generator(seed, "reflect", iteration, group.task.id))
-            try:
-                drafts += drafts_from(self._reflector.reflect(failure, success), failure)
-            except ReflectionFault:
-                continue
-            pairs.append((failure, success))
-        failed = len(chosen) - len(pairs)
-        inserted = self.bank.insert(drafts, iteration, origin=policy | self._origin(pairs))
+        answered = [(pair, reflection) for pair, reflection in reflected if reflection is not None]
+        drafts = [draft for (failure, _), reflection in answered for draft in drafts_from(reflection, failure)]
+        origin = policy | self._origin([pair for pair, _ in answered])
+        inserted = self.bank.insert(drafts, iteration, origin=origin)
         refused = sum(result.skill is None for result in inserted)
         held = sum(result.reason.startswith("held") for result in inserted)
         return BankUpdate(
             credited=len(signals),
-            reflected=len(chosen),
-            failed=failed,
+            reflected=len(reflected),
+            failed=len(reflected) - len(answered),
             added=len(inserted) - refused - held,
             refused=refused,
             held=held,
@@ -122,10 +175,12 @@ class Learner:
             weak = [weak[i] for i in picks]
         return weak
 
-    def _origin(self, pairs: Sequence[tuple[Trajectory, Trajectory | None]]) -> dict[str, str]:
+    def _origin(self, pairs: Sequence[Pair]) -> dict[str, str]:
         """Returns who wrote, and what was reflected on."""
         return {
-            "reflector": re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", type(self._reflector).__name__).lower(),
+            "reflector": re.sub(
+                r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", type(self._reflector).__name__
+            ).lower(),
             **(self._reflector.origin if isinstance(self._reflector, Signs) else {}),
             "split": " ".join(sorted({failure.task.split for failure, _ in pairs})),
             "trajectories": " ".join(failure.name for failure, _ in pairs),
@@ -133,7 +188,14 @@ class Learner:
         }
 
 
-def _contrasted(group: Group, rng: np.random.Generator) -> tuple[Trajectory, Trajectory | None]:
+def _reflect(reflector: Reflector, pair: Pair) -> Reflection | None:
+    try:
+        return reflector.reflect(*pair)
+    except ReflectionFault:
+        return None
+
+
+def _contrasted(group: Group, rng: np.random.Generator) -> Pair:
     """Draws one failed skill trajectory and, if there is one, a success of either half (Eq. 7)."""
     failures = _failures(group)
     successes = [t for t in (*group.half("skills"), *group.half("none")) if t.success and t.turns]

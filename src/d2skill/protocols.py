@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -112,10 +112,17 @@ class Embedder(Protocol):
     fingerprint: str
     """Names the model and its settings; a bank refuses vectors of another one."""
     dimension: int
-    task_gate: float
-    """The similarity τ_sim that separates related from unrelated task keys for this embedder."""
-    step_gate: float
-    """The same for step keys, which have two parts."""
+
+    @property
+    def task_gate(self) -> float:
+        """The similarity τ_sim that separates related from unrelated task keys for this embedder.
+
+        Raises `ConfigError` if nobody has measured it.
+        """
+
+    @property
+    def step_gate(self) -> float:
+        """The same for step keys, which have two parts."""
 
     def embed(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         """Returns unit vectors, shape [len(texts), dimension]."""
@@ -129,6 +136,34 @@ class Reflector(Protocol):
 
         Raises `ReflectionFault` when no answer can be had.
         """
+
+
+@runtime_checkable
+class ReflectsMany(Protocol):
+    """A reflector that takes its time, and many failures at once; training goes on beside it."""
+
+    def reflect_many(self, pairs: Sequence[tuple[Trajectory, Trajectory | None]]) -> list[Reflection | None]:
+        """Returns what `reflect` would of each failure and success, in their order; None where no answer can be had.
+
+        Called in a thread of its own, one call at a time.
+        """
+
+
+@runtime_checkable
+class Accounts(Protocol):
+    """A reflector that works elsewhere: it may be out of reach, each of its calls is kept, and it has a budget."""
+
+    def check(self) -> None:
+        """Finds out whether it can work; raises `ConfigError` with the way out if not. Called before any work."""
+
+    def account(self) -> tuple[list[dict[str, Any]], dict[str, float]]:
+        """Returns the calls since the last account, in an order that is always the same, and metrics of them."""
+
+    def spent(self, calls: Iterable[Mapping[str, Any]]) -> None:
+        """Takes calls of an account as those of the run so far, whose budget they have used."""
+
+    def stop(self) -> None:
+        """Gives up what is on its way, and lets go of its connections."""
 
 
 @runtime_checkable

@@ -5,6 +5,7 @@ tasks.json        ids of the tasks to train on and of the validation panel
 metrics.jsonl     one line an iteration, iteration 0 being the state after the warm start
 bank.db           the journal of the skill bank
 trajectories.jsonl.gz  what was played at the last validation
+reflections.jsonl what a model was asked about failures and what it answered, one line a call, if one was asked
 rollouts/         what was played in training, 000012.jsonl.gz in iteration 12, counted from 0 as in the bank
 checkpoints/      what `resume` goes on from
 summary.json      the result, once the run has ended
@@ -15,6 +16,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,7 @@ class RunFolder:
         self.tasks = path / "tasks.json"
         self.metrics = path / "metrics.jsonl"
         self.trajectories = path / "trajectories.jsonl.gz"
+        self.reflections = path / "reflections.jsonl"
         self.rollouts = path / "rollouts"
         self.summary = path / "summary.json"
 
@@ -63,7 +66,7 @@ class RunFolder:
     def discard(self) -> None:
         """Removes what the run has written; the folder itself stays if it holds anything else."""
         bank = self.path.glob(f"{self.bank.name}*")
-        for path in (self.path / "config.toml", self.tasks, self.metrics, self.trajectories, *bank):
+        for path in (self.path / "config.toml", self.tasks, self.metrics, self.trajectories, self.reflections, *bank):
             path.unlink(missing_ok=True)
         for folder in (self.path / "checkpoints", self.rollouts):
             shutil.rmtree(folder, ignore_errors=True)
@@ -96,21 +99,47 @@ class RunFolder:
 
     def append_metrics(self, metrics: dict[str, Any]) -> None:
         """Adds one line to metrics.jsonl."""
-        with self.metrics.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(metrics) + "\n")
+        _append(self.metrics, [metrics])
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """Returns the lines of metrics.jsonl; a last line that a kill cut short is left out."""
-        if not self.metrics.exists():
-            return []
-        lines = self.metrics.read_text("utf-8").split("\n")
-        return [json.loads(line) for line in lines[:-1]]
+        return list(_lines(self.metrics))
 
     def cut_metrics(self, iteration: int) -> None:
         """Removes the lines after an iteration, for a run that goes on from its checkpoint."""
         kept = [line for line in self.read_metrics() if line["iteration"] <= iteration]
         write_text(self.metrics, "".join(json.dumps(line) + "\n" for line in kept))
 
+    def append_reflections(self, iteration: int, calls: Sequence[dict[str, Any]]) -> None:
+        """Adds the calls of an iteration, counted from 0 as in rollouts/, to reflections.jsonl."""
+        if calls:
+            _append(self.reflections, [{"iteration": iteration} | call for call in calls])
+
+    def read_reflections(self) -> Iterator[dict[str, Any]]:
+        """Yields the lines of reflections.jsonl, as `read_metrics` does."""
+        return _lines(self.reflections)
+
+    def cut_reflections(self, iteration: int) -> None:
+        """Removes the calls from an iteration on, for a run that goes on from its checkpoint."""
+        if self.reflections.exists():
+            kept = [json.dumps(line) for line in self.read_reflections() if line["iteration"] < iteration]
+            write_text(self.reflections, "".join(line + "\n" for line in kept))
+
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Writes the result."""
         write_json(self.summary, summary)
+
+
+def _append(path: Path, lines: Sequence[dict[str, Any]]) -> None:
+    with path.open("a", encoding="utf-8") as file:
+        file.write("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    """Yields the objects of a file, one a line; a last line that a kill cut short is left out."""
+    if not path.exists():
+        return
+    with path.open(encoding="utf-8", newline="\n") as file:
+        for line in file:
+            if line.endswith("\n"):
+                yield json.loads(line)

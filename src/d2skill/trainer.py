@@ -21,11 +21,11 @@ from d2skill.config import Config
 from d2skill.embedders import make_embedder
 from d2skill.envs import make_environment
 from d2skill.evaluation import Validation, arms_of, evaluate_panel, require_unseen
-from d2skill.learner import BankUpdate, Learner
+from d2skill.learner import BankUpdate, Learner, Reflecting
 from d2skill.policies import make_policy
 from d2skill.probe import Effect, probe
-from d2skill.protocols import Environment, Policy, Reflector, Tracker
-from d2skill.reflectors import make_reflector
+from d2skill.protocols import Accounts, Environment, Policy, Reflector, ReflectsMany, Tracker
+from d2skill.reflectors import ContrastReflector, make_reflector
 from d2skill.rng import derive, generator
 from d2skill.rollout import Rollouts, Timing
 from d2skill.runfolder import RunFolder
@@ -46,22 +46,26 @@ class Parts:
     reflector: Reflector
 
     @classmethod
-    def make(cls, config: Config) -> Parts:
-        """Makes all parts, untrained and empty."""
+    def make(cls, config: Config, check: bool = True) -> Parts:
+        """Makes all parts, untrained and empty.
+
+        First of all, a reflector that works elsewhere is checked; without `check` it is not reached.
+        """
+        reflector = make_reflector(config.reflect, check)
         environment = make_environment(config.env)
         embedder = make_embedder(config.embedder)
         return cls(
             environment,
             make_policy(config, lambda: sample_texts(environment, config.env.train_split)),
             SkillBank(embedder, config.bank, config.retrieval, config.credit),
-            make_reflector(config.reflect),
+            reflector,
         )
 
 
 def restore(config: Config, folder: Path) -> tuple[Parts, Progress]:
-    """Returns the parts of a run as a checkpoint has them."""
+    """Returns the parts of a run as a checkpoint has them; a reflector elsewhere is reached once training goes on."""
     progress = checkpoint.read_progress(folder)
-    fresh = Parts.make(config)
+    fresh = Parts.make(config, check=False)
     fresh.policy.load(folder / "policy")
     embedder = make_embedder(config.embedder)
     journal = RunFolder(folder.parents[1]).bank
@@ -113,9 +117,9 @@ class Trainer:
             if not self.config.bank.seen_tasks:
                 require_unseen(self.bank, self._tasks.validation.task_ids)
         clock = Clock()
-        metrics = warm_start(
-            self.config, self._environment, self._policy, self._reflector, self._tasks.training.task_ids
-        )
+        # Advice on hundreds of demonstrations is not worth a model's time: it only has to be heeded, not to be good.
+        adviser = ContrastReflector() if isinstance(self._reflector, ReflectsMany) else self._reflector
+        metrics = warm_start(self.config, self._environment, self._policy, adviser, self._tasks.training.task_ids)
         clock.lap("warm_start")
         metrics |= clock.laps | self._validate()
         progress = Progress(0, 0, self._seconds(), self.bank.event)
@@ -125,9 +129,14 @@ class Trainer:
 
     def resume(self, progress: Progress) -> dict[str, Any]:
         """Goes on from a checkpoint that was restored into the parts."""
+        if isinstance(self._reflector, Accounts):
+            self._reflector.check()
         self.bank.record(self.run.bank, back_to=progress.bank_event)
         self.run.cut_metrics(progress.iteration)
         self.run.cut_rollouts(progress.iteration)
+        self.run.cut_reflections(progress.iteration)
+        if isinstance(self._reflector, Accounts):
+            self._reflector.spent(self.run.read_reflections())
         self._started -= progress.seconds
         return self._go_on(progress)
 
@@ -137,6 +146,8 @@ class Trainer:
             return self._loop(progress)
         finally:
             self.bank.close()
+            if isinstance(self._reflector, Accounts):
+                self._reflector.stop()
 
     def _loop(self, progress: Progress) -> dict[str, Any]:
         while True:
@@ -163,7 +174,10 @@ class Trainer:
         return perf_counter() - self._started
 
     def _iterate(self, iteration: int) -> tuple[list[Group], dict[str, Any]]:
-        """One training iteration: paired rollouts, hindsight, policy update, bank update."""
+        """One training iteration: paired rollouts, hindsight, policy update, bank update.
+
+        A reflector that takes its time works from the end of the rollouts on, beside probe and update.
+        """
         config, seed = self.config, derive(self.config.seed, "iteration", iteration)
         self._rollouts.timing = Timing()
         clock = Clock()
@@ -179,16 +193,28 @@ class Trainer:
             self._keep(groups, iteration)
         clock.lap("rollout")
         hindsights = credit.hindsight(groups)
+        reflecting = self._learner.reflect(groups, hindsights, iteration=iteration, seed=seed)
         effects = probe(self._policy, groups, decisions=config.bank.probe, seed=seed)
         clock.lap("probe")
         rows = credit.policy_batch(groups, hindsights, config.reward, config.advantage)
-        metrics = self._policy.update(rows, seed)
+        metrics = self._policy.update(rows, seed) if config.policy.train else {}
         clock.lap("update")
-        update = self._learner.observe(groups, hindsights, iteration=iteration, seed=seed, effects=effects)
+        update = self._learner.observe(
+            groups, hindsights, iteration=iteration, seed=seed, effects=effects, reflecting=reflecting
+        )
         clock.lap("learn")
         timing = {f"time/{name}": seconds for name, seconds in asdict(self._rollouts.timing).items()}
         metrics |= describe(groups) | _bank_metrics(update) | _probe_metrics(effects)
+        metrics |= self._account(iteration, reflecting)
         return groups, metrics | timing | clock.laps
+
+    def _account(self, iteration: int, reflecting: Reflecting) -> dict[str, Any]:
+        """Writes down what a reflector elsewhere was asked, and returns metrics of it."""
+        if not isinstance(self._reflector, Accounts):
+            return {}
+        calls, metrics = self._reflector.account()
+        self.run.append_reflections(iteration, calls)
+        return metrics | {"time/reflect": reflecting.seconds}
 
     def _keep(self, groups: Sequence[Group], iteration: int) -> None:
         """Writes what was played in an iteration, in the order of groups and members."""

@@ -5,8 +5,18 @@ from d2skill.protocols import Reflector
 from d2skill.reflectors.contrast import ContrastReflector
 
 
-def make_reflector(settings: ReflectConfig) -> Reflector:
-    """Returns the reflector that the settings ask for; contrast is the only kind so far."""
+def make_reflector(settings: ReflectConfig, check: bool = True) -> Reflector:
+    """Returns the reflector that the settings ask for.
+
+    One that works elsewhere is checked: `ConfigError` says what is missing. Without `check` it is not even reached.
+    """
+    if settings.kind == "llm":
+        from d2skill.reflectors.llm import LLMReflector
+
+        reflector = LLMReflector(settings)
+        if check:
+            reflector.check()
+        return reflector
     return ContrastReflector()
 
 
