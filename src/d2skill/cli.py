@@ -10,7 +10,7 @@ from typing import Any
 import tyro
 from rich.console import Console
 
-from d2skill.commands import bank, environments, settings, training
+from d2skill.commands import bank, embedding, environments, settings, training
 from d2skill.errors import ConfigError, D2SkillError
 
 _OVERVIEW = """\
@@ -28,6 +28,7 @@ d2skill trains an agent's policy together with a bank of skills (D2Skill, arXiv 
   d2skill bank hold RUN ID          keep it from policies; `bank admit` brings it back; `bank merge` joins duplicates
   d2skill bank export RUN OUT       write them as SKILL.md folders or other formats; `d2skill bank import` reads such
   d2skill config list               list presets; `d2skill config show NAME` prints one in full
+  d2skill calibrate                 measure where an embedder's similarity gates belong
   d2skill check-env KIND            check an environment of your own against the protocol
 
 `d2skill COMMAND --help` explains a command and its options."""
@@ -89,12 +90,14 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "bank undo": bank.bank_undo,
     "bank export": bank.bank_export,
     "bank import": bank.bank_import,
+    "bank reembed": embedding.bank_reembed,
     "bank verify": bank.bank_verify,
     "bank salvage": bank.bank_salvage,
     "config list": settings.config_list,
     "config show": settings.config_show,
     "play": environments.play,
     "houses": environments.houses,
+    "calibrate": embedding.calibrate_gates,
     "check-env": environments.check_env,
 }
 

@@ -57,7 +57,10 @@ class HashedEmbedder:
     task_gate = 0.27
     step_gate = 0.61
 
-    def __init__(self, dimension: int) -> None:
+    def __init__(self, dimension: int, task_gate: float | None = None, step_gate: float | None = None) -> None:
+        """Gates that are given stand for its own."""
+        self.task_gate = type(self).task_gate if task_gate is None else task_gate
+        self.step_gate = type(self).step_gate if step_gate is None else step_gate
         self.dimension = dimension
         self.fingerprint = f"hashed-v2/{dimension}"
 
