@@ -63,7 +63,8 @@ def _parse(
     values = _values(base)
     shown = {field[0]: values[field[0]] for field in flags}
     default = shape(**{field[0]: field[2] for field in own}, config=name, **shown)
-    given: Any = tyro.cli(shape, prog=prog, description=description, args=list(arguments), default=default)
+    spelled = _spelled(arguments, _switches(type(base)))
+    given: Any = tyro.cli(shape, prog=prog, description=description, args=spelled, default=default)
     values = base.model_dump() | {name: dataclasses.asdict(given)[name] for name in shown}
     try:
         return given, type(base).model_validate(values)
@@ -80,6 +81,33 @@ def _named_config(arguments: Sequence[str]) -> str:
         elif word.startswith("--config="):
             name = word.partition("=")[2]
     return name
+
+
+def _switches(model: type[BaseModel], path: str = "") -> set[str]:
+    """Returns the names of a model's settings that are on or off, such as bank.retire."""
+    found: set[str] = set()
+    for name, info in model.model_fields.items():
+        if isinstance(info.default, BaseModel):
+            found |= _switches(type(info.default), f"{path}{name}.")
+        elif info.annotation is bool:
+            found.add(path + name)
+    return found
+
+
+def _spelled(arguments: Sequence[str], switches: Collection[str]) -> list[str]:
+    """Returns the arguments with --policy.train false as --policy.no-train, which is what tyro knows."""
+    spelled: list[str] = []
+    words = list(arguments)
+    while words:
+        flag, equals, value = words.pop(0).partition("=")
+        if not flag.startswith("--") or flag[2:].replace("-", "_") not in switches:
+            spelled.append(flag + equals + value)
+            continue
+        if not equals and words and words[0].lower() in ("true", "false"):
+            value = words.pop(0)
+        path, dot, name = flag[2:].rpartition(".")
+        spelled.append(f"--{path}{dot}no-{name}" if value.lower() == "false" else flag)
+    return spelled
 
 
 @lru_cache

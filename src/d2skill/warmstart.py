@@ -41,10 +41,11 @@ def warm_start(
 ) -> dict[str, float]:
     """Lets the policy imitate demonstrations, makes it the reference policy, and returns metrics.
 
-    Does nothing but the second where the environment has no expert or no demonstrations are asked for.
+    Does nothing but the second where the environment has no expert, no demonstrations are asked for, or the policy is
+    behind a server.
     """
     metrics: dict[str, float] = {}
-    if isinstance(environment, Teaches) and config.warm_start.tasks:
+    if isinstance(environment, Teaches) and config.warm_start.tasks and config.policy.kind != "served":
         demonstrations = demonstrate(config, environment, reflector, policy, train_ids)
         metrics = policy.imitate(demonstrations, derive(config.seed, "imitate"))
         metrics["warm_start/demonstrations"] = len(demonstrations)

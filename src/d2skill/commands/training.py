@@ -13,12 +13,12 @@ from threadpoolctl import threadpool_limits
 from tyro.conf import Positional
 
 from d2skill import checkpoint
-from d2skill.config import Config
+from d2skill.config import Config, ServedConfig
 from d2skill.errors import ConfigError, RunError
 from d2skill.evaluation import arms_of, evaluate_panel, require_unseen
 from d2skill.files import read_json, write_json
 from d2skill.flags import parse_settings
-from d2skill.protocols import Environment
+from d2skill.protocols import Environment, Policy
 from d2skill.runfolder import RunFolder
 from d2skill.tasks import RunTasks, TaskSet, select_panel
 from d2skill.tracking import LiveDisplay, print_summary, result_table
@@ -72,8 +72,13 @@ def evaluate(
     json: Path | None = None,
     trajectories: Path | None = None,
     seen_tasks: bool = False,
+    model: str | None = None,
+    url: str | None = None,
+    key_env: str = "OPENAI_API_KEY",
 ) -> None:
     """Play tasks with a run's last policy, its bank frozen: with skills and without, from the same states and seeds.
+
+    With --model, a model behind an OpenAI-compatible server plays in place of the run's own policy.
 
     Args:
         run: Run folder.
@@ -85,6 +90,9 @@ def evaluate(
         json: File to write the result to.
         seen_tasks: Play tasks even if skills were written from failures in them, which flatters the skills.
         trajectories: File to save what is played to, for `d2skill play --replay`; a name in .gz is compressed.
+        model: Model of a server that plays instead of the run's policy.
+        url: Base URL of that server, such as http://localhost:8000/v1; without one, OpenAI's own.
+        key_env: Environment variable with its key; a local server needs none.
     """
     from d2skill.rollout import Rollouts
     from d2skill.trainer import restore
@@ -95,7 +103,12 @@ def evaluate(
     played = _panel(folder, config, parts.environment, split, tasks, panel)
     if not seen_tasks:
         require_unseen(parts.bank, played.task_ids)
-    rollouts = Rollouts(parts.environment, parts.policy, parts.bank, config.prompt, config.env.max_steps)
+    policy, player = parts.policy, ""
+    if model is not None:
+        policy, player = _served(config.policy.served, model, url, key_env), f" with {model}"
+    elif url is not None:
+        raise ConfigError(f"--url {url} needs --model, the name of the model there")
+    rollouts = Rollouts(parts.environment, policy, parts.bank, config.prompt, config.env.max_steps)
     with _at_full_speed(config):
         result = evaluate_panel(
             rollouts,
@@ -104,13 +117,27 @@ def evaluate(
             temperature=config.validation.temperature if temperature is None else temperature,
             seed=seed,
         )
-    record = {"split": played.split, "seed": seed, "iteration": progress.iteration, "validation": result.record()}
+    record = {
+        "split": played.split,
+        **({"model": model} if model else {}),
+        "seed": seed,
+        "iteration": progress.iteration,
+        "validation": result.record(),
+    }
     if json is not None:
         write_json(json, record)
     if trajectories is not None:
         write_trajectories(trajectories, result.trajectories)
-    Console().print(f"{run} after iteration {progress.iteration} on {played.split}", highlight=False)
+    Console().print(f"{run} after iteration {progress.iteration}{player} on {played.split}", highlight=False)
     Console().print(result_table(record))
+
+
+def _served(settings: ServedConfig, model: str, url: str | None, key_env: str) -> Policy:
+    """Returns a policy behind a server; raises `ConfigError` if it cannot be reached."""
+    from d2skill.policies.served import ServedPolicy
+
+    endpoint = settings.endpoint.model_copy(update={"model": model, "url": url, "key_env": key_env})
+    return ServedPolicy(settings.model_copy(update={"endpoint": endpoint}))
 
 
 def _panel(

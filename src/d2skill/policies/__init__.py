@@ -20,6 +20,10 @@ def make_policy(config: Config, texts: Callable[[], Sequence[str]]) -> Policy:
         from d2skill.policies.scorer import ScorerPolicy
 
         return ScorerPolicy(config.policy.scorer, config.optim, config.warm_start, config.rollout.temperature)
+    if config.policy.kind == "served":
+        from d2skill.policies.served import ServedPolicy
+
+        return ServedPolicy(config.policy.served)
     try:
         module = import_module("d2skill.policies.causal_lm")
     except ImportError as error:
