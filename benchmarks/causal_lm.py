@@ -22,8 +22,9 @@ import torch
 
 from d2skill import settings_files
 from d2skill.config import Config
+from d2skill.parts import Parts
 from d2skill.policies import prefixes
-from d2skill.trainer import Parts, Trainer
+from d2skill.trainer import Trainer
 from d2skill.warmstart import warm_start
 
 

@@ -15,8 +15,9 @@ from pathlib import Path
 from time import perf_counter
 
 from d2skill.config import Config
+from d2skill.parts import Parts
 from d2skill.runfolder import RunFolder
-from d2skill.trainer import Parts, Trainer
+from d2skill.trainer import Trainer
 
 
 class Timed:

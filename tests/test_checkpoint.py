@@ -10,8 +10,9 @@ from d2skill.checkpoint import Progress
 from d2skill.commands.bank import read
 from d2skill.errors import RunError
 from d2skill.files import read_json, write_json
+from d2skill.parts import Parts, restore
 from d2skill.runfolder import RunFolder
-from d2skill.trainer import Parts, Trainer, restore
+from d2skill.trainer import Trainer
 
 
 def save(run, iteration, policy=None, bank_event=0):

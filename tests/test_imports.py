@@ -18,7 +18,7 @@ FLOORS = [
     "bank bank.formats bank.history",
     "episode learner probe checkpoint runfolder tasks",
     "rollout play",
-    "evaluation warmstart",
+    "evaluation warmstart parts metrics",
     "trainer tracking flags",
     "commands __init__",
     "cli",

@@ -29,11 +29,12 @@ from d2skill.config import AdvantageConfig, PromptConfig, ReflectConfig, RewardC
 from d2skill.credit import hindsight
 from d2skill.embedders import make_embedder
 from d2skill.learner import Learner
+from d2skill.parts import Parts, restore
 from d2skill.prompts import render
 from d2skill.rollout import Rollouts
 from d2skill.runfolder import RunFolder
 from d2skill.tasks import RunTasks, select_panel
-from d2skill.trainer import Parts, Trainer, restore
+from d2skill.trainer import Trainer
 from d2skill.types import Group, Reflection, SkillText
 
 NOTE = Reflection(

@@ -9,9 +9,10 @@ from d2skill.bank.journal import Credit, Insert, Journal, Probe, Retrieve
 from d2skill.cli import main
 from d2skill.config import PromptConfig
 from d2skill.errors import BankError, ConfigError
+from d2skill.parts import Parts, restore
 from d2skill.rollout import Rollouts
 from d2skill.runfolder import RunFolder
-from d2skill.trainer import Parts, Trainer, restore
+from d2skill.trainer import Trainer
 from d2skill.types import SkillText
 
 

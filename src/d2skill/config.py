@@ -146,7 +146,7 @@ class PolicyConfig(Settings):
     """The policy that is trained."""
 
     kind: Annotated[PolicyKind, tyro.conf.arg(aliases=("--policy",))] = "scorer"
-    """scorer (fast, two cores are plenty), causal-lm (a language model; needs d2skill[train]) or served (by a server)"""
+    """scorer (two cores are plenty), causal-lm (a language model; needs d2skill[train]) or served (by a server)"""
     train: bool = True
     """Whether the policy learns; if not, only the bank does, after the warm start"""
     scorer: ScorerConfig = ScorerConfig()

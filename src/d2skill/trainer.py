@@ -2,75 +2,30 @@
 
 from __future__ import annotations
 
-import resource
-import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict
 from importlib.metadata import version
 from math import ceil
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-import numpy as np
-
 from d2skill import checkpoint, credit, trajectories
-from d2skill.bank import SkillBank
 from d2skill.checkpoint import Progress
 from d2skill.config import Config
-from d2skill.embedders import make_embedder
-from d2skill.envs import make_environment
 from d2skill.evaluation import Validation, arms_of, evaluate_panel, require_unseen
-from d2skill.learner import BankUpdate, Learner, Reflecting
-from d2skill.policies import make_policy
-from d2skill.probe import Effect, probe
-from d2skill.protocols import Accounts, Environment, Policy, Reflector, ReflectsMany, Tracker
-from d2skill.reflectors import ContrastReflector, make_reflector
+from d2skill.learner import Learner, Reflecting
+from d2skill.metrics import Clock, describe, peak_memory_mb
+from d2skill.parts import Parts
+from d2skill.probe import probe
+from d2skill.protocols import Accounts, ReflectsMany, Tracker
+from d2skill.reflectors import ContrastReflector
 from d2skill.rng import derive, generator
 from d2skill.rollout import Rollouts, Timing
 from d2skill.runfolder import RunFolder
 from d2skill.tasks import RunTasks
-from d2skill.types import Arm, Group
+from d2skill.types import Group
 from d2skill.warmstart import warm_start
-
-_SAMPLE_TASKS = 200
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """The parts of a run that its settings choose."""
-
-    environment: Environment
-    policy: Policy
-    bank: SkillBank
-    reflector: Reflector
-
-    @classmethod
-    def make(cls, config: Config, check: bool = True) -> Parts:
-        """Makes all parts, untrained and empty.
-
-        First of all, a reflector that works elsewhere is checked; without `check` it is not reached.
-        """
-        reflector = make_reflector(config.reflect, check)
-        environment = make_environment(config.env)
-        embedder = make_embedder(config.embedder)
-        return cls(
-            environment,
-            make_policy(config, lambda: sample_texts(environment, config.env.train_split)),
-            SkillBank(embedder, config.bank, config.retrieval, config.credit),
-            reflector,
-        )
-
-
-def restore(config: Config, folder: Path) -> tuple[Parts, Progress]:
-    """Returns the parts of a run as a checkpoint has them; a reflector elsewhere is reached once training goes on."""
-    progress = checkpoint.read_progress(folder)
-    fresh = Parts.make(config, check=False)
-    fresh.policy.load(folder / "policy")
-    embedder = make_embedder(config.embedder)
-    journal = RunFolder(folder.parents[1]).bank
-    bank = SkillBank.open(journal, embedder, config.bank, config.retrieval, config.credit, event=progress.bank_event)
-    return replace(fresh, bank=bank), progress
 
 
 class Trainer:
@@ -204,7 +159,7 @@ class Trainer:
         )
         clock.lap("learn")
         timing = {f"time/{name}": seconds for name, seconds in asdict(self._rollouts.timing).items()}
-        metrics |= describe(groups) | _bank_metrics(update) | _probe_metrics(effects)
+        metrics |= describe(groups, update, effects)
         metrics |= self._account(iteration, reflecting)
         return groups, metrics | timing | clock.laps
 
@@ -276,75 +231,3 @@ class Trainer:
         }
         self.run.write_summary(summary)
         return summary
-
-
-def describe(groups: Sequence[Group]) -> dict[str, Any]:
-    """Returns the metrics of an iteration's rollouts: success, length and skill use of each half."""
-    metrics: dict[str, Any] = {}
-    arms: tuple[tuple[Arm, str], ...] = (("skills", "skill_half"), ("none", "baseline_half"))
-    for arm, name in arms:
-        half = [t for group in groups for t in group.half(arm)]
-        if not half:
-            continue
-        metrics[f"rollout/{name}_success"] = float(np.mean([t.success for t in half]))
-        metrics[f"rollout/{name}_steps"] = float(np.mean([len(t.turns) for t in half]))
-        if arm == "skills":
-            turns = [turn for t in half for turn in t.turns]
-            metrics["rollout/shown"] = float(np.mean([bool(turn.skill_ids) for turn in turns])) if turns else 0.0
-    everyone = [t for group in groups for t in group.trajectories]
-    metrics["rollout/invalid_actions"] = sum(t.invalid_actions for t in everyone)
-    metrics["rollout/faults"] = sum(bool(t.fault) for t in everyone)
-    return metrics
-
-
-def sample_texts(environment: Environment, split: str) -> list[str]:
-    """Returns texts that the environment shows at the start of some of its tasks and a few random steps on."""
-    ids = environment.task_ids(split)
-    rng = generator("sample-texts", split)
-    texts: list[str] = []
-    for i in rng.permutation(len(ids))[:_SAMPLE_TASKS]:
-        session = environment.start(ids[i])
-        texts.append(session.task.text)
-        observation = session.observation
-        for _ in range(10):
-            texts += [observation.text, *observation.actions]
-            if observation.done or not observation.actions:
-                break
-            observation = session.step(observation.actions[int(rng.integers(len(observation.actions)))])
-    return texts
-
-
-def peak_memory_mb() -> float:
-    """Returns the most memory that this process has had, in MiB; macOS counts it in bytes, Linux in KiB."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 2**10)
-
-
-class Clock:
-    """Seconds between laps, as metrics."""
-
-    def __init__(self, now: Callable[[], float] = perf_counter) -> None:
-        self.laps: dict[str, float] = {}
-        self._now = now
-        self._last = now()
-
-    def lap(self, name: str) -> None:
-        """Ends the lap `name`."""
-        now = self._now()
-        self.laps[f"time/{name}"] = now - self._last
-        self._last = now
-
-
-def _probe_metrics(effects: Mapping[str, Sequence[Effect]]) -> dict[str, Any]:
-    """Returns how much the skills in the prompts that were probed mattered there, if there were any."""
-    found = [effect for own in effects.values() for effect in own]
-    if not found:
-        return {}
-    return {
-        "probe/changes": float(np.mean([effect.changes for effect in found])),
-        "probe/log_prob": float(np.mean([effect.log_prob for effect in found])),
-    }
-
-
-def _bank_metrics(update: BankUpdate) -> dict[str, Any]:
-    return {f"bank/{name}": value for name, value in asdict(update).items()}

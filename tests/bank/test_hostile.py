@@ -18,8 +18,9 @@ from d2skill.bank import Draft, SkillBank, store
 from d2skill.bank.safety import LIMITS, clean, objection, suspicion
 from d2skill.bank.store import BankRecord
 from d2skill.errors import BankError
+from d2skill.parts import Parts
 from d2skill.prompts import parse_action, render, render_skill
-from d2skill.trainer import Parts, Trainer
+from d2skill.trainer import Trainer
 from d2skill.types import Skill, SkillText
 
 LINES = (Path(__file__).parent / "hostile_texts.jsonl").read_text("utf-8").splitlines()

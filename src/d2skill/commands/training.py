@@ -29,7 +29,8 @@ def train(arguments: list[str]) -> None:
     """Trains; the settings are flags, see `flags`."""
     config = _found_from_anywhere(parse_settings(arguments, "d2skill train")).resolved()
     folder = config.out or Path("runs") / f"{_name(config.env.kind)}-{datetime.now():%Y%m%d-%H%M%S}"
-    from d2skill.trainer import Parts, Trainer
+    from d2skill.parts import Parts
+    from d2skill.trainer import Trainer
 
     parts = Parts.make(config)
     console = Console()
@@ -45,7 +46,8 @@ def resume(run: Positional[Path]) -> None:
     Args:
         run: Run folder.
     """
-    from d2skill.trainer import Trainer, restore
+    from d2skill.parts import restore
+    from d2skill.trainer import Trainer
 
     folder = RunFolder.open(run)
     config = folder.config()
@@ -94,8 +96,8 @@ def evaluate(
         url: Base URL of that server, such as http://localhost:8000/v1; without one, OpenAI's own.
         key_env: Environment variable with its key; a local server needs none.
     """
+    from d2skill.parts import restore
     from d2skill.rollout import Rollouts
-    from d2skill.trainer import restore
 
     folder = RunFolder.open(run)
     config = folder.config()

@@ -1,0 +1,74 @@
+"""The parts of a run that its settings choose: made anew, or as a checkpoint has them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from d2skill import checkpoint
+from d2skill.bank import SkillBank
+from d2skill.checkpoint import Progress
+from d2skill.config import Config
+from d2skill.embedders import make_embedder
+from d2skill.envs import make_environment
+from d2skill.policies import make_policy
+from d2skill.protocols import Environment, Policy, Reflector
+from d2skill.reflectors import make_reflector
+from d2skill.rng import generator
+from d2skill.runfolder import RunFolder
+
+_SAMPLE_TASKS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The parts of a run that its settings choose."""
+
+    environment: Environment
+    policy: Policy
+    bank: SkillBank
+    reflector: Reflector
+
+    @classmethod
+    def make(cls, config: Config, check: bool = True) -> Parts:
+        """Makes all parts, untrained and empty.
+
+        First of all, a reflector that works elsewhere is checked; without `check` it is not reached.
+        """
+        reflector = make_reflector(config.reflect, check)
+        environment = make_environment(config.env)
+        embedder = make_embedder(config.embedder)
+        return cls(
+            environment,
+            make_policy(config, lambda: sample_texts(environment, config.env.train_split)),
+            SkillBank(embedder, config.bank, config.retrieval, config.credit),
+            reflector,
+        )
+
+
+def restore(config: Config, folder: Path) -> tuple[Parts, Progress]:
+    """Returns the parts of a run as a checkpoint has them; a reflector elsewhere is reached once training goes on."""
+    progress = checkpoint.read_progress(folder)
+    fresh = Parts.make(config, check=False)
+    fresh.policy.load(folder / "policy")
+    embedder = make_embedder(config.embedder)
+    journal = RunFolder(folder.parents[1]).bank
+    bank = SkillBank.open(journal, embedder, config.bank, config.retrieval, config.credit, event=progress.bank_event)
+    return replace(fresh, bank=bank), progress
+
+
+def sample_texts(environment: Environment, split: str) -> list[str]:
+    """Returns texts that the environment shows at the start of some of its tasks and a few random steps on."""
+    ids = environment.task_ids(split)
+    rng = generator("sample-texts", split)
+    texts: list[str] = []
+    for i in rng.permutation(len(ids))[:_SAMPLE_TASKS]:
+        session = environment.start(ids[i])
+        texts.append(session.task.text)
+        observation = session.observation
+        for _ in range(10):
+            texts += [observation.text, *observation.actions]
+            if observation.done or not observation.actions:
+                break
+            observation = session.step(observation.actions[int(rng.integers(len(observation.actions)))])
+    return texts
