@@ -1,11 +1,14 @@
 """What a run does with its bank: start with another, try new skills first, probe, and put all of it on record."""
 
+from threading import Timer
+
 import pytest
 from toys import TreasureEnvironment, make_bank, make_scorer, task_draft, tiny_config
 
 from d2skill import checkpoint, trajectories
 from d2skill.bank import Draft
 from d2skill.bank.journal import Credit, Insert, Journal, Probe, Retrieve
+from d2skill.bank.journal.lock import WriteLock
 from d2skill.cli import main
 from d2skill.config import PromptConfig
 from d2skill.errors import BankError, ConfigError
@@ -139,6 +142,18 @@ def test_validation_shows_nothing_that_is_on_trial(tmp_path):
 
 
 # the record
+
+
+def test_a_run_waits_for_another_writer_of_its_journal_as_long_as_it_is_told(tmp_path):
+    train(tmp_path / "run", train={"iterations": 1})
+    config = tiny_config(train={"iterations": 2}, bank={"wait": 30})
+    parts, progress = restore(config, checkpoint.latest(tmp_path / "run"))
+    other = WriteLock(RunFolder(tmp_path / "run").bank, 0.0)
+    with pytest.raises(BankError, match="is being written by another process"):
+        hasty, _ = restore(tiny_config(train={"iterations": 2}), checkpoint.latest(tmp_path / "run"))
+        Trainer(tiny_config(train={"iterations": 2}), tmp_path / "run", hasty).resume(progress)
+    Timer(0.3, other.close).start()
+    assert Trainer(config, tmp_path / "run", parts).resume(progress)["iterations"] == 2
 
 
 def test_events_say_which_policy_trajectories_and_split_they_are_from(tmp_path):

@@ -270,6 +270,8 @@ class BankConfig(Settings):
     """Iterations of evidence that end a trial, at least"""
     trial_iterations: int = Field(20, ge=1)
     """Iterations in which a skill on trial has to show its worth"""
+    wait: float = Field(0, ge=0)
+    """Seconds to wait for another process that writes the same journal; then, or with 0 at once, that is an error"""
     start: Path | None = None
     """Run folder or journal whose bank the run starts with; without one, an empty bank"""
     seen_tasks: bool = False

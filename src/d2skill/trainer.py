@@ -66,7 +66,7 @@ class Trainer:
     def _begin(self) -> Progress:
         """Makes the state before the first iteration, validates it and checkpoints it."""
         self.run.begin(self.config, self._tasks.record())
-        self.bank.record(self.run.bank)
+        self.bank.record(self.run.bank, wait=self.config.bank.wait)
         if (start := self.config.bank.start) is not None:
             self.bank.adopt(RunFolder.open(start).bank if start.is_dir() else start)
             if not self.config.bank.seen_tasks:
@@ -86,7 +86,7 @@ class Trainer:
         """Goes on from a checkpoint that was restored into the parts."""
         if isinstance(self._reflector, Accounts):
             self._reflector.check()
-        self.bank.record(self.run.bank, back_to=progress.bank_event)
+        self.bank.record(self.run.bank, back_to=progress.bank_event, wait=self.config.bank.wait)
         self.run.cut_metrics(progress.iteration)
         self.run.cut_rollouts(progress.iteration)
         self.run.cut_reflections(progress.iteration)

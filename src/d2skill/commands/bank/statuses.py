@@ -124,7 +124,7 @@ def _opened(run: Path, *, to_write: bool = True) -> Iterator[tuple[SkillBank, He
     path, config = journal_of(run).path, config_of(run)
     bank = SkillBank.open(path, make_embedder(config.embedder), config.bank, config.retrieval, config.credit)
     if to_write:
-        bank.record(path)
+        bank.record(path, wait=config.bank.wait)
     try:
         yield bank, Journal(path).head()
     finally:

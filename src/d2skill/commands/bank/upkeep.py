@@ -8,7 +8,7 @@ from tyro.conf import Positional
 
 from d2skill.bank import history
 from d2skill.bank.journal import BankState, Journal, JournalWriter, Note, Rewind
-from d2skill.commands.bank.reading import check_iteration, find, journal_of, one_line
+from d2skill.commands.bank.reading import check_iteration, config_of, find, journal_of, one_line
 from d2skill.commands.bank.tables import say, say_how_it_is_taken_back
 from d2skill.errors import BankError
 
@@ -24,7 +24,7 @@ def bank_undo(run: Positional[Path], to: int | None = None, event: int | None = 
     if to is not None and event is not None:
         raise BankError("--to and --event both say where to go back to: leave one of them out")
     path = journal_of(run).path
-    with JournalWriter(path) as writer:
+    with JournalWriter(path, wait=config_of(run).bank.wait) as writer:
         head = writer.head()
         if event is None:
             event = _last_event(run, writer, to)
@@ -54,7 +54,7 @@ def bank_note(run: Positional[Path], id: Positional[str], text: Positional[str])
     text = one_line(text)
     if not text:
         raise BankError("the note is empty: say something")
-    with JournalWriter(journal_of(run).path) as writer:
+    with JournalWriter(journal_of(run).path, wait=config_of(run).bank.wait) as writer:
         find(writer.replay(BankState()).skills(), id, run)
         writer.append(Note(id, text, writer.head().iteration))
     say(f"Noted: `d2skill bank show {run} {id}` shows it.")
