@@ -6,12 +6,20 @@ Times are the best of some repetitions. Tokens are those in the prompts and answ
 against those that went through the trained model, padding included.
 
     python benchmarks/causal_lm.py
+    python benchmarks/causal_lm.py --memory
+
+With --memory, rows are learned with all weights and with an adapter, and with layers kept or computed again, each in a
+process of its own (Linux). Megabytes are those of the process: with the model and its reference, and at the peak of two
+updates; seconds are those of the second.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
+import os
+import re
 import tempfile
 from collections import defaultdict
 from math import inf
@@ -21,10 +29,12 @@ from time import perf_counter
 import torch
 
 from d2skill import settings_files
-from d2skill.config import Config
+from d2skill.config import CausalLMConfig, Config, OptimConfig, WarmStartConfig
 from d2skill.parts import Parts
 from d2skill.policies import prefixes
+from d2skill.policies.causal_lm import CausalLMPolicy
 from d2skill.trainer import Trainer
+from d2skill.types import Prompt, Row
 from d2skill.warmstart import warm_start
 
 
@@ -96,11 +106,62 @@ def figures(seconds, tokens, asked: int) -> dict[str, float]:
     }
 
 
+def megabytes(kind: str) -> int:
+    """Returns what /proc says about this process: VmRSS is now, VmHWM the most so far."""
+    found = re.search(rf"{kind}:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert found
+    return round(int(found[1]) / 1024)
+
+
+def learn(variant: dict) -> dict[str, float]:
+    """Learns from made-up rows, 8 answers to each of 8 prompts of some 400 tokens; returns time and memory."""
+    torch.set_num_threads(1)
+    words = " ".join(f"a mug {i}, a plate {i} and" for i in range(40))
+    settings = CausalLMConfig(device="cpu", hidden_size=384, layers=12, heads=6, microbatch_tokens=4096, **variant)
+    policy = CausalLMPolicy(settings, OptimConfig(), WarmStartConfig(), 0, lambda: [words])
+    prompts = [
+        Prompt(f"find mug {i % 8}", f"{i % 8} {words}", ("look", f"take mug {i % 8}", "take plate")) for i in range(64)
+    ]
+    policy.freeze_reference()
+    decisions = policy.act(prompts, range(64), 1.0)
+    decided = zip(prompts, decisions, strict=True)
+    rows = [Row(prompt, decision, i % 3 - 1.0) for i, (prompt, decision) in enumerate(decided)]
+    before = megabytes("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")
+    policy.update(rows, 0)
+    started = perf_counter()
+    policy.update(rows, 1)
+    weights = [weight for weight in policy.model.parameters() if weight.requires_grad]
+    return {
+        "trained_weights": sum(weight.numel() for weight in weights),
+        "megabytes_before": before,
+        "megabytes_at_the_peak": megabytes("VmHWM"),
+        "seconds_per_update": round(perf_counter() - started, 2),
+    }
+
+
+def memory() -> dict[str, dict[str, float]]:
+    report = {}
+    os.environ["MALLOC_MMAP_THRESHOLD_"] = str(
+        2**20
+    )  # what is freed goes back at once, so that peaks are what is in use
+    for name, rank in (("all_weights", 0), ("adapter_of_rank_16", 16)):
+        for again in (False, True):
+            variant = {"lora_rank": rank, "gradient_checkpointing": again}
+            with multiprocessing.get_context("spawn").Pool(1) as pool:
+                report[name + ("_layers_computed_again" if again else "")] = pool.apply(learn, (variant,))
+    return report
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--iterations", type=int, default=3)
     parser.add_argument("--repetitions", type=int, default=3)
+    parser.add_argument("--memory", action="store_true")
     given = parser.parse_args()
+    if given.memory:
+        print(json.dumps(memory(), indent=2))
+        return
     torch.set_num_threads(1)
     policy, acts, updates = play(given.iterations)
     prompts = [prompt for asked, *_ in acts for prompt in asked]

@@ -125,10 +125,21 @@ class CausalLMConfig(Settings):
     """Precision of the weights"""
     device: str = "auto"
     """cpu, cuda, cuda:1, or auto (a GPU if there is one)"""
+    attention: Literal["auto", "eager", "sdpa", "flash_attention_2"] = "auto"
+    """How attention is computed; auto is flash_attention_2 in bfloat16 on a GPU that has it, else what the model has"""
     generate_batch: int = Field(64, ge=1)
     """Prompts that generate together"""
     microbatch_tokens: int = Field(16384, ge=64)
     """Tokens in one forward pass of an update, at most"""
+    gradient_checkpointing: bool = False
+    """Compute the inside of each layer again for its gradients instead of keeping it: less memory, more time"""
+    lora_rank: int = Field(0, ge=0)
+    """Rank of a low-rank adapter, which alone is trained (learning rates are then 10 to 100 times larger); 0 trains all
+    weights"""
+    lora_alpha: int = Field(32, ge=1)
+    """Scale of the adapter: what it adds is multiplied by lora_alpha / lora_rank"""
+    lora_targets: str = "all-linear"
+    """Layers that get an adapter: all-linear, or names separated by commas, such as q_proj,v_proj"""
 
 
 class ServedConfig(Settings):
@@ -166,7 +177,7 @@ class OptimConfig(Settings):
     """The policy-gradient update (Eq. 6)."""
 
     learning_rate: float | None = Field(None, gt=0)
-    """Adam step size; without one, what suits the policy: 0.01 for the scorer, 1e-6 for a language model"""
+    """Adam step size; without one, what suits the policy: 0.01 (scorer), 1e-6 (language model), 2e-5 (its adapter)"""
     clip: float = Field(0.2, gt=0)
     """Clipping range of the probability ratio"""
     kl: float = Field(0.01, ge=0)
@@ -185,7 +196,7 @@ class WarmStartConfig(Settings):
     epochs: int = Field(2, ge=1)
     """Passes over the demonstrations"""
     learning_rate: float | None = Field(None, gt=0)
-    """Adam step size of imitation; without one, 0.02 for the scorer, 1e-5 for a language model"""
+    """Adam step size of imitation; without one, 0.02 for the scorer, 1e-5 for a language model, 2e-4 for an adapter"""
     minibatch_rows: int = Field(32, ge=1)
     """Demonstrated decisions in one optimiser step"""
     advised: float = Field(0.5, ge=0, le=1)
@@ -199,11 +210,14 @@ _STEP_SIZES: dict[PolicyKind, tuple[float, float]] = {
     "causal-lm": (1e-6, 1e-5),
     "served": (1e-6, 1e-5),
 }
+_ADAPTER_STEP_SIZES = (2e-5, 2e-4)
 
 
-def step_sizes(kind: PolicyKind, optim: OptimConfig, warm_start: WarmStartConfig) -> tuple[float, float]:
+def step_sizes(
+    kind: PolicyKind, optim: OptimConfig, warm_start: WarmStartConfig, *, adapter: bool = False
+) -> tuple[float, float]:
     """Returns the Adam step sizes of training and of imitation: those set, else those that suit the kind of policy."""
-    training, imitation = _STEP_SIZES[kind]
+    training, imitation = _ADAPTER_STEP_SIZES if adapter else _STEP_SIZES[kind]
     return optim.learning_rate or training, warm_start.learning_rate or imitation
 
 
@@ -419,7 +433,8 @@ class Config(Settings):
 
     def resolved(self) -> Config:
         """Returns the settings with what depends on others filled in, as a run records them."""
-        training, imitation = step_sizes(self.policy.kind, self.optim, self.warm_start)
+        adapter = self.policy.kind == "causal-lm" and self.policy.lm.lora_rank > 0
+        training, imitation = step_sizes(self.policy.kind, self.optim, self.warm_start, adapter=adapter)
         optim = self.optim.model_copy(update={"learning_rate": training})
         warm_start = self.warm_start.model_copy(update={"learning_rate": imitation})
         return self.model_copy(update={"optim": optim, "warm_start": warm_start})

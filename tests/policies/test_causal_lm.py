@@ -10,78 +10,14 @@ import pytest
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-from d2skill.config import CausalLMConfig, OptimConfig, WarmStartConfig  # noqa: E402
+from lm_toys import OPTIM, SMALL, WORDS, decide, exact, policy, prompt, rows, same, texts, weights  # noqa: E402
+
+from d2skill.config import CausalLMConfig  # noqa: E402
 from d2skill.errors import ConfigError, RunError  # noqa: E402
-from d2skill.policies.causal_lm import CausalLMPolicy  # noqa: E402
 from d2skill.policies.prefixes import shared  # noqa: E402
 from d2skill.policies.tiny import make_tokenizer  # noqa: E402
 from d2skill.policies.torch_loss import Item, pack, policy_terms, token_log_probs  # noqa: E402
 from d2skill.types import Decision, Prompt, Row  # noqa: E402
-
-WORDS = ("apple", "bread", "knife", "mug", "plate", "lamp")
-SMALL = CausalLMConfig(hidden_size=32, layers=2, heads=2, device="cpu", max_new_tokens=12)
-OPTIM = OptimConfig(learning_rate=1e-3, kl=0.1, minibatch_rows=8)
-WARM = WarmStartConfig(learning_rate=3e-3, epochs=1)
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-def texts():
-    return ["You see a " + ", a ".join(WORDS) + ". look around, go to desk 1, take it; find the"]
-
-
-def policy(settings=SMALL, optim=OPTIM, warm=WARM, seed=0, **extra):
-    return CausalLMPolicy(settings, optim, warm, seed, texts, **extra)
-
-
-def prompt(i: int) -> Prompt:
-    draw = random.Random(i)
-    seen = draw.sample(WORDS, draw.randint(1, 4))
-    actions = ("look", "look around", *(f"take {w} {n}" for w in seen for n in (1, 12)), "go to desk 1")
-    history = tuple(("You see a desk.", "go to desk 1") for _ in range(draw.randint(0, 3)))
-    return Prompt(f"find the {seen[0]}", "You see a " + ", a ".join(seen), actions, history)
-
-
-def decide(p, count=12, copies=1, temperature=1.0, start=0):
-    prompts = [prompt(i % count) for i in range(count * copies)]
-    return prompts, p.act(prompts, range(start, start + len(prompts)), temperature)
-
-
-def rows(p, **kwargs):
-    prompts, decisions = decide(p, **kwargs)
-    return [Row(a, d, float(i % 3 - 1)) for i, (a, d) in enumerate(zip(prompts, decisions, strict=True))]
-
-
-def weights(p):
-    return {name: value.clone() for name, value in p.model.state_dict().items()}
-
-
-def same(a, b):
-    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
-
-
-def exact(p, a: Prompt) -> dict[str, float]:
-    """The log-probability of each action, one plain forward pass for each, the mask worked out by prefix."""
-    ids = p.chat.prompt_ids(a)
-    answers = [p.chat.action_ids(action) for action in a.actions]
-    out = {}
-    for action, answer in zip(a.actions, answers, strict=True):
-        with torch.no_grad():
-            logits = p.model(torch.tensor([[*ids, *answer]])).logits[0].double()
-        total = 0.0
-        for i, token in enumerate(answer):
-            allowed = sorted({other[i] for other in answers if other[:i] == answer[:i]})
-            row = logits[len(ids) + i - 1, allowed].log_softmax(-1)
-            total += float(row[allowed.index(token)])
-        out[action] = total
-    return out
-
 
 # acting
 
@@ -360,7 +296,7 @@ def test_advantages_move_probabilities_and_the_reference_holds_them():
 def test_without_kl_there_is_no_reference_copy():
     p = policy(optim=OPTIM.model_copy(update={"kl": 0.0}))
     p.freeze_reference()
-    assert p._reference is None and p.update(rows(p), 0)["policy/kl"] == 0.0
+    assert not p.tuning.frozen and p.update(rows(p), 0)["policy/kl"] == 0.0
 
 
 def test_imitation_learns_to_copy():
@@ -443,46 +379,6 @@ def test_files_of_another_policy_or_version_are_refused(tmp_path):
     (tmp_path / "optimiser.safetensors").write_bytes(b"no")
     with pytest.raises(RunError, match="damaged"):
         p.load(tmp_path)
-
-
-@pytest.fixture(params=["Qwen3", "Llama"])
-def folder(request, tmp_path):
-    tokenizer = make_tokenizer(texts())
-    sizes = {
-        "vocab_size": len(tokenizer),
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "head_dim": 8,
-        "bos_token_id": None,
-        "eos_token_id": tokenizer.eos_token_id,
-        "pad_token_id": tokenizer.pad_token_id,
-    }
-    config = getattr(transformers, f"{request.param}Config")(**sizes)
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = getattr(transformers, f"{request.param}ForCausalLM")(config)
-    model.save_pretrained(tmp_path)
-    tokenizer.save_pretrained(tmp_path)
-    return tmp_path
-
-
-def test_any_model_folder_acts_and_learns(folder):
-    p = policy(SMALL.model_copy(update={"model": str(folder)}))
-    text = "You see a mug.\n<action>take apple 12</action>"
-    assert p.count_tokens(text) == len(make_tokenizer(texts())(text).input_ids)
-    prompts, decisions = decide(p, count=4)
-    for a, d in zip(prompts, decisions, strict=True):
-        assert sum(d.log_probs) == pytest.approx(exact(p, a)[d.action], abs=1e-4)
-    assert p.update(rows(p, copies=2), 0)["policy/ratio_error"] < 1e-4
-
-
-def test_a_model_without_a_chat_template_is_refused(folder):
-    (folder / "chat_template.jinja").unlink()
-    with pytest.raises(ConfigError, match="no chat template"):
-        policy(SMALL.model_copy(update={"model": str(folder)}))
 
 
 @pytest.mark.parametrize(

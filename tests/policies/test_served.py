@@ -12,10 +12,10 @@ from d2skill.cli import main
 from d2skill.config import Config, EndpointConfig, PolicyConfig, ServedConfig
 from d2skill.errors import ConfigError, RunError
 from d2skill.flags import parse_settings
+from d2skill.parts import Parts, restore
 from d2skill.policies import make_policy
 from d2skill.policies.served import ServedPolicy
 from d2skill.runfolder import RunFolder
-from d2skill.parts import Parts, restore
 from d2skill.trainer import Trainer
 
 pytest.importorskip("openai")

@@ -29,6 +29,12 @@ def make_policy(config: Config, texts: Callable[[], Sequence[str]]) -> Policy:
     except ImportError as error:
         raise ConfigError(f'policy "causal-lm" needs the package {error.name}: pip install "d2skill[train]"') from None
     policy: Policy = module.CausalLMPolicy(
-        config.policy.lm, config.optim, config.warm_start, config.seed, texts, config.rollout.temperature
+        config.policy.lm,
+        config.optim,
+        config.warm_start,
+        config.seed,
+        texts,
+        config.rollout.temperature,
+        prompt_tokens=config.prompt.max_tokens,
     )
     return policy

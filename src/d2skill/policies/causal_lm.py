@@ -10,9 +10,9 @@ What differs from the paper's setting:
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +25,19 @@ from d2skill.config import CausalLMConfig, OptimConfig, WarmStartConfig, step_si
 from d2skill.errors import ConfigError, RunError
 from d2skill.policies.chat import Chat
 from d2skill.policies.generation import ChoiceWalker, FreeWalker, Walker, generate
-from d2skill.policies.pretrained import device_named, end_tokens, read_model, read_pretrained, without_bars
+from d2skill.policies.pretrained import (
+    attention_kinds,
+    check_context,
+    context_of,
+    device_named,
+    end_tokens,
+    read_pretrained,
+)
+from d2skill.policies.recompute import layers_of, recomputing
 from d2skill.policies.tiny import make_tiny
 from d2skill.policies.torch_loss import Item, pack, policy_terms, token_log_probs
 from d2skill.policies.torch_optim import Adam
+from d2skill.policies.tuning import import_peft, make_tuning
 from d2skill.prompts import parse_action
 from d2skill.types import Decision, Prompt, Row
 
@@ -44,12 +53,14 @@ class CausalLMPolicy:
         settings: the model and how it answers.
         optim: the update of Eq. 6.
         warm_start: epochs and learning rate of imitation.
-        seed: draws the weights of the model "tiny".
+        seed: draws the weights of the model "tiny", and those of an adapter.
         texts: gives sample text of the environment; only called for the model "tiny", to build its tokenizer.
         temperature: of training rollouts; log-probabilities are recomputed at it.
+        prompt_tokens: the budget of a prompt, which the model's context has to hold.
 
     Raises:
-        ConfigError: for a model that cannot be found or has no chat template, or a device that is not there.
+        ConfigError: for a model that cannot be found, has no chat template or too short a context, and for a device,
+            a kind of attention or an adapter that is not to be had.
     """
 
     def __init__(
@@ -60,25 +71,32 @@ class CausalLMPolicy:
         seed: int,
         texts: Callable[[], Sequence[str]],
         temperature: float = 1.0,
+        prompt_tokens: int = 0,
     ) -> None:
         self._settings, self._optim, self._warm_start = settings, optim, warm_start
-        self._temperature = temperature
-        self._rate, self._imitation_rate = step_sizes("causal-lm", optim, warm_start)
+        self._temperature, self._seed = temperature, seed
+        self._rate, self._imitation_rate = step_sizes("causal-lm", optim, warm_start, adapter=settings.lora_rank > 0)
         self._device = device_named(settings.device)
+        if settings.lora_rank:
+            import_peft()
         if settings.model == "tiny":
-            self._install(*make_tiny(settings, texts(), seed))
+            model, tokenizer = make_tiny(settings, texts(), seed, attention_kinds(settings, self._device)[0])
+            check_context("tiny", model.config, tokenizer, settings, prompt_tokens)
+            self._install(model, tokenizer)
         else:
-            self._install(*read_pretrained(settings.model, settings.dtype))
-        self._reference: Any = None
+            self._install(*read_pretrained(settings.model, settings, self._device, prompt_tokens))
 
     def _install(self, model: Any, tokenizer: Any) -> None:
+        if self._settings.gradient_checkpointing:
+            layers_of(model)
+        self.tuning = make_tuning(model, self._settings, self._seed)
         self.model = model.to(self._device).eval()
         self.chat = Chat(tokenizer, self._settings, end_tokens(model, tokenizer), self._room())
         self._adam = Adam(self.model, self._rate, self._optim.max_grad_norm)
 
     def _room(self) -> int:
         """Returns the tokens of context left for a prompt."""
-        context = int(getattr(self.model.config, "max_position_embeddings", None) or 2**20)
+        context = context_of(self.model.config)
         return max(context - max(64, self._settings.max_new_tokens), context // 2)
 
     def count_tokens(self, text: str) -> int:
@@ -145,7 +163,7 @@ class CausalLMPolicy:
         policy/entropy; policy/grad_norm, the mean over steps before cutting; policy/ratio_error, the largest
         |ratio − 1| in the first minibatch, which is rounding unless sampling and update disagree.
         """
-        if self._optim.kl and self._reference is None:
+        if self._optim.kl and not self.tuning.frozen:
             self.freeze_reference()
         items = [item for row in rows if (item := self._item(row)) is not None]
         # sums over tokens of loss, KL, clipped and entropy; float64, on the model's device
@@ -173,11 +191,11 @@ class CausalLMPolicy:
 
     def _backward(self, items: Sequence[Item], count: int) -> tuple[torch.Tensor, float]:
         """Adds the gradients of a part of a minibatch of `count` tokens; returns its sums and ratio error."""
-        log_probs, entropy = token_log_probs(self.model, items, self._temperature)
         reference = None
         if self._optim.kl:
-            with torch.no_grad():
-                reference, _ = token_log_probs(self._reference, items, self._temperature)
+            with self.tuning.reference() as model:
+                reference, _ = token_log_probs(model, items, self._temperature)
+        log_probs, entropy = self._learn(items, self._temperature)
         recorded = [value for item in items for value in item.recorded]
         advantages = [item.advantage for item in items for _ in item.positions]
         terms = policy_terms(
@@ -191,6 +209,11 @@ class CausalLMPolicy:
         (terms.loss.sum() / count).backward()
         sums = torch.stack([t.detach().double().sum() for t in (terms.loss, terms.kl, terms.clipped, entropy)])
         return sums, float((terms.ratio.detach() - 1).abs().max())
+
+    def _learn(self, items: Sequence[Item], temperature: float) -> tuple[torch.Tensor, torch.Tensor]:
+        """Returns `token_log_probs` of the model, which keeps what its gradients need, or as little of it as it can."""
+        with recomputing(self.model) if self._settings.gradient_checkpointing else nullcontext():
+            return token_log_probs(self.model, items, temperature)
 
     def _item(self, row: Row) -> Item | None:
         """Returns what there is to learn from a row; None where there was nothing to choose."""
@@ -235,7 +258,7 @@ class CausalLMPolicy:
                 batch = [items[i] for i in order[start : start + self._warm_start.minibatch_rows]]
                 count = sum(len(item.tokens) for item in batch)
                 for group in pack(batch, self._settings.microbatch_tokens, self._device.type):
-                    loss = -token_log_probs(self.model, [batch[i] for i in group], 1.0)[0].sum()
+                    loss = -self._learn([batch[i] for i in group], 1.0)[0].sum()
                     (loss / count).backward()
                     total += float(loss.detach())
                 adam.step()
@@ -247,23 +270,19 @@ class CausalLMPolicy:
         return {"warm_start/loss": total / tokens, "warm_start/accuracy": float(np.mean(hits))}
 
     def freeze_reference(self) -> None:
-        """See Policy. Without a call the first update does it; without a KL term nothing is copied."""
+        """See Policy. Without a call the first update does it; without a KL term there is none."""
         if self._optim.kl:
-            self._reference = copy.deepcopy(self.model).requires_grad_(False)
+            self.tuning.freeze()
 
     def save(self, folder: Path) -> None:
-        """See Policy. model/ and reference/ are Transformers folders, the optimiser is safetensors."""
-        with without_bars():
-            self.model.save_pretrained(folder / "model")
-            self.chat.tokenizer.save_pretrained(folder / "model")
-            if self._reference is not None:
-                self._reference.save_pretrained(folder / "reference")
+        """See Policy. The weights are folders of Transformers or peft (see tuning), the optimiser is safetensors."""
+        known = self.tuning.save(folder, self.chat.tokenizer)
         save_file(self._adam.tensors(), folder / "optimiser.safetensors")
-        meta = {"kind": KIND, "format": FORMAT, "reference": self._reference is not None}
+        meta = {"kind": KIND, "format": FORMAT, "reference": self.tuning.frozen, **known}
         (folder / META).write_text(json.dumps(meta), encoding="utf-8")
 
     def load(self, folder: Path) -> None:
-        """See Policy. The model is the one saved, whatever the settings name."""
+        """See Policy. The model is the one saved, whatever the settings name; an adapter is for the one they name."""
         try:
             meta = json.loads((folder / META).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
@@ -271,11 +290,11 @@ class CausalLMPolicy:
         if not isinstance(meta, dict) or (meta.get("kind"), meta.get("format")) != (KIND, FORMAT):
             raise RunError(f"{folder / META} is not of a causal-lm policy of format {FORMAT}: {meta}")
         try:
-            self._install(*read_pretrained(str(folder / "model"), self._settings.dtype))
+            self.tuning.check(folder, meta)
+            if base := self.tuning.base(folder):
+                self._install(*read_pretrained(str(base), self._settings, self._device))
+            self.tuning.restore(folder, meta["reference"])
+            self._adam = Adam(self.model, self._rate, self._optim.max_grad_norm)
             self._adam.restore(load_file(folder / "optimiser.safetensors"))
-            self._reference = None
-            if meta["reference"]:
-                reference = read_model(str(folder / "reference"), self._settings.dtype)
-                self._reference = reference.to(self._device).eval().requires_grad_(False)
         except (ConfigError, OSError, ValueError, KeyError, SafetensorError) as error:
             raise RunError(f"checkpoint {folder} is damaged: {error}") from error

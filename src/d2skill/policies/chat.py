@@ -8,7 +8,7 @@ from typing import Any
 
 from d2skill.config import CausalLMConfig
 from d2skill.policies.trie import TokenTrie
-from d2skill.prompts import render
+from d2skill.prompts import Answer, render
 from d2skill.types import Prompt
 
 CLOSING = "</action>"
@@ -75,6 +75,11 @@ def _apply(tokenizer: Any, messages: list[dict[str, str]], prompt: bool = True) 
     return str(
         tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=prompt, enable_thinking=False)
     )
+
+
+def bare_tokens(tokenizer: Any, answer: Answer) -> int:
+    """Returns the tokens of a prompt that has nothing but the instructions of a kind of answer."""
+    return len(tokenizer(_apply(tokenizer, render(Prompt("", "", ()), answer)), add_special_tokens=False).input_ids)
 
 
 def _end_of_turn(tokenizer: Any, ends: Sequence[int]) -> int:

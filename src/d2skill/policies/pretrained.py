@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
-from transformers.utils import logging
+from transformers.utils import is_flash_attn_2_available, logging
 
+from d2skill.config import CausalLMConfig
 from d2skill.errors import ConfigError
+from d2skill.policies.chat import bare_tokens
+
+FLASH = "flash_attention_2"
 
 
 def device_named(name: str) -> Any:
@@ -24,20 +28,48 @@ def device_named(name: str) -> Any:
         raise ConfigError(f'policy.lm.device is "{name}", not to be had here: use cpu or auto') from error
 
 
-def read_pretrained(name: str, dtype: str) -> tuple[Any, Any]:
+def attention_kinds(settings: CausalLMConfig, device: Any) -> tuple[str | None, ...]:
+    """Returns the kinds of attention to try, in order; None leaves it to Transformers: sdpa, if the model has it.
+
+    Raises ConfigError if flash attention is asked for and is not to be had.
+    """
+    if settings.attention in ("eager", "sdpa"):
+        return (settings.attention,)
+    if device.type != "cuda":
+        lacks = "a GPU"
+    elif settings.dtype != "bfloat16":
+        lacks = "policy.lm.dtype bfloat16"
+    else:
+        lacks = "" if is_flash_attn_2_available() else "the package flash-attn"
+    if settings.attention == "auto":
+        return (None,) if lacks else (FLASH, None)
+    if lacks:
+        raise ConfigError(f'policy.lm.attention is "{FLASH}", which needs {lacks}: use auto')
+    return (FLASH,)
+
+
+def read_pretrained(name: str, settings: CausalLMConfig, device: Any, prompt_tokens: int = 0) -> tuple[Any, Any]:
     """Returns model and tokenizer of an id or folder; the weights are read last, when all else is well.
 
-    Raises ConfigError for a model that is not to be had, or that has no chat template or no end of text.
+    Raises ConfigError for a model that is not to be had, or that has no chat template, no end of text, too short a
+    context (see check_context) or not the attention asked for.
     """
+    kinds = attention_kinds(settings, device)
+    if (Path(name) / "adapter_config.json").is_file():
+        raise ConfigError(
+            f'policy.lm.model "{name}" is an adapter: name the model it is for, or merge the two with merge_and_unload '
+            "of peft and name the folder that this is saved to"
+        )
     try:
-        AutoConfig.from_pretrained(name)  # fails sooner than the tokenizer, which asks the hub twice
+        config = AutoConfig.from_pretrained(name)  # fails sooner than the tokenizer, which asks the hub twice
         tokenizer = AutoTokenizer.from_pretrained(name)
         if not tokenizer.chat_template:
             raise ConfigError(
                 f'policy.lm.model "{name}" has no chat template: use an instruction-tuned model, or put a '
                 "chat_template.jinja into its folder"
             )
-        return read_model(name, dtype), tokenizer
+        check_context(name, config, tokenizer, settings, prompt_tokens)
+        return read_model(name, settings.dtype, kinds), tokenizer
     except (OSError, ValueError) as error:
         first = str(error).strip().partition("\n")[0]
         where = f"cannot be read ({first})" if Path(name).is_dir() else "is no folder, nor to be had from the hub"
@@ -46,17 +78,51 @@ def read_pretrained(name: str, dtype: str) -> tuple[Any, Any]:
         ) from error
 
 
-def read_model(name: str, dtype: str) -> Any:
-    """Returns the model of an id or folder. Raises OSError or ValueError.
+def read_model(name: str, dtype: str, kinds: Sequence[str | None] = (None,)) -> Any:
+    """Returns the model of an id or folder with the first of some kinds of attention that it has.
 
     The weights are copied out of the mapped file: there they lie at odd addresses, and sums over them round otherwise
-    than over weights that were made in memory, so that a resumed run would drift from an unbroken one.
+    than over weights that were made in memory, so that a resumed run would drift from an unbroken one. Raises OSError
+    or ValueError, and ConfigError if the model has none of the kinds.
     """
+    *others, last = kinds
+    for kind in others:
+        try:
+            return _read(name, dtype, kind)
+        except (ImportError, ValueError):
+            continue
+    try:
+        return _read(name, dtype, last)
+    except (ImportError, ValueError) as error:
+        if last and "attention" in str(error).lower():
+            raise ConfigError(f'policy.lm.model "{name}" has no attention of the kind "{last}": use auto') from error
+        raise
+
+
+def _read(name: str, dtype: str, kind: str | None) -> Any:
+    given = {} if kind is None else {"attn_implementation": kind}
     with without_bars():
-        model = AutoModelForCausalLM.from_pretrained(name, dtype=getattr(torch, dtype))
+        model = AutoModelForCausalLM.from_pretrained(name, dtype=getattr(torch, dtype), **given)
     for weight in model.parameters():
         weight.data = weight.data.clone()
     return model
+
+
+def context_of(config: Any) -> int:
+    """Returns how many tokens a model reads, as far as its configuration says."""
+    return int(getattr(config, "max_position_embeddings", None) or 2**20)
+
+
+def check_context(name: str, config: Any, tokenizer: Any, settings: CausalLMConfig, prompt_tokens: int) -> None:
+    """Raises ConfigError if prompts of so many tokens, or the bare instructions, and an answer are over the context."""
+    least, context = bare_tokens(tokenizer, settings.answer), context_of(config)
+    prompt = max(least, prompt_tokens)
+    if prompt + settings.max_new_tokens > context:
+        lower = "" if least + settings.max_new_tokens > context else "prompt.max_tokens or "
+        raise ConfigError(
+            f'policy.lm.model "{name}" reads {context} tokens, too few for a prompt of {prompt} and an answer of '
+            f"{settings.max_new_tokens}: lower {lower}policy.lm.max_new_tokens, or use another model"
+        )
 
 
 @contextmanager

@@ -59,7 +59,9 @@ def make_tokenizer(texts: Iterable[str]) -> Qwen2Tokenizer:
     return tokenizer
 
 
-def make_tiny(settings: CausalLMConfig, texts: Sequence[str], seed: int) -> tuple[Qwen2ForCausalLM, Qwen2Tokenizer]:
+def make_tiny(
+    settings: CausalLMConfig, texts: Sequence[str], seed: int, attention: str | None = None
+) -> tuple[Qwen2ForCausalLM, Qwen2Tokenizer]:
     """Returns a Qwen2 of the width, depth and heads in the settings, on the CPU, and its tokenizer.
 
     The weights depend on `seed` alone; the global random state of torch is left as it was. The tokenizer has to be
@@ -89,6 +91,8 @@ def make_tiny(settings: CausalLMConfig, texts: Sequence[str], seed: int) -> tupl
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed % 2**63)
         model = Qwen2ForCausalLM._from_config(config, dtype=getattr(torch, settings.dtype))
+    if attention:
+        model.set_attn_implementation(attention)
     return model, tokenizer
 
 
