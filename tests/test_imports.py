@@ -17,7 +17,7 @@ FLOORS = [
     "bank.store bank.journal embedders envs policies reflectors trajectories",
     "bank bank.formats bank.history",
     "episode learner probe checkpoint runfolder tasks",
-    "rollout play",
+    "rollout play plan",
     "evaluation warmstart parts metrics",
     "trainer tracking flags",
     "commands __init__",

@@ -10,7 +10,7 @@ from typing import Any
 import tyro
 from rich.console import Console
 
-from d2skill.commands import bank, embedding, environments, settings, training
+from d2skill.commands import bank, doctor, embedding, environments, plan, settings, training
 from d2skill.errors import ConfigError, D2SkillError
 
 _OVERVIEW = """\
@@ -27,6 +27,8 @@ d2skill trains an agent's policy together with a bank of skills (D2Skill, arXiv 
   d2skill bank blame RUN ID         tell why a skill is there and what moved its utility; `d2skill bank` lists more
   d2skill bank hold RUN ID          keep it from policies; `bank admit` brings it back; `bank merge` joins duplicates
   d2skill bank export RUN OUT       write them as SKILL.md folders or other formats; `d2skill bank import` reads such
+  d2skill doctor                    say what is installed, found and missing, and how to fix it
+  d2skill plan                      say what a run would take: memory, tokens, hours, money
   d2skill config list               list presets; `d2skill config show NAME` prints one in full
   d2skill calibrate                 measure where an embedder's similarity gates belong
   d2skill check-env KIND            check an environment of your own against the protocol
@@ -67,13 +69,15 @@ def _dispatch(given: list[str]) -> None:
         command, rest = f"{command} {rest[0]}", rest[1:]
     if command not in COMMANDS:
         raise ConfigError(f'there is no command "{command}": `d2skill --help` lists them')
-    if command in ("train", "houses"):
+    if command in ("train", "plan", "houses"):
         COMMANDS[command](rest)  # their flags are made from the settings
     else:
         tyro.cli(COMMANDS[command], prog=f"d2skill {command}", args=rest)
 
 
 COMMANDS: dict[str, Callable[..., Any]] = {
+    "doctor": doctor.doctor,
+    "plan": plan.plan,
     "train": training.train,
     "resume": training.resume,
     "evaluate": training.evaluate,

@@ -36,6 +36,11 @@ def parse_settings(arguments: Sequence[str], prog: str) -> Config:
     return _parse(arguments, prog, _DESCRIPTION, lambda config: config)[1]
 
 
+def parse_with(arguments: Sequence[str], prog: str, description: str, own: Sequence[Field]) -> tuple[Any, Config]:
+    """Returns a command's own arguments as attributes of one object, and the settings, as `parse_settings` does."""
+    return _parse(arguments, prog, description, lambda config: config, own)
+
+
 def parse_houses(
     arguments: Sequence[str], prog: str, description: str, own: Sequence[Field], without: Collection[str]
 ) -> tuple[Any, HousesConfig]:

@@ -1,0 +1,286 @@
+"""What a run would take, before it is begun: plan."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from rich.console import Console
+
+from d2skill import flags
+from d2skill.commands.bank.tables import print_rows, say
+from d2skill.config import Config
+from d2skill.errors import ConfigError
+from d2skill.plan import memory, work
+from d2skill.plan.devices import Device, cpu, device, here, size
+from d2skill.plan.shapes import Shape, find, tiny
+from d2skill.runfolder import RunFolder
+
+_DESCRIPTION = """Say what a run would take: parameters, memory, tokens, calls, hours and money.
+
+Nothing is loaded, downloaded or asked; settings are flags, as in train. Without --like everything is at its limit."""
+_SCORER_BYTES = 150e6  # of a laptop run beside its weights: Python, NumPy, games and bank
+
+
+def _own(name: str, kind: Any, default: Any, text: str) -> flags.Field:
+    return (name, Annotated[kind, tyro.conf.arg(help=text)], default)
+
+
+_OWN = [
+    _own("like", Path | None, None, "Finished run to take steps an episode, calls and tokens of reflection from"),
+    _own("measure", bool, False, "Run two iterations here first, in a folder that goes again, and reckon from them"),
+    _own("gpu", str, "here", "h100, h200, a100, a100-40, l40s, rtx4090, cpu, or here, what this machine has"),
+    _own("gpus", int, 1, "Such devices, for hours and money; memory is that of one, as the policy trains on one"),
+    _own("utilisation", float, 0.3, "Share of the peak that is reached"),
+    _own("tokens_per_second", float | None, None, "Tokens, read and written, that acting gets through in a second"),
+    _own("gpu_hour_price", float | None, None, "Price of an hour of one device"),
+    _own("json", bool, False, "Print one JSON object"),
+]
+
+
+def plan(arguments: list[str]) -> None:
+    """Prints what a run would take; the settings are flags, see `flags`."""
+    given, config = flags.parse_with(arguments, "d2skill plan", _DESCRIPTION, _OWN)
+    if given.gpus < 1 or not 0 < given.utilisation <= 1 or (given.tokens_per_second or 1) <= 0:
+        raise ConfigError("--gpus is at least 1, --utilisation in (0, 1] and --tokens-per-second above 0")
+    report = planned(config, given)
+    if given.json:
+        print_json(report)
+    else:
+        _print(report)
+
+
+def print_json(report: Mapping[str, Any]) -> None:
+    """Prints one JSON object, as it is."""
+    Console(soft_wrap=True).print(json.dumps(report, indent=2), markup=False, highlight=False)
+
+
+def planned(config: Config, given: Any) -> dict[str, Any]:
+    """Returns the plan: each part has figures and, as "from", what they are based on."""
+    like = None
+    if given.measure:
+        like = _probed(config)
+    elif given.like is not None:
+        like = work.measured(RunFolder.open(given.like))
+    todo = work.work(config, like)
+    at_limit = "limits of the settings" if like is None else f"steps, calls and demonstrations of {like.source}"
+    report: dict[str, Any] = {"policy": config.policy.kind}
+    pace: work.Speed | None = None
+    if config.policy.kind == "causal-lm":
+        shape = tiny(config.policy.lm) if config.policy.lm.model == "tiny" else find(config.policy.lm.model)
+        where = here() if given.gpu == "here" else cpu() if given.gpu == "cpu" else device(given.gpu)
+        report |= {"model": _model(config, shape), "memory": _memory(config, shape, where)}
+        pace = work.speed(
+            config,
+            shape,
+            tokens_per_second=given.tokens_per_second,
+            peak=where.peak,
+            devices=given.gpus,
+            utilised=given.utilisation,
+        )
+    elif config.policy.kind == "scorer":
+        report |= {"model": _scorer(config), "memory": _scorer_memory(config)}
+    if config.embedder.kind == "transformers":
+        report["embedder"] = _embedder(config)
+    report["iteration"] = {
+        "episodes": todo.episodes,
+        "decisions": round(todo.decisions),
+        "prompt tokens": round(todo.prompt),
+        "answer tokens": round(todo.written),
+        "tokens learnt from": round(todo.learnt),
+        "reflection calls": round(todo.calls, 2),
+        "reflection tokens": round(todo.call_in + todo.call_out),
+        "texts to embed": round(todo.texts),
+        "from": f"{at_limit}; prompts and answers at their limits, prefixes not shared",
+    }
+    report["run"] = {
+        "iterations": todo.iterations,
+        "validations": todo.validations,
+        "decisions": round(todo.iterations * todo.decisions + todo.validations * todo.validation_decisions),
+        "policy tokens": round(todo.generated),
+        "reflection calls": round(todo.iterations * todo.calls),
+        "reflection tokens": round(todo.iterations * (todo.call_in + todo.call_out)),
+        "from": f"train.iterations, and validation before, every {config.validation.every} iterations and at the end",
+    }
+    report["time"] = _time(config, todo, pace, like, given)
+    report["money"] = _money(config, todo, report["time"]["hours"], given)
+    return report
+
+
+def _model(config: Config, shape: Shape) -> dict[str, Any]:
+    adapter = memory.adapter_of(config, shape)
+    own = adapter.parameters(shape) if adapter else 0
+    trained = own if adapter else shape.parameters
+    return {
+        "name": shape.name,
+        "parameters": shape.parameters + own,
+        "trainable": trained if config.policy.train else 0,
+        "of embeddings": shape.embeddings,
+        "embeddings": "tied" if shape.tied else "not tied",
+        "from": shape.source,
+    }
+
+
+def _memory(config: Config, shape: Shape, where: Device) -> dict[str, Any]:
+    load = memory.load_of(config)
+    found = memory.memory(config, shape, load, where)
+    return {
+        "device": where.name,
+        "device bytes": round(where.memory),
+        "total": round(found.total),
+        "fits": found.total <= where.memory,
+        "always": _rounded(found.resting),
+        "while learning": _rounded(found.update),
+        "in a step of Adam": _rounded(found.step),
+        "while acting": _rounded(found.generation),
+        "phases": _rounded(found.phases),
+        "rows at once": {"learning": load.update_rows, "acting": load.generate_rows},
+        "advice": _advice(config, shape, where, found),
+        "from": "tensors counted, at prompts and answers of full length; within 20 % of measured peaks (docs/plan.md)",
+    }
+
+
+def _advice(config: Config, shape: Shape, where: Device, found: memory.Memory) -> list[str]:
+    """Returns what to set so that the model fits, each with the total that it alone would bring."""
+    if found.total <= where.memory:
+        return []
+    lm = config.policy.lm
+    changes: dict[str, dict[str, Any]] = {
+        f"--policy.lm.microbatch-tokens {lm.microbatch_tokens // 4}": {"microbatch_tokens": lm.microbatch_tokens // 4},
+        f"--policy.lm.generate-batch {lm.generate_batch // 8}": {"generate_batch": lm.generate_batch // 8},
+        "--policy.lm.gradient-checkpointing": {"gradient_checkpointing": True},
+        "--policy.lm.dtype bfloat16": {"dtype": "bfloat16"},
+        "--policy.lm.lora-rank 16": {"lora_rank": 16},
+    }
+    said, together = [], lm
+    for flag, update in changes.items():
+        if any(getattr(lm, name) == value or not value for name, value in update.items()) or (
+            "lora" in flag and lm.lora_rank
+        ):
+            continue
+        one, together = _total(config, lm.model_copy(update=update), shape, where), together.model_copy(update=update)
+        if one < found.total:
+            said.append(f"{flag}: {size(one)}")
+    every = _total(config, together, shape, where)
+    fits = "fits" if every <= where.memory else "still does not fit: use a smaller model or a larger device"
+    return [*said, f"all of these: {size(every)}, which {fits}"]
+
+
+def _total(config: Config, lm: Any, shape: Shape, where: Device) -> float:
+    policy = config.policy.model_copy(update={"lm": lm})
+    changed = config.model_copy(update={"policy": policy})
+    return memory.memory(changed, shape, memory.load_of(changed), where).total
+
+
+def _scorer(config: Config) -> dict[str, Any]:
+    count = config.policy.scorer.buckets
+    return {"name": "scorer", "parameters": count, "trainable": count, "from": "policy.scorer.buckets"}
+
+
+def _scorer_memory(config: Config) -> dict[str, Any]:
+    arrays = 8.0 * config.policy.scorer.buckets
+    parts = {"weights": arrays, "reference": arrays, "Adam's two moments": 2 * arrays, "gradients": arrays}
+    parts["Python, games and bank"] = _SCORER_BYTES
+    where = cpu()
+    return {
+        "device": where.name,
+        "device bytes": round(where.memory),
+        "total": round(sum(parts.values())),
+        "fits": sum(parts.values()) <= where.memory,
+        "always": _rounded(parts),
+        "advice": [],
+        "from": "float64 arrays, and what a laptop run takes beside them",
+    }
+
+
+def _embedder(config: Config) -> dict[str, Any]:
+    try:
+        shape = find(config.embedder.model)
+    except ConfigError as error:
+        return {"name": config.embedder.model, "from": str(error)}
+    count = shape.parameters - (0 if shape.tied else shape.vocabulary * shape.hidden)
+    size = count * (4 if config.embedder.dtype == "float32" else 2)
+    return {"name": shape.name, "parameters": count, "weights": size, "from": shape.source}
+
+
+def _time(config: Config, todo: work.Work, pace: work.Speed | None, like: Any, given: Any) -> dict[str, Any]:
+    """Returns hours by part; none where there is no pace to reckon from."""
+    parts: dict[str, float] = {}
+    source = "no speed is known: give --tokens-per-second, --like RUN or --measure"
+    if like is not None and like.iteration_seconds and given.tokens_per_second is None:
+        parts, source = work.hours_like(todo, like), f"the pace of {like.source}, on the machine that it ran on"
+    elif config.policy.kind == "scorer":
+        parts = work.hours_of_scorer(todo)
+        source = f"{work.SCORER_RATE:,.0f} decisions a second, as of a laptop run; --measure asks this machine"
+    elif pace is not None:
+        parts = work.hours(todo, pace)
+        source = f"{pace.source}; {pace.tokens:,.0f} tokens a second of acting; environment and reflection left out"
+    return {"hours": round(sum(parts.values()), 3) if parts else None, "parts": _rounded(parts, 3), "from": source}
+
+
+def _money(config: Config, todo: work.Work, hours: float | None, given: Any) -> dict[str, Any]:
+    asked = work.reflection_cost(config, todo)
+    paid = None
+    if given.gpu_hour_price is not None and hours is not None:
+        paid = round(hours * given.gpus * given.gpu_hour_price, 2)
+    return {
+        "devices": paid,
+        "reflection": round(asked, 2),
+        "from": "--gpu-hour-price, reflect.price_in and price_out" + (" (none given)" if paid is None else ""),
+    }
+
+
+def _probed(config: Config) -> work.Measured:
+    """Runs two iterations and returns what they measured."""
+    from d2skill.parts import Parts
+    from d2skill.trainer import Trainer
+
+    train = config.train.model_copy(update={"iterations": 2, "max_env_steps": None, "checkpoint_every": 2})
+    validation = config.validation.model_copy(update={"every": 2})
+    short = config.model_copy(update={"train": train, "validation": validation}).resolved()
+    with tempfile.TemporaryDirectory(prefix="d2skill-plan-") as folder:
+        run = Path(folder) / "run"
+        Trainer(short, run, Parts.make(short)).start()
+        return replace(work.measured(RunFolder.open(run)), source="two iterations here")
+
+
+def _rounded(parts: Mapping[str, float], digits: int | None = None) -> dict[str, float]:
+    return {name: round(value, digits) for name, value in parts.items()}
+
+
+def _print(report: Mapping[str, Any]) -> None:
+    """Prints the plan part by part, and under each what it is based on."""
+    for name, part in report.items():
+        if not isinstance(part, Mapping):
+            continue
+        say(f"{name}")
+        rows: list[tuple[str, str]] = []
+        for key, value in part.items():
+            if key == "from" or (not value and value is not False):
+                continue
+            if isinstance(value, Mapping):
+                shown = [f"{each} {_shown(name, key, number)}" for each, number in value.items() if number]
+                rows.append((f"  {key}", ", ".join(shown)))
+            elif isinstance(value, list):
+                rows += [(f"  {key}", line) for line in value]
+            else:
+                rows.append((f"  {key}", _shown(name, key, value)))
+        print_rows([*rows, ("  based on", str(part["from"]))])
+        say("")
+
+
+def _shown(part: str, key: str, value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, str):
+        return value
+    if (part == "memory" and key != "rows at once") or key == "weights":
+        return size(value)
+    if part == "time":
+        return f"{value:,.1f} h" if value >= 1 else f"{60 * value:,.1f} min"
+    return f"{value:,}"
