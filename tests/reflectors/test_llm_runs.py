@@ -21,9 +21,9 @@ from d2skill.cli import main
 from d2skill.commands.bank import read
 from d2skill.config import Config
 from d2skill.files import write_text
+from d2skill.parts import Parts, restore
 from d2skill.runfolder import RunFolder
 from d2skill.settings_files import dump
-from d2skill.parts import Parts, restore
 from d2skill.trainer import Trainer
 
 KINDS = "ok prose ok invented ok hostile truncated ok language 500 ok null".split()

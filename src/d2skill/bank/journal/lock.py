@@ -45,7 +45,8 @@ class WriteLock:
                 holder, _ = _parse(os.pread(self._file, 200, 0))
                 self.close()
                 raise BankError(
-                    f"{path} is being written by another process ({holder or 'just started'}): stop it, or wait longer (bank.wait)"
+                    f"{path} is being written by another process ({holder or 'just started'}): stop it, or wait longer "
+                    "(bank.wait)"
                 )
             time.sleep(_POLL_SECONDS)
         _, self.acknowledged = _parse(os.pread(self._file, 200, 0))
