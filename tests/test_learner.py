@@ -197,6 +197,8 @@ def test_the_same_seed_chooses_the_same():
 class PatientReflector(NotingReflector):
     """Answers all at once, when it is let."""
 
+    beside_update = True
+
     def __init__(self, answers) -> None:
         super().__init__(BOTH)
         self.answers, self.begun, self.let = answers, Event(), Event()
@@ -227,6 +229,17 @@ def test_many_at_once_get_the_failures_that_one_by_one_would():
     first = observe(groups, reflector=one_by_one, threshold=0.9, max_groups=4, seed=5)
     assert observe(groups, reflector=many, threshold=0.9, max_groups=4, seed=5) == first
     assert many.asked == one_by_one.asked
+
+
+def test_a_reflector_that_does_not_work_beside_an_update_is_asked_afterwards():
+    reflector = PatientReflector(lambda failure: BOTH)
+    reflector.beside_update = False
+    reflector.let.set()
+    learner, groups = Learner(make_bank(), reflector, ReflectConfig()), weak(3)
+    reflecting = learner.reflect(groups, hindsight(groups), iteration=0, seed=0)
+    assert not reflector.begun.is_set()
+    assert learner.observe(groups, hindsight(groups), iteration=0, seed=0, reflecting=reflecting).reflected == 3
+    assert len(reflector.asked) == 3 and reflecting.seconds > 0
 
 
 def test_what_a_reflector_of_many_raises_surfaces_and_leaves_the_bank_alone():

@@ -344,8 +344,9 @@ class EmbedderConfig(Settings):
 class ReflectConfig(Settings):
     """Reflection on failures (Eq. 7)."""
 
-    kind: Literal["contrast", "llm"] = "contrast"
-    """contrast: compares a failure with a success, needs no model; llm: asks a model (needs d2skill[llm])"""
+    kind: Literal["contrast", "llm", "policy"] = "contrast"
+    """contrast: compares a failure with a success, needs no model; llm: asks a model (needs d2skill[llm]); policy: asks
+    the policy itself, which has to be one that writes"""
     threshold: float = Field(0.5, ge=0, le=1)
     """τ_ref: groups whose skill half succeeds less often are reflected on"""
     max_groups: int = Field(10, ge=0)

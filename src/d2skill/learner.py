@@ -47,7 +47,7 @@ class BankUpdate:
 
 
 class Reflecting:
-    """Reflections on the failures of an iteration, on their way where the reflector is `ReflectsMany`.
+    """Reflections on the failures of an iteration, on their way already where the reflector works beside the update.
 
     The thread that they are made in holds up neither an interrupt nor the end of the program. `seconds` is what they
     took, once they are there.
@@ -60,15 +60,19 @@ class Reflecting:
         self._done: list[Reflection | None] = []
         self._error: BaseException | None = None
         self._thread: Thread | None = None
-        if isinstance(reflector, ReflectsMany):
+        if isinstance(reflector, ReflectsMany) and reflector.beside_update:
             self._thread = Thread(target=self._run, args=[reflector], name="reflect", daemon=True)
             self._thread.start()
 
     def result(self) -> list[Reflection | None]:
         """Returns a reflection for each pair, None where there is no answer; raises what the reflector raised."""
         if self._thread is None:
-            return [_reflect(self._reflector, pair) for pair in self.pairs]
-        self._thread.join()
+            if isinstance(self._reflector, ReflectsMany):
+                self._run(self._reflector)
+            else:
+                self._done = [_reflect(self._reflector, pair) for pair in self.pairs]
+        else:
+            self._thread.join()
         if self._error is not None:
             raise self._error
         return self._done

@@ -35,14 +35,15 @@ class Parts:
 
         First of all, a reflector that works elsewhere is checked; without `check` it is not reached.
         """
-        reflector = make_reflector(config.reflect, check)
+        elsewhere = make_reflector(config.reflect, check) if config.reflect.kind != "policy" else None
         environment = make_environment(config.env)
         embedder = make_embedder(config.embedder)
+        policy = make_policy(config, lambda: sample_texts(environment, config.env.train_split))
         return cls(
             environment,
-            make_policy(config, lambda: sample_texts(environment, config.env.train_split)),
+            policy,
             SkillBank(embedder, config.bank, config.retrieval, config.credit),
-            reflector,
+            elsewhere or make_reflector(config.reflect, check, policy),
         )
 
 

@@ -106,6 +106,14 @@ class Weighs(Protocol):
         """
 
 
+@runtime_checkable
+class Writes(Protocol):
+    """A policy that can also write a text, so that it can reflect on its own failures."""
+
+    def write(self, chats: Sequence[Sequence[dict[str, str]]], tokens: int) -> list[str]:
+        """Returns the likeliest answer to each chat (messages with "role" and "content"), of so many tokens at most."""
+
+
 class Embedder(Protocol):
     """Texts to unit vectors."""
 
@@ -140,12 +148,16 @@ class Reflector(Protocol):
 
 @runtime_checkable
 class ReflectsMany(Protocol):
-    """A reflector that takes its time, and many failures at once; training goes on beside it."""
+    """A reflector that takes many failures at once."""
+
+    @property
+    def beside_update(self) -> bool:
+        """Whether it works elsewhere and takes its time, so that the policy is updated meanwhile."""
 
     def reflect_many(self, pairs: Sequence[tuple[Trajectory, Trajectory | None]]) -> list[Reflection | None]:
         """Returns what `reflect` would of each failure and success, in their order; None where no answer can be had.
 
-        Called in a thread of its own, one call at a time.
+        Called one at a time; beside an update in a thread of its own.
         """
 
 

@@ -38,6 +38,7 @@ from d2skill.policies.tiny import make_tiny
 from d2skill.policies.torch_loss import Item, pack, policy_terms, token_log_probs
 from d2skill.policies.torch_optim import Adam
 from d2skill.policies.tuning import import_peft, make_tuning
+from d2skill.policies.writing import write
 from d2skill.prompts import parse_action
 from d2skill.types import Decision, Prompt, Row
 
@@ -141,6 +142,11 @@ class CausalLMPolicy:
             text = self.chat.text(walker.tokens)
             action = parse_action(text)
         return Decision(text, action, tuple(walker.tokens), tuple(walker.log_probs))
+
+    def write(self, chats: Sequence[Sequence[dict[str, str]]], tokens: int) -> list[str]:
+        """See Writes."""
+        room, batch = context_of(self.model.config), self._settings.generate_batch
+        return write(self.model, self.chat, chats, tokens=tokens, context=room, batch=batch)
 
     def log_probs(self, decided: Sequence[tuple[Prompt, Decision]]) -> list[float]:
         """See Weighs. As in `update`, only tokens that were chosen count; 0 where the trie left nothing to choose."""

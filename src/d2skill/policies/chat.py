@@ -49,6 +49,10 @@ class Chat:
         messages = render(prompt, "choice" if self.chooses(prompt) else "free")
         return self._encode(_apply(self.tokenizer, messages))[-self._limit :]
 
+    def chat_ids(self, messages: Sequence[dict[str, str]]) -> tuple[int, ...]:
+        """Returns the tokens of any chat up to where the answer begins."""
+        return self._encode(_apply(self.tokenizer, list(messages)))
+
     def answer_ids(self, prompt: Prompt, action: str) -> tuple[int, ...]:
         """Returns the answer that plays an action, as it is demonstrated."""
         return self.action_ids(action if self.chooses(prompt) else f"<action>{action}{CLOSING}")

@@ -65,6 +65,17 @@ class ServedPolicy:
             _log.warning("%d of %d answers could not be had, first: %s", len(faults), len(asked), faults[0])
         return decisions
 
+    def write(self, chats: Sequence[Sequence[dict[str, str]]], tokens: int) -> list[str]:
+        """See Writes; an answer that cannot be had is an empty one."""
+
+        def ask(messages: Sequence[dict[str, str]]) -> str:
+            try:
+                return self._chat.ask(messages, tokens=tokens, sampling={"temperature": 0.0}).text
+            except EndpointFault:
+                return ""
+
+        return each(ask, chats, self._settings.endpoint.concurrency)
+
     def update(self, rows: Sequence[Row], seed: int) -> dict[str, float]:
         """Learns nothing."""
         return {}

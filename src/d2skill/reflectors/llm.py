@@ -82,6 +82,8 @@ class _Question:
 class LLMReflector:
     """Implements `Reflector`, `ReflectsMany`, `Accounts` and `Signs` by asking a model; `chat` is one already made."""
 
+    beside_update = True
+
     def __init__(self, settings: ReflectConfig, chat: Chat | None = None) -> None:
         self._settings = settings
         self._chat = chat
