@@ -1,0 +1,95 @@
+"""The settings of a run: one frozen tree, read from TOML, every field a flag; the docstrings below are `--help`.
+
+Defaults are the laptop run. The published settings are the presets in `presets/`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field, model_validator
+
+from d2skill.config.acting import EnvConfig, HousesConfig, PromptConfig
+from d2skill.config.bank import BankConfig, CreditConfig, EmbedderConfig, ReflectConfig, RetrievalConfig
+from d2skill.config.base import EndpointConfig, Settings
+from d2skill.config.policy import (
+    CausalLMConfig,
+    OptimConfig,
+    PolicyConfig,
+    PolicyKind,
+    ScorerConfig,
+    ServedConfig,
+    WarmStartConfig,
+    step_sizes,
+)
+from d2skill.config.training import AdvantageConfig, RewardConfig, RolloutConfig, TrainConfig, ValidationConfig
+
+__all__ = [
+    "AdvantageConfig",
+    "BankConfig",
+    "CausalLMConfig",
+    "Config",
+    "CreditConfig",
+    "EmbedderConfig",
+    "EndpointConfig",
+    "EnvConfig",
+    "HousesConfig",
+    "OptimConfig",
+    "PolicyConfig",
+    "PolicyKind",
+    "PromptConfig",
+    "ReflectConfig",
+    "RetrievalConfig",
+    "RewardConfig",
+    "RolloutConfig",
+    "ScorerConfig",
+    "ServedConfig",
+    "Settings",
+    "TrainConfig",
+    "ValidationConfig",
+    "WarmStartConfig",
+    "step_sizes",
+]
+
+
+class Config(Settings):
+    """Train a policy together with its skill bank."""
+
+    seed: int = Field(0, ge=0)
+    """Seed of the run; the same seed on the same machine gives the same run"""
+    out: Path | None = None
+    """Run folder; without one, runs/ENV-DATE-TIME"""
+    env: EnvConfig = EnvConfig()
+    policy: PolicyConfig = PolicyConfig()
+    train: TrainConfig = TrainConfig()
+    rollout: RolloutConfig = RolloutConfig()
+    prompt: PromptConfig = PromptConfig()
+    warm_start: WarmStartConfig = WarmStartConfig()
+    optim: OptimConfig = OptimConfig()
+    reward: RewardConfig = RewardConfig()
+    advantage: AdvantageConfig = AdvantageConfig()
+    bank: BankConfig = BankConfig()
+    retrieval: RetrievalConfig = RetrievalConfig()
+    credit: CreditConfig = CreditConfig()
+    embedder: EmbedderConfig = EmbedderConfig()
+    reflect: ReflectConfig = ReflectConfig()
+    validation: ValidationConfig = ValidationConfig()
+
+    @model_validator(mode="after")
+    def _halves_fit(self) -> Config:
+        if self.rollout.with_skills > self.rollout.group_size:
+            raise ValueError(
+                f"rollout.with_skills is {self.rollout.with_skills}, more than rollout.group_size "
+                f"{self.rollout.group_size}: half the group is usual"
+            )
+        if 0 < self.rollout.with_skills == self.rollout.group_size:
+            raise ValueError("rollout.with_skills leaves no baseline half: at most rollout.group_size - 1")
+        return self
+
+    def resolved(self) -> Config:
+        """Returns the settings with what depends on others filled in, as a run records them."""
+        adapter = self.policy.kind == "causal-lm" and self.policy.lm.lora_rank > 0
+        training, imitation = step_sizes(self.policy.kind, self.optim, self.warm_start, adapter=adapter)
+        optim = self.optim.model_copy(update={"learning_rate": training})
+        warm_start = self.warm_start.model_copy(update={"learning_rate": imitation})
+        return self.model_copy(update={"optim": optim, "warm_start": warm_start})

@@ -1,0 +1,75 @@
+"""The settings of what an agent acts in, and of what it sees."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from pydantic import Field, model_validator
+
+from d2skill.config.base import Settings
+
+
+class HousesConfig(Settings):
+    """Generated houses (env.kind houses)."""
+
+    floor_plans: int = Field(12, ge=1)
+    """Floor plans that training sees; as many others are kept for the split valid_unseen"""
+    games_per_plan: int = Field(40, ge=1)
+    """Training games in each floor plan"""
+    receptacles: int = Field(24, ge=8, le=40)
+    """Receptacles in a room, at most; with alfworld_rooms their mean"""
+    distractors: int = Field(14, ge=0, le=60)
+    """Objects in a room beside those of the target's type; with alfworld_rooms their mean"""
+    spare_targets: int = Field(0, ge=0, le=3)
+    """Objects of the target's type that the task does not need: any number up to this (0 to 3 in ALFWorld; mean 1)"""
+    habit: float = Field(0.64, ge=0, le=1)
+    """How often an object lies in the place it has in its floor plan (0.64 in ALFWorld's scenes)"""
+    second_habit: float = Field(0.29, ge=0, le=1)
+    """How often in one of two other usual places (0.29 in ALFWorld); otherwise anywhere such objects can lie"""
+    alfworld_rooms: bool = False
+    """Rooms are sized and filled as in ALFWorld, kitchens most, and some cabinets stand open; else all are alike"""
+    alfworld_homes: bool = False
+    """Objects lie where ALFWorld has such objects, mostly in the open; otherwise mostly in closed receptacles"""
+    alfworld_errands: bool = False
+    """Tasks are as common as in ALFWorld, and what is to be cleaned, heated or cooled may start at its destination"""
+    shared_spots: float = Field(0, ge=0, le=0.5)
+    """Share of receptacles that are reached together with another (0.19 in ALFWorld)"""
+    seed: int = 0
+    """Seed of the houses themselves, apart from the seed of the run"""
+
+    @model_validator(mode="after")
+    def _habits_fit(self) -> HousesConfig:
+        if self.habit + self.second_habit > 1:
+            raise ValueError(
+                f"env.houses.habit {self.habit} and second_habit {self.second_habit} add up to more than 1: lower one"
+            )
+        return self
+
+
+class EnvConfig(Settings):
+    """What the agent acts in."""
+
+    kind: Annotated[str, tyro.conf.arg(aliases=("--env",))] = "houses"
+    """houses, alfworld, package.module:Class, or gymnasium:package.module:Class"""
+    data: Annotated[Path | None, tyro.conf.arg(aliases=("--data",))] = None
+    """Folder with the data of the environment; alfworld also looks at $ALFWORLD_DATA"""
+    max_steps: int = Field(20, ge=1)
+    """Steps after which an episode ends without success"""
+    train_split: str = "train"
+    """Split to train on"""
+    validation_split: str = "valid_seen"
+    """Split of the fixed validation panel"""
+    tasks: Path | None = None
+    """The tasks.json of another run, to take its tasks by id; without it the panel is drawn, training has the rest"""
+    houses: HousesConfig = HousesConfig()
+
+
+class PromptConfig(Settings):
+    """What a prompt holds."""
+
+    history: int = Field(20, ge=0)
+    """L, the number of past (observation, action) pairs in the prompt"""
+    max_tokens: int = Field(4096, ge=64)
+    """Token budget; over it the oldest history goes first, then the lowest-ranked skills"""

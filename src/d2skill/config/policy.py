@@ -1,0 +1,134 @@
+"""The settings of policies and of how they learn."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import tyro
+from pydantic import Field, model_validator
+
+from d2skill.config.base import EndpointConfig, Settings
+
+
+class ScorerConfig(Settings):
+    """The scorer policy: a linear model over hashed features of each admissible action."""
+
+    buckets: int = Field(2**18, ge=2**10)
+    """Size of the hashed weight vector"""
+
+
+class CausalLMConfig(Settings):
+    """The causal-lm policy: any Hugging Face causal language model."""
+
+    model: str = "tiny"
+    """Model id or folder; "tiny" makes a small Qwen2 with random weights and a tokenizer from the environment's text"""
+    hidden_size: int = Field(96, ge=16)
+    """Width of the tiny model"""
+    layers: int = Field(3, ge=1)
+    """Layers of the tiny model"""
+    heads: int = Field(4, ge=1)
+    """Attention heads of the tiny model"""
+    answer: Literal["choice", "free"] = "choice"
+    """choice: held to the admissible actions by a token trie; free: any text, action in <action> tags"""
+    max_new_tokens: int = Field(64, ge=1)
+    """Tokens of an answer, at most"""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Precision of the weights"""
+    device: str = "auto"
+    """cpu, cuda, cuda:1, or auto (a GPU if there is one)"""
+    attention: Literal["auto", "eager", "sdpa", "flash_attention_2"] = "auto"
+    """How attention is computed; auto is flash_attention_2 in bfloat16 on a GPU that has it, else what the model has"""
+    generate_batch: int = Field(64, ge=1)
+    """Prompts that generate together"""
+    microbatch_tokens: int = Field(16384, ge=64)
+    """Tokens in one forward pass of an update, at most"""
+    gradient_checkpointing: bool = False
+    """Compute the inside of each layer again for its gradients instead of keeping it: less memory, more time"""
+    lora_rank: int = Field(0, ge=0)
+    """Rank of a low-rank adapter, which alone is trained (learning rates are then 10 to 100 times larger); 0 trains all
+    weights"""
+    lora_alpha: int = Field(32, ge=1)
+    """Scale of the adapter: what it adds is multiplied by lora_alpha / lora_rank"""
+    lora_targets: str = "all-linear"
+    """Layers that get an adapter: all-linear, or names separated by commas, such as q_proj,v_proj"""
+
+
+class ServedConfig(Settings):
+    """The served policy: a model behind an OpenAI-compatible server (needs d2skill[llm]); it does not learn."""
+
+    endpoint: EndpointConfig = EndpointConfig()
+    answer_tokens: int = Field(512, ge=16)
+    """Tokens of an answer, at most; a model that thinks first needs more"""
+
+
+PolicyKind = Literal["scorer", "causal-lm", "served"]
+
+
+class PolicyConfig(Settings):
+    """The policy that is trained."""
+
+    kind: Annotated[PolicyKind, tyro.conf.arg(aliases=("--policy",))] = "scorer"
+    """scorer (two cores are plenty), causal-lm (a language model; needs d2skill[train]) or served (by a server)"""
+    train: bool = True
+    """Whether the policy learns; if not, only the bank does, after the warm start"""
+    scorer: ScorerConfig = ScorerConfig()
+    lm: CausalLMConfig = CausalLMConfig()
+    served: ServedConfig = ServedConfig()
+
+    @model_validator(mode="after")
+    def _can_learn(self) -> PolicyConfig:
+        if self.kind == "served" and self.train:
+            raise ValueError(
+                "policy.kind served cannot be trained here: add --policy.train false, so that only the bank learns"
+            )
+        return self
+
+
+class OptimConfig(Settings):
+    """The policy-gradient update (Eq. 6)."""
+
+    learning_rate: float | None = Field(None, gt=0)
+    """Adam step size; without one, what suits the policy: 0.01 (scorer), 1e-6 (language model), 2e-5 (its adapter)"""
+    clip: float = Field(0.2, gt=0)
+    """Clipping range of the probability ratio"""
+    kl: float = Field(0.01, ge=0)
+    """Weight of the KL term to the reference policy"""
+    minibatch_rows: int = Field(128, ge=1)
+    """Step rows in one optimiser step"""
+    max_grad_norm: float = Field(1.0, gt=0)
+    """Norm to which a gradient is cut"""
+
+
+class WarmStartConfig(Settings):
+    """Imitation of the environment's expert before reinforcement learning."""
+
+    tasks: int = Field(200, ge=0)
+    """Demonstration tasks, taken from the training split; 0 starts from an untrained policy"""
+    epochs: int = Field(2, ge=1)
+    """Passes over the demonstrations"""
+    learning_rate: float | None = Field(None, gt=0)
+    """Adam step size of imitation; without one, 0.02 for the scorer, 1e-5 for a language model, 2e-4 for an adapter"""
+    minibatch_rows: int = Field(32, ge=1)
+    """Demonstrated decisions in one optimiser step"""
+    advised: float = Field(0.5, ge=0, le=1)
+    """Share of demonstrations with advice in the prompt"""
+    misled: float = Field(0.3, ge=0, le=1)
+    """Share of the advice that is about another game, so that advice is not trusted blindly"""
+
+
+_STEP_SIZES: dict[PolicyKind, tuple[float, float]] = {
+    "scorer": (0.01, 0.02),
+    "causal-lm": (1e-6, 1e-5),
+    "served": (1e-6, 1e-5),
+}
+
+
+_ADAPTER_STEP_SIZES = (2e-5, 2e-4)
+
+
+def step_sizes(
+    kind: PolicyKind, optim: OptimConfig, warm_start: WarmStartConfig, *, adapter: bool = False
+) -> tuple[float, float]:
+    """Returns the Adam step sizes of training and of imitation: those set, else those that suit the kind of policy."""
+    training, imitation = _ADAPTER_STEP_SIZES if adapter else _STEP_SIZES[kind]
+    return optim.learning_rate or training, warm_start.learning_rate or imitation

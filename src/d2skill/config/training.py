@@ -1,0 +1,64 @@
+"""The settings of the training loop, and of its evaluation."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from d2skill.config.base import Settings
+
+
+class RolloutConfig(Settings):
+    """Paired rollouts."""
+
+    tasks: int = Field(16, ge=1)
+    """B, tasks in one iteration"""
+    group_size: int = Field(8, ge=1)
+    """N, trajectories of each task"""
+    with_skills: int = Field(4, ge=0)
+    """Members of each group that get skills; the others are the baseline; 0 is plain GRPO"""
+    temperature: float = Field(1.0, gt=0)
+    """Sampling temperature in training"""
+
+
+class RewardConfig(Settings):
+    """Returns of trajectories."""
+
+    success: float = 10.0
+    """Return of a solved task"""
+    invalid_penalty: float = Field(1.0, ge=0)
+    """Taken off for each action that is not admissible"""
+    intrinsic: float = Field(1.0, ge=0)
+    """λ of Eq. 4: weight of the gain over the baseline half, given to the skill half only"""
+
+
+class AdvantageConfig(Settings):
+    """Advantages (Eq. 5)."""
+
+    normalise: Literal["group", "half", "rows"] = "group"
+    """group: over the trajectories of both halves (the paper); half: within each half; rows: over step rows"""
+
+
+class ValidationConfig(Settings):
+    """Evaluation on a fixed panel with the bank frozen."""
+
+    every: int = Field(20, ge=1)
+    """V, iterations between evaluations; eviction follows each of them"""
+    tasks: int = Field(128, ge=1)
+    """Tasks in the panel, the same in every run"""
+    temperature: float = Field(0.4, ge=0)
+    """Sampling temperature; 0 is greedy"""
+
+
+class TrainConfig(Settings):
+    """Length of the run."""
+
+    iterations: int = Field(160, ge=1)
+    """Iterations"""
+    max_env_steps: int | None = Field(None, ge=1)
+    """Stops after the iteration that reaches this many environment steps in training"""
+    checkpoint_every: int = Field(20, ge=1)
+    """Iterations between checkpoints, from which `resume` goes on"""
+    keep_rollouts: bool = True
+    """Keep all episodes of training in the run folder, for `play --replay RUN --iteration N` and `bank show`"""
