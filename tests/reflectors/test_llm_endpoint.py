@@ -100,6 +100,15 @@ def test_a_model_that_is_listed_is_not_asked():
         assert server.count() == 0 and server.count("/v1/models") == 1
 
 
+@pytest.mark.parametrize("behaviour", ["html", "no choices"])
+@pytest.mark.parametrize("route", ["chat", "embeddings"])
+def test_what_answers_as_no_server_of_models_does_is_named(behaviour, route):
+    with ChatServer(models=False) as server:
+        settings = endpoint(server, f"toy:{behaviour}")
+        with pytest.raises(ConfigError, match="answers, but not as a server of models does: its URL often ends in /v1"):
+            check(connect(settings), settings, "--e", route)
+
+
 @pytest.mark.parametrize("models", [True, False])
 @pytest.mark.parametrize("route", ["chat", "embeddings"])
 def test_a_model_that_is_not_listed_is_asked_for_a_word(models, route):

@@ -89,7 +89,7 @@ class Chat:
         for left in range(self._settings.retries, -1, -1):
             try:
                 text = self._adapted(body, forms, tokens)
-                if (reply := _reply(text, messages, perf_counter() - started)) is not None:
+                if (reply := reply_in(text, messages, perf_counter() - started)) is not None:
                     return reply
                 pause, fault = 0.0, EndpointFault("the answer is none of a chat")
             except openai.APIStatusError as error:
@@ -181,7 +181,7 @@ def plain(error: object) -> str:
     return said if len(said) <= 160 else f"{said[:160]}..."
 
 
-def _reply(body: str, messages: Sequence[Message], seconds: float) -> Reply | None:
+def reply_in(body: str, messages: Sequence[Message], seconds: float) -> Reply | None:
     """Reads the body of a chat completion; returns None for anything else."""
     try:
         answer = json.loads(body)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 from d2skill.config import EndpointConfig
-from d2skill.endpoints.chat import AnswerTooLong, plain
+from d2skill.endpoints.chat import AnswerTooLong, plain, reply_in
 from d2skill.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -86,11 +86,17 @@ def check(
         listed = _models(hasty)
         if settings.model not in listed:
             if route == "chat":
-                hasty.chat.completions.with_raw_response.create(
+                raw = hasty.chat.completions.with_raw_response.create(
                     model=settings.model, messages=[{"role": "user", "content": "Say yes."}]
                 )
+                answers = reply_in(raw.http_response.text, (), 0.0) is not None
             else:
-                hasty.embeddings.with_raw_response.create(model=settings.model, input="yes")
+                raw = hasty.embeddings.with_raw_response.create(model=settings.model, input="yes")
+                answers = _embeds(raw.http_response.text)
+            if not answers:
+                raise ConfigError(
+                    f"{url} answers, but not as a server of models does: its URL often ends in /v1; set {flag}.url"
+                )
     except openai.APITimeoutError:
         raise ConfigError(
             f"{url} did not answer within {settings.timeout:g} s: is it busy? {flag}.timeout waits longer"
@@ -111,6 +117,14 @@ def check(
         ) from None
     except (openai.APIError, OSError) as error:
         raise ConfigError(f"{url} cannot be used ({plain(error)}): try again once the server is well") from None
+
+
+def _embeds(body: str) -> bool:
+    """Returns whether the body of a response has an embedding."""
+    try:
+        return bool(json.loads(body)["data"][0]["embedding"])
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return False
 
 
 def _models(client: OpenAI) -> list[str]:
