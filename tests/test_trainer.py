@@ -6,7 +6,7 @@ import pytest
 from toys import TreasureEnvironment, make_bank, make_scorer, task_draft, tiny_config
 
 from d2skill import checkpoint, trajectories
-from d2skill.bank import Draft
+from d2skill.bank import Draft, SkillBank
 from d2skill.bank.journal import Credit, Insert, Journal, Probe, Retrieve
 from d2skill.bank.journal.lock import WriteLock
 from d2skill.cli import main
@@ -94,8 +94,12 @@ def test_adopted_skills_are_checked_like_any_other(tmp_path):
     bank.admit(["t1"], 1)
     bank.close()
     other = make_bank()
+    other.record(tmp_path / "new.db")
     other.adopt(tmp_path / "bank.db")
     assert [skill.id for skill in other.skills()] == ["t1", "t2"], "somebody vouched for it"
+    other.close()
+    again = SkillBank.open(tmp_path / "new.db", other._embedder)
+    assert {one.skill.id for one in again.retrieve_task(["take the ruby"])[0]} == {"t1", "t2"}, "and so when it resumes"
     bank = make_bank()
     bank.adopt(tmp_path / "bank.db")
     with pytest.raises(BankError, match="inserted twice"):

@@ -67,3 +67,8 @@ def action_words(action: str) -> ActionWords:
 def content(text: str) -> frozenset[str]:
     """Returns the content words of a text, without numbers."""
     return frozenset(entity.kind for entity in entities(text))
+
+
+def storable(text: str) -> str:
+    """Returns the text with lone surrogates replaced, which no UTF-8 file can hold."""
+    return text.encode("utf-8", "replace").decode()

@@ -17,10 +17,9 @@ from itertools import count
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from d2skill.bank import ranking
-from d2skill.bank.drafts import Draft, Insertion, storable
+from d2skill.bank.drafts import Draft, Insertion
 from d2skill.bank.evidence import Evidence
 from d2skill.bank.index import Choice, Index
 from d2skill.bank.journal import (
@@ -38,16 +37,16 @@ from d2skill.bank.journal import (
     Rewind,
     Status,
 )
+from d2skill.bank.ranking import Vectors
 from d2skill.bank.safety import clean, objection, suspicion
 from d2skill.config import BankConfig, CreditConfig, EmbedderConfig, RetrievalConfig
 from d2skill.embedders import make_embedder
 from d2skill.errors import BankError
 from d2skill.protocols import Embedder
 from d2skill.types import Granularity, Retrieved, Skill, SkillText
+from d2skill.words import storable
 
 __all__ = ["Draft", "Insertion", "SkillBank"]
-
-Vectors = npt.NDArray[np.float32]
 
 _ADMITTED: dict[Status, str] = {"active": "added", "trial": "on trial", "held": "held: "}
 _SURE = 0.5  # mass of the interval that decides a trial, so 75 % to one side
@@ -150,9 +149,12 @@ class SkillBank:
         skills = tuple(replace(other.skill(row), created=0) for row in rows)
         evidence = {skill.id: replace(own, last=0) for skill in skills if (own := other.evidence(skill.id)).signals}
         for skill in skills:
-            if skill.id not in other.vouched and (why := objection(skill.text)):
+            if why := objection(skill.text, vouched=skill.id in other.vouched):
                 raise _objected(path, skill, why)
         self._do(Insert(skills, 0, {"from": str(path)}, evidence, tasks=tuple(sorted(other.seen))))
+        if vouched := [skill.id for skill in skills if skill.id in other.vouched]:
+            self.hold(vouched, 0)
+            self.admit(vouched, 0, f"as in {path}")
         if again := {skill.id: other.again[skill.id] for skill in skills if skill.id in other.again}:
             self._do(Again(again, 0))
 
@@ -448,8 +450,7 @@ class SkillBank:
         """Returns a skill that is about to be shown; raises `BankError` if no bank would have taken its text."""
         skill = self._state.skill(row)
         if row < self._unread and row not in self._read:
-            admitted = skill.id in self._state.vouched and clean(skill.text) == skill.text
-            if not admitted and (why := objection(skill.text)):
+            if why := objection(skill.text, vouched=skill.id in self._state.vouched):
                 raise _objected(self._from, skill, why)
             self._read.add(row)
         return skill

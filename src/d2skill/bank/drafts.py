@@ -35,11 +35,6 @@ class Insertion:
     reason: str
 
 
-def storable(text: str) -> str:
-    """Returns the text with lone surrogates replaced, which no UTF-8 file can hold."""
-    return text.encode("utf-8", "replace").decode()
-
-
 def said(text: SkillText) -> str:
     """Returns what two skills are compared by: title and principle."""
     return f"{text.title}. {text.principle}"

@@ -19,6 +19,7 @@ from transformers.models.auto import modeling_auto
 from transformers.utils import logging
 
 from d2skill.config import EmbedderConfig
+from d2skill.devices import device_named
 from d2skill.embedders.folder import ModelFolder, find_model, read_folder
 from d2skill.errors import ConfigError
 
@@ -35,7 +36,7 @@ class TransformersEmbedder:
     def __init__(self, folder: ModelFolder, dtype: str, device: str, batch_tokens: int | None) -> None:
         """Loads the model. Raises `ConfigError` if it cannot be used, or the device is not to be had."""
         self._folder = folder
-        self._device = _device_named(device)
+        self._device = device_named(device, "embedder.device")
         self._batch_tokens = batch_tokens or (_CPU_BATCH if self._device.type == "cpu" else _GPU_BATCH)
         self._model, self._tokenizer = _read(folder, dtype, self._device)
         config = self._model.config
@@ -163,16 +164,6 @@ def _is_causal(model_type: str) -> bool:
     """Whether models of a type look back only: such are language models, and no masked ones."""
     causal, masked = modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
     return model_type in causal and model_type not in masked
-
-
-def _device_named(name: str) -> Any:
-    """Returns a torch device; "auto" is a GPU if there is one. Raises `ConfigError` for one not there."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        return torch.zeros(0, device=name).device
-    except (RuntimeError, AssertionError) as error:
-        raise ConfigError(f'embedder.device is "{name}", not to be had here: use cpu or auto') from error
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from d2skill.config import EndpointConfig
 from d2skill.errors import EndpointFault
+from d2skill.words import storable
 
 if TYPE_CHECKING:
     from openai import OpenAI
@@ -82,7 +83,7 @@ class Chat:
             forms = [{"response_format": by_schema}, {"response_format": {"type": "json_object"}}, {}]
         elif sampling:
             forms = [dict(sampling), {"temperature": sampling["temperature"]}, {}]
-        messages = [{name: _encodable(text) for name, text in message.items()} for message in messages]
+        messages = [{name: storable(text) for name, text in message.items()} for message in messages]
         body = {"model": self._settings.model, "messages": messages}
         started, wait = perf_counter(), _FIRST_WAIT
         pause: float | None
@@ -186,7 +187,7 @@ def reply_in(body: str, messages: Sequence[Message], seconds: float) -> Reply | 
     try:
         answer = json.loads(body)
         choice = answer["choices"][0]
-        text = _encodable(choice["message"].get("content") or "")
+        text = storable(choice["message"].get("content") or "")
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None
     usage = answer.get("usage")
@@ -197,11 +198,6 @@ def reply_in(body: str, messages: Sequence[Message], seconds: float) -> Reply | 
         _count(usage, "completion_tokens", estimate(text)),
         seconds,
     )
-
-
-def _encodable(text: str) -> str:
-    """Returns a text with lone surrogates replaced, which no request and no file can hold."""
-    return text.encode("utf-8", "replace").decode()
 
 
 def _count(usage: Any, name: str, otherwise: int) -> int:

@@ -22,6 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from d2skill.config import CausalLMConfig, OptimConfig, WarmStartConfig, step_sizes
+from d2skill.devices import device_named
 from d2skill.errors import ConfigError, RunError
 from d2skill.policies.chat import Chat
 from d2skill.policies.generation import ChoiceWalker, FreeWalker, Walker, generate
@@ -29,7 +30,6 @@ from d2skill.policies.pretrained import (
     attention_kinds,
     check_context,
     context_of,
-    device_named,
     end_tokens,
     read_pretrained,
 )
@@ -77,7 +77,7 @@ class CausalLMPolicy:
         self._settings, self._optim, self._warm_start = settings, optim, warm_start
         self._temperature, self._seed = temperature, seed
         self._rate, self._imitation_rate = step_sizes("causal-lm", optim, warm_start, adapter=settings.lora_rank > 0)
-        self._device = device_named(settings.device)
+        self._device = device_named(settings.device, "policy.lm.device")
         if settings.lora_rank:
             import_peft()
         if settings.model == "tiny":

@@ -18,16 +18,6 @@ from d2skill.policies.chat import bare_tokens
 FLASH = "flash_attention_2"
 
 
-def device_named(name: str) -> Any:
-    """Returns a torch device; "auto" is a GPU if there is one. Raises ConfigError for one not there."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        return torch.zeros(0, device=name).device
-    except (RuntimeError, AssertionError) as error:
-        raise ConfigError(f'policy.lm.device is "{name}", not to be had here: use cpu or auto') from error
-
-
 def attention_kinds(settings: CausalLMConfig, device: Any) -> tuple[str | None, ...]:
     """Returns the kinds of attention to try, in order; None leaves it to Transformers: sdpa, if the model has it.
 

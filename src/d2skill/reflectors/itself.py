@@ -12,7 +12,7 @@ from d2skill.endpoints import estimate
 from d2skill.errors import ReflectionFault
 from d2skill.protocols import Writes
 from d2skill.reflectors.answer import Unusable, read
-from d2skill.reflectors.llm import Call, Pair
+from d2skill.reflectors.llm import Call, Pair, tally, used
 from d2skill.reflectors.prompt import FINGERPRINT, question, repair
 from d2skill.types import Reflection, Trajectory
 
@@ -62,7 +62,7 @@ class PolicyReflector:
                 task = pairs[at][0].task
                 try:
                     found[at], left_out = read(answer, task.text)
-                    outcome = "used" + (f", {' and '.join(left_out)} left out: another script" if left_out else "")
+                    outcome = used(left_out)
                 except Unusable as why:
                     outcome = f"{'asked again' if attempt + 1 < _ATTEMPTS else 'dropped'}: {why}"
                     again[at] = repair(messages, answer, str(why))
@@ -76,13 +76,7 @@ class PolicyReflector:
     def account(self) -> tuple[list[dict[str, Any]], dict[str, float]]:
         """Returns the calls since the last account, by pair and attempt, and what they come to."""
         calls, self._calls = self._calls, []
-        outcomes = [call.outcome for call in calls]
-        return [asdict(call) for call in calls], {
-            "reflect/calls": len(calls),
-            "reflect/repaired": sum(call.attempt > 0 and call.outcome.startswith("used") for call in calls),
-            "reflect/dropped": sum(outcome.startswith("dropped") or "left out" in outcome for outcome in outcomes),
-            "reflect/tokens": sum(call.tokens_in + call.tokens_out for call in calls),
-        }
+        return [asdict(call) for call in calls], tally(calls)
 
     def spent(self, calls: Iterable[Mapping[str, Any]]) -> None:
         """Does nothing: there is no budget."""

@@ -70,6 +70,22 @@ class Call:
     outcome: str
 
 
+def used(left_out: Sequence[str]) -> str:
+    """Returns the outcome of an answer that was used, but for the skills that were left out."""
+    return "used" + (f", {' and '.join(left_out)} left out: another script" if left_out else "")
+
+
+def tally(calls: Sequence[Call]) -> dict[str, float]:
+    """Returns the metrics of calls, whoever was asked."""
+    outcomes = [call.outcome for call in calls]
+    return {
+        "reflect/calls": len(calls),
+        "reflect/repaired": sum(call.attempt > 0 and call.outcome.startswith("used") for call in calls),
+        "reflect/dropped": sum(outcome.startswith("dropped") or "left out" in outcome for outcome in outcomes),
+        "reflect/tokens": sum(call.tokens_in + call.tokens_out for call in calls),
+    }
+
+
 @dataclass(frozen=True, slots=True)
 class _Question:
     """A failure to ask about, and how many calls the budget has for it."""
@@ -134,16 +150,10 @@ class LLMReflector:
     def account(self) -> tuple[list[dict[str, Any]], dict[str, float]]:
         """Returns the calls since the last account, by pair and attempt, and what they come to."""
         calls = [asdict(call) for call in self._calls]
-        usage = _usage(calls)
-        outcomes = [call.outcome for call in self._calls]
-        metrics = {
-            "reflect/calls": usage.calls,
-            "reflect/repaired": sum(call.attempt > 0 and call.outcome.startswith("used") for call in self._calls),
-            "reflect/dropped": sum(outcome.startswith("dropped") or "left out" in outcome for outcome in outcomes),
-            "reflect/failed": sum(outcome.startswith("failed") for outcome in outcomes),
+        metrics = tally(self._calls) | {
+            "reflect/failed": sum(call.outcome.startswith("failed") for call in self._calls),
             "reflect/fallback": len(self._left_to_contrast),
-            "reflect/tokens": usage.tokens,
-            "reflect/cost": usage.cost(self._settings),
+            "reflect/cost": _usage(calls).cost(self._settings),
         }
         self._calls, self._left_to_contrast = [], []
         return calls, metrics
@@ -189,7 +199,7 @@ class LLMReflector:
                     outcome, last = "dropped: it does not end", True
                 else:
                     reflection, left_out = read(reply.text, failure.task.text)
-                    outcome = "used" + (f", {' and '.join(left_out)} left out: another script" if left_out else "")
+                    outcome = used(left_out)
             except EndpointFault as fault:
                 outcome, last = f"failed: {fault}", True
             except Unusable as why:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from d2skill.bank.journal import BankState, Credit, Journal
-from d2skill.bank.safety import clean, objection
+from d2skill.bank.safety import objection
 from d2skill.types import Skill
 
 
@@ -54,9 +54,7 @@ def objections(state: BankState) -> list[tuple[Skill, str]]:
         mark = state.marks.get(skill.id)
         if mark and mark.status == "held":
             continue
-        if skill.id in state.vouched and clean(skill.text) == skill.text:
-            continue
-        if why := objection(skill.text):
+        if why := objection(skill.text, vouched=skill.id in state.vouched):
             found.append((skill, why))
     return found
 

@@ -101,15 +101,18 @@ def suspicion(text: SkillText) -> str:
     return reason(said)
 
 
-def objection(text: SkillText) -> str:
-    """Returns why a text cannot come from a bank, or "": it is not clean, not whole, or suspicious."""
+def objection(text: SkillText, *, vouched: bool = False) -> str:
+    """Returns why a text cannot come from a bank, or "": it is not clean, not whole, or suspicious.
+
+    One that somebody `vouched` for may be suspicious.
+    """
     for field, limit in LIMITS.items():
         line = getattr(text, field)
         if _clean_line(line, limit) != line:
             return f"{field} has invisible characters, markers of a chat or prompt, or is too long"
         if not line:
             return f"{field} is empty"
-    return suspicion(text)
+    return "" if vouched else suspicion(text)
 
 
 def _clean_line(text: str, limit: int) -> str:

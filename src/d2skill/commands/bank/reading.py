@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from d2skill.bank import store
-from d2skill.bank.drafts import storable
 from d2skill.bank.formats import next_numbers
 from d2skill.bank.history import named
 from d2skill.bank.journal import BankState, Journal, Mark, Status
@@ -17,6 +16,7 @@ from d2skill.config import Config
 from d2skill.errors import BankError, RunError
 from d2skill.runfolder import RunFolder
 from d2skill.types import Granularity, Skill
+from d2skill.words import storable
 
 
 @dataclass(frozen=True, slots=True)

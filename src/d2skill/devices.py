@@ -1,0 +1,19 @@
+"""Where a model computes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from d2skill.errors import ConfigError
+
+
+def device_named(name: str, setting: str) -> Any:
+    """Returns a torch device; "auto" is a GPU if there is one. Raises `ConfigError` for one not there."""
+    import torch
+
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        return torch.zeros(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(f'{setting} is "{name}", not to be had here: use cpu or auto') from error
