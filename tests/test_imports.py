@@ -13,7 +13,8 @@ import d2skill
 # lower floors and from its own room; so implementations, which share a floor, never import each other.
 FLOORS = [
     "errors types rng words config",
-    "protocols credit prompts files settings_files endpoints devices bank.ranking bank.drafts bank.safety bank.evidence",
+    "protocols credit prompts files settings_files endpoints devices "
+    "bank.ranking bank.drafts bank.safety bank.evidence",
     "bank.store bank.journal embedders envs policies reflectors trajectories",
     "bank bank.formats bank.history",
     "episode learner probe checkpoint runfolder tasks",

@@ -105,7 +105,8 @@ def _spelled(arguments: Sequence[str], switches: Collection[str]) -> list[str]:
     words = list(arguments)
     while words:
         flag, equals, value = words.pop(0).partition("=")
-        if not flag.startswith("--") or flag[2:].replace("-", "_") not in switches:
+        is_switch = flag.startswith("--") and flag[2:].replace("-", "_") in switches
+        if not is_switch or (equals and value.lower() not in ("true", "false")):
             spelled.append(flag + equals + value)
             continue
         if not equals and words and words[0].lower() in ("true", "false"):

@@ -152,6 +152,12 @@ def test_switches_take_true_and_false(given, train, retire):
     assert (config.policy.train, config.bank.retire) == (train, retire)
 
 
+def test_a_switch_takes_nothing_else(capsys):
+    with pytest.raises(SystemExit):
+        parse_settings(["--bank.retire=maybe"], "d2skill train")
+    assert "maybe" in capsys.readouterr().err
+
+
 # training-free runs
 
 

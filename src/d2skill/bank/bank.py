@@ -160,9 +160,8 @@ class SkillBank:
 
     def seen(self, tasks: Collection[str]) -> set[str]:
         """Returns those of some tasks that skills were written from failures in, or got their signals in."""
-        written = {skill.evidence for skill in self.skills()}
-        again = {task for skill in self.skills() for task in self._state.again.get(skill.id, ())}
-        return (written | again | self._state.seen).intersection(tasks)
+        written = {task for s in self.skills() for task in (s.evidence, *self._state.again.get(s.id, ()))}
+        return (written | self._state.seen).intersection(tasks)
 
     @property
     def event(self) -> int:
@@ -424,8 +423,10 @@ class SkillBank:
     def _retrieve(
         self, granularity: Granularity, queries: Sequence[Vectors], trial: bool
     ) -> list[tuple[Retrieved, ...]]:
+        if not queries:
+            return []
         choice = self._index.choice(granularity, trial)
-        if not queries or not len(choice.rows):
+        if not len(choice.rows):
             return [() for _ in queries]
         ranked = ranking.rank(
             np.stack(queries),
