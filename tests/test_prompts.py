@@ -56,7 +56,7 @@ def test_a_skill_cannot_end_its_quotation():
 
 def test_what_changes_least_comes_first():
     text = said(FULL)
-    order = [FULL.task, "Task principle 0", "Task principle 2", "Step principle 0", "You saw thing 0.", "do 3"]
+    order = [FULL.task, "Task principle 0", "Task principle 2", "You saw thing 0.", "do 3", "Step principle 0"]
     order += [FULL.observation, "left\nright"]
     places = [text.index(part) for part in order]
     assert places == sorted(places)

@@ -1,7 +1,8 @@
 """How a prompt's parts are kept within budget, rendered for a language model, and its answer parsed.
 
-The shared part comes first (instructions, task), then skills, then what changes at every step, so that the members of
-a group share the longest possible prefix. A baseline prompt has no trace of skills.
+What stays comes first (instructions, task, task skills), then the history, to which each step adds, then what changes
+at every step: so the members of a group, and the steps of an episode, begin with as much in common as can be. A
+baseline prompt has no trace of skills.
 
 Skills are a model's text and are shown as quoted advice: each is one line in double quotes, and neither a new line nor
 a double quote inside a skill survives, so none can end its own quotation. Their keys are never shown.
@@ -10,7 +11,7 @@ a double quote inside a skill survives, so none can end its own quotation. Their
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -41,18 +42,18 @@ def _quoted(skill: Skill) -> str:
     return f'- "{line.translate(_QUOTES)}"'
 
 
+def _advice(heading: str, skills: Sequence[Skill]) -> list[str]:
+    return ["\n".join((f"{_ADVICE.format(heading)}:", *map(_quoted, skills)))] if skills else []
+
+
 def render(prompt: Prompt, answer: Answer = "free") -> list[dict[str, str]]:
     """Returns the prompt as chat messages, a single one of the user."""
     parts = [_INSTRUCTIONS[answer], f"Task: {prompt.task}"]
-    for heading, skills in (
-        ("for this kind of task", prompt.task_skills),
-        ("for this step", prompt.step_skills),
-    ):
-        if skills:
-            parts.append("\n".join((f"{_ADVICE.format(heading)}:", *map(_quoted, skills))))
+    parts += _advice("for this kind of task", prompt.task_skills)
     if prompt.history:
         past = "\n".join(f"{observation}\n> {action}" for observation, action in prompt.history)
         parts.append(f"So far:\n{past}")
+    parts += _advice("for this step", prompt.step_skills)
     parts.append(f"Now:\n{prompt.observation}")
     if prompt.actions:
         parts.append("Admissible actions:\n" + "\n".join(prompt.actions))

@@ -106,6 +106,37 @@ class Weighs(Protocol):
         """
 
 
+class Places(Protocol):
+    """Where a policy plays some episodes at a time: each holds a place, which may keep what was read there."""
+
+    @property
+    def size(self) -> int:
+        """How many episodes can hold a place at once."""
+
+    def ask(self, episode: int, prompt: Prompt, seed: int) -> None:
+        """Puts the prompt of an episode, any number that names it, before the policy; it takes a place if it has none.
+
+        An episode that was asked is not asked again before its answer.
+        """
+
+    def answers(self) -> list[tuple[int, Decision]]:
+        """Waits for some of the answers and returns them with their episodes; none only if nothing was asked."""
+
+    def leave(self, episode: int) -> None:
+        """Frees the place of an episode that is over."""
+
+    def close(self) -> None:
+        """Frees all there is."""
+
+
+@runtime_checkable
+class HasPlaces(Protocol):
+    """A policy that need not be asked for all of its decisions at once: some episodes go on while others wait."""
+
+    def places(self, temperature: float) -> Places:
+        """Returns places, all free, for decisions as `Policy.act` makes them; good until the policy changes."""
+
+
 @runtime_checkable
 class Writes(Protocol):
     """A policy that can also write a text, so that it can reflect on its own failures."""

@@ -1,4 +1,7 @@
-"""Many episodes at once, in lock step: one batch of retrievals and one batch of decisions per step.
+"""Many episodes at once: retrievals and decisions in batches, in lock step or as a policy has answers.
+
+A policy with places (see HasPlaces) plays as many episodes as it has places; when one ends, the next takes its place,
+and none waits for the slowest. Any other policy is asked for the decisions of all episodes, step by step.
 
 Each decision is sampled with a seed of its own, derived from the run's seed, the iteration, the task, the member and
 the step, so nothing depends on the order of a batch or on which episode ends first.
@@ -6,7 +9,9 @@ the step, so nothing depends on the order of a batch or on which episode ends fi
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -14,9 +19,9 @@ from d2skill.bank import SkillBank
 from d2skill.config import PromptConfig
 from d2skill.episode import Episode, describe_fault
 from d2skill.errors import D2SkillError, EnvironmentFault
-from d2skill.protocols import Environment, Policy, Session
+from d2skill.protocols import Environment, HasPlaces, Places, Policy, Session
 from d2skill.rng import derive
-from d2skill.types import Arm, Group, Observation, Retrieved, Task, Trajectory
+from d2skill.types import Arm, Decision, Group, Observation, Prompt, Retrieved, Task, Trajectory
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +59,31 @@ class _NotStarted:
 
     def step(self, action: str) -> Observation:
         return self.observation
+
+
+class LockStep:
+    """Places of a policy that decides for all episodes together."""
+
+    def __init__(self, policy: Policy, temperature: float, size: int) -> None:
+        self.size = size
+        self._policy, self._temperature = policy, temperature
+        self._asked: list[tuple[int, Prompt, int]] = []
+
+    def ask(self, episode: int, prompt: Prompt, seed: int) -> None:
+        """See Places."""
+        self._asked.append((episode, prompt, seed))
+
+    def answers(self) -> list[tuple[int, Decision]]:
+        """See Places: all of them."""
+        episodes, prompts, seeds = zip(*self._asked, strict=True)
+        self._asked.clear()
+        return list(zip(episodes, self._policy.act(prompts, seeds, self._temperature), strict=True))
+
+    def leave(self, episode: int) -> None:
+        """See Places."""
+
+    def close(self) -> None:
+        """See Places."""
 
 
 def start_session(environment: Environment, task_id: str) -> tuple[Session, str]:
@@ -120,8 +150,8 @@ class Rollouts:
         episodes = [self._start(member) for member in members]
         self.timing.environment += perf_counter() - started
         self._retrieve_task_skills(episodes, members)
-        while active := [i for i, episode in enumerate(episodes) if not episode.done]:
-            self._advance([episodes[i] for i in active], [members[i] for i in active], temperature)
+        with closing(self._places(temperature, len(members))) as places:
+            self._play(episodes, members, places)
         trajectories = [episode.trajectory() for episode in episodes]
         faults = [t for t in trajectories if t.fault]
         if faults and len(faults) == len(trajectories):
@@ -152,19 +182,41 @@ class Rollouts:
                 episode.task_skills = retrieved
         self.timing.retrieval += perf_counter() - started
 
-    def _advance(self, episodes: Sequence[Episode], members: Sequence[Member], temperature: float) -> None:
+    def _places(self, temperature: float, episodes: int) -> Places:
+        if isinstance(self.policy, HasPlaces):
+            return self.policy.places(temperature)
+        return LockStep(self.policy, temperature, episodes)
+
+    def _play(self, episodes: Sequence[Episode], members: Sequence[Member], places: Places) -> None:
+        waiting = deque(i for i, episode in enumerate(episodes) if not episode.done)
+        prompts: dict[int, Prompt] = {}
+        turn: list[int] = []
+        while waiting or turn or prompts:
+            while waiting and len(prompts) + len(turn) < places.size:
+                turn.append(waiting.popleft())
+            asked = self._prompts([episodes[i] for i in turn], [members[i] for i in turn])
+            started = perf_counter()
+            for i, prompt in zip(turn, asked, strict=True):
+                places.ask(i, prompt, derive(members[i].seed, episodes[i].step))
+                prompts[i] = prompt
+            answers = places.answers()
+            decided = perf_counter()
+            turn = []
+            for i, decision in answers:
+                episodes[i].act(prompts.pop(i), decision)
+                if episodes[i].done:
+                    places.leave(i)
+                else:
+                    turn.append(i)
+            self.timing.policy += decided - started
+            self.timing.environment += perf_counter() - decided
+
+    def _prompts(self, episodes: Sequence[Episode], members: Sequence[Member]) -> list[Prompt]:
+        """Returns what the policy sees next in some episodes, each with the skills for its step."""
         started = perf_counter()
         step_skills: dict[int, tuple[Retrieved, ...]] = {}
         for trial in (False, True):
             own = [i for i, member in enumerate(members) if member.arm == "skills" and member.trial == trial]
             step_skills |= zip(own, self.bank.retrieve_step([episodes[i].query for i in own], trial=trial), strict=True)
-        retrieved = perf_counter()
-        prompts = [episode.prompt(step_skills.get(i, ())) for i, episode in enumerate(episodes)]
-        step_seeds = [derive(member.seed, e.step) for member, e in zip(members, episodes, strict=True)]
-        decisions = self.policy.act(prompts, step_seeds, temperature)
-        decided = perf_counter()
-        for episode, prompt, decision in zip(episodes, prompts, decisions, strict=True):
-            episode.act(prompt, decision)
-        self.timing.retrieval += retrieved - started
-        self.timing.policy += decided - retrieved
-        self.timing.environment += perf_counter() - decided
+        self.timing.retrieval += perf_counter() - started
+        return [episode.prompt(step_skills.get(i, ())) for i, episode in enumerate(episodes)]

@@ -14,7 +14,7 @@ from lm_toys import OPTIM, SMALL, WORDS, decide, exact, policy, prompt, rows, sa
 
 from d2skill.config import CausalLMConfig  # noqa: E402
 from d2skill.errors import ConfigError, RunError  # noqa: E402
-from d2skill.policies.prefixes import shared  # noqa: E402
+from d2skill.policies.prefixes import trunk  # noqa: E402
 from d2skill.policies.tiny import make_tokenizer  # noqa: E402
 from d2skill.policies.torch_loss import Item, pack, policy_terms, token_log_probs  # noqa: E402
 from d2skill.types import Decision, Prompt, Row  # noqa: E402
@@ -251,9 +251,9 @@ def test_packing_keeps_the_budget_and_loses_nothing():
     assert sorted(itertools.chain.from_iterable(groups)) == list(range(60))
     for group in groups:
         mine = [items[i] for i in group]
-        prompts = {x.prompt for x in mine}
-        cost = len(prompts) * max(map(len, prompts)) - (len(prompts) - 1) * shared(sorted(prompts), "cpu")
-        assert len(group) == 1 or cost + len(mine) * max(len(x.fed) for x in mine) <= 100
+        start, shares = trunk([x.prompt for x in mine], [len(x.fed) for x in mine], "cpu")
+        left = max(len(x.prompt) + len(x.fed) - share for x, share in zip(mine, shares, strict=True))
+        assert len(group) == 1 or len(start) + len(group) * left <= 100
         assert len({x.options is None for x in mine}) == 1
 
 

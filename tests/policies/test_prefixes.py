@@ -8,9 +8,9 @@ torch = pytest.importorskip("torch")
 from test_causal_lm import plain_log_probs, policy, rows  # noqa: E402
 
 from d2skill.policies import prefixes  # noqa: E402
-from d2skill.policies.generation import Context, extend, prefill, read  # noqa: E402
-from d2skill.policies.prefixes import clusters, overlap, shared  # noqa: E402
-from d2skill.policies.torch_loss import token_log_probs  # noqa: E402
+from d2skill.policies.prefixes import clusters, overlap, trunk  # noqa: E402
+from d2skill.policies.reading import read  # noqa: E402
+from d2skill.policies.torch_loss import pack, token_log_probs  # noqa: E402
 from d2skill.types import Prompt, Row  # noqa: E402
 
 
@@ -43,18 +43,31 @@ def drawn(kind):
 
 def cost(group, prompts, answers):
     """Tokens and passes of a cluster, worked out from the rules rather than step by step."""
-    mine = {prompts[i] for i in group}
-    longest, prefix = max(map(len, mine)), shared(sorted(mine), "cpu")
-    tokens = prefix + len(mine) * (longest - prefix) + len(group) * max(answers[i] for i in group)
-    return tokens, 1 + bool(prefix) + any(answers[i] for i in group)
+    start, shares = trunk([prompts[i] for i in group], [answers[i] for i in group], "cpu")
+    left = max(len(prompts[i]) + answers[i] - share for i, share in zip(group, shares, strict=True))
+    return len(start) + len(group) * left, 1 + bool(start)
 
 
-def test_an_overlap_leaves_a_token_to_each():
-    assert overlap((1, 2, 3), (1, 2, 4)) == 2
-    assert overlap((1, 2), (1, 2, 3)) == 1
-    assert overlap((1,), (1, 2)) == overlap((), (1,)) == 0
-    assert shared([(1,) * 50 + (i,) for i in range(3)], "cpu") == 50
-    assert shared([(1,) * 15 + (i,) for i in range(3)], "cpu") == 0  # would save 30 tokens at the cost of a pass
+def test_an_overlap_is_what_two_rows_begin_with():
+    assert overlap((1, 2, 3), (1, 2, 4)) == overlap((1, 2), (1, 2, 3)) == overlap((1, 2), (1, 2)) == 2
+    assert overlap((1,), (2, 1)) == overlap((), (1,)) == 0
+    draw = random.Random(0)
+    for _ in range(200):
+        one, other = (tuple(draw.choices(range(2), k=draw.randint(0, 12))) for _ in range(2))
+        same = [a == b for a, b in zip(one, other, strict=False)]
+        assert overlap(one, other) == next((i for i, equal in enumerate(same) if not equal), len(same))
+
+
+def test_steps_of_an_episode_leave_the_longest_of_them_where_they_differ():
+    past = tuple(range(100))
+    steps = [(*past[:length], 200, 201, 202) for length in (60, 80, 100)]
+    start, shares = trunk(steps, [4, 4, 4], "cpu")
+    assert start == past[:80] and shares == [60, 80, 80]
+    # the same prompt again reads its last token only, whose logits begin the answer
+    assert trunk([past, past], [1, 1], "cpu") == (past[:99], [99, 99])
+    # what is shared would be saved at the cost of a pass
+    assert trunk([(1,) * 35 + (i,) for i in range(2)], [0, 0], "cpu") == ((), [0, 0])
+    assert trunk([past], [7], "cpu") == ((), [0])
 
 
 @pytest.mark.parametrize("kind", range(4))
@@ -79,21 +92,17 @@ def test_clusters_are_the_cheapest_cut(kind, threshold):
     assert clusters([], [], "cpu") == []
 
 
-def test_reading_and_joining_give_what_plain_passes_give(threshold):
-    model = policy().model
-    prompts, chunks = (
-        [(1,) * 50 + (2, 3), (1,) * 50 + (5,), (1,) * 50 + (5, 6, 7), (9, 8)],
-        [(4,), (4, 5), (6,), (7, 7)],
-    )
+def test_reading_with_a_trunk_gives_what_plain_passes_give():
+    model, past = policy().model, tuple(range(3, 60))
+    rows = [(*past[:30], 2, 3), (*past, 5), (*past[:50], 5, 6, 7), past]
+    start, shares = trunk(rows, [0] * len(rows), "cpu")
+    assert start == past[:56] and shares == [30, 56, 50, 56]
     with torch.no_grad():
-        one, two = read(model, prompts[:3]), read(model, prompts[3:])
-        context = Context.join([two[1], one[1]])
-        logits = torch.cat([two[0], one[0]])
-        after, _ = extend(model, context.select([0, 3, 1]), [chunks[3], chunks[2], chunks[0]], keep=1)
-        for row, i in enumerate((3, 0, 1, 2)):
-            assert torch.allclose(logits[row], prefill(model, [prompts[i]])[0][0], atol=1e-5)
-        for row, i in enumerate((3, 2, 0)):
-            assert torch.allclose(after[row, 0], prefill(model, [prompts[i] + chunks[i]])[0][0], atol=1e-5)
+        together = read(model, rows, 2, start, shares)
+        for row, logits in zip(rows, together, strict=True):
+            plain = model(torch.tensor([row])).logits[0, -2:]
+            assert torch.allclose(logits[1], plain[1], atol=1e-5)
+        assert torch.allclose(together[2], model(torch.tensor([rows[2]])).logits[0, -2:], atol=1e-5)
 
 
 @pytest.mark.parametrize("answer", ["choice", "free"])
@@ -123,7 +132,10 @@ def test_gradients_through_a_prefix_are_those_of_plain_passes(answer, threshold)
     p, prompts = policy(policy()._settings.model_copy(update={"answer": answer})), members()
     decisions = p.act(prompts, range(len(prompts)), 1.0)
     items = [item for a, d in zip(prompts, decisions, strict=True) if (item := p._item(Row(a, d, 1.0)))]
-    assert shared(sorted({item.prompt for item in items}), "cpu") > 0 or threshold == 10**9
+    assert threshold == 10**9 or any(
+        trunk([items[i].prompt for i in group], [len(items[i].fed) for i in group], "cpu")[0]
+        for group in pack(items, 10**9, "cpu")
+    )
     weight = torch.linspace(-1, 1, sum(len(item.positions) for item in items))
     one, _ = token_log_probs(p.model, items, 1.0)
     (one * weight).sum().backward()

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from d2skill.policies.generation import ChoiceWalker
 from d2skill.policies.trie import TokenTrie
+from d2skill.policies.walkers import ChoiceWalker
 
 END = 0
 answers = st.lists(st.lists(st.integers(1, 4), max_size=5).map(lambda t: (*t, END)), min_size=1, max_size=12)

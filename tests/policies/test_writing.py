@@ -6,7 +6,7 @@ pytest.importorskip("torch")
 
 from lm_toys import policy
 
-from d2skill.policies.writing import TextWalker
+from d2skill.policies.walkers import TextWalker
 from d2skill.protocols import Writes
 
 CHATS = [[{"role": "user", "content": f"Say something about chest {number}."}] for number in range(5)]

@@ -38,10 +38,14 @@ class CausalLMConfig(Settings):
     """cpu, cuda, cuda:1, or auto (a GPU if there is one)"""
     attention: Literal["auto", "eager", "sdpa", "flash_attention_2"] = "auto"
     """How attention is computed; auto is flash_attention_2 in bfloat16 on a GPU that has it, else what the model has"""
+    top_p: float = Field(1.0, gt=0, le=1)
+    """Only the likeliest tokens that together have this probability can be drawn; 1 leaves all"""
+    top_k: int = Field(0, ge=0)
+    """Only so many of the likeliest tokens can be drawn; 0 leaves all"""
     generate_batch: int = Field(64, ge=1)
-    """Prompts that generate together"""
+    """Episodes that are played at a time, each with keys and values of its prompt and answer; the others wait"""
     microbatch_tokens: int = Field(16384, ge=64)
-    """Tokens in one forward pass of an update, at most"""
+    """Tokens in one forward pass, at most: of an update, and of prompts that are read"""
     gradient_checkpointing: bool = False
     """Compute the inside of each layer again for its gradients instead of keeping it: less memory, more time"""
     lora_rank: int = Field(0, ge=0)

@@ -91,10 +91,11 @@ def memory(config: Config, shape: Shape, load: Load, device: Device) -> Memory:
     adapter = adapter_of(config, shape)
     trained = adapter.parameters(shape) if adapter else shape.parameters
     copied = bool(config.optim.kl) and adapter is None and config.policy.train
+    again = bool(config.optim.kl and adapter and config.policy.train and config.warm_start.tasks)
     learns = trained if config.policy.train else 0
     resting = {
         "weights": float(w * shape.parameters + (4 * trained if adapter else 0)),  # adapters are float32 always
-        "reference": float(w * shape.parameters if copied else 0),
+        "reference": float(w * shape.parameters if copied else 4 * trained if again else 0),
         "float32 copy of the weights": float(4 * trained if w < 4 and not adapter else 0),
         "Adam's two moments": 8.0 * learns,
         "framework": device.framework,
@@ -102,26 +103,29 @@ def memory(config: Config, shape: Shape, load: Load, device: Device) -> Memory:
     update: dict[str, float] = {}
     step: dict[str, float] = {}
     if learns:
-        kept, again = activations(shape, load, config, adapter)
+        kept, inner = activations(shape, load, config, adapter)
         logits = shape.vocabulary * float(load.update_rows * load.answer) * ((w + 12) if load.free else 3 * w)
-        keys = cache(shape, load, load.update_rows, w)
-        reading = max(prefill(shape, load.update_rows, load.prompt, w), keys + logits) if config.optim.kl else 0.0
+        fed = load.prompt + load.answer - 1
+        keys = load.update_rows * fed * cached(shape, w)
+        inside = load.update_rows * fed * inside_of(shape, fed, w)
+        reading = keys + max(inside, logits) if config.optim.kl else 0.0
         update = {
             "gradients": float((4 if adapter else w) * learns),
             "activations": kept,
             "logits": logits,
-            "layers computed again": max(0.0, again - logits),
+            "layers computed again": max(0.0, inner - logits),
         }
         # the reference reads before the policy does, when none of its activations is there
         update["reading with the reference"] = max(0.0, reading - sum(update.values()) + update["gradients"])
         # on accelerators Adam steps all weights at once, with a temporary as large as they are
         step = {"gradients": 4.0 * learns, "temporaries of Adam": 4.0 * learns if device.kind != "cpu" else 0.0}
-    rows = load.generate_rows
-    written = cache(shape, load, rows, w)
-    layer = (written / shape.layers) * (1 + (shape.queries / shape.keys if shape.heads > shape.kv_heads else 0))
-    choosing = shape.vocabulary * rows * (w + 4.0 + (16.0 if load.free else 0.0))
-    reading = prefill(shape, rows, load.prompt, w) - cache(shape, load, rows, w, answer=0)
-    generation = {"keys and values": written, "reading and sampling": max(reading, layer + choosing)}
+    rows, seen = load.generate_rows, load.prompt + load.answer
+    written = rows * seen * cached(shape, w)
+    at_once = min(rows, max(1, config.policy.lm.microbatch_tokens // load.prompt))
+    reading = at_once * load.prompt * inside_of(shape, load.prompt, w)
+    heads = 2.0 * w * rows * seen * shape.queries if shape.heads > shape.kv_heads else 0.0
+    choosing = shape.vocabulary * rows * (w + 4.0 + (24.0 if load.free else 0.0))
+    generation = {"keys and values": written, "reading and sampling": max(reading, heads, choosing)}
     return Memory(resting, update, step, generation)
 
 
@@ -134,8 +138,8 @@ def activations(shape: Shape, load: Load, config: Config, adapter: Adapter | Non
     """Returns what a pass keeps for its gradients, and with checkpointing what it makes again of a layer, else 0.
 
     A float32 norm keeps its input, what it normalised and its output, one of less precision a float32 copy of the
-    input; attention keeps queries, keys, values, its output and a mask of its own in each layer; the answers are read
-    after the prompts, and their attention copies all keys. A weight that does not train keeps nothing for itself.
+    input; attention keeps queries, keys, values, its output and, over several rows, a mask of its own in each layer.
+    A weight that does not train keeps nothing for itself.
     """
     lm, w = config.policy.lm, width(config)
     h, i, a, k = shape.hidden, shape.inner, shape.queries, shape.keys
@@ -148,26 +152,22 @@ def activations(shape: Shape, load: Load, config: Config, adapter: Adapter | Non
     token += (8 if w == 4 else 6) * (a + k) * shape.qk_norm
     if adapter:
         token += sum(4 * adapter.rank + (4 * shape.linears[name][0] if w < 4 else 0) for name in adapter.targets)
-    rows, whole, fed = load.update_rows, load.prompt + load.answer, max(0, load.answer - 1)
-    mask = 0 if flash else w
-    prompts = rows * load.prompt * (token + w * in_heads + mask * load.prompt)
-    answers = rows * fed * (token + mask * whole) + rows * whole * w * in_heads if fed else 0.0
-    last = float(norm * h * rows * (load.prompt + fed))
+    fed = load.prompt + load.answer - 1
+    tokens, mask = float(load.update_rows * fed), 0 if flash or load.update_rows == 1 else w
+    layer = tokens * (token + w * in_heads + mask * fed)
+    last = norm * h * tokens
     if not lm.gradient_checkpointing:
-        return shape.layers * (prompts + answers) + last, 0.0
-    keys = 2 * k * w * rows * float(whole)
-    return shape.layers * (w * h * rows * float(whole) + 2 * keys) + last, max(prompts, answers)
+        return shape.layers * layer + last, 0.0
+    return tokens * shape.layers * (w * h + 2 * k * w) + last, layer
 
 
-def cache(shape: Shape, load: Load, rows: int, w: int, answer: int | None = None) -> float:
-    """Returns the keys and values of rows, at the end of their answers or after so many tokens of them."""
-    tokens = load.prompt + (load.answer if answer is None else answer)
-    return float(rows * tokens * shape.layers * 2 * shape.keys * w)
+def cached(shape: Shape, w: int) -> float:
+    """Returns the keys and values of a token."""
+    return float(shape.layers * 2 * shape.keys * w)
 
 
-def prefill(shape: Shape, rows: int, prompt: int, w: int) -> float:
-    """Returns the peak of reading prompts without gradients: their keys and values, and the inside of one layer."""
+def inside_of(shape: Shape, prompt: int, w: int) -> float:
+    """Returns what a token takes inside a layer that is read without gradients, beside those of so many tokens."""
     h, i, a, k = shape.hidden, shape.inner, shape.queries, shape.keys
     in_heads = 2 * a if shape.heads > shape.kv_heads else 0
-    inside = w * max(3 * i + 4 * h, 3 * h + 3 * a + 2 * k + in_heads + prompt) + 2 * w * shape.head + prompt
-    return float(rows * prompt * (inside + shape.layers * 2 * k * w))
+    return float(w * max(3 * i + 4 * h, 3 * h + 3 * a + 2 * k + in_heads + prompt) + 2 * w * shape.head + prompt)

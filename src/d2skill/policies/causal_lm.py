@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,8 @@ from d2skill.config import CausalLMConfig, OptimConfig, WarmStartConfig, step_si
 from d2skill.devices import device_named
 from d2skill.errors import ConfigError, RunError
 from d2skill.policies.chat import Chat
-from d2skill.policies.generation import ChoiceWalker, FreeWalker, Walker, generate
+from d2skill.policies.generation import Sampling
+from d2skill.policies.places import LanguageModelPlaces
 from d2skill.policies.pretrained import (
     attention_kinds,
     check_context,
@@ -39,7 +40,6 @@ from d2skill.policies.torch_loss import Item, pack, policy_terms, token_log_prob
 from d2skill.policies.torch_optim import Adam
 from d2skill.policies.tuning import import_peft, make_tuning
 from d2skill.policies.writing import write
-from d2skill.prompts import parse_action
 from d2skill.types import Decision, Prompt, Row
 
 KIND, FORMAT = "causal-lm", 1
@@ -104,49 +104,31 @@ class CausalLMPolicy:
         """See Policy."""
         return self.chat.count(text)
 
-    def act(self, prompts: Sequence[Prompt], seeds: Sequence[int], temperature: float) -> list[Decision]:
-        """See Policy. Log-probabilities are those of the distribution sampled from, 0 for forced tokens."""
-        encoded = {prompt: self.chat.prompt_ids(prompt) for prompt in dict.fromkeys(prompts)}
-        jobs: list[tuple[tuple[int, ...], Walker]] = []
-        for prompt in prompts:
-            if self.chat.chooses(prompt):
-                choice = ChoiceWalker(self.chat.trie(prompt.actions))
-                jobs.append((encoded[prompt] + choice.lead(), choice))
-            else:
-                jobs.append((encoded[prompt], FreeWalker(self.chat, self._settings.max_new_tokens)))
-        rngs = [np.random.default_rng(seed) for seed in seeds]
-        open_jobs = [i for i, (_, walker) in enumerate(jobs) if walker.options != ()]
-        for free in (False, True):
-            mine = [i for i in open_jobs if (jobs[i][1].options is None) == free]
-            mine.sort(key=lambda i: jobs[i][0])
-            for start in range(0, len(mine), self._settings.generate_batch):
-                batch = mine[start : start + self._settings.generate_batch]
-                with torch.no_grad():
-                    generate(
-                        self.model,
-                        [jobs[i][0] for i in batch],
-                        [jobs[i][1] for i in batch],
-                        [rngs[i] for i in batch],
-                        temperature,
-                    )
-        return [
-            self._decision(prompt, walker, rng) for prompt, (_, walker), rng in zip(prompts, jobs, rngs, strict=True)
-        ]
+    def places(self, temperature: float) -> LanguageModelPlaces:
+        """See HasPlaces."""
+        lm = self._settings
+        sampling = Sampling(temperature, lm.top_p, lm.top_k)
+        return LanguageModelPlaces(
+            self.model, self.chat, sampling, lm.generate_batch, answer=lm.max_new_tokens, budget=lm.microbatch_tokens
+        )
 
-    def _decision(self, prompt: Prompt, walker: Walker, rng: np.random.Generator) -> Decision:
-        if isinstance(walker, ChoiceWalker):
-            # several answers only if their tokens are the same: then each is as likely
-            answers = walker.trie.answers(walker.node)
-            text = action = prompt.actions[answers[int(rng.integers(len(answers)))]]
-        else:
-            text = self.chat.text(walker.tokens)
-            action = parse_action(text)
-        return Decision(text, action, tuple(walker.tokens), tuple(walker.log_probs))
+    def act(self, prompts: Sequence[Prompt], seeds: Sequence[int], temperature: float) -> list[Decision]:
+        """See Policy. Log-probabilities are those before top-p and top-k, 0 for forced tokens."""
+        with closing(self.places(temperature)) as places:
+            return places.decide(prompts, seeds)
 
     def write(self, chats: Sequence[Sequence[dict[str, str]]], tokens: int) -> list[str]:
         """See Writes."""
-        room, batch = context_of(self.model.config), self._settings.generate_batch
-        return write(self.model, self.chat, chats, tokens=tokens, context=room, batch=batch)
+        lm = self._settings
+        return write(
+            self.model,
+            self.chat,
+            chats,
+            tokens=tokens,
+            context=context_of(self.model.config),
+            batch=lm.generate_batch,
+            budget=lm.microbatch_tokens,
+        )
 
     def log_probs(self, decided: Sequence[tuple[Prompt, Decision]]) -> list[float]:
         """See Weighs. As in `update`, only tokens that were chosen count; 0 where the trie left nothing to choose."""

@@ -1,235 +1,300 @@
-"""Forward passes of a causal language model over a growing cache, and sampling on top of them.
+"""Writing answers: rows of a causal language model that begin, go on and end independently of each other.
 
-Sampling and training share `prefill` and `extend`, so that the probabilities recorded at one are those
-recomputed at the other. Rows of a batch are padded on the left, the prompt first and each later chunk again,
-with the mask and the positions saying what is real. Both functions carry gradients.
+A row belongs to an episode and keeps the keys and values of what was read in it. The next prompt of the episode mostly
+begins as the last one did, so only what is new is read. A row that is asked for the first time takes what another has
+read already, if their prompts begin alike.
+
+Answers end at different times. Rows whose answers have ended wait until there are enough of them, are given back
+together, and are read together when they are asked again, while the others stay where they are in their answers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import chain
-from typing import Any, Protocol
+from math import ceil, inf, sqrt
+from typing import Any
 
 import numpy as np
 import torch
-from torch.nn.functional import pad
-from transformers import DynamicCache
 
-from d2skill.policies.chat import Chat
-from d2skill.policies.prefixes import Tokens, clusters, shared
-from d2skill.policies.trie import TokenTrie
-
-
-@dataclass
-class Context:
-    """What the model has read: keys and values, the columns that are real [B, K], their number [B]."""
-
-    cache: DynamicCache
-    mask: torch.Tensor
-    lengths: torch.Tensor
-
-    def select(self, rows: Sequence[int]) -> Context:
-        """Keeps these rows, in this order, repeated where a number repeats. The former context is used up."""
-        if list(rows) == list(range(len(self.lengths))):
-            return self
-        index = torch.tensor(rows, device=self.mask.device)
-        for layer in self.cache.layers:
-            layer.keys = layer.keys.index_select(0, index)
-            layer.values = layer.values.index_select(0, index)
-        return Context(self.cache, self.mask[index], self.lengths[index])
-
-    @classmethod
-    def join(cls, contexts: Sequence[Context]) -> Context:
-        """Puts the rows of contexts below each other, padded on the left. The former contexts are used up."""
-        if len(contexts) == 1:
-            return contexts[0]
-        cache = max(contexts, key=lambda context: context.mask.shape[1]).cache
-        for layer, *layers in zip(cache.layers, *(context.cache.layers for context in contexts), strict=True):
-            width = layer.keys.shape[-2]
-            layer.keys, layer.values = (
-                torch.cat([pad(tensor, (0, 0, width - tensor.shape[-2], 0)) for tensor in tensors])
-                for tensors in zip(*((each.keys, each.values) for each in layers), strict=True)
-            )
-        width = max(context.mask.shape[1] for context in contexts)
-        masks = [pad(context.mask, (width - context.mask.shape[1], 0)) for context in contexts]
-        return cls(cache, torch.cat(masks), torch.cat([context.lengths for context in contexts]))
+from d2skill.policies.cache import RowCache
+from d2skill.policies.prefixes import Tokens, overlap, pass_tokens
+from d2skill.policies.reading import left_padded, log_softmax
+from d2skill.policies.walkers import Walker
 
 
-def left_padded(rows: Sequence[Tokens], device: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    """Returns rows of tokens as a matrix and its mask, both [B, T], every row ending in the last column."""
-    width = max(map(len, rows))
-    ids = np.zeros((len(rows), width), dtype=np.int64)
-    mask = np.zeros_like(ids)
-    for i, row in enumerate(rows):
-        ids[i, width - len(row) :] = row
-        mask[i, width - len(row) :] = 1
-    return torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device)
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How tokens are drawn: at temperature 0 the best is taken.
 
-
-def prefill(model: Any, prompts: Sequence[Tokens]) -> tuple[torch.Tensor, Context]:
-    """Reads prompts; returns the logits [B, V] of what follows each of them, and the context."""
-    width = torch.zeros((len(prompts), 0), dtype=torch.int64, device=model.device)
-    empty = Context(DynamicCache(config=model.config), width, width.sum(1))
-    logits, context = extend(model, empty, prompts, keep=1)
-    return logits[:, -1], context
-
-
-def read(model: Any, prompts: Sequence[Tokens]) -> tuple[torch.Tensor, Context]:
-    """Reads different prompts as `prefill` does, but what all of them begin with only once, where that pays."""
-    length = shared(prompts, model.device.type)
-    if not length:
-        return prefill(model, prompts)
-    _, context = prefill(model, [prompts[0][:length]])
-    context = context.select([0] * len(prompts))
-    logits, context = extend(model, context, [prompt[length:] for prompt in prompts], keep=1)
-    return logits[:, -1], context
-
-
-def read_clusters(model: Any, prompts: Sequence[Tokens]) -> tuple[list[Tokens], torch.Tensor, Context]:
-    """Reads different prompts cluster by cluster; returns them in the order of the rows of logits and context."""
-    groups = [[prompts[i] for i in group] for group in clusters(prompts, [0] * len(prompts), model.device.type)]
-    logits, contexts = zip(*(read(model, group) for group in groups), strict=True)
-    return list(chain.from_iterable(groups)), torch.cat(logits), Context.join(contexts)
-
-
-def extend(model: Any, context: Context, chunks: Sequence[Tokens], keep: int) -> tuple[torch.Tensor, Context]:
-    """Reads a chunk more in each row; returns the last logits [B, keep, V] and the context."""
-    ids, real = left_padded(chunks, model.device)
-    mask = torch.cat([context.mask, real], 1)
-    positions = (context.lengths[:, None] + real.cumsum(1) - 1).clamp(min=0)
-    out = model(
-        input_ids=ids,
-        attention_mask=mask,
-        position_ids=positions,
-        past_key_values=context.cache,
-        use_cache=True,
-        logits_to_keep=keep,
-    )
-    return out.logits, Context(context.cache, mask, context.lengths + real.sum(1))
-
-
-def log_softmax(logits: torch.Tensor, options: Sequence[Sequence[int]] | None, temperature: float) -> torch.Tensor:
-    """Returns log-probabilities [n, V], or [n, C] over n lists of options with -inf beyond a list's end."""
-    if options is not None:
-        width = max(map(len, options))
-        table = np.zeros((len(options), width), dtype=np.int64)
-        beyond = np.ones(table.shape, dtype=bool)
-        for i, row in enumerate(options):
-            table[i, : len(row)] = row
-            beyond[i, : len(row)] = False
-        logits = logits.gather(1, torch.from_numpy(table).to(logits.device))
-        logits = logits.masked_fill(torch.from_numpy(beyond).to(logits.device), -torch.inf)
-    return (logits.float() / temperature).log_softmax(-1)
-
-
-class Walker(Protocol):
-    """The state of one answer that is being written."""
-
-    tokens: list[int]
-    log_probs: list[float]
-
-    @property
-    def options(self) -> tuple[int, ...] | None:
-        """The tokens to choose among, at least two; None for all of the vocabulary."""
-
-    def take(self, token: int, log_prob: float) -> tuple[int, ...]:
-        """Takes the token chosen; returns what to read before the next choice, () at the end."""
-
-
-@dataclass
-class ChoiceWalker:
-    """An answer held to a trie. Tokens that the trie leaves no choice about are written without the model."""
-
-    trie: TokenTrie
-    node: int = 0
-    tokens: list[int] = field(default_factory=list)
-    log_probs: list[float] = field(default_factory=list)
-
-    def lead(self) -> tuple[int, ...]:
-        """Writes and returns what follows without a choice."""
-        forced, self.node = self.trie.forced(self.node)
-        self.tokens.extend(forced)
-        self.log_probs.extend([0.0] * len(forced))
-        return forced
-
-    @property
-    def options(self) -> tuple[int, ...] | None:
-        """See Walker; at the end of an answer, no options."""
-        return self.trie.options(self.node)
-
-    def take(self, token: int, log_prob: float) -> tuple[int, ...]:
-        """See Walker."""
-        self.tokens.append(token)
-        self.log_probs.append(log_prob)
-        self.node = self.trie.child(self.node, token)
-        chunk = (token, *self.lead())
-        return chunk if self.options else ()
-
-
-@dataclass
-class FreeWalker:
-    """Any text, up to the end of the turn, a closed action or a number of tokens."""
-
-    chat: Chat
-    limit: int
-    tokens: list[int] = field(default_factory=list)
-    log_probs: list[float] = field(default_factory=list)
-
-    @property
-    def options(self) -> tuple[int, ...] | None:
-        """See Walker."""
-        return None
-
-    def take(self, token: int, log_prob: float) -> tuple[int, ...]:
-        """See Walker."""
-        self.tokens.append(token)
-        self.log_probs.append(log_prob)
-        return () if len(self.tokens) == self.limit or self.chat.closes(self.tokens) else (token,)
-
-
-def generate(
-    model: Any,
-    prompts: Sequence[Tokens],
-    walkers: Sequence[Walker],
-    rngs: Sequence[np.random.Generator],
-    temperature: float,
-) -> None:
-    """Lets walkers write their answers. All of them choose among options, or all among the whole vocabulary.
-
-    Equal prompts are read once, and so is what a cluster of them begins with. An answer that ends leaves the
-    batch. Each token takes one number from its own generator; at temperature 0 the best token is taken, with
-    log-probability 0.
+    Of the distribution at that temperature, only the `top_k` likeliest tokens (0: all) and the fewest that together
+    have a probability of `top_p` can be drawn. Log-probabilities are those of the whole distribution.
     """
-    order, logits, context = read_clusters(model, list(dict.fromkeys(prompts)))
-    place = {prompt: i for i, prompt in enumerate(order)}
-    which = [place[prompt] for prompt in prompts]
-    logits, context = logits[which], context.select(which)
-    active = list(zip(walkers, rngs, strict=True))
-    while True:
-        options = None if active[0][0].options is None else [walker.options or () for walker, _ in active]
-        columns, log_probs = _draw(log_softmax(logits, options, temperature or 1.0), active, temperature == 0)
-        chunks = []
-        for i, (walker, _) in enumerate(active):
-            token = columns[i] if options is None else options[i][columns[i]]
-            chunks.append(walker.take(token, log_probs[i]))
-        left = [i for i, chunk in enumerate(chunks) if chunk]
-        if not left:
-            return
-        active = [active[i] for i in left]
-        logits, context = extend(model, context.select(left), [chunks[i] for i in left], keep=1)
-        logits = logits[:, -1]
+
+    temperature: float
+    top_p: float = 1.0
+    top_k: int = 0
 
 
-def _draw(
-    log_probs: torch.Tensor, active: Sequence[tuple[Walker, np.random.Generator]], greedy: bool
+@dataclass(eq=False)
+class _Row:
+    """What was read in a row, where it is in the cache, and the answer that is being written."""
+
+    key: int
+    place: int
+    read: Tokens = ()
+    ahead: Tokens = ()
+    walker: Walker | None = None
+    rng: np.random.Generator = field(default_factory=np.random.default_rng)
+    passes: int = 0
+
+
+class Writer:
+    """Rows in which a model writes answers.
+
+    Args:
+        model: a causal language model of Transformers.
+        size: how many rows there are.
+        sampling: how tokens are drawn. Each token takes one number from the answer's own generator.
+        budget: tokens that are read in one pass, at most, padding included; a longer row goes alone.
+    """
+
+    def __init__(self, model: Any, size: int, sampling: Sampling, budget: float = inf) -> None:
+        self.size = size
+        self._model, self._sampling, self._budget = model, sampling, budget
+        self._cache = RowCache(size)
+        self._places: list[_Row | None] = []
+        self._rows: dict[int, _Row] = {}
+        self._asked: list[_Row] = []
+        self._writing: list[_Row] = []
+        self._answered, self._passes = 0, 1.0  # passes that an answer takes, on average over the latest
+
+    def ask(self, key: int, prompt: Tokens, walker: Walker, rng: np.random.Generator) -> None:
+        """Puts a prompt to the row of this key, or to a free one; the walker has tokens to choose from."""
+        row = self._rows.get(key) or self._take(key)
+        row.ahead, row.walker, row.rng, row.passes = prompt, walker, rng, 0
+        self._asked.append(row)
+
+    def leave(self, key: int) -> None:
+        """Frees the row of a key whose answer has ended."""
+        if row := self._rows.pop(key, None):
+            self._places[row.place] = None
+
+    def run(self) -> list[int]:
+        """Writes until some answers have ended, and returns their keys; none only if nothing is asked."""
+        with torch.no_grad(), _maskable(self._model):
+            ended = self._read()
+            # Fewer at a time keep more rows busy, more at a time need fewer passes to read. With answers of n passes
+            # these costs balance at sqrt(2 / n) of the rows.
+            enough = ceil(len(self._rows) * min(1.0, sqrt(2 / self._passes)))
+            while self._writing and len(ended) < enough:
+                ended += self._step(self._writing, [row.ahead for row in self._writing])
+        for row in ended:
+            self._answered += 1
+            self._passes += (row.passes - self._passes) / min(self._answered, 4 * self.size)
+        return [row.key for row in ended]
+
+    def _take(self, key: int) -> _Row:
+        place = next((i for i, row in enumerate(self._places) if row is None), len(self._places))
+        row = self._rows[key] = _Row(key, place)
+        self._places[place : place + 1] = [row]
+        return row
+
+    def _read(self) -> list[_Row]:
+        """Reads what is asked; returns the rows whose answers are at their end by that."""
+        ended: list[_Row] = []
+        fresh = [row for row in self._asked if not row.read]
+        for row in self._asked:
+            if row.read:
+                row.read = row.read[: _share(row.read, row.ahead)]
+        later = self._followers(fresh)
+        for rows in ([row for row in self._asked if row not in later], list(later)):
+            self._borrow([(later[row], row) for row in rows if row in later])
+            ended += self._read_together(rows)
+        self._asked = []
+        return ended
+
+    def _followers(self, fresh: Sequence[_Row]) -> dict[_Row, _Row]:
+        """Returns those of some rows with nothing read that can go on from another, by what they follow.
+
+        A row that has been read is followed at once; the others' turn is after that of those they follow, where a pass
+        more pays.
+        """
+        known = [row for row in self._rows.values() if row.read]
+        found: dict[_Row, _Row] = {}
+        leader, saved = None, 0
+        for row in sorted(fresh, key=lambda row: row.ahead):
+            best = max(known, key=lambda other: _share(other.read, row.ahead), default=None)
+            if best is not None and 2 * _share(best.read, row.ahead) >= len(row.ahead):
+                self._borrow([(best, row)])
+            elif leader is not None and 2 * (share := _share(leader.ahead, row.ahead)) >= len(row.ahead):
+                found[row] = leader
+                saved += share
+            else:
+                leader = row
+        return found if saved > pass_tokens(self._model.device.type) else {}
+
+    def _borrow(self, pairs: Sequence[tuple[_Row, _Row]]) -> None:
+        """Lets rows begin with what others have read of their prompts; pairs are (other, row)."""
+        moves, longest = [], 0
+        for other, row in pairs:
+            length = _share(other.read, row.ahead)
+            row.read = other.read[:length]
+            longest = max(longest, length)
+            moves.append((other.place, row.place))
+        self._cache.copy(moves, longest)
+
+    def _read_together(self, rows: Sequence[_Row]) -> list[_Row]:
+        """Reads the prompts of rows, those that are left of about the same length in one pass."""
+        chunks = {row: row.ahead[len(row.read) :] for row in rows}
+        rows = sorted(rows, key=lambda row: len(chunks[row]))
+        ended: list[_Row] = []
+        for start, stop in _cuts([len(chunks[row]) for row in rows], self._model.device.type, self._budget):
+            ended += self._step(rows[start:stop], [chunks[row] for row in rows[start:stop]])
+        return ended
+
+    def _step(self, rows: Sequence[_Row], chunks: Sequence[Tokens]) -> list[_Row]:
+        """Reads a chunk more in each row and draws a token; returns the rows whose answers have ended."""
+        given = dict(zip(rows, chunks, strict=True))
+        going = [row for row in self._writing if row not in given]
+        self._gather(going, rows)
+        rows = sorted(rows, key=lambda row: row.place)
+        logits = self._forward(rows, [given[row] for row in rows])
+        ended: list[_Row] = []
+        for row, (token, log_prob) in zip(rows, self._draw(rows, logits), strict=True):
+            assert row.walker is not None
+            row.read += given[row]
+            row.passes += 1
+            row.ahead = row.walker.take(token, log_prob)
+            (going if row.ahead else ended).append(row)
+        self._writing = going
+        return ended
+
+    def _gather(self, *groups: Sequence[_Row]) -> None:
+        """Moves groups of rows to the first places, one group behind the other, with as few moves as can be."""
+        start, before = 0, {row: row.place for row in self._rows.values()}
+        for group in groups:
+            wanted = range(start, start + len(group))
+            self._places += [None] * (wanted.stop - len(self._places))
+            there = {row.place for row in group}
+            holes = (place for place in wanted if place not in there)
+            for row in group:
+                if row.place not in wanted:
+                    self._swap(row.place, next(holes))
+            start = wanted.stop
+        moved = [(row, place) for row, place in before.items() if row.place != place and row.read]
+        if moved:
+            self._cache.copy([(place, row.place) for row, place in moved], max(len(row.read) for row, _ in moved))
+
+    def _swap(self, one: int, other: int) -> None:
+        self._places[one], self._places[other] = self._places[other], self._places[one]
+        for place in (one, other):
+            if row := self._places[place]:
+                row.place = place
+
+    def _forward(self, rows: Sequence[_Row], chunks: Sequence[Tokens]) -> torch.Tensor:
+        """Returns the logits [r, V] of what follows a chunk in each of some rows in neighbouring places."""
+        model = self._model
+        ids, real = left_padded(chunks, model.device)
+        read = torch.tensor([len(row.read) for row in rows], device=model.device)
+        seen = max(len(row.read) + len(chunk) for row, chunk in zip(rows, chunks, strict=True))
+        positions = (read[:, None] + real.cumsum(1) - 1).clamp(min=0)
+        self._cache.window(rows[0].place, positions, real.bool(), seen)
+        mask = torch.arange(seen, device=model.device) <= positions[:, None, :, None]
+        if _attention(model) == "eager":
+            mask = torch.zeros(mask.shape, dtype=model.dtype, device=model.device).masked_fill(
+                ~mask, torch.finfo(model.dtype).min
+            )
+        out = model(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=self._cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        found: torch.Tensor = out.logits[:, -1]
+        return found
+
+    def _draw(self, rows: Sequence[_Row], logits: torch.Tensor) -> list[tuple[int, float]]:
+        """Returns the token drawn in each row, and its log-probability (0 at temperature 0)."""
+        drawn: list[tuple[int, float]] = [(0, 0.0)] * len(rows)
+        options = [row.walker.options if row.walker else None for row in rows]
+        for free in (False, True):
+            mine = [i for i, choices in enumerate(options) if (choices is None) == free]
+            if not mine:
+                continue
+            choices = None if free else [options[i] or () for i in mine]
+            log_probs = log_softmax(logits[mine], choices, self._sampling.temperature or 1.0)
+            columns, found = draw(log_probs, [rows[i].rng for i in mine], self._sampling)
+            for i, place, column, log_prob in zip(mine, range(len(mine)), columns, found, strict=True):
+                drawn[i] = (choices[place][column] if choices else column, log_prob)
+        return drawn
+
+
+def draw(
+    log_probs: torch.Tensor, rngs: Sequence[np.random.Generator], sampling: Sampling
 ) -> tuple[list[int], list[float]]:
     """Returns the column drawn in each row [n, C], by inverse transform, and its log-probability."""
-    if greedy:
-        return log_probs.argmax(-1).tolist(), [0.0] * len(active)
-    uniform = torch.tensor([rng.random() for _, rng in active], dtype=torch.float64).to(log_probs.device)
-    below = log_probs.double().exp().cumsum(-1)
+    if sampling.temperature == 0:
+        return log_probs.argmax(-1).tolist(), [0.0] * len(rngs)
+    uniform = torch.tensor([rng.random() for rng in rngs], dtype=torch.float64).to(log_probs.device)
+    below = _drawable(log_probs.double().exp(), sampling).cumsum(-1)
     columns = torch.searchsorted(below, (uniform * below[:, -1])[:, None], right=True)
     columns = columns.clamp(max=log_probs.shape[-1] - 1)
     return columns[:, 0].tolist(), log_probs.gather(1, columns)[:, 0].tolist()
+
+
+def _drawable(probabilities: torch.Tensor, sampling: Sampling) -> torch.Tensor:
+    """Returns probabilities [n, C] with 0 where a token is cut off; the rest need not add up to one."""
+    if 0 < sampling.top_k < probabilities.shape[-1]:
+        least = probabilities.topk(sampling.top_k).values[:, -1:]
+        probabilities = probabilities.where(probabilities >= least, 0)
+    if sampling.top_p < 1:
+        ordered = probabilities.sort(descending=True).values
+        before = ordered.cumsum(-1) - ordered
+        kept = before < sampling.top_p * probabilities.sum(-1, keepdim=True)
+        least = ordered.where(kept, torch.inf).amin(-1, keepdim=True)
+        probabilities = probabilities.where(probabilities >= least, 0)
+    return probabilities
+
+
+def _share(read: Tokens, prompt: Tokens) -> int:
+    """Returns how much of a prompt need not be read again; its last token is, for its logits."""
+    return min(overlap(read, prompt), len(prompt) - 1)
+
+
+def _cuts(lengths: Sequence[int], device: str, budget: float) -> Iterator[tuple[int, int]]:
+    """Yields (start, stop) of the cheapest passes over chunks of ascending lengths, padded to the longest of each."""
+    one_pass, best, starts = pass_tokens(device), [0.0], [0]
+    for stop in range(1, len(lengths) + 1):
+        longest = lengths[stop - 1]
+        fits = [n for n in range(1, stop + 1) if n == 1 or n * longest <= budget]
+        cost, start = min((best[stop - n] + n * longest + one_pass, stop - n) for n in fits)
+        best.append(cost)
+        starts.append(start)
+    found, stop = [], len(lengths)
+    while stop:
+        found.append((starts[stop], stop))
+        stop = starts[stop]
+    yield from reversed(found)
+
+
+def _attention(model: Any) -> str:
+    return str(model.config._attn_implementation)
+
+
+@contextmanager
+def _maskable(model: Any) -> Iterator[None]:
+    """Lets a model attend by masks of any shape meanwhile, which flash attention does not."""
+    usual = _attention(model)
+    if not usual.startswith("flash"):
+        yield
+        return
+    model.set_attn_implementation("sdpa")
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(usual)

@@ -99,8 +99,20 @@ def _read(name: str, dtype: str, kind: str | None) -> Any:
 
 
 def context_of(config: Any) -> int:
-    """Returns how many tokens a model reads, as far as its configuration says."""
-    return int(getattr(config, "max_position_embeddings", None) or 2**20)
+    """Returns how many tokens a model reads, as far as its configuration says.
+
+    Of a sliding window that is less than half: within that, all rows of a batch look at all they have, however they
+    are padded.
+    """
+    context = int(getattr(config, "max_position_embeddings", None) or 2**20)
+    window = _window(config)
+    return min(context, (window - 1) // 2) if window else context
+
+
+def _window(config: Any) -> int | None:
+    """Returns how far back the tokens of a model look, if there is a limit."""
+    kinds = getattr(config, "layer_types", None)
+    return getattr(config, "sliding_window", None) if kinds is None or "sliding_attention" in kinds else None
 
 
 def check_context(name: str, config: Any, tokenizer: Any, settings: CausalLMConfig, prompt_tokens: int) -> None:
@@ -109,8 +121,10 @@ def check_context(name: str, config: Any, tokenizer: Any, settings: CausalLMConf
     prompt = max(least, prompt_tokens)
     if prompt + settings.max_new_tokens > context:
         lower = "" if least + settings.max_new_tokens > context else "prompt.max_tokens or "
+        window = _window(config)
+        why = f", less than half of its sliding window of {window}" if window else ""
         raise ConfigError(
-            f'policy.lm.model "{name}" reads {context} tokens, too few for a prompt of {prompt} and an answer of '
+            f'policy.lm.model "{name}" reads {context} tokens{why}, too few for a prompt of {prompt} and an answer of '
             f"{settings.max_new_tokens}: lower {lower}policy.lm.max_new_tokens, or use another model"
         )
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 
-from d2skill.policies.generation import extend, log_softmax, read
-from d2skill.policies.prefixes import clusters
+from d2skill.policies.prefixes import clusters, trunk
+from d2skill.policies.reading import log_softmax, read
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +75,8 @@ def policy_terms(
 def token_log_probs(model: Any, items: Sequence[Item], temperature: float) -> tuple[torch.Tensor, torch.Tensor]:
     """Returns log-probability and entropy of each token that was chosen, item after item, both [n].
 
-    What all prompts begin with is read once, its keys and values expanded to the different prompts, and those of
-    each prompt to its answers, with gradients all the way back. The items have options, or none of them has. The
-    entropy carries no gradient.
+    What prompts have in common with the longest is read once, with gradients all the way back (see prefixes). The
+    items have options, or none of them has. The entropy carries no gradient.
     """
     logits, options, targets = _logits(model, items), None, []
     if items[0].options is not None:
@@ -96,19 +95,13 @@ def token_log_probs(model: Any, items: Sequence[Item], temperature: float) -> tu
 
 def _logits(model: Any, items: Sequence[Item]) -> torch.Tensor:
     """Returns the logits [n, V] that predict each chosen token, item after item."""
-    order = {prompt: i for i, prompt in enumerate(dict.fromkeys(item.prompt for item in items))}
-    first, context = read(model, list(order))
-    which = [order[item.prompt] for item in items]
-    longer = [i for i, item in enumerate(items) if item.fed]
-    if not longer:
-        return first[which]
-    context = context.select([which[i] for i in longer])
-    width = max(len(items[i].fed) for i in longer)
-    later, _ = extend(model, context, [items[i].fed for i in longer], keep=width)
-    pool = torch.cat([first, later.flatten(0, 1)])  # [U + L·T, V]
-    rows = {i: len(order) + (place + 1) * width - len(items[i].fed) for place, i in enumerate(longer)}
-    index = [which[i] if p == 0 else rows[i] + p - 1 for i, item in enumerate(items) for p in item.positions]
-    return pool[torch.tensor(index, device=pool.device)]
+    fed = [item.fed for item in items]
+    start, shares = trunk([item.prompt for item in items], list(map(len, fed)), model.device.type)
+    width = max(map(len, fed)) + 1
+    rows = [item.prompt + more for item, more in zip(items, fed, strict=True)]
+    logits = read(model, rows, width, start, shares).flatten(0, 1)  # [B·width, V]
+    index = [(i + 1) * width - len(fed[i]) - 1 + p for i, item in enumerate(items) for p in item.positions]
+    return logits[torch.tensor(index, device=logits.device)]
 
 
 def pack(items: Sequence[Item], budget: int, device: str) -> list[list[int]]:
