@@ -13,14 +13,14 @@ import d2skill
 # lower floors and from its own room; so implementations, which share a floor, never import each other.
 FLOORS = [
     "errors types rng words config",
-    "protocols credit prompts files settings_files endpoints devices "
+    "protocols credit prompts files settings_files endpoints devices ranks "
     "bank.ranking bank.drafts bank.safety bank.evidence",
     "bank.store bank.journal embedders envs policies reflectors trajectories",
     "bank bank.formats bank.history",
     "episode learner probe checkpoint runfolder tasks",
     "rollout play plan",
     "evaluation warmstart parts metrics",
-    "trainer tracking flags",
+    "trainer parallel tracking flags",
     "commands __init__",
     "cli",
     "__main__",

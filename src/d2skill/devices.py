@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from d2skill.errors import ConfigError
 
 
 def device_named(name: str, setting: str) -> Any:
-    """Returns a torch device; "auto" is a GPU if there is one. Raises `ConfigError` for one not there."""
+    """Returns a torch device; "auto" is a GPU if there is one, in each of several processes one of its own.
+
+    Raises `ConfigError` for one not there.
+    """
     import torch
 
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
+        own = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if int(os.environ.get("WORLD_SIZE") or 1) > 1 else "cuda"
+        name = own if torch.cuda.is_available() else "cpu"
     try:
         return torch.zeros(0, device=name).device
     except (RuntimeError, AssertionError) as error:

@@ -146,13 +146,7 @@ class Rollouts:
 
         Raises `D2SkillError` when every episode ended in a fault of the environment.
         """
-        started = perf_counter()
-        episodes = [self._start(member) for member in members]
-        self.timing.environment += perf_counter() - started
-        self._retrieve_task_skills(episodes, members)
-        with closing(self._places(temperature, len(members))) as places:
-            self._play(episodes, members, places)
-        trajectories = [episode.trajectory() for episode in episodes]
+        trajectories = self.play_share(members, temperature)
         faults = [t for t in trajectories if t.fault]
         if faults and len(faults) == len(trajectories):
             raise D2SkillError(
@@ -160,6 +154,16 @@ class Rollouts:
                 f"{faults[0].fault}; try `d2skill check-env` on it"
             )
         return trajectories
+
+    def play_share(self, members: Sequence[Member], temperature: float) -> list[Trajectory]:
+        """Plays members as `play` does; a share of those may all end in a fault."""
+        started = perf_counter()
+        episodes = [self._start(member) for member in members]
+        self.timing.environment += perf_counter() - started
+        self._retrieve_task_skills(episodes, members)
+        with closing(self._places(temperature, len(members))) as places:
+            self._play(episodes, members, places)
+        return [episode.trajectory() for episode in episodes]
 
     def _start(self, member: Member) -> Episode:
         session, fault = start_session(self.environment, member.task_id)

@@ -34,7 +34,15 @@ class Trainer:
     `start` begins a run, `resume` goes on from the latest checkpoint; both return the summary.
     """
 
-    def __init__(self, config: Config, folder: Path, parts: Parts, trackers: Sequence[Tracker] = ()) -> None:
+    def __init__(
+        self,
+        config: Config,
+        folder: Path,
+        parts: Parts,
+        trackers: Sequence[Tracker] = (),
+        rollouts: Rollouts | None = None,
+    ) -> None:
+        """Takes what plays the episodes, if that is not the parts alone."""
         self.config = config
         self.run = RunFolder(folder)
         self.bank = parts.bank
@@ -47,7 +55,9 @@ class Trainer:
         self._tasks = RunTasks.read(self.run.tasks) if has_begun else RunTasks.choose(parts.environment, config)
         self._validation: Validation | None = None
         self._started = perf_counter()
-        self._rollouts = Rollouts(parts.environment, parts.policy, parts.bank, config.prompt, config.env.max_steps)
+        self._rollouts = rollouts or Rollouts(
+            parts.environment, parts.policy, parts.bank, config.prompt, config.env.max_steps
+        )
 
     def start(self) -> dict[str, Any]:
         """Runs from the warm start to the end, in a new folder; raises `RunError` when something is in its way.

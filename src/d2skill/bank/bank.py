@@ -10,7 +10,7 @@ and a replay of its journal are the same by construction.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import count
@@ -85,6 +85,7 @@ class SkillBank:
         self._iteration = 0
         self._writer: JournalWriter | None = None
         self._batch: list[Event] | None = None
+        self._watchers: list[Callable[[Event], None]] = []
 
     @classmethod
     def open(
@@ -162,6 +163,15 @@ class SkillBank:
         """Returns those of some tasks that skills were written from failures in, or got their signals in."""
         written = {task for s in self.skills() for task in (s.evidence, *self._state.again.get(s.id, ()))}
         return (written | self._state.seen).intersection(tasks)
+
+    def watch(self, take: Callable[[Event], None]) -> None:
+        """Gives every event from now on to `take`."""
+        self._watchers.append(take)
+
+    def follow(self, event: Event) -> None:
+        """Lets an event happen that another bank of the same skills has had, so that it finds the same as that one."""
+        self._do(event)
+        self._index.catch_up()
 
     @property
     def event(self) -> int:
@@ -415,6 +425,8 @@ class SkillBank:
         """Lets an event happen, and records it."""
         self._state.apply(event)
         self._index.follow(event)
+        for take in self._watchers:
+            take(event)
         if self._batch is not None:
             self._batch.append(event)
         elif self._writer:

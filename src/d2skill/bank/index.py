@@ -109,6 +109,15 @@ class Index:
             for choice in self._choices.values():
                 choice.values = None
 
+    def catch_up(self) -> None:
+        """Takes in the skills that came by an event alone and not as newcomers."""
+        for granularity, pool in self._pools.items():
+            last = int(pool.rows[-1]) if len(pool.rows) else -1
+            rows = self._state.rows(granularity, "active", "trial", "held")
+            new = rows[rows > last]
+            for row, key in zip(new.tolist(), self.keys(granularity, self._state.keys(new)), strict=True):
+                pool.add(row, key, self._state.skill(row))
+
     def _move(self, change: Change) -> None:
         """Brings the pools up to date with a change of status; one that somebody comes back to is made anew."""
         self._choices.clear()

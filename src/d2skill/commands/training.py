@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import gc
+import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from datetime import datetime
 from pathlib import Path
 
@@ -14,11 +15,12 @@ from tyro.conf import Positional
 
 from d2skill import checkpoint
 from d2skill.config import Config, ServedConfig
-from d2skill.errors import ConfigError, RunError
+from d2skill.errors import ConfigError, D2SkillError, RunError
 from d2skill.evaluation import arms_of, evaluate_panel, require_unseen
 from d2skill.files import read_json, write_json
 from d2skill.flags import parse_settings
 from d2skill.protocols import Environment, Policy
+from d2skill.ranks import launched
 from d2skill.runfolder import RunFolder
 from d2skill.tasks import RunTasks, TaskSet, select_panel
 from d2skill.tracking import LiveDisplay, print_summary, result_table
@@ -27,17 +29,23 @@ from d2skill.trajectories import write as write_trajectories
 
 def train(arguments: list[str]) -> None:
     """Trains; the settings are flags, see `flags`."""
-    config = _found_from_anywhere(parse_settings(arguments, "d2skill train")).resolved()
-    folder = config.out or Path("runs") / f"{_name(config.env.kind)}-{datetime.now():%Y%m%d-%H%M%S}"
-    from d2skill.parts import Parts
-    from d2skill.trainer import Trainer
+    with _first_speaks():
+        config = _found_from_anywhere(parse_settings(arguments, "d2skill train")).resolved()
+        folder = config.out or Path("runs") / f"{_name(config.env.kind)}-{datetime.now():%Y%m%d-%H%M%S}"
+        from d2skill.parallel import Worker, joined, make_parts, share
+        from d2skill.parts import Parts
+        from d2skill.trainer import Trainer
 
-    parts = Parts.make(config)
-    console = Console()
-    with _writing(folder), _at_full_speed(config), LiveDisplay(config, console) as display:
-        trainer = Trainer(config, folder, parts, [display])
-        summary = trainer.start()
-    print_summary(console, summary, trainer.bank.skills(), folder)
+        with joined(config) as ranks:
+            parts = make_parts(ranks, lambda: Parts.make(config, check=ranks.number == 0))
+            if ranks.number:
+                Worker(ranks, config, parts).serve()
+                return
+            console = Console()
+            parts, rollouts = share(ranks, config, parts)
+            with _writing(folder), _at_full_speed(config), LiveDisplay(config, console) as display:
+                summary = Trainer(config, folder, parts, [display], rollouts).start()
+        print_summary(console, summary, parts.bank.skills(), folder)
 
 
 def resume(run: Positional[Path]) -> None:
@@ -46,22 +54,30 @@ def resume(run: Positional[Path]) -> None:
     Args:
         run: Run folder.
     """
+    from d2skill.parallel import Worker, joined, make_parts, share
     from d2skill.parts import restore
     from d2skill.trainer import Trainer
 
-    folder = RunFolder.open(run)
-    config = folder.config()
-    latest = checkpoint.latest(run)
-    parts, progress = restore(config, latest)
-    console = Console()
-    summary = read_json(folder.summary) if folder.summary.exists() else None
-    if summary and summary["iterations"] == progress.iteration:
-        console.print(f"{run} has ended; this is its summary.", highlight=False)
-    else:
-        console.print(f"Going on with {run} after iteration {progress.iteration}.", highlight=False)
-        with _writing(run), _at_full_speed(config), LiveDisplay(config, console) as display:
-            summary = Trainer(config, run, parts, [display]).resume(progress)
-    print_summary(console, summary, parts.bank.skills(), run)
+    with _first_speaks():
+        folder = RunFolder.open(run)
+        config = folder.config()
+        latest = checkpoint.latest(run)
+        progress = checkpoint.read_progress(latest)
+        with joined(config) as ranks:
+            parts = make_parts(ranks, lambda: restore(config, latest)[0])
+            if ranks.number:
+                Worker(ranks, config, parts).serve()
+                return
+            console = Console()
+            summary = read_json(folder.summary) if folder.summary.exists() else None
+            if summary and summary["iterations"] == progress.iteration:
+                console.print(f"{run} has ended; this is its summary.", highlight=False)
+            else:
+                console.print(f"Going on with {run} after iteration {progress.iteration}.", highlight=False)
+                parts, rollouts = share(ranks, config, parts)
+                with _writing(run), _at_full_speed(config), LiveDisplay(config, console) as display:
+                    summary = Trainer(config, run, parts, [display], rollouts).resume(progress)
+        print_summary(console, summary, parts.bank.skills(), run)
 
 
 def evaluate(
@@ -168,6 +184,19 @@ def _found_from_anywhere(config: Config) -> Config:
 
 def _absolute(**paths: Path | None) -> dict[str, Path]:
     return {name: path.absolute() for name, path in paths.items() if path is not None}
+
+
+@contextmanager
+def _first_speaks() -> Iterator[None]:
+    """Lets the first of several processes alone say what there is to say, mistakes of the user included."""
+    if launched() == 1 or os.environ.get("RANK", "0") == "0":
+        yield
+        return
+    with open(os.devnull, "w", encoding="utf-8") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+        try:
+            yield
+        except (D2SkillError, KeyboardInterrupt, SystemExit):
+            return
 
 
 @contextmanager

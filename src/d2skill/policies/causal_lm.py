@@ -40,6 +40,7 @@ from d2skill.policies.torch_loss import Item, pack, policy_terms, token_log_prob
 from d2skill.policies.torch_optim import Adam
 from d2skill.policies.tuning import import_peft, make_tuning
 from d2skill.policies.writing import write
+from d2skill.ranks import Ranks
 from d2skill.types import Decision, Prompt, Row
 
 KIND, FORMAT = "causal-lm", 1
@@ -76,6 +77,7 @@ class CausalLMPolicy:
     ) -> None:
         self._settings, self._optim, self._warm_start = settings, optim, warm_start
         self._temperature, self._seed = temperature, seed
+        self.ranks = Ranks()
         self._rate, self._imitation_rate = step_sizes("causal-lm", optim, warm_start, adapter=settings.lora_rank > 0)
         self._device = device_named(settings.device, "policy.lm.device")
         if settings.lora_rank:
@@ -153,20 +155,22 @@ class CausalLMPolicy:
         """
         if self._optim.kl and not self.tuning.frozen:
             self.freeze_reference()
-        items = [item for row in rows if (item := self._item(row)) is not None]
+        known = [(item, row.prompt.task) for row in rows if (item := self._item(row)) is not None]
         # sums over tokens of loss, KL, clipped and entropy; float64, on the model's device
         totals = torch.zeros(4, dtype=torch.float64, device=self._device)
         tokens, norms, ratio_error = 0, [], 0.0
-        order = np.random.default_rng(seed).permutation(len(items)).tolist()
+        order = np.random.default_rng(seed).permutation(len(known)).tolist()
         for start in range(0, len(order), self._optim.minibatch_rows):
-            batch = [items[i] for i in order[start : start + self._optim.minibatch_rows]]
-            count = sum(len(item.positions) for item in batch)
+            items, tasks = zip(*(known[i] for i in order[start : start + self._optim.minibatch_rows]), strict=True)
+            count = sum(len(item.positions) for item in items)
+            batch = [items[i] for i in self.ranks.own(tasks)]
             for group in pack(batch, self._settings.microbatch_tokens, self._device.type):
                 sums, error = self._backward([batch[i] for i in group], count)
                 totals += sums
                 ratio_error = max(ratio_error, error) if start == 0 else ratio_error
             tokens += count
-            norms.append(self._adam.step())
+            norms.append(self._adam.step(self.ranks))
+        self.ranks.add([totals])
         loss, kl, clipped, entropy = (totals / max(1, tokens)).tolist()
         return {
             "policy/loss": loss,
@@ -174,7 +178,7 @@ class CausalLMPolicy:
             "policy/clip_fraction": clipped,
             "policy/entropy": entropy,
             "policy/grad_norm": float(np.mean(norms)) if norms else 0.0,
-            "policy/ratio_error": ratio_error,
+            "policy/ratio_error": max(self.ranks.exchange(ratio_error)),
         }
 
     def _backward(self, items: Sequence[Item], count: int) -> tuple[torch.Tensor, float]:
@@ -234,7 +238,8 @@ class CausalLMPolicy:
         if not demonstrations:
             return {}
         rng = np.random.default_rng(seed)
-        adam = Adam(self.model, self._imitation_rate, self._optim.max_grad_norm)
+        del self._adam  # before another takes as much memory
+        self._adam = Adam(self.model, self._imitation_rate, self._optim.max_grad_norm)
         items = []
         for prompt, action in demonstrations:
             answer = self.chat.answer_ids(prompt, action)
@@ -243,24 +248,33 @@ class CausalLMPolicy:
         for _ in range(self._warm_start.epochs):
             order, total = rng.permutation(len(items)).tolist(), 0.0
             for start in range(0, len(order), self._warm_start.minibatch_rows):
-                batch = [items[i] for i in order[start : start + self._warm_start.minibatch_rows]]
-                count = sum(len(item.tokens) for item in batch)
+                places = order[start : start + self._warm_start.minibatch_rows]
+                count = sum(len(items[i].tokens) for i in places)
+                own = self.ranks.own([demonstrations[i][0].task for i in places])
+                batch = [items[places[i]] for i in own]
                 for group in pack(batch, self._settings.microbatch_tokens, self._device.type):
                     loss = -self._learn([batch[i] for i in group], 1.0)[0].sum()
                     (loss / count).backward()
                     total += float(loss.detach())
-                adam.step()
+                self._adam.step(self.ranks)
+        del self._adam
         self._adam = Adam(self.model, self._rate, self._optim.max_grad_norm)
         sample = rng.permutation(len(items))[:ACCURACY_SAMPLE].tolist()
-        greedy = self.act([demonstrations[i][0] for i in sample], [0] * len(sample), 0.0)
-        hits = [d.action == demonstrations[i][1] for i, d in zip(sample, greedy, strict=True)]
+        mine = sample[self.ranks.number :: self.ranks.count]
+        greedy = self.act([demonstrations[i][0] for i in mine], [0] * len(mine), 0.0)
+        hits = sum(d.action == demonstrations[i][1] for i, d in zip(mine, greedy, strict=True))
+        losses, hit = zip(*self.ranks.exchange((total, hits)), strict=True)
         tokens = sum(len(item.tokens) for item in items)
-        return {"warm_start/loss": total / tokens, "warm_start/accuracy": float(np.mean(hits))}
+        return {"warm_start/loss": sum(losses) / tokens, "warm_start/accuracy": sum(hit) / len(sample)}
 
     def freeze_reference(self) -> None:
         """See Policy. Without a call the first update does it; without a KL term there is none."""
         if self._optim.kl:
             self.tuning.freeze()
+
+    def checksum(self) -> str:
+        """Returns a checksum of all that trains, to the bit; it is equal in equal replicas."""
+        return self._adam.checksum()
 
     def save(self, folder: Path) -> None:
         """See Policy. The weights are folders of Transformers or peft (see tuning), the optimiser is safetensors."""

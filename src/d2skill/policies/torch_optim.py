@@ -7,9 +7,12 @@ precision get a float32 copy that takes the steps and is rounded into them.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from hashlib import blake2b
 from typing import Any
 
 import torch
+
+from d2skill.ranks import Ranks
 
 
 class Adam:
@@ -29,15 +32,18 @@ class Adam:
         self._adam = torch.optim.Adam(self._masters.values(), lr=learning_rate)
         self._max_grad_norm = max_grad_norm
 
-    def step(self) -> float:
+    def step(self, ranks: Ranks | None = None) -> float:
         """Steps against the gradients, clears them, and returns their norm before it was cut.
 
-        Raises RuntimeError if a gradient is not finite; the weights are then as before.
+        With `ranks` the gradients are the sums over processes. Raises RuntimeError if one is not finite; the weights
+        are then as before.
         """
         for name, master in self._masters.items():
             weight = self._weights[name]
             if master is not weight and weight.grad is not None:
                 master.grad, weight.grad = weight.grad.float(), None
+        if ranks and ranks.count > 1:
+            self._add_up(ranks)
         norm = torch.nn.utils.clip_grad_norm_(self._masters.values(), self._max_grad_norm, error_if_nonfinite=True)
         self._adam.step()
         self._adam.zero_grad(set_to_none=True)
@@ -46,6 +52,21 @@ class Adam:
                 if master is not self._weights[name]:
                     self._weights[name].copy_(master)
         return float(norm)
+
+    def _add_up(self, ranks: Ranks) -> None:
+        """Makes gradients the sums over all processes; one without a share of the rows has none."""
+        known = {name for name, master in self._masters.items() if master.grad is not None}
+        known = known.union(*ranks.exchange(known))
+        masters = [master for name, master in self._masters.items() if name in known]
+        for master in masters:
+            if master.grad is None:
+                master.grad = torch.zeros_like(master)
+        ranks.add([master.grad for master in masters])
+
+    def checksum(self) -> str:
+        """Returns a checksum of what is stepped, to the bit."""
+        sums = [master.detach().view(torch.int32).sum(dtype=torch.int64) for master in self._masters.values()]
+        return blake2b(torch.stack(sums).cpu().numpy().tobytes(), digest_size=16).hexdigest()
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """Returns the state by flat names NAME/exp_avg, NAME/exp_avg_sq, NAME/step and NAME/master."""

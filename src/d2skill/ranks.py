@@ -1,0 +1,222 @@
+"""The processes that train one run together, as one of them sees them: its number and what goes between them.
+
+A launcher starts them (accelerate, torchrun), on one machine, each with a device of its own. Objects go through a gloo
+group of their own, which waits as long as another process takes; tensors through nccl on GPUs, through gloo elsewhere.
+
+A process that fails must not leave the others waiting. So what they do together is in `together`, where each exchange
+begins by telling whether all have got there: an error of one is then raised in all of them.
+"""
+
+from __future__ import annotations
+
+import builtins
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from itertools import pairwise
+from traceback import format_exception
+from typing import Any
+
+from d2skill import errors
+from d2skill.errors import ConfigError, RunError
+
+_PATIENCE = timedelta(days=30)  # a reflector or an environment may keep the first process busy for long
+
+
+def launched() -> int:
+    """Returns how many processes a launcher has started, of which this is one; 1 without a launcher."""
+    return int(os.environ.get("WORLD_SIZE") or 1) if "LOCAL_RANK" in os.environ else 1
+
+
+def whole_groups(keys: Sequence[str], count: int) -> list[list[int]]:
+    """Cuts items into `count` shares, given the key of each, so that those with equal keys are in one share.
+
+    Returns the places of each share's items in their order. Shares are about as large as each other, as far as whole
+    groups go: the larger ones are dealt out first, each to the smallest share.
+    """
+    groups: dict[str, list[int]] = {}
+    for place, key in enumerate(keys):
+        groups.setdefault(key, []).append(place)
+    shares: list[list[int]] = [[] for _ in range(count)]
+    for group in sorted(groups.values(), key=len, reverse=True):
+        min(shares, key=len).extend(group)
+    return [sorted(share) for share in shares]
+
+
+def even_shares(keys: Sequence[str], count: int) -> list[list[int]]:
+    """Cuts items into `count` shares whose sizes differ by one at most; equal keys are together where that allows it.
+
+    Returns the places of each share's items.
+    """
+    first = {key: place for place, key in reversed(list(enumerate(keys)))}
+    order = sorted(range(len(keys)), key=lambda place: (first[keys[place]], place))
+    bounds = [len(order) * n // count for n in range(count + 1)]
+    return [order[start:end] for start, end in pairwise(bounds)]
+
+
+class Ranks:
+    """A process that trains alone."""
+
+    number = 0
+    """Of this process; the first one leads."""
+    count = 1
+    """How many there are."""
+    lost = False
+    """Whether the others can no longer be reached."""
+
+    def tell(self, thing: Any = None) -> Any:
+        """Returns in every process what the first one gives; the others wait for it."""
+        return thing
+
+    def exchange(self, own: Any) -> list[Any]:
+        """Returns in every process what each of them gives, by number. For small things."""
+        return [own]
+
+    def gather(self, own: Any) -> list[Any]:
+        """Returns in the first process what each of them gives, by number; in the others nothing."""
+        return [own]
+
+    def add(self, tensors: Sequence[Any]) -> None:
+        """Makes each tensor, in place, the sum of those of all processes, the same to the bit everywhere."""
+
+    def own(self, keys: Sequence[str]) -> Sequence[int]:
+        """Returns the places of the items, given the key of each, that are this process's share (see `even_shares`)."""
+        return range(len(keys))
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Encloses what all processes do. If some of them fail, all raise the error of the first one that does."""
+        yield
+
+    def close(self) -> None:
+        """Leaves the others; from the first process this tells them to stop."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Failed:
+    """Stands for what a process could not give."""
+
+    error: Exception
+
+
+class Processes(Ranks):
+    """One of several processes that a launcher started on this machine.
+
+    Raises ConfigError if they are on several machines, there are fewer GPUs than processes (not `on_cpu`), or the
+    package accelerate is not installed.
+    """
+
+    def __init__(self, on_cpu: bool) -> None:
+        import torch
+
+        here = int(os.environ.get("LOCAL_WORLD_SIZE") or launched())
+        if here != launched():
+            raise ConfigError(
+                f"{launched()} processes were started, {here} of them on this machine: start all of them on one machine"
+            )
+        on_cpu = on_cpu or not torch.cuda.is_available()
+        if not on_cpu and here > (gpus := torch.cuda.device_count()):
+            raise ConfigError(f"{here} processes were started, but there are {gpus} GPUs: use --num_processes {gpus}")
+        try:
+            from accelerate import PartialState
+        except ImportError:
+            raise ConfigError('several processes need the package accelerate: pip install "d2skill[train]"') from None
+        state = PartialState(cpu=on_cpu)
+        self._torch: Any = torch.distributed
+        self._group = self._torch.new_group(backend="gloo", timeout=_PATIENCE)
+        self._backend: str = self._torch.get_backend()
+        self._known: Exception | None = None
+        self.number, self.count = state.process_index, state.num_processes
+
+    def tell(self, thing: Any = None) -> Any:
+        """See Ranks."""
+        box = [thing]
+        with self._linked():
+            self._torch.broadcast_object_list(box, src=0, group=self._group)
+        return box[0]
+
+    def exchange(self, own: Any) -> list[Any]:
+        """See Ranks."""
+        found = self._exchange(own)
+        if failed := next((one for one in found if isinstance(one, _Failed)), None):
+            self._known = failed.error
+            raise failed.error
+        return found
+
+    def _exchange(self, own: Any) -> list[Any]:
+        found = [None] * self.count
+        with self._linked():
+            self._torch.all_gather_object(found, own, group=self._group)
+        return found
+
+    def gather(self, own: Any) -> list[Any]:
+        """See Ranks."""
+        self.exchange(None)
+        found: list[Any] = [None] * self.count if self.number == 0 else []
+        with self._linked():
+            self._torch.gather_object(own, found or None, dst=0, group=self._group)
+        return found
+
+    def add(self, tensors: Sequence[Any]) -> None:
+        """See Ranks."""
+        self.exchange(None)
+        with self._linked():
+            for work in [self._torch.all_reduce(tensor, async_op=True) for tensor in tensors]:
+                work.wait()
+
+    def own(self, keys: Sequence[str]) -> Sequence[int]:
+        """See Ranks."""
+        return even_shares(keys, self.count)[self.number]
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """See Ranks. An interruption waits for nobody: the others find this process gone."""
+        try:
+            yield
+            self.exchange(None)
+        except Exception as error:
+            if self.lost or error is self._known:
+                raise
+            failed = self._exchange(_Failed(_portable(error, self.number)))
+            first = next(number for number, one in enumerate(failed) if isinstance(one, _Failed))
+            if first == self.number:
+                raise
+            raise failed[first].error from None
+        except BaseException:
+            self.lost = True
+            raise
+
+    @contextmanager
+    def _linked(self) -> Iterator[None]:
+        try:
+            yield
+        except RuntimeError as error:
+            self.lost = True
+            raise RunError(
+                f"another of the {self.count} processes is gone, what it or the launcher says tells why: "
+                "go on by `d2skill resume`"
+            ) from error
+
+    def close(self) -> None:
+        """See Ranks."""
+        if self.number == 0 and not self.lost:
+            with suppress(RunError):
+                self.tell(None)
+        self._group = None
+        if not self.lost or self._backend == "gloo":  # nccl would wait for what the others never finish
+            self._torch.destroy_process_group()
+
+
+def _portable(error: Exception, number: int) -> Exception:
+    """Returns an error that any process can read, of the nearest kind known to all, with a note of where it is from."""
+    known = {**vars(builtins), **vars(errors)}
+    kind = next(kind for kind in type(error).__mro__ if known.get(kind.__name__) is kind)
+    text = str(error) if kind is type(error) else f"{type(error).__name__}: {error}"
+    try:
+        sent: Exception = kind(text)
+    except TypeError:  # of those that are made from more than a text
+        sent = RuntimeError(f"{type(error).__name__}: {error}")
+    sent.add_note(f"In process {number}:\n{''.join(format_exception(error))}")
+    return sent
