@@ -67,10 +67,10 @@ def demonstrate(
     chosen = [train_ids[i] for i in rng.permutation(len(train_ids))[:count]]
     player = _Demonstrator(config, environment, policy)
     drafts = {task_id: _reflect_on(player, reflector, task_id) for task_id in chosen}
-    lessons = []
+    lessons, alike = [], _Alike(player, drafts)
     for task_id in chosen:
         advised, misled = rng.random() < settings.advised, rng.random() < settings.misled
-        advice = player.rekey(task_id, _most_alike(player, drafts, task_id)) if misled else drafts[task_id]
+        advice = player.rekey(task_id, alike.drafts_for(task_id)) if misled else drafts[task_id]
         lessons.append(Lesson(task_id, advice if advised else ()))
     demonstrations: list[Demonstration] = []
     for number, lesson in enumerate(lessons):
@@ -93,14 +93,21 @@ def _reflect_on(player: _Demonstrator, reflector: Reflector, task_id: str) -> tu
         return ()
 
 
-def _most_alike(player: _Demonstrator, drafts: Mapping[str, tuple[Draft, ...]], task_id: str) -> tuple[Draft, ...]:
-    """Returns the drafts of the other game whose task text is the most similar."""
-    others = [other for other in drafts if other != task_id and drafts[other]]
-    if not others:
-        return ()
-    texts = [drafts[other][0].task_text for other in others]
-    vectors = player.embedder.embed([player.task_text(task_id), *texts])
-    return drafts[others[int(np.argmax(vectors[1:] @ vectors[0]))]]
+class _Alike:
+    """Finds the game with the most similar task among those that there are drafts from."""
+
+    def __init__(self, player: _Demonstrator, drafts: Mapping[str, tuple[Draft, ...]]) -> None:
+        self._player, self._drafts = player, drafts
+        self._ids = [task_id for task_id, written in drafts.items() if written]
+        self._vectors = player.embedder.embed([drafts[task_id][0].task_text for task_id in self._ids])
+
+    def drafts_for(self, task_id: str) -> tuple[Draft, ...]:
+        """Returns the drafts of another game, none if there is no other."""
+        others = [place for place, other in enumerate(self._ids) if other != task_id]
+        if not others:
+            return ()
+        (vector,) = self._player.embedder.embed([self._player.task_text(task_id)])
+        return self._drafts[self._ids[others[int(np.argmax(self._vectors[others] @ vector))]]]
 
 
 class _Demonstrator:

@@ -1,6 +1,8 @@
 """A policy behind a server: what it is asked, what it makes of answers, and runs in which only the bank learns."""
 
 import re
+from contextlib import closing
+from threading import Event
 
 import pytest
 from chat_server import ChatServer
@@ -15,6 +17,7 @@ from d2skill.flags import parse_settings
 from d2skill.parts import Parts, restore
 from d2skill.policies import make_policy
 from d2skill.policies.served import ServedPolicy
+from d2skill.protocols import HasPlaces
 from d2skill.runfolder import RunFolder
 from d2skill.trainer import Trainer
 
@@ -97,6 +100,43 @@ def test_a_server_that_is_gone_ends_the_run_with_the_way_on(server):
     server.behave = "drop"
     with pytest.raises(RunError, match=r"toy answers none of 3 prompts any more .*go on by `d2skill resume`"):
         policy.act([prompt(actions=("look",))] * 3, [0, 1, 2], 1.0)
+
+
+def test_episodes_go_on_while_another_waits_for_a_slow_answer(server):
+    going = Event()
+
+    def answer(body):
+        if "slow task" in asked_in(body):
+            assert going.wait(20), "the others wait for the slow one"
+        return opens_chests(body)
+
+    server.answer = answer
+    policy = made(server, concurrency=2)
+    assert isinstance(policy, HasPlaces)
+    with closing(policy.places(1.0)) as places:
+        assert places.size == 4
+        places.ask(0, prompt(task="slow task", actions=("look",)), 0)
+        for turn in range(5):
+            places.ask(1, prompt(actions=("open chest 1",)), turn)
+            assert [(who, decision.action) for who, decision in places.answers()] == [(1, "open chest 1")]
+        places.leave(1)
+        going.set()
+        assert [(who, decision.action) for who, decision in places.answers()] == [(0, "look")]
+        assert places.answers() == []
+
+
+def test_a_server_is_given_up_when_no_episode_gets_an_answer_any_more(server, caplog):
+    server.answer = opens_chests
+    policy = made(server, retries=0, concurrency=1)
+    with closing(policy.places(1.0)) as places:
+        for behaviour, action in (("500", ""), ("500", ""), ("ok", "look"), ("500", ""), ("500", "")):
+            server.behave = behaviour
+            places.ask(0, prompt(actions=("look",)), 0)
+            assert [decision.action for _, decision in places.answers()] == [action]
+        places.ask(0, prompt(actions=("look",)), 0)
+        with pytest.raises(RunError, match="answers none of 3 prompts any more"):
+            places.answers()
+    assert "5 of 6 answers could not be had" in caplog.text
 
 
 def test_a_server_that_takes_no_seed_is_asked_without(server):

@@ -16,7 +16,7 @@ from d2skill.errors import ConfigError
 if TYPE_CHECKING:
     from openai import OpenAI
 
-_FLAG = "embedder.endpoint"
+_FLAG = "--embedder.endpoint"
 _LONGEST = 32768  # dimensions
 
 

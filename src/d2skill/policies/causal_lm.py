@@ -25,6 +25,7 @@ from d2skill.config import CausalLMConfig, OptimConfig, WarmStartConfig, step_si
 from d2skill.devices import device_named
 from d2skill.errors import ConfigError, RunError
 from d2skill.policies.chat import Chat
+from d2skill.policies.deciding import decide
 from d2skill.policies.generation import Sampling
 from d2skill.policies.places import LanguageModelPlaces
 from d2skill.policies.pretrained import (
@@ -117,7 +118,7 @@ class CausalLMPolicy:
     def act(self, prompts: Sequence[Prompt], seeds: Sequence[int], temperature: float) -> list[Decision]:
         """See Policy. Log-probabilities are those before top-p and top-k, 0 for forced tokens."""
         with closing(self.places(temperature)) as places:
-            return places.decide(prompts, seeds)
+            return decide(places, prompts, seeds)
 
     def write(self, chats: Sequence[Sequence[dict[str, str]]], tokens: int) -> list[str]:
         """See Writes."""

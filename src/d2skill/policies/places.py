@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,18 +65,6 @@ class LanguageModelPlaces:
     def close(self) -> None:
         """See Places. What was read goes with the places."""
         del self._writer
-
-    def decide(self, prompts: Sequence[Prompt], seeds: Sequence[int]) -> list[Decision]:
-        """Returns a decision for each prompt, all of them in episodes of their own."""
-        waiting, found = deque(range(len(prompts))), dict[int, Decision]()
-        while len(found) < len(prompts):
-            while waiting and len(self._questions) < self.size:
-                i = waiting.popleft()
-                self.ask(i, prompts[i], seeds[i])
-            for i, decision in self.answers():
-                self.leave(i)
-                found[i] = decision
-        return [found[i] for i in range(len(prompts))]
 
     def _walker(self, prompt: Prompt) -> Walker:
         if self._chat.chooses(prompt):

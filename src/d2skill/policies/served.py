@@ -4,19 +4,107 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
+from queue import SimpleQueue
+from threading import Thread
 
 from d2skill.config import ServedConfig
 from d2skill.endpoints import Chat, check, connect, each, estimate
 from d2skill.errors import EndpointFault, RunError
 from d2skill.files import read_json, write_json
+from d2skill.policies.deciding import decide
 from d2skill.prompts import parse_action, render
 from d2skill.types import Decision, Prompt, Row
 
 _FILE = "endpoint.json"
 _FLAG = "--policy.served.endpoint"
 _CLOSING = "</action>"
+_MISSES = 3
+"""Answers in a row that cannot be had, at least, before a server is taken to be gone"""
 _log = logging.getLogger(__name__)
+
+
+class ServedPlaces:
+    """Implements `Places` by requests that are on their way at the same time.
+
+    There are twice as many places as requests, so that the server is busy while answers are played. The threads hold
+    up neither an interrupt nor the end of the program.
+    """
+
+    def __init__(self, chat: Chat, settings: ServedConfig, temperature: float) -> None:
+        self.size = 2 * settings.endpoint.concurrency
+        self._chat, self._settings, self._temperature = chat, settings, temperature
+        self._asked: SimpleQueue[tuple[int, Prompt, int] | None] = SimpleQueue()
+        self._answers: SimpleQueue[tuple[int, Decision | BaseException]] = SimpleQueue()
+        self._threads: list[Thread] = []
+        self._held: set[int] = set()
+        self._waiting = self._answered = self._in_a_row = 0
+        self._faults: list[EndpointFault] = []
+        self._over = False
+
+    def ask(self, episode: int, prompt: Prompt, seed: int) -> None:
+        """See Places."""
+        self._held.add(episode)
+        self._waiting += 1
+        if len(self._threads) < min(self._waiting, self._settings.endpoint.concurrency):
+            self._threads.append(Thread(target=self._work, name="endpoint", daemon=True))
+            self._threads[-1].start()
+        self._asked.put((episode, prompt, seed))
+
+    def answers(self) -> list[tuple[int, Decision]]:
+        """See Places; raises `RunError` if none can be had any more."""
+        found: list[tuple[int, Decision]] = []
+        while self._waiting and not (found and self._answers.empty()):
+            episode, answer = self._answers.get()
+            self._waiting -= 1
+            self._answered += 1
+            if isinstance(answer, EndpointFault):
+                self._miss(answer)
+                answer = Decision("", "", (), ())
+            elif isinstance(answer, BaseException):
+                raise answer
+            else:
+                self._in_a_row = 0
+            found.append((episode, answer))
+        return found
+
+    def leave(self, episode: int) -> None:
+        """See Places."""
+        self._held.discard(episode)
+
+    def close(self) -> None:
+        """See Places; says how many answers could not be had."""
+        self._over = True
+        for _ in self._threads:
+            self._asked.put(None)
+        if self._faults:
+            missed = len(self._faults), self._answered, self._faults[0]
+            _log.warning("%d of %d answers could not be had, first: %s", *missed)
+
+    def _miss(self, fault: EndpointFault) -> None:
+        self._faults.append(fault)
+        self._in_a_row += 1
+        if self._in_a_row >= max(_MISSES, len(self._held)):
+            raise RunError(
+                f"{self._settings.endpoint.model} answers none of {self._in_a_row} prompts any more ({fault}): "
+                "see to the server, then go on by `d2skill resume`"
+            )
+
+    def _work(self) -> None:
+        while (asked := self._asked.get()) is not None and not self._over:
+            episode, prompt, seed = asked
+            try:
+                self._answers.put((episode, self._decide(prompt, seed)))
+            except BaseException as error:
+                self._answers.put((episode, error))
+
+    def _decide(self, prompt: Prompt, seed: int) -> Decision:
+        sampling = {"temperature": self._temperature, "seed": seed % 2**31, "stop": [_CLOSING]}
+        text = self._chat.ask(render(prompt), tokens=self._settings.answer_tokens, sampling=sampling).text
+        if "<action>" in text.rpartition(_CLOSING)[2]:
+            text += _CLOSING  # where it stopped
+        return Decision(text, parse_action(text), (), ())
 
 
 class ServedPolicy:
@@ -37,33 +125,14 @@ class ServedPolicy:
         """Returns about how many tokens a text is; rather too many."""
         return estimate(text)
 
+    def places(self, temperature: float) -> ServedPlaces:
+        """See HasPlaces."""
+        return ServedPlaces(self._chat, self._settings, temperature)
+
     def act(self, prompts: Sequence[Prompt], seeds: Sequence[int], temperature: float) -> list[Decision]:
         """Asks for one answer to each prompt, some at a time; raises `RunError` if none at all can be had."""
-        asked = list(zip(prompts, seeds, strict=True))
-        faults: list[EndpointFault] = []
-
-        def decide(question: tuple[Prompt, int]) -> Decision:
-            prompt, seed = question
-            sampling = {"temperature": temperature, "seed": seed % 2**31, "stop": [_CLOSING]}
-            try:
-                reply = self._chat.ask(render(prompt), tokens=self._settings.answer_tokens, sampling=sampling)
-            except EndpointFault as fault:
-                faults.append(fault)
-                return Decision("", "", (), ())
-            text = reply.text
-            if "<action>" in text.rpartition(_CLOSING)[2]:
-                text += _CLOSING  # where it stopped
-            return Decision(text, parse_action(text), (), ())
-
-        decisions = each(decide, asked, self._settings.endpoint.concurrency)
-        if faults and len(faults) == len(asked):
-            raise RunError(
-                f"{self._settings.endpoint.model} answers none of {len(asked)} prompts any more ({faults[0]}): "
-                "see to the server, then go on by `d2skill resume`"
-            )
-        if faults:
-            _log.warning("%d of %d answers could not be had, first: %s", len(faults), len(asked), faults[0])
-        return decisions
+        with closing(self.places(temperature)) as places:
+            return decide(places, prompts, seeds)
 
     def write(self, chats: Sequence[Sequence[dict[str, str]]], tokens: int) -> list[str]:
         """See Writes; an answer that cannot be had is an empty one."""
