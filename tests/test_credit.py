@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -40,6 +42,15 @@ def test_eq2_gain_of_each_skill_trajectory():
 def test_eq4_returns():
     (seen,) = hindsight([WORKED])
     assert returns(WORKED, seen, REWARD).tolist() == RETURNS
+
+
+def test_a_score_is_rewarded_only_if_asked():
+    partly = Group(WORKED.task, tuple(replace(t, score=0.5) for t in WORKED.trajectories))
+    (seen,) = hindsight([partly])
+    assert returns(partly, seen, REWARD).tolist() == RETURNS
+    more = REWARD.model_copy(update={"score": 4.0})
+    assert (returns(partly, seen, more) - RETURNS).tolist() == [2.0] * 8
+    assert returns(WORKED, seen, more).tolist() == RETURNS
 
 
 def test_eq4_lambda_scales_the_intrinsic_reward_alone():

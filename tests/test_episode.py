@@ -76,6 +76,47 @@ def test_where_any_text_is_an_action_only_silence_is_inadmissible():
     assert found.success
 
 
+class Shopping:
+    """A session with a form beside its actions, which ends with a part of the task done."""
+
+    def __init__(self) -> None:
+        self.task = Task("shop/1", "buy a mug", "train")
+        self.observation = Observation("A shop.", ("click[buy now]",), forms=("search[...]",))
+
+    def step(self, action: str) -> Observation:
+        if action == "click[buy now]":
+            self.observation = Observation("Bought.", (), done=True, score=0.25)
+        return self.observation
+
+
+@pytest.mark.parametrize(
+    ("action", "admissible"),
+    [
+        ("search[a red mug]", True),
+        ("search[]]", True),
+        ("search[]", False),
+        ("search[ ]", False),
+        ("search[", False),
+        ("search", False),
+        ("click[a red mug]", False),
+        ("click[buy now]", True),
+    ],
+)
+def test_a_form_admits_any_text_in_its_blank_and_no_other(action, admissible):
+    one = play(episode(Shopping()), action)
+    assert one.trajectory().turns[0].admissible == admissible
+    assert Observation("", forms=("ask ... now",)).admits("ask me now")
+    assert not Observation("", forms=("ask ... now",)).admits("ask now")
+
+
+def test_forms_are_in_the_prompt_and_a_score_in_the_trajectory():
+    one = episode(Shopping())
+    assert one.prompt().forms == ("search[...]",)
+    assert one.trajectory().score is None
+    ended = play(one, "click[buy now]").trajectory()
+    assert (ended.success, ended.score) == (False, 0.25)
+
+
 def test_an_answer_without_an_action_stands_in_the_history_as_it_was():
     one = episode()
     one.act(one.prompt(), Decision("er, well", "", (), ()))

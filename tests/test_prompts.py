@@ -62,6 +62,14 @@ def test_what_changes_least_comes_first():
     assert places == sorted(places)
 
 
+def test_forms_are_for_free_answers_only():
+    asked = replace(FULL, forms=("search[...]",))
+    assert said(asked, "free").endswith("Admissible actions:\nsearch[...]\nleft\nright")
+    assert said(asked, "choice") == said(FULL, "choice")
+    bare = replace(asked, actions=())
+    assert said(bare, "free").endswith("Admissible actions:\nsearch[...]")
+
+
 def test_members_of_a_group_share_a_prefix_up_to_what_differs():
     later = replace(FULL, observation="Now it is dark.")
     one, other = said(FULL), said(later)

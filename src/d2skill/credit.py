@@ -87,10 +87,13 @@ def signals(
 
 
 def returns(group: Group, seen: Hindsight, reward: RewardConfig) -> npt.NDArray[np.float64]:
-    """Returns R̃ of each trajectory, shape [N]: success reward − invalid-action penalties + R_int (Eq. 4)."""
+    """Returns R̃ of each trajectory, shape [N]: rewards − invalid-action penalties + R_int (Eq. 4)."""
     return np.array(
         [
-            reward.success * t.success - reward.invalid_penalty * t.invalid_actions + reward.intrinsic * seen.gain(t)
+            reward.success * t.success
+            + reward.score * (t.score or 0.0)
+            - reward.invalid_penalty * t.invalid_actions
+            + reward.intrinsic * seen.gain(t)
             for t in group.trajectories
         ]
     )

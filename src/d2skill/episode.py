@@ -66,6 +66,7 @@ class Episode:
             task=self.task.text,
             observation=self._observation.text,
             actions=self._observation.actions,
+            forms=self._observation.forms,
             history=tuple(self._past[-keep:]) if keep else (),
             task_skills=tuple(r.skill for r in self.task_skills),
             step_skills=tuple(r.skill for r in step_skills),
@@ -74,9 +75,8 @@ class Episode:
 
     def act(self, prompt: Prompt, decision: Decision) -> None:
         """Plays a decision that was made on `prompt`."""
-        action, admissible_actions = decision.action, self._observation.actions
-        admissible = bool(action) and (not admissible_actions or action in admissible_actions)
-        self._turns.append(Turn(prompt, decision, admissible))
+        action = decision.action
+        self._turns.append(Turn(prompt, decision, bool(action) and self._observation.admits(action)))
         self._past.append((self._observation.text, action or decision.text))
         try:
             self._observation = self._session.step(action)
@@ -87,10 +87,9 @@ class Episode:
 
     def trajectory(self) -> Trajectory:
         """Returns the record of the episode so far."""
-        success = self._observation.success and not self._fault
-        return Trajectory(
-            self.task, self.arm, self.index, tuple(self._turns), self._observation.text, success, self._fault
-        )
+        seen, turns = self._observation, tuple(self._turns)
+        success, score = seen.success and not self._fault, None if self._fault else seen.score
+        return Trajectory(self.task, self.arm, self.index, turns, seen.text, success, self._fault, score)
 
 
 def describe_fault(error: Exception) -> str:

@@ -51,6 +51,8 @@ def _played(groups: Sequence[Group]) -> dict[str, Any]:
         if not half:
             continue
         metrics[f"rollout/{name}_success"] = float(np.mean([t.success for t in half]))
+        if scores := [t.score for t in half if t.score is not None]:
+            metrics[f"rollout/{name}_score"] = sum(scores) / len(half)
         metrics[f"rollout/{name}_steps"] = float(np.mean([len(t.turns) for t in half]))
         if arm == "skills":
             turns = [turn for t in half for turn in t.turns]

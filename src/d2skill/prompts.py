@@ -55,8 +55,9 @@ def render(prompt: Prompt, answer: Answer = "free") -> list[dict[str, str]]:
         parts.append(f"So far:\n{past}")
     parts += _advice("for this step", prompt.step_skills)
     parts.append(f"Now:\n{prompt.observation}")
-    if prompt.actions:
-        parts.append("Admissible actions:\n" + "\n".join(prompt.actions))
+    forms = prompt.forms if answer == "free" else ()
+    if prompt.actions or forms:
+        parts.append("Admissible actions:\n" + "\n".join((*forms, *prompt.actions)))
     return [{"role": "user", "content": "\n\n".join(parts)}]
 
 

@@ -104,12 +104,14 @@ def result_table(summary: dict[str, Any]) -> Table:
     """Returns success with skills, without, and the paired difference, each with its 95 % interval."""
     validation = summary["validation"]
     table = Table(title="Validation", title_justify="left", show_edge=False)
-    for column in ("", "success", "95 % interval", "tasks", "steps"):
+    scored = "score" in validation["without_skills"]
+    for column in ("", "success", "95 % interval", "tasks", "steps", *(["score"] if scored else [])):
         table.add_column(column, justify="left" if not column else "right")
     for name, key in (("with skills", "with_skills"), ("without skills", "without_skills")):
         arm = validation[key]
         if arm:
-            table.add_row(name, _percent(arm["success"]), _interval(arm["ci95"]), str(arm["n"]), f"{arm['steps']:.1f}")
+            cells = [name, _percent(arm["success"]), _interval(arm["ci95"]), str(arm["n"]), f"{arm['steps']:.1f}"]
+            table.add_row(*cells, *([_percent(arm.get("score"))] if scored else []))
     gap = validation["difference"]
     if gap:
         table.add_row("paired difference", f"{100 * gap['mean']:+.1f}", _interval(gap["ci95"], sign="+"))

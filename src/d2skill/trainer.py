@@ -211,8 +211,12 @@ class Trainer:
         trajectories.write(self.run.trajectories, result.trajectories)
         metrics: dict[str, Any] = {"validation/without_skills": result.without_skills.success}
         metrics["validation/steps_without_skills"] = result.without_skills.steps
+        if result.without_skills.score is not None:
+            metrics["validation/score_without_skills"] = result.without_skills.score
         if result.with_skills and result.difference:
             metrics["validation/with_skills"] = result.with_skills.success
+            if result.with_skills.score is not None:
+                metrics["validation/score_with_skills"] = result.with_skills.score
             metrics["validation/steps_with_skills"] = result.with_skills.steps
             metrics["validation/difference"] = result.difference[0]
         return metrics | {"time/validate": perf_counter() - started}

@@ -62,6 +62,7 @@ class Saved:
     turns: tuple[SavedTurn, ...]
     final: str
     fault: str = ""
+    score: float | None = None
 
     @classmethod
     def of(cls, trajectory: Trajectory) -> Saved:
@@ -74,6 +75,7 @@ class Saved:
             turns=tuple(map(SavedTurn.of, trajectory.turns)),
             final=trajectory.final,
             fault=trajectory.fault,
+            score=trajectory.score,
         )
 
 
@@ -139,7 +141,8 @@ def outcome(saved: Saved) -> str:
     """Returns in a word or two how a trajectory ended."""
     if saved.fault:
         return f"broken off ({saved.fault})"
-    return "won" if saved.success else "not won"
+    score = "" if saved.score is None else f", score {saved.score:.2f}"
+    return ("won" if saved.success else "not won") + score
 
 
 def _some(values: Iterable[object]) -> str:

@@ -26,14 +26,30 @@ class Task:
 class Observation:
     """What an environment shows after a reset or a step.
 
-    `actions` are the admissible actions; an empty tuple means that any text is one. `success` is only true when
-    `done` is.
+    `actions` are the admissible actions; `forms` are more of them with a blank, written `...`, in which any text may
+    stand, as in "search[...]". Without either, any text is an action. `success` is only true when `done` is; `score`
+    says how much of the task was done by then, 0 to 1, where that can be in part.
     """
 
     text: str
     actions: tuple[str, ...] = ()
     done: bool = False
     success: bool = False
+    score: float | None = None
+    forms: tuple[str, ...] = ()
+
+    def admits(self, action: str) -> bool:
+        """Tells whether an action is admissible."""
+        if not self.actions and not self.forms:
+            return bool(action)
+        return action in self.actions or any(_fills(form, action) for form in self.forms)
+
+
+def _fills(form: str, action: str) -> bool:
+    """Tells whether an action is a form with something in its blank."""
+    before, _, after = form.partition("...")
+    inside = action[len(before) : len(action) - len(after)]
+    return action.startswith(before) and action.endswith(after) and bool(inside.strip())
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +107,7 @@ class Prompt:
     history: tuple[tuple[str, str], ...] = ()
     task_skills: tuple[Skill, ...] = ()
     step_skills: tuple[Skill, ...] = ()
+    forms: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +144,7 @@ class Trajectory:
     """One episode: member `index` of its group, in arm `arm`.
 
     `final` is the observation after the last turn. `fault` names an environment failure that ended the episode; such
-    a trajectory counts as not successful.
+    a trajectory counts as not successful. `score` is what the environment gave, None where it gives none.
     """
 
     task: Task
@@ -137,6 +154,7 @@ class Trajectory:
     final: str
     success: bool
     fault: str = ""
+    score: float | None = None
 
     @property
     def name(self) -> str:

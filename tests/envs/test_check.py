@@ -297,3 +297,32 @@ def test_other_splits_and_few_tasks() -> None:
     assert not first.ok
     assert first.detail.startswith("ConfigError: no split valid_seen")
     assert all(finding.ok for finding in check_environment(ids(lambda: ["only"]), episodes=5))
+
+
+class Counter(Room):
+    """A shop without a list: any text may be searched for, and then one of two results be taken."""
+
+    def __init__(self, task_id: str) -> None:
+        super().__init__(task_id)
+        self.observation = Observation("A shop.", forms=("search[...]",))
+
+    def see(self, action: str) -> Observation:
+        if not self.observation.admits(action):
+            return replace(self.observation, text="No.")
+        if action.startswith("search"):
+            return Observation(f"Results for {action}.", ("take 1", "take 2"), forms=("search[...]",))
+        return Observation("Bought.", done=True, success=action == "take 1", score=0.5)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [({}, ""), ({"forms": ("search",)}, "one blank each"), ({"forms": []}, "one blank"), ({"score": 1.5}, "is 1.5")],
+)
+def test_forms_and_scores_are_checked(wrong, said):
+    class Changed(Counter):
+        def see(self, action: str) -> Observation:
+            seen = super().see(action)
+            return replace(seen, **wrong) if seen.actions else seen
+
+    found = [finding for finding in check_environment(rooms(Changed)) if not finding.ok]
+    assert not found if not said else any(said in finding.detail for finding in found)

@@ -1,6 +1,9 @@
+import re
 from dataclasses import replace
+from io import StringIO
 
 import pytest
+from rich.console import Console
 from toys import ScriptedPolicy, TreasureEnvironment, make_bank, step_draft
 
 from d2skill.config import PromptConfig
@@ -9,6 +12,7 @@ from d2skill.evaluation import evaluate_panel, require_unseen
 from d2skill.evaluation.statistics import paired_difference, wilson
 from d2skill.rollout import Rollouts
 from d2skill.tasks import select_panel
+from d2skill.tracking import result_table
 
 
 def test_a_panel_that_the_evidence_of_the_bank_is_from_is_refused():
@@ -70,6 +74,32 @@ def test_results_are_shares_with_intervals():
     assert found.with_skills.n == 8
     assert found.with_skills.steps == 2.0
     assert found.difference == paired_difference(skilled, plain)
+
+
+class Graded(TreasureEnvironment):
+    """Gives half of the score for trying."""
+
+    def start(self, task_id):
+        session = super().start(task_id)
+        step = session.step
+
+        def graded(action):
+            session.observation = replace(step(action), score=0.5)
+            return session.observation
+
+        session.step = graded
+        return session
+
+
+def test_scores_are_averaged_where_an_environment_gives_them():
+    rollouts = Rollouts(Graded(), follower(), full_bank(), PromptConfig(), 2)
+    found = evaluate_panel(rollouts, PANEL, arms=("skills", "none"), temperature=0.4, seed=1)
+    assert found.without_skills.score == 0.5 and found.record()["with_skills"]["score"] == 0.5
+    plain = evaluate(follower(), full_bank())
+    assert plain.without_skills.score is None and "score" not in plain.record()["with_skills"]
+    shown = Console(width=100, record=True, file=StringIO())
+    shown.print(result_table({"validation": found.record()}))
+    assert re.search(r"success.*score", text := shown.export_text()) and text.count("50.0 %") >= 2
 
 
 def test_the_bank_is_only_read():

@@ -27,6 +27,8 @@ class RewardConfig(Settings):
 
     success: float = 10.0
     """Return of a solved task"""
+    score: float = Field(0.0, ge=0)
+    """Return of the score, 0 to 1, of a task that can be solved in part; 0 counts solved tasks only, as the paper"""
     invalid_penalty: float = Field(1.0, ge=0)
     """Taken off for each action that is not admissible"""
     intrinsic: float = Field(1.0, ge=0)

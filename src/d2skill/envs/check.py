@@ -169,14 +169,14 @@ class _Checks:
             for number, observation in enumerate(play.observations):
                 if wrong := flaw(observation):
                     raise Broken(f"{play.place(number)}: {wrong}")
-        listed = sum(bool(play.observations[0].actions) for play in self._records)
+        listed = sum(_lists(play.observations[0]) for play in self._records)
         return f"actions are listed in {listed} of {len(self._records)} episodes, else any text is one"
 
     @_rule("where actions are listed, they are until the episode ends")
     def listed(self) -> str:
         for play in self._records:
             for number, observation in enumerate(play.observations):
-                if play.observations[0].actions and not observation.actions and not observation.done:
+                if _lists(play.observations[0]) and not _lists(observation) and not observation.done:
                     raise Broken(
                         f"{play.place(number)}: no action is listed, which means that any text is one: list what is "
                         "possible, or set done"
@@ -223,12 +223,12 @@ class _Checks:
         for play in self._records:
             session, before = self._environment.start(play.task_id), play.observations[play.half]
             play.replay(session, stop=play.half)
-            for action in (_NONSENSE, "") if before.actions else ("",):
+            for action in (_NONSENSE, "") if _lists(before) else ("",):
                 after = step_of(session, action)
-                if before.actions and (after.done or after.actions != before.actions):
+                if _lists(before) and (after.done or (after.actions, after.forms) != (before.actions, before.forms)):
                     changed = "ended the episode" if after.done else "changed the actions"
                     raise Broken(f"{play.place(play.half)}, step({action!r}) {changed}: let only the text say no")
-            if before.actions:
+            if _lists(before):
                 play.goes_on(session, play.half)
         return f"{_NONSENSE!r} and the empty action were played in {len(self._records)} episodes"
 
@@ -245,16 +245,22 @@ class _Checks:
 
 
 def _any_action(rng: np.random.Generator, observation: Observation) -> str:
-    actions = observation.actions or _FREE_TEXT
+    filled = (form.replace("...", _FREE_TEXT[0]) for form in observation.forms)
+    actions = (*observation.actions, *filled) or _FREE_TEXT
     return actions[int(rng.integers(len(actions)))]
 
 
 def _admissible(act: Callable[[Observation], str], observation: Observation) -> str:
     """Returns the answer of an expert. Where any text is an action, only an empty one is none."""
-    action, actions = act(observation), observation.actions
-    if not action or (actions and action not in actions):
+    action = act(observation)
+    if not action or not observation.admits(action):
         raise Broken(f"it answered {action!r} to {short(observation.text)}: answer with one of observation.actions")
     return action
+
+
+def _lists(observation: Observation) -> bool:
+    """Tells whether an observation says which actions there are."""
+    return bool(observation.actions or observation.forms)
 
 
 def _told(error: Exception) -> str:

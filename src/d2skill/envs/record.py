@@ -102,6 +102,11 @@ def flaw(observation: Observation) -> str:
     twice = next((action for action in actions if actions.count(action) > 1), None)
     if twice is not None:
         return f"action {twice!r} is listed more than once: list each once"
+    forms: object = observation.forms
+    if not isinstance(forms, tuple) or not all(isinstance(form, str) and form.count("...") == 1 for form in forms):
+        return f'forms is {forms!r}: make it a tuple of texts with one blank each, as in "search[...]"'
+    if observation.score is not None and not 0 <= observation.score <= 1:
+        return f"score is {observation.score}: make it a number from 0 to 1, or None"
     if not isinstance(observation.done, bool) or not isinstance(observation.success, bool):
         return "done or success is neither True nor False: make them bool"
     return ""

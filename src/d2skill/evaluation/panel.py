@@ -18,16 +18,21 @@ from d2skill.types import Arm, Trajectory
 
 @dataclass(frozen=True, slots=True)
 class ArmResult:
-    """Outcome of one arm over the panel; `success` is a share, `steps` the mean number of decisions."""
+    """Outcome of one arm over the panel; `success` is a share, `steps` the mean number of decisions.
+
+    `score` is the mean score, of an episode without one 0; None if the environment gives none.
+    """
 
     success: float
     ci95: Interval
     n: int
     steps: float
+    score: float | None = None
 
     def record(self) -> dict[str, Any]:
         """Returns what summary.json holds of it."""
-        return {"success": self.success, "ci95": list(self.ci95), "n": self.n, "steps": self.steps}
+        known = {"success": self.success, "ci95": list(self.ci95), "n": self.n, "steps": self.steps}
+        return known if self.score is None else known | {"score": self.score}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,4 +89,5 @@ def _summarise(trajectories: Sequence[Trajectory]) -> ArmResult:
     successes = sum(t.success for t in trajectories)
     n = len(trajectories)
     steps = float(np.mean([len(t.turns) for t in trajectories]))
-    return ArmResult(successes / n, wilson(successes, n), n, steps)
+    scores = [t.score for t in trajectories if t.score is not None]
+    return ArmResult(successes / n, wilson(successes, n), n, steps, sum(scores) / n if scores else None)

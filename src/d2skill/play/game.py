@@ -98,7 +98,7 @@ class _Game:
     def act(self, action: str) -> None:
         """Plays an action; a failing environment ends the game."""
         seen = self.session.observation
-        turn = SavedTurn(seen.text, action, admissible=not seen.actions or action in seen.actions)
+        turn = SavedTurn(seen.text, action, admissible=seen.admits(action))
         try:
             self.session.step(action)
         except Exception as error:  # whatever an environment raises is a fact about this episode
@@ -115,8 +115,8 @@ class _Game:
     def saved(self) -> Saved:
         """Returns the record of what was played."""
         seen = self.session.observation
-        success = seen.success and not self.fault
-        return Saved(self.session.task, "person", 0, success, tuple(self.turns), seen.text, self.fault)
+        success, score = seen.success and not self.fault, None if self.fault else seen.score
+        return Saved(self.session.task, "person", 0, success, tuple(self.turns), seen.text, self.fault, score)
 
 
 class _Player:
@@ -133,7 +133,10 @@ class _Player:
         self._console.print()
         say(self._console, self._game.session.observation.text)
         if actions and not self._game.done:
-            print_menu(self._console, self._game.session.observation.actions)
+            seen = self._game.session.observation
+            print_menu(self._console, seen.actions)
+            if seen.forms:
+                say(self._console, f"Also, in words of your own: {', '.join(seen.forms)}", style="dim")
 
     def take(self, line: str) -> bool:
         """Does what a line says; returns False if it says to leave."""
@@ -148,6 +151,8 @@ class _Player:
             say(self._console, f"That could be {some}: say more.", style="dim")
         elif line.isdecimal() and self._game.actions:
             say(self._console, f"The actions have the numbers 1 to {len(self._game.actions)}.", style="dim")
+        elif self._game.session.observation.admits(line):
+            self._play(line)
         elif line:
             self._play_unlisted(line)
         return True
