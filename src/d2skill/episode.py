@@ -67,6 +67,7 @@ class Episode:
             observation=self._observation.text,
             actions=self._observation.actions,
             forms=self._observation.forms,
+            labels=self._observation.labels,
             history=tuple(self._past[-keep:]) if keep else (),
             task_skills=tuple(r.skill for r in self.task_skills),
             step_skills=tuple(r.skill for r in step_skills),

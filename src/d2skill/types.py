@@ -28,7 +28,8 @@ class Observation:
 
     `actions` are the admissible actions; `forms` are more of them with a blank, written `...`, in which any text may
     stand, as in "search[...]". Without either, any text is an action. `success` is only true when `done` is; `score`
-    says how much of the task was done by then, 0 to 1, where that can be in part.
+    says how much of the task was done by then, 0 to 1, where that can be in part. `labels`, if any, say in a few words
+    what each of the actions is about, the kind of thing first; a small policy reads them in place of the whole text.
     """
 
     text: str
@@ -37,6 +38,7 @@ class Observation:
     success: bool = False
     score: float | None = None
     forms: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
 
     def admits(self, action: str) -> bool:
         """Tells whether an action is admissible."""
@@ -108,6 +110,7 @@ class Prompt:
     task_skills: tuple[Skill, ...] = ()
     step_skills: tuple[Skill, ...] = ()
     forms: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 from toys import prompt, skill
 
 from d2skill.policies.features import FEATURES, Featurizer, count_words
+from d2skill.policies.labels import LABEL_FEATURES, label_features
+from d2skill.types import Prompt
 
 BUCKETS = 2**16
 DOORS = ("open door 1", "open door 2", "open door 3")
@@ -121,3 +123,34 @@ def test_any_text_has_features_that_do_not_depend_on_the_batch(batch):
 def test_words_are_the_tokens():
     assert count_words("You see a door 2, and no-one.") == 7
     assert count_words("") == 0
+
+
+SHOP = Prompt(
+    "Find a red mug, price lower than 20 dollars",
+    "Two mugs.",
+    ("click[b1]", "click[b2]", "click[back to search]"),
+    labels=("product Big red mug", "product Blue plate", "back"),
+    history=(("Results", "click[b2]"),),
+)
+
+
+def test_labels_say_how_much_of_the_task_an_action_is_about():
+    mug, plate, back = label_features([SHOP])
+    assert len(mug) == len(plate) == len(back) == LABEL_FEATURES
+    # two of the eight words of the task, two of the three of the label
+    assert mug[:4] == ["product", "product has 2", "product is 5", "product has 2 is 5"]
+    assert plate[:4] == ["product", "product has 0", "product is 0", "product has 0 is 0"]
+    assert mug[4] == "product top True True" and plate[4] == "product top False False"
+    assert mug[5].endswith("done 0") and plate[5].endswith("done 1")
+    assert back[0] == "back" and back[7] == "back done 0 step 1" and back[8] == "back done 0 among back product"
+
+
+def test_labels_add_columns_and_leave_the_others_as_they_are():
+    featurize = Featurizer(2**14)
+    bare = replace(SHOP, labels=())
+    with_labels, without = featurize([SHOP]).index, featurize([bare]).index
+    assert with_labels.shape == (3, FEATURES + LABEL_FEATURES) and without.shape == (3, FEATURES)
+    assert (with_labels[:, :FEATURES] == without).all() and (with_labels[:, FEATURES:] > 0).all()
+    mixed = featurize([bare, SHOP]).index
+    assert (mixed[:3, FEATURES:] == 0).all() and (mixed[3:] == with_labels).all()
+    assert len({tuple(row) for row in with_labels[:, FEATURES:].tolist()}) == 3

@@ -105,6 +105,9 @@ def flaw(observation: Observation) -> str:
     forms: object = observation.forms
     if not isinstance(forms, tuple) or not all(isinstance(form, str) and form.count("...") == 1 for form in forms):
         return f'forms is {forms!r}: make it a tuple of texts with one blank each, as in "search[...]"'
+    labels: object = observation.labels
+    if labels and (not isinstance(labels, tuple) or len(labels) != len(actions)):
+        return f"labels are {short(labels)}: make them a tuple with one text for each action, or leave them out"
     if observation.score is not None and not 0 <= observation.score <= 1:
         return f"score is {observation.score}: make it a number from 0 to 1, or None"
     if not isinstance(observation.done, bool) or not isinstance(observation.success, bool):

@@ -19,6 +19,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
+from d2skill.policies.labels import LABEL_FEATURES, label_features
 from d2skill.types import Prompt, Skill
 from d2skill.words import ActionWords, action_words, content, entities, tokens
 
@@ -55,8 +56,8 @@ FEATURES = 1 + 1 + 1 + _SLOTS * (2 * len(_PARTS) + 5 + 2 * _TASK_WORDS)
 class Batch:
     """Features of a batch of prompts.
 
-    `index` holds bucket numbers, shape [actions, FEATURES], 0 where a feature is absent; `starts` the first action of
-    each prompt, shape [prompts].
+    `index` holds bucket numbers, shape [actions, FEATURES], and LABEL_FEATURES more if there are labels; 0 where a
+    feature is absent. `starts` is the first action of each prompt, shape [prompts].
     """
 
     index: npt.NDArray[np.int32]
@@ -75,6 +76,7 @@ class Featurizer:
         self._ids: dict[str, int] = {}
         self._hashes: list[int] = []
         self._texts: dict[str, Ints] = {}
+        self._labels: dict[str, int] = {}
         self._actions: dict[str, tuple[int, tuple[int, ...], tuple[int, ...]]] = {}
 
     def __call__(self, prompts: Sequence[Prompt]) -> Batch:
@@ -86,6 +88,8 @@ class Featurizer:
         progress, task_words = self._contexts(prompts)
         table = np.array(self._hashes, dtype=np.uint64)
         index = self._cross(table, verbs, kinds, name_bits, kind_bits, progress[rows], task_words[rows])
+        if any(prompt.labels for prompt in prompts):
+            index = np.concatenate([index, self._labelled(prompts)], axis=1)
         starts = np.cumsum([0, *(len(p.actions) for p in prompts[:-1])], dtype=np.int64)
         return Batch(index, starts)
 
@@ -127,6 +131,21 @@ class Featurizer:
                 present += [known, known]
         hashed = np.stack(columns, axis=1) % np.uint64(self._buckets - 1) + np.uint64(1)
         return np.where(np.stack(present, axis=1), hashed, 0).astype(np.int32)
+
+    def _labelled(self, prompts: Sequence[Prompt]) -> npt.NDArray[np.int32]:
+        """Returns bucket numbers of what labels say, shape [actions, LABEL_FEATURES]."""
+        found = label_features(prompts)
+        index = np.zeros((len(found), LABEL_FEATURES), dtype=np.int32)
+        for row, features in enumerate(found):
+            for column, feature in enumerate(features):
+                index[row, column] = self._bucket(f"{column} {feature}")
+        return index
+
+    def _bucket(self, feature: str) -> int:
+        found = self._labels.get(feature)
+        if found is None:
+            found = self._labels[feature] = _hash(feature) % (self._buckets - 1) + 1
+        return found
 
     def _contexts(self, prompts: Sequence[Prompt]) -> tuple[_Hashes, Ints]:
         """Returns per prompt a hash of how far it is, shape [P], and the words of its task, shape [P, _TASK_WORDS]."""
