@@ -1,9 +1,15 @@
-"""How fast a language model acts and learns on one core, and what shared prefixes save; prints one JSON object.
+"""How fast a language model acts and learns on one core, and what it need not read twice; prints one JSON object.
 
-Warms up the model of the preset laptop-lm, plays and learns some iterations as the trainer does, so that the bank has
-skills, and then takes the same decisions and the same updates again, with prefixes read once and without, in turns.
-Times are the best of some repetitions. Tokens are those in the prompts and answers that the trainer asked about,
-against those that went through the trained model, padding included.
+For each kind of answer, at the settings of the preset laptop-lm and with a long history, the model is warmed up and
+trained for some iterations, so that the bank has skills. Then, in turns:
+
+- act: the same rollouts (weights, tasks, seeds) in places that keep keys and values from step to step, and step by
+  step, where nothing is kept (of prompts asked together, what they have in common is read once in either case);
+- update: the same rows with what prompts have in common read once for all rows (a trunk), and as padded batches without
+  trunks.
+
+Seconds, on the clock and of the processor, are the least of some repetitions. Tokens are those that go through the
+trained model: all, and the share of them that is padding.
 
     python benchmarks/causal_lm.py
     python benchmarks/causal_lm.py --memory
@@ -21,88 +27,167 @@ import multiprocessing
 import os
 import re
 import tempfile
-from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from math import inf
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, process_time
+from unittest.mock import patch
 
 import torch
 
-from d2skill import settings_files
+from d2skill import credit, settings_files
 from d2skill.config import CausalLMConfig, Config, OptimConfig, WarmStartConfig
 from d2skill.parts import Parts
-from d2skill.policies import prefixes
+from d2skill.policies import generation, prefixes, reading
 from d2skill.policies.causal_lm import CausalLMPolicy
+from d2skill.rng import derive
+from d2skill.rollout import Rollouts
 from d2skill.trainer import Trainer
-from d2skill.types import Prompt, Row
+from d2skill.types import Group, Prompt, Row
 from d2skill.warmstart import warm_start
 
-
-class Recorded:
-    """A policy that keeps what another is asked."""
-
-    def __init__(self, policy) -> None:
-        self._policy = policy
-        self.acts, self.updates = [], []
-
-    def act(self, *asked):
-        self.acts.append(asked)
-        return self._policy.act(*asked)
-
-    def update(self, *asked):
-        self.updates.append(asked)
-        return self._policy.update(*asked)
-
-    def __getattr__(self, name):
-        return getattr(self._policy, name)
+SETTINGS = {
+    "preset": {},
+    "long history": {"env": {"max_steps": 20}, "prompt": {"history": 20, "max_tokens": 4096}},
+}
 
 
-def play(iterations: int):
-    """Returns the policy and what the trainer asked of it in some iterations."""
+class StepByStep:
+    """A policy without its places, which is asked for the decisions of all episodes together."""
+
+    def __init__(self, policy: CausalLMPolicy) -> None:
+        self.act, self.count_tokens = policy.act, policy.count_tokens
+
+
+@dataclass
+class Measured:
+    """The least seconds of some repetitions, and the passes of the last one as (real tokens, all tokens)."""
+
+    seconds: float = inf
+    processor: float = inf
+    passes: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def tokens(self) -> int:
+        return sum(computed for _, computed in self.passes)
+
+    def figures(self) -> dict[str, float]:
+        real = sum(one for one, _ in self.passes)
+        return {
+            "seconds": round(self.seconds, 2),
+            "processor_seconds": round(self.processor, 2),
+            "tokens": self.tokens,
+            "padding": round(1 - real / self.tokens, 3),
+            "passes": len(self.passes),
+        }
+
+
+@contextmanager
+def counted(learning: bool) -> Iterator[list[tuple[int, int]]]:
+    """Gives a list of the passes with gradients, or without: tokens that are real, and all with padding."""
+    padded, passes = reading.left_padded, []
+
+    def count(rows, device):
+        if torch.is_grad_enabled() == learning:  # the reference reads without gradients
+            passes.append((sum(map(len, rows)), len(rows) * max(map(len, rows))))
+        return padded(rows, device)
+
+    with patch.object(reading, "left_padded", count), patch.object(generation, "left_padded", count):
+        yield passes
+
+
+def compare(ways: dict[str, Callable[[], object]], repetitions: int, learning: bool = False) -> dict[str, Measured]:
+    """Measures ways of doing the same, in turns."""
+    found = {name: Measured() for name in ways}
+    for _ in range(repetitions):
+        for name, work in ways.items():
+            with counted(learning) as passes:
+                started, busy = perf_counter(), process_time()
+                work()
+                seconds, processor = perf_counter() - started, process_time() - busy
+            one = found[name]
+            one.seconds, one.processor = min(one.seconds, seconds), min(one.processor, processor)
+            one.passes = tuple(passes)
+    return found
+
+
+def prepared(changes: dict, answer: str, iterations: int) -> tuple[Config, Parts, list[str]]:
+    """Returns settings, parts that were warmed up and trained for some iterations, and training tasks."""
     settings = settings_files.load("laptop-lm").model_dump()
-    settings["policy"]["lm"]["device"] = "cpu"
-    settings["warm_start"]["epochs"] = 1
+    for name, values in changes.items():
+        settings[name] |= values
+    settings["policy"]["lm"] |= {"device": "cpu", "answer": answer}
+    settings["warm_start"] |= {"epochs": 2, "tasks": 40}
+    settings["train"]["keep_rollouts"] = False
     config = Config.model_validate(settings)
     parts = Parts.make(config)
     ids = parts.environment.task_ids(config.env.train_split)
     warm_start(config, parts.environment, parts.policy, parts.reflector, ids)
-    policy = Recorded(parts.policy)
     with tempfile.TemporaryDirectory() as folder:
-        recorded = Parts(parts.environment, policy, parts.bank, parts.reflector)
-        trainer = Trainer(config, Path(folder), recorded)
+        trainer = Trainer(config, Path(folder), parts)
         for iteration in range(iterations):
             trainer._iterate(iteration)
-    return parts.policy, policy.acts, policy.updates
+    return config, parts, ids
 
 
-def measure(policy, asked, method, repetitions: int):
-    """Returns (best seconds, tokens computed) of answering all that was asked, with shared prefixes and without."""
-    counted, usual = [], prefixes.PASS["cpu"]
-    hook = policy.model.register_forward_pre_hook(
-        lambda _module, _args, given: counted.append(given["input_ids"].numel()), with_kwargs=True
+def case(changes: dict, answer: str, iterations: int, repetitions: int) -> dict[str, object]:
+    """Returns the figures of one kind of answer at one kind of settings."""
+    config, parts, ids = prepared(changes, answer, iterations)
+    policy, played, rollout = parts.policy, {}, config.rollout
+
+    def play(name, actor):
+        rollouts = Rollouts(parts.environment, actor, parts.bank, config.prompt, config.env.max_steps)
+        played[name] = rollouts.groups(
+            ids[: rollout.tasks],
+            group_size=rollout.group_size,
+            with_skills=rollout.with_skills,
+            temperature=rollout.temperature,
+            seed=derive(config.seed, "benchmark"),
+        )
+
+    acted = compare(
+        {"places": lambda: play("places", policy), "step_by_step": lambda: play("step_by_step", StepByStep(policy))},
+        repetitions,
     )
-    seconds, tokens = defaultdict(lambda: inf), {}
-    for _ in range(repetitions):
-        for share in (True, False):
-            prefixes.PASS["cpu"] = usual if share else 10**9
-            counted.clear()
-            started = perf_counter()
-            for arguments in asked:
-                method(*arguments)
-            seconds[share] = min(seconds[share], perf_counter() - started)
-            tokens[share] = sum(counted)
-    prefixes.PASS["cpu"] = usual
-    hook.remove()
-    return seconds, tokens
+    groups = played["places"]
+    rows = credit.policy_batch(groups, credit.hindsight(groups), config.reward, config.advantage)
 
+    def update(one_pass):
+        with patch.dict(prefixes.PASS, cpu=one_pass):
+            policy.update(rows, 0)
 
-def figures(seconds, tokens, asked: int) -> dict[str, float]:
+    usual = prefixes.PASS["cpu"]
+    learned = compare(
+        {"trunks": lambda: update(usual), "no_trunks": lambda: update(10**9)}, max(1, repetitions - 1), learning=True
+    )
+    lengths = [len(policy.chat.prompt_ids(row.prompt)) for row in rows]
     return {
-        "tokens_asked": asked,
-        "tokens_computed": tokens[True],
-        "tokens_computed_without_sharing": tokens[False],
-        "share_saved": round(1 - tokens[True] / tokens[False], 3),
-        "time_against_without_sharing": round(seconds[True] / seconds[False], 3),
+        "decisions": len(rows),
+        "prompt_tokens": {"mean": round(sum(lengths) / len(rows)), "most": max(lengths)},
+        "same_decisions": same(played["places"], played["step_by_step"]),
+        "act": sides(acted, "places", "step_by_step", len(rows)),
+        "update": sides(learned, "trunks", "no_trunks", len(rows)),
+    }
+
+
+def same(groups: list[Group], others: list[Group]) -> float:
+    """Returns the share of decisions that are the same ones in the same places."""
+    one, other = (
+        [[turn.decision.tokens for turn in t.turns] for g in gs for t in g.trajectories] for gs in (groups, others)
+    )
+    pairs = [(a, b) for mine, theirs in zip(one, other, strict=True) for a, b in zip(mine, theirs, strict=False)]
+    return round(sum(a == b for a, b in pairs) / max(sum(map(len, one)), sum(map(len, other))), 3)
+
+
+def sides(found: dict[str, Measured], new: str, old: str, decisions: int) -> dict[str, object]:
+    """Returns the figures of two ways and what the first saves."""
+    return {
+        "a_second": round(decisions / found[new].seconds),
+        **{name: one.figures() for name, one in found.items()},
+        "tokens_saved": round(1 - found[new].tokens / found[old].tokens, 3),
+        "times_as_fast": round(found[old].processor / found[new].processor, 2),
     }
 
 
@@ -155,7 +240,7 @@ def memory() -> dict[str, dict[str, float]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--iterations", type=int, default=3)
+    parser.add_argument("--iterations", type=int, default=2)
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--memory", action="store_true")
     given = parser.parse_args()
@@ -163,17 +248,10 @@ def main() -> None:
         print(json.dumps(memory(), indent=2))
         return
     torch.set_num_threads(1)
-    policy, acts, updates = play(given.iterations)
-    prompts = [prompt for asked, *_ in acts for prompt in asked]
-    rows = [row for asked, _ in updates for row in asked]
-    acting = measure(policy, acts, policy.act, given.repetitions)
-    learning = measure(policy, updates, policy.update, given.repetitions)
-    length = policy.chat.prompt_ids
     report = {
-        "decisions_per_second": round(len(prompts) / acting[0][True]),
-        "rows_learned_per_second": round(len(rows) / learning[0][True]),
-        "act": figures(*acting, sum(len(length(prompt)) for prompt in prompts)),
-        "update": figures(*learning, sum(len(length(row.prompt)) + len(row.decision.tokens) for row in rows)),
+        f"{name}, {answer}": case(changes, answer, given.iterations, given.repetitions)
+        for name, changes in SETTINGS.items()
+        for answer in ("choice", "free")
     }
     print(json.dumps(report, indent=2))
 

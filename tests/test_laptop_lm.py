@@ -1,13 +1,14 @@
 """The path of the big models, walked small: a language model through the whole loop, saved, resumed and read back."""
 
 import json
+import shutil
 
 import pytest
 
 from d2skill.cli import main
 from d2skill.runfolder import RunFolder
 
-pytest.importorskip("torch", reason="needs d2skill[train]")
+torch = pytest.importorskip("torch", reason="needs d2skill[train]")
 
 SMALL = [
     *("--config", "laptop-lm", "--train.iterations", "2", "--train.checkpoint-every", "1", "--validation.every", "2"),
@@ -58,8 +59,41 @@ def test_resuming_gives_the_same_end(run, tmp_path):
     (other / "summary.json").unlink()
     main(["resume", str(other)])
 
-    def last(folder):
-        line = RunFolder.open(folder).read_metrics()[-1]
-        return {name: value for name, value in line.items() if name.startswith(("policy/", "rollout/"))}
-
     assert last(other) == last(run)
+
+
+def last(folder):
+    """Returns what the last iteration of a run measured of its policy and its episodes."""
+    line = RunFolder.open(folder).read_metrics()[-1]
+    return {name: value for name, value in line.items() if name.startswith(("policy/", "rollout/", "validation/"))}
+
+
+def test_an_adapter_goes_through_the_whole_loop(tmp_path):
+    peft = pytest.importorskip("peft")
+    from transformers import AutoModelForCausalLM
+
+    run, other = tmp_path / "run", tmp_path / "other"
+    # in few chests any policy finds a gem now and then, so there is something to learn
+    adapter = ["--env", "toys:TreasureEnvironment", "--policy.lm.lora-rank", "4", "--optim.learning-rate", "1e-3"]
+    main(["train", *SMALL, *adapter, "--out", str(run)])
+    assert last(run)["policy/ratio_error"] < 1e-3 and last(run)["policy/grad_norm"] > 0
+
+    shutil.copytree(run, other)  # as if it had been stopped after its first iteration
+    shutil.rmtree(other / "checkpoints" / "000002")
+    (other / "summary.json").unlink()
+    main(["resume", str(other)])
+    assert last(other) == last(run)
+    saved = [folder / "checkpoints" / "000002" / "policy" for folder in (run, other)]
+    one, two = ((folder / "adapter" / "adapter_model.safetensors").read_bytes() for folder in saved)
+    assert one == two
+
+    base = AutoModelForCausalLM.from_pretrained(saved[0] / "base")
+    ids = torch.arange(1, 9)[None]
+    with torch.no_grad():
+        before = base(ids).logits
+        adapted = peft.PeftModel.from_pretrained(base, str(saved[0] / "adapter"))
+        trained = adapted(ids).logits
+        adapted.load_adapter(str(saved[0] / "adapter" / "reference"), "reference")
+        adapted.set_adapter("reference")
+        imitated = adapted(ids).logits
+    assert not torch.equal(before, imitated) and not torch.equal(imitated, trained)

@@ -112,7 +112,7 @@ def test_activations_cache_and_logits_by_hand():
     found = memory(config, SMALL, load, BARE)
     assert found.update["logits"] == 100 * 2 * 16 and found.update["activations"] == kept
     assert found.step == {"gradients": 4 * SMALL.parameters, "temporaries of Adam": 0}
-    assert found.generation["keys and values"] == 4 * 11 * 2 * 2 * 4 * 4
+    assert found.generation["keys and values"] == 4 * 11 * 2 * 2 * 4 * 4 * 5 / 4
     assert found.total == max(found.phases.values())
 
 
@@ -167,6 +167,31 @@ def test_reflection_keeps_within_its_budget():
     todo = work.work(lm(reflect={"kind": "llm", "price_in": 1, "price_out": 2, "max_cost": 3}))
     config = lm(reflect={"kind": "llm", "price_in": 1, "price_out": 2})
     assert work.reflection_cost(config, todo) == pytest.approx(3)
+
+
+SERVED = [
+    *("--policy", "served", "--policy.train", "false", "--policy.served.answer-tokens", "20", "--json"),
+    *("--rollout.tasks", "2", "--rollout.group-size", "4", "--rollout.with-skills", "2", "--prompt.max-tokens", "100"),
+    *("--train.iterations", "40", "--validation.tasks", "8", "--env.max-steps", "10"),
+]
+
+
+def test_what_a_served_policy_costs_by_hand(capsys, finished):
+    def plan(*more):
+        main(["plan", *SERVED, *more])
+        return json.loads(capsys.readouterr().out)
+
+    # 40 iterations of 8 episodes and 3 panels of 8 tasks in both arms, 10 steps each: 3680 decisions
+    report = plan("--policy.served.price-in", "2", "--policy.served.price-out", "5")
+    assert report["run"]["policy tokens"] == 3680 * 120
+    assert report["money"]["acting"] == round(3680 * (100 * 2 + 20 * 5) / 1e6, 2) == 1.1
+    assert "368,000 tokens of questions and 73,600 of answers" in report["money"]["from"]
+    # a run like it took 10 steps an episode of 20
+    steps = ("--env.max-steps", "20", "--policy.served.price-in", "10")
+    assert plan(*steps)["money"]["acting"] == 7.36
+    assert plan(*steps, "--like", str(finished.path))["money"]["acting"] == round((3200 + 960) * 100 * 10 / 1e6, 2)
+    free = plan()["money"]
+    assert free["acting"] is None and "policy.served.price_in and price_out (none given)" in free["from"]
 
 
 @pytest.fixture

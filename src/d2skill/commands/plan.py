@@ -141,7 +141,7 @@ def _memory(config: Config, shape: Shape, where: Device) -> dict[str, Any]:
         "phases": _rounded(found.phases),
         "rows at once": {"learning": load.update_rows, "acting": load.generate_rows},
         "advice": _advice(config, shape, where, found),
-        "from": "tensors counted, at prompts and answers of full length; within 20 % of measured peaks (docs/plan.md)",
+        "from": "tensors counted, at prompts and answers of full length; within 10 % of measured peaks (docs/plan.md)",
     }
 
 
@@ -224,14 +224,24 @@ def _time(config: Config, todo: work.Work, pace: work.Speed | None, like: Any, g
 
 
 def _money(config: Config, todo: work.Work, hours: float | None, given: Any) -> dict[str, Any]:
-    asked = work.reflection_cost(config, todo)
-    paid = None
+    """Returns what devices, reflection and a served policy cost; None where no price is given."""
+    paid = acting = None
     if given.gpu_hour_price is not None and hours is not None:
         paid = round(hours * given.gpus * given.gpu_hour_price, 2)
+    served, reflect = config.policy.served, config.reflect
+    source = "--gpu-hour-price" + (" (none given)" if given.gpu_hour_price is None else "")
+    source += ", reflect.price_in and price_out" + ("" if reflect.price_in or reflect.price_out else " (none given)")
+    if config.policy.kind == "served":
+        priced = bool(served.price_in or served.price_out)
+        read, written = todo.asked
+        acting = round(work.acting_cost(config, todo), 2) if priced else None
+        source += ", policy.served.price_in and price_out" + ("" if priced else " (none given)")
+        source += f" for {read:,.0f} tokens of questions and {written:,.0f} of answers, as under run"
     return {
         "devices": paid,
-        "reflection": round(asked, 2),
-        "from": "--gpu-hour-price, reflect.price_in and price_out" + (" (none given)" if paid is None else ""),
+        "reflection": round(work.reflection_cost(config, todo), 2),
+        "acting": acting,
+        "from": source,
     }
 
 

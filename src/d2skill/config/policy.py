@@ -63,6 +63,10 @@ class ServedConfig(Settings):
     endpoint: EndpointConfig = EndpointConfig()
     answer_tokens: int = Field(512, ge=16)
     """Tokens of an answer, at most; a model that thinks first needs more"""
+    price_in: float = Field(0, ge=0)
+    """Price of a million tokens of questions"""
+    price_out: float = Field(0, ge=0)
+    """Price of a million tokens of answers"""
 
 
 PolicyKind = Literal["scorer", "causal-lm", "served"]

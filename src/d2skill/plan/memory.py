@@ -16,6 +16,8 @@ from d2skill.plan.shapes import Shape
 
 CHOICE_TOKENS = 8
 """Tokens of an admissible action, about, with which a "choice" is answered."""
+ROOM = 5 / 4
+"""Columns of the buffers of keys and values for each that is used, at most: as prompts grow, so do they, by so much."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +122,7 @@ def memory(config: Config, shape: Shape, load: Load, device: Device) -> Memory:
         # on accelerators Adam steps all weights at once, with a temporary as large as they are
         step = {"gradients": 4.0 * learns, "temporaries of Adam": 4.0 * learns if device.kind != "cpu" else 0.0}
     rows, seen = load.generate_rows, load.prompt + load.answer
-    written = rows * seen * cached(shape, w)
+    written = rows * seen * ROOM * cached(shape, w)
     at_once = min(rows, max(1, config.policy.lm.microbatch_tokens // load.prompt))
     reading = at_once * load.prompt * inside_of(shape, load.prompt, w)
     heads = 2.0 * w * rows * seen * shape.queries if shape.heads > shape.kv_heads else 0.0

@@ -63,10 +63,16 @@ class Work:
     tokens_a_decision: tuple[int, int]
 
     @property
+    def asked(self) -> tuple[float, float]:
+        """Tokens read and tokens written by the policy in the run, validations included."""
+        looked = self.validations * self.validation_decisions
+        prompt, answer = self.tokens_a_decision
+        return self.iterations * self.prompt + looked * prompt, self.iterations * self.written + looked * answer
+
+    @property
     def generated(self) -> float:
         """Tokens read and written by the policy in the run, validations included."""
-        one = sum(self.tokens_a_decision)
-        return self.iterations * (self.prompt + self.written) + self.validations * self.validation_decisions * one
+        return sum(self.asked)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +182,12 @@ def reflection_cost(config: Config, todo: Work) -> float:
     """Returns what the reflector costs in a run, in the currency of the prices."""
     settings = config.reflect
     return todo.iterations * (todo.call_in * settings.price_in + todo.call_out * settings.price_out) / 1e6
+
+
+def acting_cost(config: Config, todo: Work) -> float:
+    """Returns what a served policy costs in a run, validations included, in the currency of the prices."""
+    served, (read, written) = config.policy.served, todo.asked
+    return (read * served.price_in + written * served.price_out) / 1e6
 
 
 def speed(
