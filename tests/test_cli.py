@@ -166,7 +166,7 @@ def test_bank_commands_show_skills(run, capsys):
 def test_config_commands(capsys, tmp_path):
     main(["config", "list"])
     listed = capsys.readouterr().out
-    assert all(name in listed for name in ("laptop", "grpo", "laptop-lm", "alfworld-paper", "webshop-paper"))
+    assert all(name in listed for name in ("laptop", "grpo", "laptop-lm", "alfworld-paper", "webshop", "webshop-paper"))
     main(["config", "show", "alfworld-paper"])
     file = tmp_path / "own.toml"
     file.write_text(capsys.readouterr().out)
@@ -296,7 +296,9 @@ def test_missing_empty_and_foreign_data(capsys, tmp_path, monkeypatch):
     assert str(tmp_path / "none") in fails(capsys, *train, "--data", tmp_path / "none")
     (tmp_path / "empty").mkdir()
     assert str(tmp_path / "empty") in fails(capsys, *train, "--data", tmp_path / "empty")
-    assert '"webshop"' in fails(capsys, "train", "--env", "webshop", "--out", out)
+    monkeypatch.delenv("WEBSHOP_DATA", raising=False)
+    assert "$WEBSHOP_DATA" in fails(capsys, "train", "--env", "webshop", "--out", out)
+    assert '"webshelf"' in fails(capsys, "train", "--env", "webshelf", "--out", out)
     assert "no_such_module" in fails(capsys, "train", "--env", "no_such_module:Thing", "--out", out)
     assert not out.exists()
 

@@ -95,14 +95,14 @@ def test_entry_points_are_kinds(monkeypatch: pytest.MonkeyPatch) -> None:
     points = EntryPoints([EntryPoint("maze", "own_envs:Here [extra]", "d2skill.environments")])
     monkeypatch.setattr(d2skill.envs, "entry_points", lambda group: points.select(group=group))
     assert type(make("maze")).__name__ == "Here"
-    with pytest.raises(ConfigError, match="houses, alfworld, maze, or"):
-        make("webshop")
+    with pytest.raises(ConfigError, match="houses, alfworld, webshop, maze, or"):
+        make("webshelf")
 
 
 @pytest.mark.parametrize(
     ("kind", "sentence"),
     [
-        ("webshop", 'no environment "webshop": set env.kind to one of houses, alfworld'),
+        ("webshelf", 'no environment "webshelf": set env.kind to one of houses, alfworld, webshop'),
         ("nowhere:Here", "module nowhere of environment nowhere:Here cannot be imported .*run from the folder"),
         ("torn_env:Here", "SyntaxError"),
         ("needy_env:Here", "no_such_package_anywhere"),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydantic import Field, model_validator
 
-from d2skill.config.acting import EnvConfig, HousesConfig, PromptConfig
+from d2skill.config.acting import EnvConfig, HousesConfig, PromptConfig, WebshopConfig
 from d2skill.config.bank import BankConfig, CreditConfig, EmbedderConfig, ReflectConfig, RetrievalConfig
 from d2skill.config.base import EndpointConfig, Settings
 from d2skill.config.policy import (
@@ -48,6 +48,7 @@ __all__ = [
     "TrainConfig",
     "ValidationConfig",
     "WarmStartConfig",
+    "WebshopConfig",
     "step_sizes",
 ]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 from pydantic import Field, model_validator
@@ -48,13 +48,26 @@ class HousesConfig(Settings):
         return self
 
 
+class WebshopConfig(Settings):
+    """WebShop (env.kind webshop)."""
+
+    goals: Literal["synthetic", "human"] = "synthetic"
+    """Instructions made from products' attributes and options, or written by people"""
+    queries: int = Field(4, ge=0)
+    """Searches made from the instruction that are listed for a policy that chooses; free answers search for anything"""
+    rich: bool = False
+    """Pages in the original's text_rich form, in lines with marked buttons, else in its text form"""
+    seed: int = 0
+    """Seed of prices, price limits and splits, apart from the seed of the run; 0 gives the original's goals"""
+
+
 class EnvConfig(Settings):
     """What the agent acts in."""
 
     kind: Annotated[str, tyro.conf.arg(aliases=("--env",))] = "houses"
-    """houses, alfworld, package.module:Class, or gymnasium:package.module:Class"""
+    """houses, alfworld, webshop, package.module:Class, or gymnasium:package.module:Class"""
     data: Annotated[Path | None, tyro.conf.arg(aliases=("--data",))] = None
-    """Folder with the data of the environment; alfworld also looks at $ALFWORLD_DATA"""
+    """Folder with the data of the environment; alfworld also looks at $ALFWORLD_DATA, webshop at $WEBSHOP_DATA"""
     max_steps: int = Field(20, ge=1)
     """Steps after which an episode ends without success"""
     train_split: str = "train"
@@ -64,6 +77,7 @@ class EnvConfig(Settings):
     tasks: Path | None = None
     """The tasks.json of another run, to take its tasks by id; without it the panel is drawn, training has the rest"""
     houses: HousesConfig = HousesConfig()
+    webshop: WebshopConfig = WebshopConfig()
 
 
 class PromptConfig(Settings):

@@ -14,7 +14,7 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from inspect import signature
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from d2skill.config import EnvConfig
 from d2skill.errors import ConfigError, D2SkillError
@@ -23,6 +23,7 @@ from d2skill.protocols import Environment
 KINDS = {
     "houses": "d2skill.envs.alfworld.houses.environment:HousesEnvironment",
     "alfworld": "d2skill.envs.alfworld.environment:AlfworldEnvironment",
+    "webshop": "d2skill.envs.webshop.environment:WebshopEnvironment",
 }
 """Kind to "module:Class" of the built-in environments."""
 
@@ -47,6 +48,8 @@ def make_environment(settings: EnvConfig) -> Environment:
         return cast(Environment, _builtin("houses")(settings.houses))
     if settings.kind == "alfworld":
         return cast(Environment, _builtin("alfworld")(settings.data))
+    if settings.kind == "webshop":
+        return cast(Environment, _builtin("webshop")(settings.data, settings.webshop))
     if settings.kind.startswith(_GYMNASIUM):
         from d2skill.envs.gymnasium import GymnasiumEnvironment
 
@@ -58,10 +61,10 @@ def make_environment(settings: EnvConfig) -> Environment:
     return cast(Environment, environment)
 
 
-def _builtin(kind: str) -> Callable[[Any], object]:
+def _builtin(kind: str) -> Callable[..., object]:
     """Returns the class of a built-in kind. It is our own code, so whatever goes wrong in it is not dressed up."""
     module, name = KINDS[kind].split(":")
-    return cast(Callable[[Any], object], getattr(import_module(module), name))
+    return cast(Callable[..., object], getattr(import_module(module), name))
 
 
 def _declared(kind: str) -> str:

@@ -1,0 +1,113 @@
+"""The environment `webshop`: a folder with the original's files, one task for each goal."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+from d2skill.config import WebshopConfig
+from d2skill.envs.webshop.catalogue import Catalogue
+from d2skill.envs.webshop.goals import Goal, GoalSet, make_goals
+from d2skill.envs.webshop.labels import label
+from d2skill.envs.webshop.pages import SEPARATOR, Page
+from d2skill.envs.webshop.panels import panel, split_goals
+from d2skill.envs.webshop.shop import Shop
+from d2skill.envs.webshop.shopper import Shopper
+from d2skill.envs.webshop.wishes import Wish, wish_in
+from d2skill.errors import ConfigError
+from d2skill.protocols import Expert
+from d2skill.types import Observation, Task
+
+VARIABLE = "WEBSHOP_DATA"
+"""The environment variable with the data folder."""
+
+_FORMS = ("search[...]",)
+
+
+class WebshopSession:
+    """One episode of one goal. The page is shown without the instruction, which is the task."""
+
+    def __init__(self, shop: Shop, goal: Goal, task: Task, settings: WebshopConfig) -> None:
+        self._shop, self._task, self._settings = shop, task, settings
+        self._wish: Wish = wish_in(goal.text)
+        self._instruction = goal.text if settings.rich else goal.text.strip()
+        self._observation = self._seen(shop.reset(goal))
+
+    @property
+    def task(self) -> Task:
+        """The task that is being played."""
+        return self._task
+
+    @property
+    def observation(self) -> Observation:
+        """The current observation."""
+        return self._observation
+
+    def step(self, action: str) -> Observation:
+        """Plays an action; one that is not admissible leaves the page as it is."""
+        self._observation = self._seen(self._shop.step(action))
+        return self._observation
+
+    def _seen(self, page: Page) -> Observation:
+        if page.done:
+            return Observation(self._text(page), done=True, success=page.reward == 1, score=page.reward)
+        clicks = [f"click[{name}]" for name in page.click if name != "search"]
+        queries = self._wish.queries[: self._settings.queries] if page.search else ()
+        actions = (*(f"search[{query}]" for query in queries), *clicks)
+        labels = tuple(label(action, self._shop, self._wish) for action in actions)
+        return Observation(self._text(page), actions, forms=_FORMS, labels=labels)
+
+    def _text(self, page: Page) -> str:
+        shown, between = (page.rich, "\n") if self._settings.rich else (page.text, SEPARATOR)
+        for colon in (":", ": "):  # the first page has a blank more
+            shown = shown.replace(f"Instruction{colon}{between}{self._instruction}{between}", "", 1)
+        return shown
+
+
+class WebshopEnvironment:
+    """WebShop's goals over its products; see `Environment` and `Teaches`.
+
+    All sessions share one catalogue. Raises `ConfigError` when no data folder is named or it lacks a file.
+    """
+
+    def __init__(self, data: Path | None, settings: WebshopConfig) -> None:
+        named = str(data) if data is not None else os.environ.get(VARIABLE, "")
+        if not named:
+            raise ConfigError(f"webshop needs its products: name their folder with --data or ${VARIABLE}")
+        self._settings = settings
+        self._catalogue = Catalogue.load(Path(named).expanduser())
+        self._goals: GoalSet = make_goals(self._catalogue, seed=settings.seed, human=settings.goals == "human")
+        count = len(self._goals.goals)
+        own = split_goals(count, settings.seed)
+        self._split = {number: name for name, numbers in own.items() for number in numbers}
+        self._ids = lru_cache(maxsize=None)(self._ids_of)
+
+    def task_ids(self, split: str) -> Sequence[str]:
+        """Returns the ids of a split's goals: train, validation or test, or one of the original's (see panels)."""
+        return self._ids(split)
+
+    def start(self, task_id: str) -> WebshopSession:
+        """Starts a fresh episode. Raises `ConfigError` for an id that names no goal."""
+        number = self._number(task_id)
+        goal = self._goals.goals[number]
+        task = Task(task_id, goal.text, self._split[number], goal.category)
+        return WebshopSession(Shop(self._catalogue, self._goals.prices), goal, task, self._settings)
+
+    def expert(self, task: Task, hints: Sequence[str], seed: int) -> Expert:
+        """Returns a shopper that goes by the text, trying first what the hints name."""
+        return Shopper(task.text, hints, seed)
+
+    def _ids_of(self, split: str) -> tuple[str, ...]:
+        numbers = panel(split, len(self._goals.goals), self._settings.seed)
+        return tuple(f"{self._settings.goals}/{number:05d}" for number in numbers)
+
+    def _number(self, task_id: str) -> int:
+        kind, _, number = task_id.partition("/")
+        if kind != self._settings.goals or not number.isdecimal() or int(number) >= len(self._goals.goals):
+            raise ConfigError(
+                f"there is no goal {task_id} among {len(self._goals.goals)} {self._settings.goals} ones: name one of "
+                "`task_ids`, such as " + self._ids("train")[0]
+            )
+        return int(number)
