@@ -219,3 +219,20 @@ def test_a_full_disk_and_a_cache_that_cannot_be_written_are_told(monkeypatch, tm
 
     monkeypatch.setattr(doctor.tempfile, "TemporaryFile", refuse)
     assert found(Config(), "disk")["cache of vectors"].finding == "optional"
+
+
+def test_the_files_of_webshop_are_looked_for(tmp_path, monkeypatch):
+    monkeypatch.delenv("WEBSHOP_DATA", raising=False)
+
+    def data(**given):
+        return found(Config.model_validate({"env": {"kind": "webshop", **given}}), "WebShop data")["WebShop data"]
+
+    assert data().finding == "missing" and "WEBSHOP_DATA" in data().fix
+    assert found(Config(), "WebShop data")["WebShop data"].finding == "optional"
+    lacking = data(data=tmp_path)
+    assert lacking.finding == "missing" and "items_shuffle_1000.json" in lacking.told and "setup.sh" in lacking.fix
+    for name in ("items_shuffle_1000", "items_ins_v2_1000", "items_human_ins"):
+        (tmp_path / f"{name}.json").write_text("[]")
+    assert data(data=tmp_path).finding == "found"
+    monkeypatch.setenv("WEBSHOP_DATA", str(tmp_path))
+    assert data().finding == "found"

@@ -24,6 +24,8 @@ from d2skill.config import Config, EndpointConfig
 from d2skill.embedders.cache import default_folder
 from d2skill.endpoints import check, connect, plain
 from d2skill.envs.alfworld.environment import VARIABLE, AlfworldEnvironment
+from d2skill.envs.webshop import environment as webshop
+from d2skill.envs.webshop.sources import Sources
 from d2skill.errors import D2SkillError
 from d2skill.plan.devices import size
 from d2skill.plan.machine import memory_in_words, nearest, satisfies
@@ -106,7 +108,8 @@ def _bounded(name: str, check: Check, config: Config) -> list[Line]:
 def _matters(name: str, config: Config) -> bool:
     """Tells whether the settings need what a check is about."""
     needs = {"GPU": "train" in _extras(config), "machine": False, "endpoints": "llm" in _extras(config)}
-    return (needs | {"ALFWorld data": config.env.kind == "alfworld"}).get(name, True)
+    needs |= {"ALFWorld data": config.env.kind == "alfworld", "WebShop data": config.env.kind == "webshop"}
+    return needs.get(name, True)
 
 
 def _python(config: Config) -> Iterator[Line]:
@@ -234,6 +237,21 @@ def _data(config: Config) -> Iterator[Line]:
             yield Line(what, "missing" if split in used else "optional", plain(error), fix)
 
 
+def _shop(config: Config) -> Iterator[Line]:
+    """Yields the files of WebShop, from --data or the variable."""
+    needed = config.env.kind == "webshop"
+    named = config.env.data if needed and config.env.data else os.environ.get(webshop.VARIABLE, "")
+    if not named:
+        fix = f"export {webshop.VARIABLE}=FOLDER, or --data FOLDER"
+        yield Line("WebShop data", "missing" if needed else "optional", "no folder is named", fix)
+        return
+    try:
+        yield Line("WebShop data", "found", str(Sources.find(Path(named)).products))
+    except D2SkillError as error:
+        said, _, fix = str(error).partition(": ")
+        yield Line("WebShop data", "missing" if needed else "optional", plain(said), fix)
+
+
 def _servers(config: Config) -> Iterator[Line]:
     """Yields the endpoints: whether their key is set and whether the server knows the model."""
     for flag, settings, needed, route in _endpoints(config):
@@ -294,6 +312,7 @@ CHECKS: dict[str, Check] = {
     "machine": _machine,
     "disk": _places,
     "ALFWorld data": _data,
+    "WebShop data": _shop,
     "endpoints": _servers,
     "models": _models,
 }
