@@ -8,6 +8,7 @@ from d2skill.words import ActionWords, Entity, action_words, content, entities, 
 def test_tokens_are_lower_case_words_and_numbers():
     assert tokens("Take Mug 12 from desk-2, don't!") == ("take", "mug", "12", "from", "desk-", "2", "don't")
     assert tokens("") == ()
+    assert tokens("click[b09kp78g37] 3x-large 120ml mug12") == ("click", "b09kp78g37", "3x-large", "120ml", "mug", "12")
 
 
 def test_an_entity_is_a_word_with_the_number_after_it_or_a_content_word():

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
-_WORD = re.compile(r"[a-z][a-z'\-]*|\d+")
+_WORD = re.compile(r"[a-z]+\d+[a-z][a-z0-9'\-]*|\d+[a-z][a-z0-9'\-]*|[a-z][a-z'\-]*|\d+")
 _STOP = frozenset(
     "a an and any are as at be been but by can do does for from had has have he her his i in into is it its me my no "
     "nor not of off on or our out she so some such than that the their them then there these they this those to under "
@@ -36,7 +36,7 @@ class ActionWords:
 
 @lru_cache(maxsize=65536)
 def tokens(text: str) -> tuple[str, ...]:
-    """Returns the lower-case words and numbers of a text, in order."""
+    """Returns the lower-case words and numbers of a text, in order; letters on both sides of digits are one word."""
     return tuple(_WORD.findall(text.lower()))
 
 

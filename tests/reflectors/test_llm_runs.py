@@ -142,7 +142,13 @@ def started(run, settings):
     write_text(file, dump(settings))
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)}
     arguments = command("train", "--config", file, "--out", run)
-    return subprocess.Popen(arguments, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    # what a shell runs in the background ignores interrupts, and so would this, which is started by that
+    return subprocess.Popen(arguments, env=environment, preexec_fn=_interruptible, **pipes)
+
+
+def _interruptible():
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def test_a_run_that_is_killed_and_resumed_asks_and_spends_the_same(tmp_path):
