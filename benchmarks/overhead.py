@@ -16,6 +16,7 @@ import json
 import tempfile
 from pathlib import Path
 
+from d2skill.commands.training import _at_full_speed
 from d2skill.parts import Parts
 from d2skill.prompts import render
 from d2skill.settings_files import load
@@ -56,7 +57,8 @@ def main() -> None:
         "d2skill": base,
         "grpo": base.model_copy(update={"rollout": base.rollout.model_copy(update={"with_skills": 0})}),
     }
-    with tempfile.TemporaryDirectory() as folder:
+    # as `d2skill train` does: else the collector of cycles comes by now and then, and a part pays for all
+    with tempfile.TemporaryDirectory() as folder, _at_full_speed(base):
         runs = {name: started(config, Path(folder) / name) for name, config in settings.items()}
         sums = {name: {} for name in runs}
         for iteration in range(WARM + given.iterations):

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
-_WORD = re.compile(r"[a-z]+\d+[a-z][a-z0-9'\-]*|\d+[a-z][a-z0-9'\-]*|[a-z][a-z'\-]*|\d+")
+_WORD = re.compile(r"[a-z]++(?:\d++[a-z][a-z0-9'\-]*+|[a-z'\-]*+)|\d++(?:[a-z][a-z0-9'\-]*+)?")
 _STOP = frozenset(
     "a an and any are as at be been but by can do does for from had has have he her his i in into is it its me my no "
     "nor not of off on or our out she so some such than that the their them then there these they this those to under "

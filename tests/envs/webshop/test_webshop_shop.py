@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import tracemalloc
 from random import Random
 
@@ -271,13 +270,9 @@ def random_play(shop, goals, random, steps):
         )
 
 
-def test_it_is_fast_and_small(catalogue):
+def test_a_shop_is_small(catalogue):
     made, random = make_goals(catalogue), Random(0)
-    shop = Shop(catalogue, made.prices, plain_nouns)
-    random_play(shop, made.goals, random, 3000)
-    begun = time.perf_counter()
-    random_play(shop, made.goals, random, 3000)
-    assert 3000 / (time.perf_counter() - begun) > 3000
+    random_play(Shop(catalogue, made.prices, plain_nouns), made.goals, random, 6000)
     tracemalloc.start()
     try:
         shops = [Shop(catalogue, made.prices, plain_nouns) for _ in range(50)]

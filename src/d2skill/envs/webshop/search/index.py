@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,7 +30,8 @@ from d2skill.envs.webshop.search.files import read_arrays, write_arrays
 from d2skill.envs.webshop.search.strings import Strings, encoded
 
 _ARRAYS = ("ids", "id_ends", "order", "counted", "terms", "term_ends", "ends", "rows", "growth", "peaks")
-_FEW = 1 << 15  # postings, or documents, that are summed without looking for shortcuts
+_FEW = 1 << 15  # documents that are summed without looking for shortcuts
+_KNOWN = 1 << 16  # terms whose place is remembered
 _SEARCHED = 16  # a document is looked up in a list that is this many times longer than the documents in question
 _SLACK = 1 - 1e-6  # of a score: more than what rounding can hide
 
@@ -59,7 +61,7 @@ class Index:
     def __init__(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         self._arrays = dict(arrays)
         self._ids = Strings(arrays["ids"], arrays["id_ends"])
-        self._terms = Strings(arrays["terms"], arrays["term_ends"])
+        self._find = lru_cache(_KNOWN)(Strings(arrays["terms"], arrays["term_ends"]).find)
         self._order: Rows = arrays["order"]
         self._ends = arrays["ends"].data
         self._rows: Rows = arrays["rows"]
@@ -112,8 +114,7 @@ class Index:
         wanted = sorted(self._wanted(query), reverse=True)
         if not wanted or k < 1:
             return []
-        few = len(self) <= _FEW or sum(term.last - term.first for term in wanted) <= _FEW
-        rows, scores = self._all(wanted) if few else self._promising(wanted, k)
+        rows, scores = self._all(wanted) if len(self) <= _FEW else self._promising(wanted, k)
         if len(scores) > k:
             best = np.flatnonzero(scores >= _at(scores, k))
             rows, scores = rows[best], scores[best]
@@ -123,7 +124,7 @@ class Index:
     def _wanted(self, query: str) -> Iterator[_Wanted]:
         """The terms of a query that documents have."""
         for term, times in Counter(analyze(query)).items():
-            number = self._terms.find(term)
+            number = self._find(term)
             if number is not None:
                 first, last = self._ends[number], self._ends[number + 1]
                 weight = np.float32(times) * rarity(last - first, self._counted)
