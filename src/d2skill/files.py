@@ -12,6 +12,12 @@ from typing import Any
 from d2skill.errors import RunError
 
 
+def user_caches() -> Path:
+    """Returns where this program's caches belong: $XDG_CACHE_HOME/d2skill, or the same under ~/.cache."""
+    given = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(given) if os.path.isabs(given) else Path("~/.cache").expanduser()) / "d2skill"
+
+
 def write_text(path: Path, text: str) -> None:
     """Replaces a file by `text`, as `write_bytes` does."""
     write_bytes(path, text.encode())

@@ -25,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from d2skill.embedders.gates import Gates
+from d2skill.files import user_caches
 
 T = TypeVar("T")
 Vectors = npt.NDArray[np.float32]
@@ -40,10 +41,8 @@ _log = logging.getLogger(__name__)
 
 
 def default_folder() -> Path:
-    """Returns where a user's caches belong: $XDG_CACHE_HOME/d2skill/embeddings, or the same under ~/.cache."""
-    given = os.environ.get("XDG_CACHE_HOME", "")
-    caches = Path(given) if os.path.isabs(given) else Path("~/.cache").expanduser()
-    return caches / "d2skill" / "embeddings"
+    """Returns where vectors are kept without a setting."""
+    return user_caches() / "embeddings"
 
 
 class Model(Protocol):

@@ -21,7 +21,7 @@ import torch
 
 from d2skill.policies.cache import RowCache
 from d2skill.policies.prefixes import Tokens, overlap, pass_tokens
-from d2skill.policies.reading import left_padded, log_softmax
+from d2skill.policies.reading import forward, left_padded, log_softmax
 from d2skill.policies.walkers import Walker
 
 
@@ -207,16 +207,7 @@ class Writer:
             mask = torch.zeros(mask.shape, dtype=model.dtype, device=model.device).masked_fill(
                 ~mask, torch.finfo(model.dtype).min
             )
-        out = model(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=positions,
-            past_key_values=self._cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        found: torch.Tensor = out.logits[:, -1]
-        return found
+        return forward(model, ids, mask, positions, self._cache, 1)[:, -1]
 
     def _draw(self, rows: Sequence[_Row], logits: torch.Tensor) -> list[tuple[int, float]]:
         """Returns the token drawn in each row, and its log-probability (0 at temperature 0)."""

@@ -63,15 +63,24 @@ def extend(model: Any, context: Context, chunks: Sequence[Tokens], keep: int) ->
     ids, real = left_padded(chunks, model.device)
     mask = torch.cat([context.mask, real], 1)
     positions = (context.lengths[:, None] + real.cumsum(1) - 1).clamp(min=0)
+    logits = forward(model, ids, mask, positions, context.cache, keep)
+    return logits, Context(context.cache, mask, context.lengths + real.sum(1))
+
+
+def forward(
+    model: Any, ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor, cache: Any, keep: int
+) -> torch.Tensor:
+    """Returns the last logits [B, keep, V] of tokens [B, T] at their positions, read on top of what is in a cache."""
     out = model(
         input_ids=ids,
         attention_mask=mask,
         position_ids=positions,
-        past_key_values=context.cache,
+        past_key_values=cache,
         use_cache=True,
         logits_to_keep=keep,
     )
-    return out.logits, Context(context.cache, mask, context.lengths + real.sum(1))
+    logits: torch.Tensor = out.logits
+    return logits
 
 
 def log_softmax(logits: torch.Tensor, options: Sequence[Sequence[int]] | None, temperature: float) -> torch.Tensor:

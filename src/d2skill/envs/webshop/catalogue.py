@@ -16,6 +16,7 @@ from d2skill.envs.webshop.products import Product
 from d2skill.envs.webshop.search import Index
 from d2skill.envs.webshop.sources import Size, Sources
 from d2skill.envs.webshop.storage import VERSION, Kind, Storage, write
+from d2skill.files import user_caches
 
 VARIABLE = "D2SKILL_CACHE"
 """The environment variable that names another folder for caches."""
@@ -33,8 +34,7 @@ def cache_folder() -> Path:
     """Returns where catalogues are kept: $D2SKILL_CACHE/webshop, or d2skill/webshop in the user's caches."""
     if given := os.environ.get(VARIABLE, ""):
         return Path(given).expanduser() / "webshop"
-    caches = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(caches) if os.path.isabs(caches) else Path("~/.cache").expanduser()) / "d2skill" / "webshop"
+    return user_caches() / "webshop"
 
 
 class Catalogue:

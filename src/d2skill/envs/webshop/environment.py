@@ -10,7 +10,7 @@ from pathlib import Path
 from d2skill.config import WebshopConfig
 from d2skill.envs.webshop.catalogue import Catalogue
 from d2skill.envs.webshop.goals import Goal, GoalSet, make_goals
-from d2skill.envs.webshop.labels import label
+from d2skill.envs.webshop.labels import labels
 from d2skill.envs.webshop.pages import SEPARATOR, Page
 from d2skill.envs.webshop.panels import panel, split_goals
 from d2skill.envs.webshop.shop import Shop
@@ -56,8 +56,7 @@ class WebshopSession:
         clicks = [f"click[{name}]" for name in page.click if name != "search"]
         queries = self._wish.queries[: self._settings.queries] if page.search else ()
         actions = (*(f"search[{query}]" for query in queries), *clicks)
-        labels = tuple(label(action, self._shop, self._wish) for action in actions)
-        return Observation(self._text(page), actions, forms=_FORMS, labels=labels)
+        return Observation(self._text(page), actions, forms=_FORMS, labels=labels(actions, self._shop, self._wish))
 
     def _text(self, page: Page) -> str:
         shown, between = (page.rich, "\n") if self._settings.rich else (page.text, SEPARATOR)
