@@ -66,6 +66,8 @@ BEHAVIOURS = {
     "markers": "its answer has skills with the markers of chat templates and invisible characters",
     "language": "its answer has skills in Chinese",
     "half language": "its answer has one skill in Russian",
+    "latin language": "its answer has skills in a language that is written as English is, by turns one of some",
+    "half latin language": "its answer has one skill in such a language",
     "long": "its answer has skills of a thousand words",
     "null": "its answer has no text",
     "nothing": "its answer is that there is nothing to say",
@@ -193,6 +195,21 @@ def _reflection(body: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+_ELSEWHERE = (
+    ("primero los cofres", "Abre todos los cofres y luego toma lo que haya dentro.", "la cosa no está a la vista"),
+    ("zuerst die Truhen", "Öffne alle Truhen und nimm dann heraus, was darin ist.", "die Sache ist nicht zu sehen"),
+    ("d'abord les coffres", "Ouvre tous les coffres puis prends ce qui est dedans.", "la chose n'est pas en vue"),
+    ("prima le casse", "Apri tutte le casse e poi prendi quello che c'è dentro.", "la cosa non è in vista"),
+    ("primeiro os baús", "Abra todos os baús e depois pegue o que há dentro.", "a coisa não está à vista"),
+    ("eerst de kisten", "Open alle kisten en pak dan wat erin zit.", "het ding is nog niet te zien"),
+    ("najpierw skrzynie", "Otwórz wszystkie skrzynie, a potem weź to, co jest w środku.", "rzeczy nie widać"),
+    ("önce sandıklar", "Bütün sandıkları aç, sonra içinde ne varsa al.", "aranan şey görünmüyor"),
+    ("mở rương trước", "Mở tất cả các rương rồi lấy những gì ở bên trong.", "chưa nhìn thấy đồ vật"),
+    ("peti dulu", "Buka semua peti lalu ambil apa yang ada di dalamnya.", "benda itu tidak terlihat"),
+    ("kistorna först", "Öppna alla kistor och ta sedan det som finns i dem.", "saken är inte synlig ännu"),
+)
+
+
 def _spoiled(behaviour: str, body: dict[str, Any], good: str) -> str | None:
     """The text of an answer that misbehaves in what it says."""
     own = _reflection(body)
@@ -234,6 +251,8 @@ def _spoiled(behaviour: str, body: dict[str, Any], good: str) -> str | None:
             russian = ("сначала ищи в коробках", "Открой каждую коробку и возьми вещь.", "вещь не видна")
             chinese = ("先打开箱子", "依次打开每个箱子, 然后拿走里面的东西。", "东西不在视野中")
             skill |= dict(zip(skill, chinese if behaviour == "language" else russian, strict=True))
+        elif behaviour == "latin language" or (behaviour == "half latin language" and skill is own["step_skill"]):
+            skill |= dict(zip(skill, _ELSEWHERE[_digest(body) % len(_ELSEWHERE)], strict=True))
         elif behaviour == "long":
             skill |= {field: f"{text}. " * 100 for field, text in skill.items()}
         elif behaviour == "empty":

@@ -5,7 +5,7 @@ import threading
 from collections import Counter
 
 import pytest
-from chat_server import BEHAVIOURS, RIGHT, ChatServer
+from chat_server import _ELSEWHERE, BEHAVIOURS, RIGHT, ChatServer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from toys import group, make_bank, task, trajectory, turn
@@ -24,6 +24,7 @@ from d2skill.reflectors.prompt import question
 from d2skill.types import SkillText
 
 TASK = "take the ruby"
+ELSEWHERE = {text for skill in _ELSEWHERE for text in skill}
 
 
 @pytest.fixture(autouse=True)
@@ -61,8 +62,10 @@ OUTCOMES = {
     "markers": ["used"],
     "hostile": ["used"],  # and held by the bank
     "surrogates": ["used"],
-    "language": ["used, step_skill and task_skill left out: another script"],
-    "half language": ["used, task_skill left out: another script"],
+    "language": ["used, step_skill and task_skill left out: another language"],
+    "half language": ["used, task_skill left out: another language"],
+    "latin language": ["used, step_skill and task_skill left out: another language"],
+    "half latin language": ["used, step_skill left out: another language"],
     "truncated": [
         "asked again: it was cut off at the limit of tokens",
         "dropped: it was cut off at the limit of tokens",
@@ -91,6 +94,7 @@ OUTCOMES = {
     "hang": ["failed: no answer: timed out"],
     "drip": ["failed: no answer: the answer took longer than 0.3 s"],
 }
+FOREIGN = ("language", "half language", "latin language", "half latin language")
 SENT = {"429": 3, "500": 3, "503": 3, "drop": 3, "half": 3, "html": 3, "no choices": 3, "gzip": 3, "400": 3}
 
 
@@ -125,7 +129,7 @@ def ask_well():
 def test_a_server_that_behaves_so_once_is_asked_again(behaviour):
     with ChatServer([behaviour, "ok"]) as server:
         reflection, outcomes, metrics = ask(server)
-    final = ("quota", "401", "404", "10 MB", "endless", "no length", "surrogates", "language", "half language")
+    final = ("quota", "401", "404", "10 MB", "endless", "no length", "surrogates", *FOREIGN)
     assert (reflection == ask_well()) == (behaviour not in final and len(outcomes) == 1)
     assert (reflection is not None) == (behaviour not in final[:6])
     assert metrics["reflect/repaired"] == (outcomes[-1] == "used" and len(outcomes) == 2)
@@ -179,6 +183,7 @@ def test_a_thousand_answers_of_all_kinds_do_no_harm():
         assert objection(skill.text) == ""
         assert set(SkillText.__slots__) == set(LIMITS)
         assert not any("一" <= c <= "鿿" or "а" <= c <= "я" for c in str(skill.text))
+        assert not {skill.text.title, skill.text.principle, skill.text.when_to_apply} & ELSEWHERE
     assert all(objection(skill.text) for skill in held)
     print(dict(outcomes), len(active), len(held), server.count())
 
@@ -336,12 +341,17 @@ def test_a_long_observation_loses_its_middle():
 # reading
 
 
+def seen(*observations, text=TASK):
+    """Returns a failure that saw something."""
+    return trajectory("skills", 0, False, [turn(observation=one) for one in observations], task=task("train/0", text))
+
+
 @given(st.text())
 @settings(max_examples=200, deadline=None)
 def test_any_text_is_read_or_refused(text):
     for wrapped in (text, f"{{{text}}}", f'{{"failing_step": {text}, "step_skill": null, "task_skill": null}}'):
         try:
-            reflection, _ = read(wrapped, TASK)
+            reflection, _ = read(wrapped, failure())
         except Unusable:
             continue
         assert reflection.failing_step >= 0
@@ -349,13 +359,30 @@ def test_any_text_is_read_or_refused(text):
 
 @pytest.mark.parametrize(("step", "kept"), [("3", 3), ("Step 12.", 12), (-4, 0), (10**9, 10**6), (2.0, 2)])
 def test_a_failing_step_may_be_said_in_other_ways(step, kept):
-    assert (
-        read(json.dumps({"failing_step": step, "step_skill": None, "task_skill": None}), TASK)[0].failing_step == kept
-    )
+    text = json.dumps({"failing_step": step, "step_skill": None, "task_skill": None})
+    assert read(text, failure())[0].failing_step == kept
+
+
+def advice(title, principle, when_to_apply):
+    skill = {"title": title, "principle": principle, "when_to_apply": when_to_apply}
+    return json.dumps({"failing_step": 0, "step_skill": None, "task_skill": skill})
 
 
 def test_a_task_in_another_script_may_have_skills_in_it():
-    skill = {"title": "a 箱子", "principle": "打开箱子", "when_to_apply": "总是"}
-    text = json.dumps({"failing_step": 0, "step_skill": None, "task_skill": skill})
-    assert read(text, "找到红宝石")[1] == []
-    assert read(text, TASK)[1] == ["task_skill"]
+    text = advice("a 箱子", "打开箱子", "总是")
+    assert read(text, seen(text="找到红宝石"))[1] == []
+    assert read(text, seen("Chest 1 is shut."))[1] == ["task_skill"]
+
+
+@pytest.mark.parametrize("skill", _ELSEWHERE)
+def test_a_task_in_another_language_may_have_skills_in_it(skill):
+    text = advice(*skill)
+    assert read(text, seen("Chest 1 is shut."))[1] == ["task_skill"]
+    assert read(text, seen(text=skill[1]))[1] == []
+    assert read(text, seen(*skill[1:]))[1] == [], "what was observed counts as well"
+
+
+@pytest.mark.parametrize("said", ["找到红宝石", "Busca el rubí y ponlo en la mesa del salón"])
+def test_skills_may_be_in_the_language_of_the_question(said):
+    text = advice("chests first", "Open the chests, then take what is in them.", "it is not in sight")
+    assert read(text, seen(text=said))[1] == []

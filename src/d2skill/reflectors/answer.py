@@ -1,20 +1,20 @@
 """What a model answered, read: the last JSON object in it that has the shape asked for, and nothing else of it.
 
 Fields that were not asked for never leave this module. What the skills say is judged by the bank, which cleans them and
-holds back what is no advice; here they only have to be whole, and in a script that the task is in.
+holds back what is no advice; here they only have to be whole, and in English or a language that the task is in.
 """
 
 from __future__ import annotations
 
 import json
-import unicodedata
 from collections.abc import Iterator
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ValidationError
 
 from d2skill.bank.safety import LIMITS, clean
-from d2skill.types import Reflection, SkillText
+from d2skill.reflectors.languages import is_foreign
+from d2skill.types import Reflection, SkillText, Trajectory
 
 _MOST_OBJECTS = 200  # tried, from the end of an answer
 _LONGEST = 100_000  # characters of an answer
@@ -65,16 +65,18 @@ SCHEMA: dict[str, Any] = {
 """The shape of an answer, as JSON schema."""
 
 
-def read(text: str, task: str) -> tuple[Reflection, list[str]]:
-    """Returns the reflection in an answer, and which of its skills were left out.
+def read(text: str, failure: Trajectory) -> tuple[Reflection, list[str]]:
+    """Returns the reflection in an answer about a failure, and which of its skills were left out.
 
-    A skill is left out that is mostly in a script which the text of the task is not in. Raises `Unusable` where there
-    is no reflection: no JSON of the shape, or a skill without words.
+    A skill is left out that is clearly in another language or script than the task, what was seen in it, and English,
+    in which the question is. Raises `Unusable` where there is no reflection: no JSON of the shape, or a skill without
+    words.
     """
     if len(text) > _LONGEST:
         raise Unusable(f"it has more than {_LONGEST} characters")
     answer = _found(text)
     left_out: list[str] = []
+    shown = failure.task.text, "\n".join(turn.prompt.observation for turn in failure.turns)
     skills: list[SkillText | None] = []
     for name, skill in (("step_skill", answer.step_skill), ("task_skill", answer.task_skill)):
         own = None if skill is None else SkillText(skill.title, skill.principle, skill.when_to_apply)
@@ -82,7 +84,7 @@ def read(text: str, task: str) -> tuple[Reflection, list[str]]:
             tidy = clean(own)
             if empty := [field for field in LIMITS if not getattr(tidy, field)]:
                 raise Unusable(f"{name}.{empty[0]} has no words")
-            if _is_foreign(" ".join(getattr(tidy, field) for field in LIMITS), task):
+            if is_foreign("\n".join(getattr(tidy, field) for field in LIMITS), *shown):
                 left_out.append(name)
                 own = None
         skills.append(own)
@@ -114,14 +116,3 @@ def _objects(text: str) -> Iterator[dict[str, Any]]:
             yield decoder.raw_decode(text, at)[0]
         except (ValueError, RecursionError):
             continue
-
-
-def _is_foreign(text: str, task: str) -> bool:
-    """Returns whether most letters of a text are of scripts that the task has none of."""
-    known = {_script(c) for c in set(task) if c.isalpha()}
-    letters = [c for c in text if c.isalpha()]
-    return bool(known) and sum(_script(c) not in known for c in letters) > len(letters) / 2
-
-
-def _script(letter: str) -> str:
-    return unicodedata.name(letter, "").partition(" ")[0]

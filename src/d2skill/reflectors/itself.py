@@ -59,16 +59,16 @@ class PolicyReflector:
             seconds = (perf_counter() - started) / max(1, len(chats))
             again = {}
             for (at, messages), answer in zip(chats.items(), answers, strict=True):
-                task = pairs[at][0].task
+                failure = pairs[at][0]
                 try:
-                    found[at], left_out = read(answer, task.text)
+                    found[at], left_out = read(answer, failure)
                     outcome = used(left_out)
                 except Unusable as why:
                     outcome = f"{'asked again' if attempt + 1 < _ATTEMPTS else 'dropped'}: {why}"
                     again[at] = repair(messages, answer, str(why))
                 tokens = estimate(messages), estimate(answer)
-                member = pairs[at][0].index
-                calls[at, attempt] = Call(task.id, member, attempt, messages, answer, *tokens, seconds, outcome)
+                own = failure.task.id, failure.index, attempt, messages, answer
+                calls[at, attempt] = Call(*own, *tokens, seconds, outcome)
             chats = again
         self._calls += [calls[key] for key in sorted(calls)]
         return found

@@ -72,7 +72,7 @@ class Call:
 
 def used(left_out: Sequence[str]) -> str:
     """Returns the outcome of an answer that was used, but for the skills that were left out."""
-    return "used" + (f", {' and '.join(left_out)} left out: another script" if left_out else "")
+    return "used" + (f", {' and '.join(left_out)} left out: another language" if left_out else "")
 
 
 def tally(calls: Sequence[Call]) -> dict[str, float]:
@@ -198,7 +198,7 @@ class LLMReflector:
                 if reply.ended == "too long":
                     outcome, last = "dropped: it does not end", True
                 else:
-                    reflection, left_out = read(reply.text, failure.task.text)
+                    reflection, left_out = read(reply.text, failure)
                     outcome = used(left_out)
             except EndpointFault as fault:
                 outcome, last = f"failed: {fault}", True
