@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from d2skill.config import Config
 from d2skill.errors import ConfigError
+from d2skill.flags import parse_settings
 from d2skill.settings_files import dump, explain, load, parse, presets
 
 # The published settings (arXiv 2603.28716): setting, ALFWorld, WebShop
@@ -148,3 +149,14 @@ def test_settings_are_frozen():
     with pytest.raises(ValidationError, match="frozen") as caught:
         Config().optim.clip = 0.3
     assert explain(caught.value)
+
+
+def test_without_a_config_the_preset_is_that_of_the_environment():
+    webshop, laptop = load("webshop"), load("laptop")
+    assert parse_settings(["--env", "webshop"], "d2skill train") == webshop
+    assert parse_settings(["--env=houses", "--env.kind=webshop"], "d2skill train") == webshop
+    assert parse_settings(["--seed", "0"], "d2skill train") == laptop
+    found = parse_settings(["--env", "alfworld"], "d2skill train")
+    assert found.env.kind == "alfworld" and found.rollout == laptop.rollout
+    named = parse_settings(["--env", "webshop", "--config", "laptop"], "d2skill train")
+    assert named.env.kind == "webshop" and named.train == laptop.train != webshop.train

@@ -22,7 +22,10 @@ Field = tuple[str, Any, Any]
 """Name, type and default of an argument; `tyro.MISSING` as default for one that has to be given."""
 
 _Model = TypeVar("_Model", bound=BaseModel)
-_CONFIG_HELP = "Preset (`d2skill config list`) or TOML file that the flags are laid over"
+_CONFIG_HELP = (
+    "Preset (`d2skill config list`) or TOML file that the flags are laid over; without one, the preset named as the "
+    "environment is, such as webshop, else laptop"
+)
 _DESCRIPTION = """Train a policy together with its skill bank.
 
 Settings come from a preset or a TOML file (--config), and each of them can be set by a flag."""
@@ -78,14 +81,22 @@ def _parse(
 
 
 def _named_config(arguments: Sequence[str]) -> str:
-    """Returns what --config names, which has to be known before the other flags can have defaults."""
-    name = "laptop"
-    for i, word in enumerate(arguments):
-        if word == "--config" and i + 1 < len(arguments):
-            name = arguments[i + 1]
-        elif word.startswith("--config="):
-            name = word.partition("=")[2]
-    return name
+    """Returns what --config names, which has to be known before the other flags can have defaults.
+
+    Without it that is the preset of the environment, if there is one of its name.
+    """
+    kind = _last(arguments, "--env", "--env.kind")
+    return _last(arguments, "--config") or (kind if kind in settings_files.presets() else "laptop")
+
+
+def _last(arguments: Sequence[str], *flags: str) -> str:
+    """Returns what the last of some flags is given, "" without one."""
+    found = ""
+    for word, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        flag, equals, value = word.partition("=")
+        if flag in flags:
+            found = value if equals else following
+    return found
 
 
 def _switches(model: type[BaseModel], path: str = "") -> set[str]:
