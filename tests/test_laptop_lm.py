@@ -15,13 +15,16 @@ SMALL = [
     *("--rollout.tasks", "2", "--validation.tasks", "4", "--warm-start.tasks", "12", "--warm-start.epochs", "1"),
     *("--env.max-steps", "10", "--policy.lm.hidden-size", "32", "--policy.lm.layers", "1"),
 ]
+# in few chests any policy finds a gem now and then, so there is something to learn
+LEARNING = [*SMALL, "--env", "toys:TreasureEnvironment", "--optim.learning-rate", "1e-3"]
+SHORT = ["--warm-start.tasks", "0", "--train.iterations", "1", "--validation.every", "1", "--validation.tasks", "1"]
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """A finished run."""
     folder = tmp_path_factory.mktemp("runs") / "lm"
-    main(["train", *SMALL, "--out", str(folder)])
+    main(["train", *LEARNING, "--out", str(folder)])
     return folder
 
 
@@ -32,7 +35,7 @@ def test_a_language_model_goes_through_the_whole_loop(run):
     assert lines[0]["warm_start/demonstrations"] > 0
     for line in lines[1:]:
         assert line["rollout/invalid_actions"] == 0  # held to the admissible actions
-        assert line["policy/ratio_error"] < 1e-3
+        assert line["policy/ratio_error"] < 1e-3 and line["policy/grad_norm"] > 0
 
 
 def test_its_checkpoint_loads_in_plain_transformers(run):
@@ -45,21 +48,27 @@ def test_its_checkpoint_loads_in_plain_transformers(run):
     assert sum(weight.numel() for weight in model.parameters()) < 1_000_000
 
 
-def test_it_trains_on_from_a_folder(run, tmp_path):
+def test_it_trains_on_from_a_folder_in_houses(run, tmp_path):
     model = run / "checkpoints" / "000002" / "policy" / "model"
-    main(["train", *SMALL, "--policy.lm.model", str(model), "--warm-start.tasks", "0", "--out", str(tmp_path / "on")])
-    assert (tmp_path / "on" / "summary.json").exists()
+    main(["train", *SMALL, "--policy.lm.model", str(model), *SHORT, "--out", str(tmp_path / "on")])
+    lines = RunFolder.open(tmp_path / "on").read_metrics()
+    assert len(lines) == 2 and lines[1]["rollout/invalid_actions"] == 0
 
 
 def test_resuming_gives_the_same_end(run, tmp_path):
     other = tmp_path / "other"
-    main(["train", *SMALL, "--train.iterations", "1", "--out", str(other)])
+    main(["train", *LEARNING, "--train.iterations", "1", "--out", str(other)])
     config = (other / "config.toml").read_text()
     (other / "config.toml").write_text(config.replace("iterations = 1\n", "iterations = 2\n"))
     (other / "summary.json").unlink()
     main(["resume", str(other)])
 
     assert last(other) == last(run)
+    one, two = (
+        (folder / "checkpoints" / "000002" / "policy" / "model" / "model.safetensors").read_bytes()
+        for folder in (run, other)
+    )
+    assert one == two
 
 
 def last(folder):
@@ -73,9 +82,8 @@ def test_an_adapter_goes_through_the_whole_loop(tmp_path):
     from transformers import AutoModelForCausalLM
 
     run, other = tmp_path / "run", tmp_path / "other"
-    # in few chests any policy finds a gem now and then, so there is something to learn
-    adapter = ["--env", "toys:TreasureEnvironment", "--policy.lm.lora-rank", "4", "--optim.learning-rate", "1e-3"]
-    main(["train", *SMALL, *adapter, "--out", str(run)])
+    adapter = ["--policy.lm.lora-rank", "4"]
+    main(["train", *LEARNING, *adapter, "--out", str(run)])
     assert last(run)["policy/ratio_error"] < 1e-3 and last(run)["policy/grad_norm"] > 0
 
     shutil.copytree(run, other)  # as if it had been stopped after its first iteration
@@ -97,3 +105,10 @@ def test_an_adapter_goes_through_the_whole_loop(tmp_path):
         adapted.set_adapter("reference")
         imitated = adapted(ids).logits
     assert not torch.equal(before, imitated) and not torch.equal(imitated, trained)
+
+    # a new run begins where this one ended
+    given = ["--policy.lm.model", str(saved[0] / "adapter"), *SHORT, "--rollout.tasks", "6"]
+    main(["train", *LEARNING, *adapter, *given, "--out", str(tmp_path / "on")])
+    reference = tmp_path / "on" / "checkpoints" / "000001" / "policy" / "adapter" / "reference"
+    assert (reference / "adapter_model.safetensors").read_bytes() == one
+    assert last(tmp_path / "on")["policy/grad_norm"] > 0

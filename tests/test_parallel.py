@@ -613,6 +613,25 @@ def test_only_the_first_process_says_what_is_wrong(monkeypatch, capfd):
     assert capfd.readouterr() == ("", "")
 
 
+def test_the_report_of_a_launcher_ends_with_what_is_wrong(monkeypatch, tmp_path):
+    errors = pytest.importorskip("torch.distributed.elastic.multiprocessing.errors")
+    file = tmp_path / "error.json"
+    for name, value in {"WORLD_SIZE": "2", "LOCAL_RANK": "0", "RANK": "0", "TORCHELASTIC_ERROR_FILE": file}.items():
+        monkeypatch.setenv(name, str(value))
+    with pytest.raises(SystemExit):
+        main(["train", "--env", "toys:TreasureEnvironment"])
+    report = str(errors.ChildFailedError("d2skill", {0: errors.ProcessFailure(0, 1, 2, str(file))}))
+    said = report.rpartition("traceback : ")[2].splitlines()[0]
+    assert said.startswith("d2skill: 2 processes were started") and said.endswith("start d2skill without a launcher")
+    with pytest.raises(SystemExit):
+        main(["train", "--config", "nope"])
+    assert "neither a preset" in str(errors.ChildFailedError("d2skill", {0: errors.ProcessFailure(0, 1, 2, str(file))}))
+    monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(tmp_path / "nowhere" / "error.json"))
+    with pytest.raises(SystemExit) as ended:
+        main(["train", "--env", "toys:TreasureEnvironment"])
+    assert ended.value.code == 2
+
+
 @pytest.mark.parametrize("variables", [{}, {"WORLD_SIZE": "4"}, {"WORLD_SIZE": "1", "LOCAL_RANK": "0"}])
 def test_without_a_launcher_nothing_of_it_is_read(variables):
     code = (

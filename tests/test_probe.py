@@ -11,7 +11,7 @@ from toys import START, ScriptedPolicy, decision, make_scorer, prompt, skill, ta
 
 from d2skill.probe import Effect, probe
 from d2skill.protocols import Weighs
-from d2skill.types import Decision, Group, Prompt, Row, Turn
+from d2skill.types import Decision, Group, Prompt, Row, Turn, Weight
 
 
 class Follower(ScriptedPolicy):
@@ -31,9 +31,9 @@ class Follower(ScriptedPolicy):
 
         return weight(action) / sum(map(weight, asked.actions))
 
-    def log_probs(self, decided):
+    def weigh(self, decided):
         self.weighed.append(list(decided))
-        return [log(self.chance(asked, made.action)) for asked, made in decided]
+        return [Weight(log(self.chance(asked, made.action)), self.choose(asked)) for asked, made in decided]
 
 
 LEFT = skill("s1", principle="Go left.")
@@ -77,13 +77,12 @@ def test_worked_numbers(action, skills, expected):
     assert probed(Follower(), of(turn(action, skills))) == expected
 
 
-def test_the_whole_probe_is_one_batch_of_each_and_a_prompt_with_all_skills_is_in_it_once():
+def test_the_whole_probe_is_one_batch_and_a_prompt_with_all_skills_is_in_it_once():
     policy = Follower()
     drawn = [turn("left", [ALWAYS_LEFT, IDLE, LEFT]), turn("right", [RIGHT], observation="A yard.")]
     probed(policy, of(*drawn))
-    (weighed,), (acted,) = policy.weighed, policy.batches
-    assert [asked for asked, _ in weighed] == list(acted)
-    assert len(acted) == len(set(acted)) == 1 + 3 + 1 + 1
+    (weighed,) = policy.weighed
+    assert len(weighed) == len({asked for asked, _ in weighed}) == 1 + 3 + 1 + 1
     first = drawn[0]
     shown = {
         tuple(s.id for s in (*p.task_skills, *p.step_skills)): made for p, made in weighed if p.observation == START
@@ -276,8 +275,8 @@ def test_effects_of_a_language_model_are_differences_of_what_it_recorded(torch, 
     (group,) = played(policy, [advised(door) for door in range(1, 6)])
     effects = probed(policy, [group])["s1"]
     turns = group.trajectories[0].turns
-    without = policy.log_probs([(HALL, t.decision) for t in turns])
-    expected = [sum(t.decision.log_probs) - value for t, value in zip(turns, without, strict=True)]
+    without = policy.weigh([(HALL, t.decision) for t in turns])
+    expected = [sum(t.decision.log_probs) - one.log_prob for t, one in zip(turns, without, strict=True)]
     assert sorted(e.log_prob for e in effects) == pytest.approx(sorted(expected), abs=1e-4)
 
 

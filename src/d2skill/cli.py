@@ -12,6 +12,7 @@ from rich.console import Console
 
 from d2skill.commands import bank, doctor, embedding, environments, plan, settings, training
 from d2skill.errors import ConfigError, D2SkillError
+from d2skill.ranks import told_to_launcher
 
 _OVERVIEW = """\
 d2skill trains an agent's policy together with a bank of skills (D2Skill, arXiv 2603.28716).
@@ -48,7 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         Console().print(f"d2skill {__version__}", highlight=False)
         return
     try:
-        _dispatch(given)
+        with told_to_launcher():
+            _dispatch(given)
     except D2SkillError as error:
         _fail(str(error))
     except BrokenPipeError:

@@ -22,7 +22,7 @@ from d2skill.parts import Parts
 from d2skill.protocols import Environment, Policy, Weighs, Writes
 from d2skill.ranks import Processes, Ranks, launched, whole_groups
 from d2skill.rollout import Member, Rollouts
-from d2skill.types import Decision, Prompt, Row, Trajectory
+from d2skill.types import Decision, Prompt, Row, Trajectory, Weight
 
 
 class Replica(Policy, Weighs, Writes, Protocol):
@@ -40,17 +40,10 @@ def joined(config: Config) -> Iterator[Ranks]:
 
     Raises `ConfigError` for settings that more than one process cannot work by.
     """
-    count = launched()
-    if count == 1:
+    if launched() == 1:
         yield Ranks()
         return
-    if (kind := config.policy.kind) != "causal-lm":
-        raise ConfigError(
-            f"{count} processes were started, but policy.kind {kind} works in one: start d2skill without a launcher"
-        )
-    if (device := config.policy.lm.device) not in ("auto", "cuda", "cpu"):
-        raise ConfigError(f"policy.lm.device is {device} in all {count} processes: leave it at auto, one GPU for each")
-    ranks = Processes(on_cpu=device == "cpu")
+    ranks = Processes(on_cpu=_require_shareable(config) == "cpu")
     try:
         yield ranks
     except BaseException as error:
@@ -58,6 +51,18 @@ def joined(config: Config) -> Iterator[Ranks]:
         raise
     finally:
         ranks.close()
+
+
+def _require_shareable(config: Config) -> str:
+    """Returns the device of several processes; raises `ConfigError` for settings that they cannot work by."""
+    count = launched()
+    if (kind := config.policy.kind) != "causal-lm":
+        raise ConfigError(
+            f"{count} processes were started, but policy.kind {kind} works in one: start d2skill without a launcher"
+        )
+    if (device := config.policy.lm.device) not in ("auto", "cuda", "cpu"):
+        raise ConfigError(f"policy.lm.device is {device} in all {count} processes: leave it at auto, one GPU for each")
+    return device
 
 
 def make_parts(ranks: Ranks, make: Callable[[], Parts]) -> Parts:
@@ -163,9 +168,9 @@ class SharedPolicy:
         """See Policy."""
         return self._policy.act(prompts, seeds, temperature)
 
-    def log_probs(self, decided: Sequence[tuple[Prompt, Decision]]) -> list[float]:
+    def weigh(self, decided: Sequence[tuple[Prompt, Decision]]) -> list[Weight]:
         """See Weighs."""
-        return self._policy.log_probs(decided)
+        return self._policy.weigh(decided)
 
     def write(self, chats: Sequence[Sequence[dict[str, str]]], tokens: int) -> list[str]:
         """See Writes."""

@@ -36,10 +36,7 @@ def probe(policy: Policy, groups: Sequence[Group], *, decisions: int, seed: int)
     if not drawn:
         return {}
     decided = [(prompt, turn.decision) for turn in drawn for prompt in (turn.prompt, *_each_left_out(turn.prompt))]
-    log_probs = policy.log_probs(decided)
-    # one seed for all, so that answers which the policy cannot tell apart are taken alike
-    greedy = policy.act([prompt for prompt, _ in decided], [0] * len(decided), 0.0)
-    found = zip(log_probs, (decision.action for decision in greedy), strict=True)
+    found = iter(policy.weigh(decided))
     effects: dict[str, list[Effect]] = {}
     for turn in drawn:
         log_prob, action = next(found)

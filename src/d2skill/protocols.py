@@ -9,7 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-from d2skill.types import Decision, Observation, Prompt, Reflection, Row, Task, Trajectory
+from d2skill.types import Decision, Observation, Prompt, Reflection, Row, Task, Trajectory, Weight
 
 
 class Session(Protocol):
@@ -65,6 +65,19 @@ class Plans(Protocol):
         """Returns the fewest actions that win from here, None where nothing does."""
 
 
+@runtime_checkable
+class Shows(Protocol):
+    """A session that shows itself to people in other words than to agents; its observations and records stay."""
+
+    @property
+    def shown(self) -> str:
+        """What is seen, in lines, but for what `described` tells."""
+
+    @property
+    def described(self) -> Mapping[str, str]:
+        """What a menu says beside admissible actions whose names are not enough, by action."""
+
+
 class Policy(Protocol):
     """A policy over the actions of a prompt. All randomness comes in as seeds."""
 
@@ -97,12 +110,12 @@ class Policy(Protocol):
 class Weighs(Protocol):
     """A policy that can also say how probable an answer is. Without it, what skills do to answers is not probed."""
 
-    def log_probs(self, decided: Sequence[tuple[Prompt, Decision]]) -> list[float]:
-        """Returns the log-probability (nats, at temperature 1) of each decision under the prompt beside it.
+    def weigh(self, decided: Sequence[tuple[Prompt, Decision]]) -> list[Weight]:
+        """Returns what it makes of each decision under the prompt beside it.
 
         That may be another prompt than the decision was made on, but with the same admissible actions; `ValueError`
-        where it does not admit the decision. A decision without tokens has 0. Nothing about the policy changes, and
-        a value does not depend on the rest of the batch, but for rounding.
+        where it does not admit the decision. A decision without tokens has the log-probability 0. Nothing about the
+        policy changes, and a value does not depend on the rest of the batch, but for rounding.
         """
 
 

@@ -10,17 +10,20 @@ begins by telling whether all have got there: an error of one is then raised in 
 from __future__ import annotations
 
 import builtins
+import json
 import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import pairwise
+from pathlib import Path
 from traceback import format_exception
 from typing import Any
 
 from d2skill import errors
-from d2skill.errors import ConfigError, RunError
+from d2skill.errors import ConfigError, D2SkillError, RunError
 
 _PATIENCE = timedelta(days=30)  # a reflector or an environment may keep the first process busy for long
 
@@ -28,6 +31,22 @@ _PATIENCE = timedelta(days=30)  # a reflector or an environment may keep the fir
 def launched() -> int:
     """Returns how many processes a launcher has started, of which this is one; 1 without a launcher."""
     return int(os.environ.get("WORLD_SIZE") or 1) if "LOCAL_RANK" in os.environ else 1
+
+
+@contextmanager
+def told_to_launcher() -> Iterator[None]:
+    """Leaves a launcher the sentence of an error, and raises it; the launcher's own report, a traceback, ends with it.
+
+    Nothing but exit status 0 would keep that report away, and then nobody could tell that the run failed.
+    """
+    try:
+        yield
+    except D2SkillError as error:
+        if file := os.environ.get("TORCHELASTIC_ERROR_FILE"):
+            told = {"py_callstack": f"d2skill: {error}", "timestamp": str(int(time.time()))}
+            with suppress(OSError):
+                Path(file).write_text(json.dumps({"message": {"message": str(error), "extraInfo": told}}), "utf-8")
+        raise
 
 
 def whole_groups(keys: Sequence[str], count: int) -> list[list[int]]:

@@ -6,7 +6,7 @@ A trajectory carries its task, arm and index, so nothing is ever found by row po
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 Granularity = Literal["task", "step"]
 Arm = Literal["skills", "none"]
@@ -126,6 +126,14 @@ class Decision:
     action: str
     tokens: tuple[int, ...]
     log_probs: tuple[float, ...]
+
+
+class Weight(NamedTuple):
+    """What a policy makes of an answer to a prompt: its log-probability (nats, at temperature 1), and the action that
+    the policy would take there at temperature 0."""
+
+    log_prob: float
+    greedy: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -135,16 +135,24 @@ def test_a_prompt_over_the_context_loses_its_beginning():
 # weighing
 
 
+def log_probs(p, decided):
+    """Returns what decisions weigh; the greedy actions beside are those of acting."""
+    weights = p.weigh(decided)
+    greedy = p.act([asked for asked, _ in decided], [0] * len(decided), 0.0)
+    assert [weight.greedy for weight in weights] == [made.action for made in greedy]
+    return [weight.log_prob for weight in weights]
+
+
 @pytest.mark.parametrize("temperature", [1.0, 0.5])
 @pytest.mark.parametrize("answer", ["choice", "free"])
 def test_an_answer_weighs_what_was_recorded_at_temperature_1(answer, temperature):
     # what is recorded at another temperature is not what is weighed, which is at 1 whatever rollouts are at
     p = policy(SMALL.model_copy(update={"answer": answer}), temperature=temperature)
     decided = list(zip(*decide(p, copies=2), strict=True))
-    weighed = p.log_probs(decided)
+    weighed = log_probs(p, decided)
     assert weighed == pytest.approx([sum(d.log_probs) for _, d in decided], abs=1e-5)
     colder = list(zip(*decide(p, temperature=0.5), strict=True))
-    assert p.log_probs(colder) != pytest.approx([sum(d.log_probs) for _, d in colder], abs=1e-2)
+    assert log_probs(p, colder) != pytest.approx([sum(d.log_probs) for _, d in colder], abs=1e-2)
 
 
 @pytest.mark.parametrize("answer", ["choice", "free"])
@@ -156,11 +164,11 @@ def test_an_answer_weighs_what_another_prompt_gives_it_whatever_else_is_weighed(
         for t in ("it", "the mug")
         for a, d in zip(prompts, decisions, strict=True)
     ]
-    together = p.log_probs(decided)
+    together = log_probs(p, decided)
     for budget in (64, 200):
         packed = policy(SMALL.model_copy(update={"answer": answer, "microbatch_tokens": budget}))
-        assert together == pytest.approx(packed.log_probs(decided), abs=1e-5)
-    assert together == pytest.approx([p.log_probs([pair])[0] for pair in decided], abs=1e-5)
+        assert together == pytest.approx(log_probs(packed, decided), abs=1e-5)
+    assert together == pytest.approx([log_probs(p, [pair])[0] for pair in decided], abs=1e-5)
     plain = [float(plain_log_probs(p.model, p._item(Row(a, d, 0.0))).detach().sum()) for a, d in decided]
     assert together == pytest.approx(plain, abs=1e-5)
 
@@ -171,10 +179,10 @@ def test_choices_and_free_answers_are_weighed_together_and_what_is_forced_is_cer
     prompts = [only, free, prompt(3), free, only]
     decisions = p.act(prompts, range(5), 1.0)
     decided = [*zip(prompts, decisions, strict=True), (prompt(3), Decision("", "", (), ()))]
-    weighed = p.log_probs(decided)
+    weighed = log_probs(p, decided)
     assert weighed == pytest.approx([sum(d.log_probs) for _, d in decided], abs=1e-5)
     assert weighed[0] == weighed[4] == weighed[5] == 0.0 and max(weighed[1:4]) < 0
-    assert p.log_probs([]) == [] and p.log_probs(decided[:1]) == [0.0]
+    assert log_probs(p, []) == [] and log_probs(p, decided[:1]) == [0.0]
     assert p.update([Row(a, d, 1.0) for a, d in decided], 0)["policy/ratio_error"] < 1e-4
 
 
@@ -182,14 +190,26 @@ def test_a_prompt_that_does_not_admit_an_answer_is_refused():
     p = policy()
     (decision,) = p.act([dataclasses.replace(prompt(1), actions=("go to desk 1",))], [0], 1.0)
     with pytest.raises(ValueError, match="answer of this prompt"):
-        p.log_probs([(dataclasses.replace(prompt(1), actions=("look", "take it")), decision)])
+        log_probs(p, [(dataclasses.replace(prompt(1), actions=("look", "take it")), decision)])
+
+
+@pytest.mark.parametrize("answer", ["choice", "free"])
+def test_greedy_answers_are_written_only_where_another_one_was_given(answer, monkeypatch):
+    p = policy(SMALL.model_copy(update={"answer": answer}))
+    greedy, drawn = (list(zip(*decide(p, temperature=t), strict=True)) for t in (0.0, 1.0))
+    others = [pair for pair, same in zip(drawn, greedy, strict=True) if pair[1].tokens != same[1].tokens]
+    assert others and log_probs(p, greedy + drawn)
+    asked, act = [], p.act
+    monkeypatch.setattr(p, "act", lambda prompts, *more: asked.extend(prompts) or act(prompts, *more))
+    p.weigh(greedy + drawn)
+    assert sorted(map(repr, asked)) == sorted(repr(one) for one, _ in others)
 
 
 def test_weighing_keeps_nothing_for_gradients():
     p, tracked = policy(), []
     decided = list(zip(*decide(p), strict=True))
     hook = p.model.register_forward_hook(lambda _m, _a, out: tracked.append(out.logits.requires_grad))
-    p.log_probs(decided)
+    log_probs(p, decided)
     hook.remove()
     assert tracked and not any(tracked) and torch.is_grad_enabled()
 

@@ -217,9 +217,9 @@ def test_places_decide_step_by_step_what_a_policy_decides_at_once(answer):
 def test_flash_attention_gives_way_while_answers_are_written(monkeypatch):
     model = policy().model
     seen = []
-    monkeypatch.setattr(generation, "_attention", lambda m: "flash_attention_2")
+    monkeypatch.setattr(generation, "attention", lambda m: "flash_attention_2")
     monkeypatch.setattr(model, "set_attn_implementation", seen.append)
-    with generation._maskable(model):
+    with generation._by_masks(model):
         assert seen == ["sdpa"]
     assert seen == ["sdpa", "flash_attention_2"]
 

@@ -142,35 +142,43 @@ def test_actions_that_are_empty_or_without_words_can_be_chosen():
 # weighing
 
 
+def log_probs(policy, decided):
+    """Returns what decisions weigh; the greedy actions beside are those of acting."""
+    weights = policy.weigh(decided)
+    greedy = policy.act([asked for asked, _ in decided], [0] * len(decided), 0.0)
+    assert [weight.greedy for weight in weights] == [made.action for made in greedy]
+    return [weight.log_prob for weight in weights]
+
+
 @pytest.mark.parametrize("made_on", [HALL, advised("lamp", 2)])
 def test_what_was_recorded_at_temperature_1_is_what_an_answer_weighs(made_on):
     policy = trained()
     decided = [(made_on, d) for d in policy.act([made_on] * 9, [derive("weigh", i) for i in range(9)], 1.0)]
-    assert policy.log_probs(decided) == [d.log_probs[0] for _, d in decided]
+    assert log_probs(policy, decided) == [d.log_probs[0] for _, d in decided]
 
 
 def test_an_answer_weighs_what_another_prompt_gives_it_whatever_else_is_weighed():
     policy = trained()
     decided = [(asked, decision(action, asked.actions)) for asked in SOME[:6] for action in DOORS]
-    together = policy.log_probs(decided)
-    assert together == [policy.log_probs([pair])[0] for pair in decided]
+    together = log_probs(policy, decided)
+    assert together == [log_probs(policy, [pair])[0] for pair in decided]
     assert together == [policy.distribution(asked)[d.tokens[0]] for asked, d in decided]
-    assert policy.log_probs([]) == []
+    assert log_probs(policy, []) == []
 
 
 def test_an_answer_without_a_choice_weighs_nothing():
     free, pair = replace(HALL, actions=()), (HALL, decision(DOORS[2], DOORS))
     policy = trained()
     empty = policy.act([free], [0], 1.0)[0]
-    assert policy.log_probs([(free, empty)]) == [0.0]
-    assert policy.log_probs([(HALL, empty), pair, (free, empty)]) == [0.0, *policy.log_probs([pair]), 0.0]
+    assert log_probs(policy, [(free, empty)]) == [0.0]
+    assert log_probs(policy, [(HALL, empty), pair, (free, empty)]) == [0.0, *log_probs(policy, [pair]), 0.0]
 
 
 @pytest.mark.parametrize("actions", [(), DOORS[:2], DOORS[::-1]])
 def test_a_prompt_that_does_not_admit_an_answer_is_refused(actions):
     with pytest.raises(ValueError, match="'open door 3' is not action 2"):
-        make_scorer().log_probs(
-            [(replace(HALL, actions=actions), decision(DOORS[2], DOORS)), (HALL, decision("", ("",)))]
+        log_probs(
+            make_scorer(), [(replace(HALL, actions=actions), decision(DOORS[2], DOORS)), (HALL, decision("", ("",)))]
         )
 
 

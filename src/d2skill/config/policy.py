@@ -21,7 +21,8 @@ class CausalLMConfig(Settings):
     """The causal-lm policy: any Hugging Face causal language model."""
 
     model: str = "tiny"
-    """Model id or folder; "tiny" makes a small Qwen2 with random weights and a tokenizer from the environment's text"""
+    """Model id or folder, or the folder of a LoRA adapter, which is merged, or trained on where lora_rank is its rank;
+    "tiny" makes a small Qwen2 with random weights and a tokenizer from the environment's text"""
     hidden_size: int = Field(96, ge=16)
     """Width of the tiny model"""
     layers: int = Field(3, ge=1)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from d2skill.config import Config
 from d2skill.plan.devices import Device
 from d2skill.plan.shapes import Shape
+from d2skill.policies.adapters import adapter_at
 
 CHOICE_TOKENS = 8
 """Tokens of an admissible action, about, with which a "choice" is answered."""
@@ -93,7 +94,9 @@ def memory(config: Config, shape: Shape, load: Load, device: Device) -> Memory:
     adapter = adapter_of(config, shape)
     trained = adapter.parameters(shape) if adapter else shape.parameters
     copied = bool(config.optim.kl) and adapter is None and config.policy.train
-    again = bool(config.optim.kl and adapter and config.policy.train and config.warm_start.tasks)
+    # an adapter that has learnt something before it is held to that
+    learnt = bool(config.warm_start.tasks or adapter_at(config.policy.lm.model))
+    again = bool(config.optim.kl and adapter and config.policy.train and learnt)
     learns = trained if config.policy.train else 0
     resting = {
         "weights": float(w * shape.parameters + (4 * trained if adapter else 0)),  # adapters are float32 always

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from d2skill.config import CausalLMConfig
 from d2skill.errors import ConfigError
+from d2skill.policies.adapters import adapter_at
 
 TINY_VOCABULARY = 2052
 """Pieces and tags of the tokenizer of the model "tiny", at most; it learns them from the environment's text."""
@@ -131,8 +132,12 @@ def from_config(values: Mapping[str, Any], name: str, source: str) -> Shape:
 def find(name: str) -> Shape:
     """Returns the shape of a model id or folder: from its files here if there are any, else from the table.
 
+    The shape of an adapter is that of the model it is for.
+
     Raises `ConfigError` for a model that is neither here nor known; nothing is downloaded.
     """
+    if adapter := adapter_at(name):
+        return replace(find(adapter.base), name=name)
     path = config_file(name)
     if path is None:
         if name in KNOWN:
@@ -151,7 +156,12 @@ def find(name: str) -> Shape:
 
 
 def config_file(name: str) -> Path | None:
-    """Returns the config.json of a model id or folder, None where it is not on this machine."""
+    """Returns the config.json of a model id or folder, or of an adapter's model; None where it is not on this machine.
+
+    Raises `ConfigError` for an adapter that is no use.
+    """
+    if adapter := adapter_at(name):
+        return config_file(adapter.base)
     if Path(name).is_dir():
         file = Path(name) / "config.json"
         return file if file.is_file() else None

@@ -37,12 +37,12 @@ from d2skill.policies.pretrained import (
 )
 from d2skill.policies.recompute import layers_of, recomputing
 from d2skill.policies.tiny import make_tiny
-from d2skill.policies.torch_loss import Item, pack, policy_terms, token_log_probs
+from d2skill.policies.torch_loss import Item, pack, policy_terms, token_log_probs, token_weights
 from d2skill.policies.torch_optim import Adam
-from d2skill.policies.tuning import import_peft, make_tuning
+from d2skill.policies.tuning import make_tuning, require_peft
 from d2skill.policies.writing import write
 from d2skill.ranks import Ranks
-from d2skill.types import Decision, Prompt, Row
+from d2skill.types import Decision, Prompt, Row, Weight
 
 KIND, FORMAT = "causal-lm", 1
 META = "policy.json"
@@ -82,7 +82,7 @@ class CausalLMPolicy:
         self._rate, self._imitation_rate = step_sizes("causal-lm", optim, warm_start, adapter=settings.lora_rank > 0)
         self._device = device_named(settings.device, "policy.lm.device")
         if settings.lora_rank:
-            import_peft()
+            require_peft()
         if settings.model == "tiny":
             model, tokenizer = make_tiny(settings, texts(), seed, attention_kinds(settings, self._device)[0])
             check_context("tiny", model.config, tokenizer, settings, prompt_tokens)
@@ -133,18 +133,28 @@ class CausalLMPolicy:
             budget=lm.microbatch_tokens,
         )
 
-    def log_probs(self, decided: Sequence[tuple[Prompt, Decision]]) -> list[float]:
-        """See Weighs. As in `update`, only tokens that were chosen count; 0 where the trie left nothing to choose."""
+    def weigh(self, decided: Sequence[tuple[Prompt, Decision]]) -> list[Weight]:
+        """See Weighs. As in `update`, only tokens that were chosen count; 0 where the trie left nothing to choose.
+
+        An answer all of whose tokens are the likeliest is the greedy one; elsewhere that is written.
+        """
         every = [self._item(Row(prompt, decision, 0.0)) for prompt, decision in decided]
         places = [i for i, item in enumerate(every) if item]
         items = [item for item in every if item]
-        found = [0.0] * len(every)
+        found = [Weight(0.0, decision.action) for _, decision in decided]
+        elsewhere = [i for i, (_, decision) in enumerate(decided) if not decision.tokens]
         for group in pack(items, self._settings.microbatch_tokens, self._device.type):
             batch = [items[i] for i in group]
-            with torch.no_grad():
-                values, _ = token_log_probs(self.model, batch, 1.0)
-            for i, part in zip(group, values.split([len(item.positions) for item in batch]), strict=True):
-                found[places[i]] = sum(part.tolist())
+            sizes = [len(item.positions) for item in batch]
+            parts = [one.split(sizes) for one in token_weights(self.model, batch)]
+            for i, log_probs, likeliest in zip(group, *parts, strict=True):
+                place = places[i]
+                found[place] = Weight(sum(log_probs.tolist()), decided[place][1].action)
+                if not likeliest.all():
+                    elsewhere.append(place)
+        written = self.act([decided[i][0] for i in elsewhere], [0] * len(elsewhere), 0.0)
+        for i, decision in zip(elsewhere, written, strict=True):
+            found[i] = found[i]._replace(greedy=decision.action)
         return found
 
     def update(self, rows: Sequence[Row], seed: int) -> dict[str, float]:

@@ -21,7 +21,7 @@ import torch
 
 from d2skill.policies.cache import RowCache
 from d2skill.policies.prefixes import Tokens, overlap, pass_tokens
-from d2skill.policies.reading import forward, left_padded, log_softmax
+from d2skill.policies.reading import attention, forward, left_padded, log_softmax, maskable
 from d2skill.policies.walkers import Walker
 
 
@@ -84,7 +84,7 @@ class Writer:
 
     def run(self) -> list[int]:
         """Writes until some answers have ended, and returns their keys; none only if nothing is asked."""
-        with torch.no_grad(), _maskable(self._model):
+        with torch.no_grad(), _by_masks(self._model):
             ended = self._read()
             # Fewer at a time keep more rows busy, more at a time need fewer passes to read. With answers of n passes
             # these costs balance at sqrt(2 / n) of the rows.
@@ -203,11 +203,7 @@ class Writer:
         positions = (read[:, None] + real.cumsum(1) - 1).clamp(min=0)
         self._cache.window(rows[0].place, positions, real.bool(), seen)
         mask = torch.arange(seen, device=model.device) <= positions[:, None, :, None]
-        if _attention(model) == "eager":
-            mask = torch.zeros(mask.shape, dtype=model.dtype, device=model.device).masked_fill(
-                ~mask, torch.finfo(model.dtype).min
-            )
-        return forward(model, ids, mask, positions, self._cache, 1)[:, -1]
+        return forward(model, ids, maskable(model, mask), positions, self._cache, 1)[:, -1]
 
     def _draw(self, rows: Sequence[_Row], logits: torch.Tensor) -> list[tuple[int, float]]:
         """Returns the token drawn in each row, and its log-probability (0 at temperature 0)."""
@@ -273,14 +269,10 @@ def _cuts(lengths: Sequence[int], device: str, budget: float) -> Iterator[tuple[
     yield from reversed(found)
 
 
-def _attention(model: Any) -> str:
-    return str(model.config._attn_implementation)
-
-
 @contextmanager
-def _maskable(model: Any) -> Iterator[None]:
+def _by_masks(model: Any) -> Iterator[None]:
     """Lets a model attend by masks of any shape meanwhile, which flash attention does not."""
-    usual = _attention(model)
+    usual = attention(model)
     if not usual.startswith("flash"):
         yield
         return

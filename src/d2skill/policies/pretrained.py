@@ -1,4 +1,4 @@
-"""Where the model of a causal-lm policy comes from: a folder, or an id on the Hugging Face hub."""
+"""Where the model of a causal-lm policy comes from: a folder, that of an adapter too, or an id on the Hub."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from transformers.utils import is_flash_attn_2_available, logging
 
 from d2skill.config import CausalLMConfig
 from d2skill.errors import ConfigError
+from d2skill.policies.adapters import Adapter, adapter_at, merge, require_form
 from d2skill.policies.chat import bare_tokens
 
 FLASH = "flash_attention_2"
@@ -41,31 +42,47 @@ def attention_kinds(settings: CausalLMConfig, device: Any) -> tuple[str | None, 
 def read_pretrained(name: str, settings: CausalLMConfig, device: Any, prompt_tokens: int = 0) -> tuple[Any, Any]:
     """Returns model and tokenizer of an id or folder; the weights are read last, when all else is well.
 
+    For the folder of an adapter the model is that with the adapter merged, or with policy.lm.lora_rank the bare one,
+    and the tokenizer is the adapter's if it has one.
+
     Raises ConfigError for a model that is not to be had, or that has no chat template, no end of text, too short a
-    context (see check_context) or not the attention asked for.
+    context (see check_context) or not the attention asked for, and for an adapter that does not go with it.
     """
     kinds = attention_kinds(settings, device)
-    if (Path(name) / "adapter_config.json").is_file():
-        raise ConfigError(
-            f'policy.lm.model "{name}" is an adapter: name the model it is for, or merge the two with merge_and_unload '
-            "of peft and name the folder that this is saved to"
-        )
+    adapter = adapter_at(name)
+    if adapter and settings.lora_rank:
+        require_form(adapter, settings)
+    base = adapter.base if adapter else name
     try:
-        config = AutoConfig.from_pretrained(name)  # fails sooner than the tokenizer, which asks the hub twice
-        tokenizer = AutoTokenizer.from_pretrained(name)
+        config = AutoConfig.from_pretrained(base)  # fails sooner than the tokenizer, which asks the hub twice
+        tokenizer = AutoTokenizer.from_pretrained(name if (Path(name) / "tokenizer_config.json").is_file() else base)
         if not tokenizer.chat_template:
             raise ConfigError(
                 f'policy.lm.model "{name}" has no chat template: use an instruction-tuned model, or put a '
                 "chat_template.jinja into its folder"
             )
         check_context(name, config, tokenizer, settings, prompt_tokens)
-        return read_model(name, settings.dtype, kinds), tokenizer
+        if adapter and not settings.lora_rank:
+            return _read_merged(adapter, settings.dtype, kinds), tokenizer
+        return read_model(base, settings.dtype, kinds), tokenizer
     except (OSError, ValueError) as error:
         first = str(error).strip().partition("\n")[0]
-        where = f"cannot be read ({first})" if Path(name).is_dir() else "is no folder, nor to be had from the hub"
-        raise ConfigError(
-            f'policy.lm.model "{name}" {where}: check its name, the network and HF_HUB_OFFLINE, or use "tiny"'
-        ) from error
+        where = f"cannot be read ({first})" if Path(base).is_dir() else "is no folder, nor to be had from the hub"
+        what = f'"{name}" {where}: check its name, the network and HF_HUB_OFFLINE, or use "tiny"'
+        if adapter:
+            what = (
+                f'"{name}" is an adapter for "{base}", which {where}: check the network and HF_HUB_OFFLINE, or correct '
+                "base_model_name_or_path in its adapter_config.json"
+            )
+        raise ConfigError(f"policy.lm.model {what}") from error
+
+
+def _read_merged(adapter: Adapter, dtype: str, kinds: Sequence[str | None]) -> Any:
+    """Returns the model of an adapter with this merged into it, for which it is read in float32 and in `dtype`."""
+    weights = merge(read_model(adapter.base, "float32"), adapter)
+    model = read_model(adapter.base, dtype, kinds)
+    model.load_state_dict(weights)
+    return model
 
 
 def read_model(name: str, dtype: str, kinds: Sequence[str | None] = (None,)) -> Any:

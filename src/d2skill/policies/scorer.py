@@ -19,7 +19,7 @@ from d2skill.errors import RunError
 from d2skill.policies.features import Batch, Featurizer, count_words
 from d2skill.policies.loss import clipped_loss
 from d2skill.rng import generator
-from d2skill.types import Decision, Prompt, Row
+from d2skill.types import Decision, Prompt, Row, Weight
 
 Floats = npt.NDArray[np.float64]
 _BETA1, _BETA2, _EPSILON = 0.9, 0.999, 1e-8
@@ -76,20 +76,24 @@ class ScorerPolicy:
         batch = self._featurize([prompt])
         return _log_softmax(self._scores(batch, self._weights), batch)
 
-    def log_probs(self, decided: Sequence[tuple[Prompt, Decision]]) -> list[float]:
+    def weigh(self, decided: Sequence[tuple[Prompt, Decision]]) -> list[Weight]:
         """See Weighs. Raises `ValueError` where the prompt has another action, or none, at the index chosen."""
-        pairs = [(prompt, decision) for prompt, decision in decided if decision.tokens]
-        found = iter(self._weigh(pairs) if pairs else ())
-        return [next(found) if decision.tokens else 0.0 for _, decision in decided]
-
-    def _weigh(self, decided: Sequence[tuple[Prompt, Decision]]) -> list[float]:
         for prompt, decision in decided:
-            if prompt.actions[decision.tokens[0] :][:1] != (decision.action,):
+            if decision.tokens and prompt.actions[decision.tokens[0] :][:1] != (decision.action,):
                 raise ValueError(f"{decision.action!r} is not action {decision.tokens[0]} of this prompt")
+        pairs = [(prompt, decision) for prompt, decision in decided if prompt.actions]
+        found = iter(self._weigh(pairs) if pairs else ())
+        return [next(found) if prompt.actions else Weight(0.0, "") for prompt, _ in decided]
+
+    def _weigh(self, decided: Sequence[tuple[Prompt, Decision]]) -> list[Weight]:
         batch = self._featurize([prompt for prompt, _ in decided])
-        chosen = batch.starts + np.array([decision.tokens[0] for _, decision in decided])
-        log_probs: list[float] = _log_softmax(self._scores(batch, self._weights), batch)[chosen].tolist()
-        return log_probs
+        log_probs = _log_softmax(self._scores(batch, self._weights), batch)
+        weights = []
+        for start, (prompt, decision) in zip(batch.starts, decided, strict=True):
+            own = log_probs[start : start + len(prompt.actions)]
+            chosen = float(own[decision.tokens[0]]) if decision.tokens else 0.0
+            weights.append(Weight(chosen, prompt.actions[int(np.argmax(own))]))
+        return weights
 
     def update(self, rows: Sequence[Row], seed: int) -> dict[str, float]:
         """Takes one pass over the rows in shuffled minibatches, an Adam step each (Eq. 6)."""

@@ -78,6 +78,21 @@ def token_log_probs(model: Any, items: Sequence[Item], temperature: float) -> tu
     What prompts have in common with the longest is read once, with gradients all the way back (see prefixes). The
     items have options, or none of them has. The entropy carries no gradient.
     """
+    distribution, targets = _distribution(model, items, temperature)
+    with torch.no_grad():
+        entropy = torch.special.entr(distribution.exp()).sum(-1)
+    return distribution.gather(1, targets[:, None])[:, 0], entropy
+
+
+def token_weights(model: Any, items: Sequence[Item]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Returns log-probability, and whether it is the likeliest there, of each token that was chosen, both [n]."""
+    with torch.no_grad():
+        distribution, targets = _distribution(model, items, 1.0)
+        return distribution.gather(1, targets[:, None])[:, 0], distribution.argmax(-1) == targets
+
+
+def _distribution(model: Any, items: Sequence[Item], temperature: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Returns log-probabilities [n, V], or [n, C] of options, at all places that were chosen at, and the choices."""
     logits, options, targets = _logits(model, items), None, []
     if items[0].options is not None:
         options = [o for item in items for o in item.options or ()]
@@ -86,22 +101,15 @@ def token_log_probs(model: Any, items: Sequence[Item], temperature: float) -> tu
         if item.options is not None:
             chosen = [o.index(t) for o, t in zip(item.options, chosen, strict=True)]
         targets += chosen
-    distribution = log_softmax(logits, options, temperature)
-    log_probs = distribution.gather(1, torch.tensor(targets, device=logits.device)[:, None])[:, 0]
-    with torch.no_grad():
-        entropy = torch.special.entr(distribution.exp()).sum(-1)
-    return log_probs, entropy
+    return log_softmax(logits, options, temperature), torch.tensor(targets, device=logits.device)
 
 
 def _logits(model: Any, items: Sequence[Item]) -> torch.Tensor:
     """Returns the logits [n, V] that predict each chosen token, item after item."""
-    fed = [item.fed for item in items]
-    start, shares = trunk([item.prompt for item in items], list(map(len, fed)), model.device.type)
-    width = max(map(len, fed)) + 1
-    rows = [item.prompt + more for item, more in zip(items, fed, strict=True)]
-    logits = read(model, rows, width, start, shares).flatten(0, 1)  # [B·width, V]
-    index = [(i + 1) * width - len(fed[i]) - 1 + p for i, item in enumerate(items) for p in item.positions]
-    return logits[torch.tensor(index, device=logits.device)]
+    prompts = [item.prompt for item in items]
+    start, shares = trunk(prompts, [len(item.fed) for item in items], model.device.type)
+    places = [[len(item.prompt) - 1 + position for position in item.positions] for item in items]
+    return read(model, [item.prompt + item.fed for item in items], places, start, shares)
 
 
 def pack(items: Sequence[Item], budget: int, device: str) -> list[list[int]]:

@@ -16,7 +16,6 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import blake2b
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,6 +24,7 @@ from safetensors.torch import load_file, save_file
 
 from d2skill.config import CausalLMConfig
 from d2skill.errors import ConfigError, RunError
+from d2skill.policies.adapters import Adapter, adapter_at, import_peft, read_tensors, require_same
 from d2skill.policies.pretrained import attention_kinds, read_model, without_bars
 
 TRAINED, REFERENCE = "default", "reference"
@@ -118,11 +118,12 @@ class FullTuning:
 class LowRankTuning:
     """Only an adapter trains. adapter/ is a folder of peft; base/ beside it is the model, if it was made here.
 
-    Raises ConfigError without peft, or if no layer has the names asked for.
+    Where policy.lm.model is an adapter, this is where training starts. Raises ConfigError without peft, if no layer has
+    the names asked for, and for an adapter that is not of the form of the settings or not for this model.
     """
 
     def __init__(self, model: Any, settings: CausalLMConfig, seed: int) -> None:
-        peft = import_peft()
+        self._lib = peft = require_peft()
         names = [name.strip() for name in settings.lora_targets.split(",")]
         self._settings, self._fingerprint, self._frozen = settings, fingerprint(model), False
         config = peft.LoraConfig(
@@ -143,25 +144,33 @@ class LowRankTuning:
                 f'policy.lm.lora_targets "{settings.lora_targets}" names layers that cannot get an adapter: use '
                 f"all-linear, or some of {','.join(sorted(linear))}"
             ) from error
+        start = adapter_at(settings.model)
         if settings.model != "tiny":
-            folder = Path(settings.model)
-            config.base_model_name_or_path = str(folder.resolve()) if folder.is_dir() else settings.model
+            base = start.base if start else settings.model
+            config.base_model_name_or_path = str(Path(base).resolve()) if Path(base).is_dir() else base
         self.model = self._peft.get_base_model()
+        if start:
+            self._start_at(start)
 
     @property
     def frozen(self) -> bool:
         """See Tuning."""
         return self._frozen
 
+    def _start_at(self, adapter: Adapter) -> None:
+        given, own = read_tensors(adapter), self._tensors(TRAINED)
+        require_same(adapter, self._settings, given, own, (name for name, _ in self.model.named_modules()))
+        self._fill(TRAINED, given)
+
     def _tensors(self, adapter: str) -> dict[str, torch.Tensor]:
         """Returns the weights of an adapter by the names they have in files."""
-        found = import_peft().get_peft_model_state_dict(self._peft, adapter_name=adapter, save_embedding_layers=False)
+        found = self._lib.get_peft_model_state_dict(self._peft, adapter_name=adapter, save_embedding_layers=False)
         return {name: weight.detach().contiguous() for name, weight in found.items()}
 
     def _fill(self, adapter: str, tensors: dict[str, torch.Tensor]) -> None:
         if tensors.keys() != self._tensors(adapter).keys():
             raise ValueError("the weights of the adapter are not those of these settings")
-        import_peft().set_peft_model_state_dict(self._peft, tensors, adapter_name=adapter)
+        self._lib.set_peft_model_state_dict(self._peft, tensors, adapter_name=adapter)
 
     def _refer(self, tensors: dict[str, torch.Tensor]) -> None:
         """Makes weights the reference, frozen beside those that train."""
@@ -262,11 +271,6 @@ def fingerprint(model: Any) -> str:
     return digest.hexdigest()
 
 
-def import_peft() -> Any:
-    """Returns the package peft. Raises ConfigError if it is not installed."""
-    try:
-        return import_module("peft")
-    except ImportError as error:
-        raise ConfigError(
-            'policy.lm.lora_rank needs the package peft: pip install "d2skill[train]", or set it to 0'
-        ) from error
+def require_peft() -> Any:
+    """Returns the package peft, which adapters that train need. Raises ConfigError if it is not installed."""
+    return import_peft("policy.lm.lora_rank", ", or set it to 0")
