@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import select
 import subprocess
 import sys
@@ -9,15 +10,18 @@ import time
 from functools import partial
 
 import pytest
+from envs.webshop.conftest import options, raw, write_set
 from rich.console import Console
 from toys import FaultyEnvironment, TreasureEnvironment, task
 
-from d2skill.config import HousesConfig
+from d2skill.config import EnvConfig, HousesConfig, WebshopConfig
+from d2skill.envs import make_environment
 from d2skill.envs.alfworld.houses import generate
 from d2skill.envs.alfworld.houses.environment import HousesEnvironment
 from d2skill.play import line_reader, overview, play, replay
 from d2skill.play.game import COMMANDS
-from d2skill.play.menu import blocks, meanings
+from d2skill.play.menu import blocks, meanings, print_menu
+from d2skill.protocols import Shows
 from d2skill.trajectories import Saved, SavedTurn
 from d2skill.types import Observation
 
@@ -116,22 +120,28 @@ def test_a_failing_environment_ends_the_game_and_is_kept():
     assert shown.count("It is empty.") == 1
 
 
+def obeying(console, *lines):
+    """Types lines, then asks for hints and does what they say."""
+    left, hints = list(lines), 0
+
+    def read_line(prompt, completions):
+        nonlocal hints
+        if left:
+            return left.pop(0)
+        hints += 1
+        if hints % 2:
+            return "hint"
+        return console.file.getvalue().rsplit("The expert would: ", 1)[1].splitlines()[0]
+
+    return read_line
+
+
 def test_hints_lead_to_the_end():
     houses = HousesEnvironment(HousesConfig())
     start = partial(houses.start, "train/0001")
     expert = partial(houses.expert, start().task, (), 0)
     shown = screen()
-    typed, hints = ["go to drawer 1", "undo", "go to drawer 2"], 0
-
-    def follow(prompt, completions):
-        nonlocal hints
-        if typed:
-            return typed.pop(0)
-        hints += 1
-        if hints % 2:
-            return "hint"
-        return shown.file.getvalue().rsplit("The expert would: ", 1)[1].splitlines()[0]
-
+    follow = obeying(shown, "go to drawer 1", "undo", "go to drawer 2")
     saved = play(start, shown, follow, max_steps=50, expert=expert)
     assert saved.success and saved.turns[0].action == "go to drawer 2"
 
@@ -144,6 +154,59 @@ def test_a_hint_needs_an_expert_that_knows_a_way():
     assert "has no expert" in played("hint")[1]
     saved, shown = played("hint", expert=Lost)
     assert "knows no way" in shown and not saved.turns
+
+
+class Scored:
+    """A ladder that ends with "stop" at a score of its height, won from the fourth rung; "kick" ends at the bottom."""
+
+    def __init__(self):
+        self.task = task(text="climb")
+        self.height = 0
+        self.observation = Observation("Go.", ("climb", "stop", "kick"))
+
+    def step(self, action):
+        self.height = 0 if action == "kick" else self.height + (action == "climb")
+        done = action != "climb"
+        score, listed = (self.height / 4 if done else None), self.observation.actions
+        self.observation = Observation(f"At {self.height}.", () if done else listed, done, self.height == 4, score)
+        return self.observation
+
+
+class Climber:
+    """Climbs to a height that it counts from where it begins, and stops there."""
+
+    def __init__(self, rungs):
+        self.left = rungs
+
+    def act(self, observation):
+        self.left -= 1
+        return "climb" if self.left >= 0 else "stop"
+
+
+@pytest.mark.parametrize(
+    ("rungs", "before", "hint"),
+    [
+        (4, (), "The expert would: climb\n"),
+        (2, (), "The expert would: climb (it gets 0.50 of 1 that way)\n"),
+        (2, ("climb",), "The expert would: climb (it gets 0.75 of 1 that way)\n"),  # beginning here, it climbs higher
+        (0, ("climb",), "The expert would: stop (it gets 0.25 of 1 that way)\n"),
+        (2, ("climb", "climb"), "The expert would: climb\n"),
+        (0, (), "The expert knows no way from here.\n"),
+    ],
+)
+def test_where_no_way_wins_a_hint_leads_to_the_highest_score(rungs, before, hint):
+    console = screen()
+    play(Scored, console, script(*before, "hint"), expert=partial(Climber, rungs))
+    assert hint in console.file.getvalue()
+
+
+def test_a_way_is_followed_while_it_is_obeyed_and_the_score_told_at_the_end():
+    console = screen()
+    saved = play(Scored, console, script("hint", "climb", "hint", "climb", "hint", "stop"), expert=partial(Climber, 2))
+    told = re.findall(r"The expert would: (.*)\n", console.file.getvalue())
+    gets = " (it gets 0.50 of 1 that way)"
+    assert told == [f"climb{gets}", f"climb{gets}", f"stop{gets}"]
+    assert saved.score == 0.5 and "After 3 steps: not won, score 0.50." in console.file.getvalue()
 
 
 def test_help_names_every_command():
@@ -215,6 +278,147 @@ def test_what_typed_text_can_mean(typed, meant):
     assert meanings(typed, MENU) == meant
 
 
+PAGE = (
+    "click[back to search]",
+    "click[< prev]",
+    "click[next >]",
+    "click[b09qpx97vw]",
+    "click[b09qgk5xhz]",
+    "click[buy now]",
+    "click[red]",
+    "click[red wine]",
+    "click[3]",
+    "click[80]",
+)
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("next", ["click[next >]"]),
+        ("click next", ["click[next >]"]),
+        ("c ne", ["click[next >]"]),
+        ("click[nex", ["click[next >]"]),
+        ("next >", ["click[next >]"]),
+        ("CLICK[NEXT >]", ["click[next >]"]),
+        ("prev", ["click[< prev]"]),
+        ("B09QPX97VW", ["click[b09qpx97vw]"]),
+        ("b09", ["click[b09qpx97vw]", "click[b09qgk5xhz]"]),
+        ("buy", ["click[buy now]"]),
+        ("red", ["click[red]"]),
+        ("click red", ["click[red]"]),
+        ("red w", ["click[red wine]"]),
+        ("6", ["click[buy now]"]),
+        ("3", ["click[next >]", "click[3]"]),  # its number, and what it is called
+        ("click 3", ["click[3]"]),
+        ("80", ["click[80]"]),
+        ("8", ["click[red wine]"]),
+        ("77", []),
+        (">", []),
+        ("search", []),
+        ("search red shoes", ["search[red shoes]"]),
+        ("Search [Red shoes]", ["search[Red shoes]"]),
+        ("search[red shoes", ["search[red shoes]"]),
+        ("search[red]", ["search[red]"]),
+        ("search []", []),
+        ("searching", []),
+    ],
+)
+def test_what_typed_text_can_mean_among_names_in_brackets(typed, meant):
+    assert meanings(typed, PAGE, ("search[...]",)) == meant
+
+
+def test_a_form_that_is_typed_out_comes_before_what_it_would_abbreviate():
+    menu, forms = ("search[red canvas shoes]",), ("search[...]", "say ...")
+    assert meanings("search red shoes", menu) == list(menu)
+    assert meanings("search red shoes", menu, forms) == ["search[red shoes]"]
+    assert meanings("red shoes", menu, forms) == meanings("sea red", menu, forms) == list(menu)
+
+
+def menu_of(*listed, width=60, told=None):
+    console = Console(file=io.StringIO(), width=width, color_system=None)
+    print_menu(console, listed, told)
+    return [line.rstrip() for line in console.file.getvalue().splitlines() if line.strip()]
+
+
+def test_names_in_brackets_stand_below_what_they_are_names_for():
+    assert menu_of("click[red]", "click[dark red]") == ["click[...]", "  1 red    2 dark red"]
+    assert menu_of("click[red]") == ["  1 click[red]"]
+    assert menu_of("click[red]", "look") == ["  1 click[red]    2 look"]
+    many = [f"click[{n} oz]" for n in range(5)]
+    assert blocks(["search[a b]", *many, "search[a c]"]) == [("search[a b]", "search[a c]"), tuple(many)]
+
+
+def test_long_actions_have_lines_of_their_own_and_go_on_below_themselves():
+    start = "machine wash shirts with long sleeve and more than fits on"
+    assert menu_of(f"search[{start} a line]", f"search[{start} lines]") == [
+        *("search[...]", f"  1 {start.removesuffix(' fits on')}", "    fits on a line"),
+        *(f"  2 {start.removesuffix(' fits on')}", "    fits on lines"),
+    ]
+    assert menu_of(*(f"take the very long pencil number {n}" for n in (1, 2))) == [
+        *("take the very long pencil", "  1 number 1    2 number 2"),
+    ]
+
+
+def test_what_is_to_be_said_of_actions_stands_beside_them():
+    told = {"click[b2]": "$2  A lamp [bold]\x1b[2J with a name that does not fit on a line"}
+    assert menu_of("click[back to search]", "click[b2]", told=told) == [
+        *("click[...]", "  1 back to search", "  2 b2             $2  A lamp [bold]\ufffd[2J with a name that"),
+        "                   does not fit on a line",
+    ]
+
+
+class Shown(Parrot):
+    """A parrot that has a display for people, and something to say of one action as long as nothing was said."""
+
+    def __init__(self):
+        super().__init__(("click[hello]", "click[bye]"))
+
+    @property
+    def shown(self):
+        return "A parrot."
+
+    @property
+    def described(self):
+        return {} if self.observation.text.startswith("You said") else {"click[bye]": "leaves"}
+
+
+def test_a_session_may_show_itself_to_people_and_the_record_keeps_what_agents_see():
+    console = screen()
+    saved = play(Shown, console, script("hello"))
+    shown = console.file.getvalue()
+    assert isinstance(Shown(), Shows) and not isinstance(Parrot(), Shows)
+    assert shown.count("A parrot.") == 2 and "You said" not in shown and "2 bye   leaves" in shown
+    assert saved.turns[0] == SavedTurn("\x1b[2JHello [bold]you[/bold].", "click[hello]")
+    assert saved.final == "You said click[hello]."
+
+
+def test_a_pipe_sees_the_actions_of_which_something_is_said():
+    class Told(Shown):
+        @property
+        def described(self):
+            return {"click[bye]": "leaves"}
+
+    for kind, times in ((Shown, 1), (Told, 2)):
+        console = screen()
+        play(kind, console, script("hello"))
+        assert console.file.getvalue().count("2 bye") == times
+
+
+def test_a_form_costs_no_step_until_it_is_filled_in():
+    class Searching(Parrot):
+        def __init__(self):
+            super().__init__()
+            self.observation = Observation("Well?", ("click[next >]",), forms=("search[...]",))
+
+    console = screen()
+    saved = play(Searching, console, script("?", "search", "nexd >"))
+    shown = console.file.getvalue()
+    assert actions(saved) == ("nexd >",) and "That could be search[...]: say more." in shown
+    assert 'did you mean "click[next >]"?' in shown
+    assert shown.count("search[...]") == 3  # below the menu, in the help, and when asked for more
+
+
 def test_many_actions_of_a_verb_make_a_block_and_fit_on_a_screen():
     listed = (*(f"go to place {n}" for n in range(34)), "look", *(f"take cup {n}" for n in range(4)), "wait")
     assert blocks(listed) == [("look", *(f"take cup {n}" for n in range(4)), "wait"), listed[:34]]
@@ -270,6 +474,13 @@ def test_a_replay_shows_each_turn():
     )
 
 
+def test_the_parts_of_a_text_are_shown_a_line_each():
+    console = screen()
+    page = "Back [SEP] Page 1 [SEP] $2.0"
+    replay(Saved(task(), "person", 0, False, (SavedTurn(page, "wait"),), page), console)
+    assert console.file.getvalue().count("\nBack\nPage 1\n$2.0\n") == 2
+
+
 @pytest.mark.parametrize(("typed", "turns"), [(("", ""), 3), (("", "q"), 2), (("q",), 1), ((), 1)])
 def test_a_replay_can_wait_and_be_stopped(typed, turns):
     console = screen()
@@ -285,6 +496,88 @@ def test_an_overview_has_a_line_for_each():
     assert len(lines) == 4
     assert [cell.strip() for cell in lines[2].split("│")] == ["1", "train/000", "skills", "2", "2", "not won"]
     assert [cell.strip() for cell in lines[3].split("│")] == ["2", "[b]x[/b]", "person", "0", "0", "won"]
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory):
+    """A shop of twelve lamps, the first in colours and sizes; all but it cost too much for the goals about it."""
+    lamps = [raw(f"B{number:09d}", pricing=f"${number * 100}.50") for number in range(2, 13)]
+    choices = options(color=["red", "dark red"], size=["3", "large"])
+    first = raw("B000000001", name="Red lamp", pricing="$5 - $7", customization_options=choices)
+    told = {"attributes": ["bright"], "instruction": "Find me bright lamps", "instruction_attributes": ["bright"]}
+    folder = write_set(tmp_path_factory.mktemp("shop"), [first, *lamps], {"B000000001": told}, {})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("D2SKILL_CACHE", str(tmp_path_factory.mktemp("caches")))
+        yield lambda **settings: make_environment(
+            EnvConfig(kind="webshop", data=folder, webshop=WebshopConfig(**settings))
+        )
+
+
+def shopped(shop, *lines, **settings):
+    environment = shop(**settings)
+    goal = next(
+        one
+        for one in environment.task_ids("published-test")
+        if "color: red, and size: large" in environment.start(one).task.text
+    )
+    task = environment.start(goal).task
+    saved, shown = played(*lines, environment=environment, of=goal, expert=partial(environment.expert, task, (), 0))
+    return saved, "\n".join(line.rstrip() for line in shown.splitlines())
+
+
+def test_a_person_shops_by_short_names_and_the_record_keeps_the_pages(shop):
+    saved, shown = shopped(shop, "search Red Lamp", "next", "prev", "b000000001", "red", "large", "feat", "prev", "buy")
+    assert actions(saved) == (
+        *("search[Red Lamp]", "click[next >]", "click[< prev]", "click[b000000001]", "click[red]", "click[large]"),
+        *("click[features]", "click[< prev]", "click[buy now]"),
+    )
+    assert all(turn.admissible for turn in saved.turns) and saved.success and saved.score == 1
+    assert "\nclick[...]\n  1 back to search\n  2 next >\n  3 b000000001     $5.0 to $7.0  Red lamp\n" in shown
+    assert "\nPage 2 (Total results: 12)\n" in shown and "[SEP]" not in shown and "Instruction:" not in shown
+    assert "\nRed lamp\nPrice: $5.0 to $7.0\nRating: N.A.\ncolor: red; dark red\nsize: 3; large\n" in shown
+    assert "\nYou have chosen color red; size large.\n" in shown and "\nBright\nWarm\n" in shown
+    assert "\nYou have bought Red lamp (color red; size large).\n" in shown
+    assert "After 9 steps: won, score 1.00." in shown
+    assert saved.turns[1].observation.startswith("Back to Search [SEP] Page 1 (Total results: 12) [SEP] Next > [SEP] B")
+    assert saved.final.startswith("Thank you for shopping with us! [SEP] Your code:")
+
+
+def test_the_score_of_a_purchase_is_shown_as_the_sum_that_it_is(shop):
+    saved, shown = shopped(shop, "search red lamp", "b000000001", "large", "buy now")
+    said = re.search(
+        r"Your score \(min 0.0, max 1.0\): (.*) = (.*) kind of product x "
+        r"\((.*) attributes x (.*) \+ (.*) options x (.*) \+ (.*) price x (.*)\)\n",
+        shown,
+    )
+    score, kind, *terms = map(float, said.groups())
+    assert 0 < score < 1 and score == pytest.approx(saved.score, abs=0.006)
+    assert score == pytest.approx(kind * sum(terms[n] * terms[n + 1] for n in (0, 2, 4)), abs=0.02)
+    assert f"After 4 steps: not won, score {score:.2f}." in shown
+
+
+def test_pages_with_nothing_on_them_and_both_forms_of_pages_are_shown(shop):
+    assert "\nThere is nothing on this page.\n" in shopped(shop, "search red lamp", "b000000001", "reviews")[1]
+    assert "\nPage 3 (Total results: 12)\n\nAfter 3 steps" in shopped(shop, "search lamp", "next", "next")[1]
+    plain, rich = (shopped(shop, "search red lamp", "b000000001", rich=rich) for rich in (False, True))
+    assert plain[1] == rich[1] and "[button]" in rich[0].final and "[SEP]" in plain[0].final
+
+
+def test_a_number_that_is_also_a_name_costs_no_step(shop):
+    saved, shown = shopped(shop, "search red lamp", "b000000001", "3", "click 3")
+    assert actions(saved)[2:] == ("click[3]",)
+    assert "That could be click[description], click[3]: say more." in shown
+
+
+def test_hints_lead_through_the_shop(shop):
+    environment, goal = shop(), "synthetic/00000"
+    console = screen()
+    saved = play(
+        partial(environment.start, goal),
+        console,
+        obeying(console, "search lamp", "next"),
+        expert=partial(environment.expert, environment.start(goal).task, (), 0),
+    )
+    assert saved.success and actions(saved)[:2] == ("search[lamp]", "click[next >]")
 
 
 TYPIST = """

@@ -43,8 +43,9 @@ def play(
     """Play a task in the terminal, or look at a saved trajectory turn by turn.
 
     `d2skill play` plays a generated house, `d2skill play --env alfworld --data FOLDER` a game of ALFWorld,
-    `d2skill play game.tw-pddl` that file. `d2skill play --replay RUN` shows what the agent did at a run's last
-    validation, with `--iteration 12` what it did in that iteration of training.
+    `d2skill play game.tw-pddl` that file, `d2skill play --env webshop --data FOLDER` shops in WebShop.
+    `d2skill play --replay RUN` shows what the agent did at a run's last validation, with `--iteration 12` what it did
+    in that iteration of training.
 
     Args:
         task: Id of the task, or a game.tw-pddl file; without it, a task of the split at random.

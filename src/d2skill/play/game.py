@@ -10,10 +10,11 @@ from rich.padding import Padding
 from rich.table import Table
 
 from d2skill.episode import describe_fault
-from d2skill.play.menu import blocks, meanings, print_menu
+from d2skill.play.hints import Adviser
+from d2skill.play.menu import blocks, meanings, name, print_menu
 from d2skill.play.playback import steps
-from d2skill.play.terminal import ReadLine, say
-from d2skill.protocols import Expert, Session
+from d2skill.play.terminal import ReadLine, in_lines, say
+from d2skill.protocols import Expert, Session, Shows
 from d2skill.trajectories import Saved, SavedTurn, outcome
 
 COMMANDS = {
@@ -27,7 +28,6 @@ COMMANDS = {
 
 _SAME = {"help": "?", "q": "quit", "exit": "quit"}
 _SOME = 5
-_LOOKAHEAD = 100
 
 
 def play(
@@ -54,7 +54,8 @@ def play(
     try:
         while not game.done and not left:
             limit = f"/{max_steps}" if max_steps else ""
-            line = read_line(f"{len(game.turns)}{limit} > ", [*game.actions, *COMMANDS])
+            known = dict.fromkeys([*game.actions, *map(name, game.actions), *COMMANDS])
+            line = read_line(f"{len(game.turns)}{limit} > ", list(known))
             left = not table.take(" ".join(line.split()))
     except (EOFError, KeyboardInterrupt):
         console.print()
@@ -125,23 +126,24 @@ class _Player:
     def __init__(self, game: _Game, console: Console, expert: Callable[[], Expert] | None) -> None:
         self._game = game
         self._console = console
-        self._expert = expert
-        self._way: tuple[str, ...] = ()
+        self._adviser = Adviser(game.start, expert) if expert is not None else None
 
     def show(self, actions: bool) -> None:
-        """Shows what is seen, and the actions if they are wanted."""
+        """Shows what is seen, and the actions if they are wanted or what is said of them is a part of what is seen."""
+        session = self._game.session
+        seen = session.observation
+        text, told = (session.shown, session.described) if isinstance(session, Shows) else (seen.text, {})
         self._console.print()
-        say(self._console, self._game.session.observation.text)
-        if actions and not self._game.done:
-            seen = self._game.session.observation
-            print_menu(self._console, seen.actions)
+        say(self._console, in_lines(text))
+        if (actions or told) and not self._game.done:
+            print_menu(self._console, seen.actions, told)
             if seen.forms:
                 say(self._console, f"Also, in words of your own: {', '.join(seen.forms)}", style="dim")
 
     def take(self, line: str) -> bool:
         """Does what a line says; returns False if it says to leave."""
-        command = _SAME.get(line, line)
-        found = meanings(line, self._game.actions)
+        command, seen = _SAME.get(line, line), self._game.session.observation
+        found = meanings(line, self._game.actions, seen.forms)
         if command in COMMANDS and line not in self._game.actions:
             return self._obey(command)
         if len(found) == 1:
@@ -151,20 +153,23 @@ class _Player:
             say(self._console, f"That could be {some}: say more.", style="dim")
         elif line.isdecimal() and self._game.actions:
             say(self._console, f"The actions have the numbers 1 to {len(self._game.actions)}.", style="dim")
-        elif self._game.session.observation.admits(line):
+        elif seen.admits(line):
             self._play(line)
+        elif unfilled := [form for form in seen.forms if line and form.startswith(f"{line}[")]:
+            say(self._console, f"That could be {unfilled[0]}: say more.", style="dim")
         elif line:
             self._play_unlisted(line)
         return True
 
     def _obey(self, command: str) -> bool:
         if command == "?":
-            _print_help(self._console)
+            _print_help(self._console, self._game.session.observation.forms)
         elif command == "list":
             say(self._console, f"Task: {self._game.session.task.text}", style="bold")
             self.show(actions=True)
         elif command == "hint":
-            say(self._console, self._hint(), style="green")
+            hint = self._adviser.hint(self._game.played) if self._adviser else "This environment has no expert to ask."
+            say(self._console, hint, style="green")
         elif command == "undo" and self._game.turns:
             say(self._console, f"(took back: {self._game.played[-1]})", style="dim")
             self._game.undo()
@@ -183,52 +188,19 @@ class _Player:
 
     def _play_unlisted(self, action: str) -> None:
         """Plays what is typed as it is: the environment's answer is part of the game."""
-        if self._game.actions:
-            near = get_close_matches(action, self._game.actions, n=1)
-            meant = f': did you mean "{near[0]}"?' if near else "."
+        if self._game.actions or self._game.session.observation.forms:
+            known = {text: listed for listed in self._game.actions for text in (name(listed), listed)}
+            near = get_close_matches(action, known, n=1)
+            meant = f': did you mean "{known[near[0]]}"?' if near else "."
             say(self._console, f"That is none of the actions here{meant} (`undo` takes it back.)", style="dim")
         self._play(action)
 
-    def _hint(self) -> str:
-        """Returns the next step of a way to win that the expert finds, playing ahead in sessions of its own.
 
-        An expert that was not obeyed loses track of what it wanted to try, and one that has not watched does not know
-        what the player holds. So both are asked, one that has watched the whole game and one that begins here.
-        """
-        if self._expert is None:
-            return "This environment has no expert to ask."
-        played = self._game.played
-        if len(self._way) <= len(played) or self._way[: len(played)] != played:
-            ways = [_way_to_win(self._game.start, self._expert, played, since) for since in (0, len(played))]
-            self._way = min(filter(None, ways), key=len, default=())
-        return f"The expert would: {self._way[len(played)]}" if self._way else "The expert knows no way from here."
-
-
-def _way_to_win(
-    start: Callable[[], Session], make: Callable[[], Expert], played: Sequence[str], since: int
-) -> tuple[str, ...]:
-    """Returns all actions of a game won by an expert that takes over after `played`, () if it does not win.
-
-    It has watched from turn `since` on.
-    """
-    try:
-        session, expert = start(), make()
-        for number, action in enumerate(played):
-            if number >= since:
-                expert.act(session.observation)
-            session.step(action)
-        actions = list(played)
-        while not session.observation.done and len(actions) < len(played) + _LOOKAHEAD:
-            actions.append(expert.act(session.observation))
-            session.step(actions[-1])
-    except Exception:  # an expert may give up in whatever way it likes: it has no hint then
-        return ()
-    return tuple(actions) if session.observation.success else ()
-
-
-def _print_help(console: Console) -> None:
+def _print_help(console: Console, forms: Sequence[str]) -> None:
     table = Table.grid(padding=(0, 2))
     table.add_row("an action", "in full, by its number, or shortened: `g fr`; Tab completes it")
+    if forms:
+        table.add_row(", ".join(forms), "in words of your own, with or without the brackets")
     for command, effect in COMMANDS.items():
         table.add_row(command, effect)
     console.print(Padding(table, (0, 2)))

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from d2skill.play.terminal import ReadLine, plain, say
+from d2skill.play.terminal import ReadLine, in_lines, plain, say
 from d2skill.trajectories import Saved, outcome
 
 
@@ -28,7 +28,7 @@ def replay(
     say(console, f"{saved.task.id}{played}", style="dim")
     for number, turn in enumerate(saved.turns, start=1):
         console.print()
-        say(console, turn.observation)
+        say(console, in_lines(turn.observation))
         if turn.skills:
             told = [f"{skill} ({untold.pop(skill)})" if skill in untold else skill for skill in turn.skills]
             say(console, f"skills: {', '.join(told)}", style="dim")
@@ -38,7 +38,7 @@ def replay(
         if read_line and _stops(read_line):
             return
     console.print()
-    say(console, saved.final)
+    say(console, in_lines(saved.final))
     say(console, f"After {steps(len(saved.turns))}: {outcome(saved)}.", style="bold")
 
 

@@ -13,6 +13,8 @@ from rich.text import Text
 ReadLine = Callable[[str, Sequence[str]], str]
 """Asks for a line with a prompt and texts that it may be completed to. Raises `EOFError` when there is none."""
 
+_SEPARATOR = " [SEP] "
+"""What stands between the parts of a text that was made for a language model in one line, as in WebShop's pages"""
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
@@ -52,6 +54,11 @@ def _piped_line(console: Console, prompt: str) -> str:
 def say(console: Console, text: str, style: str = "") -> None:
     """Prints a text as it is, whatever markup it holds."""
     console.print(Text(plain(text), style=style))
+
+
+def in_lines(text: str) -> str:
+    """Returns a text with each of its parts on a line."""
+    return text.replace(_SEPARATOR, "\n")
 
 
 def plain(text: str) -> str:

@@ -57,8 +57,11 @@ def rankings() -> list[dict]:
     return json.loads(lzma.decompress(archive.read_bytes()))
 
 
-@pytest.mark.parametrize(("few", "searched"), [(index_module._FEW, 0), (-1, 0), (-1, 16)])
-def test_the_rankings_are_lucenes(products, rankings, few, searched, monkeypatch):
+@pytest.mark.parametrize(
+    ("few", "searched", "many"), [(index_module._FEW, 0, 128), (-1, 0, 128), (-1, 16, 128), (-1, 16, 1)]
+)
+def test_the_rankings_are_lucenes(products, rankings, few, searched, many, monkeypatch):
+    monkeypatch.setattr(index_module, "_MANY", many)
     monkeypatch.setattr(index_module, "_FEW", few)
     monkeypatch.setattr(index_module, "_SEARCHED", searched)
     assert len(rankings) == 129
@@ -298,14 +301,21 @@ def brute_shown(documents: dict[str, str], query: str) -> list[tuple[str, float]
 
 
 @given(
-    TEXTS, QUERIES, st.integers(1, 6), st.sampled_from([-1, 1 << 15]), st.sampled_from([0, 1, 16]), st.integers(0, 40)
+    TEXTS,
+    QUERIES,
+    st.integers(1, 6),
+    st.sampled_from([-1, 1 << 15]),
+    st.sampled_from([0, 1, 16]),
+    st.sampled_from([1, 128]),
+    st.integers(0, 40),
 )
 @settings(deadline=None)
-def test_any_corpus_is_ranked_as_the_formula_says(texts, query, k, few, searched, batch):
+def test_any_corpus_is_ranked_as_the_formula_says(texts, query, k, few, searched, many, batch):
     documents = {f"d{len(texts) - number:02}": text for number, text in enumerate(texts)}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(index_module, "_FEW", few)
         patch.setattr(index_module, "_SEARCHED", searched)
+        patch.setattr(index_module, "_MANY", many)
         patch.setattr(counting, "_BATCH", batch)
         hits = built(documents).search(query, k)
     assert hits == brute_shown(documents, query)[:k]

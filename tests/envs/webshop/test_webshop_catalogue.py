@@ -153,7 +153,7 @@ def test_the_cache_goes_by_content(tmp_path):
     assert len(folders(cache)) == 2
 
 
-@pytest.mark.parametrize("file", ["products.jsonl", "tables.npz", "meta.json", "instructions.jsonl", "index"])
+@pytest.mark.parametrize("file", ["products.jsonl", "tables", "meta.json", "synthetic.jsonl", "index"])
 def test_a_damaged_cache_is_made_again(tmp_path, file):
     folder, cache = write_set(tmp_path / "set", [raw("A")], {}, {}), tmp_path / "cache"
     Catalogue.load(folder, cache)
@@ -161,12 +161,16 @@ def test_a_damaged_cache_is_made_again(tmp_path, file):
     damaged = cache / kept / file
     if damaged.is_dir():
         shutil.rmtree(damaged)
-    elif file == "instructions.jsonl":
+    elif file == "synthetic.jsonl":
         damaged.unlink()
     else:
         damaged.write_bytes(damaged.read_bytes()[:-9])
     again = Catalogue.load(folder, cache)
-    assert again.find("A").title == "Lamp A" and again.search("lamp") and list(again.storage.instructions()) == []
+    assert (
+        again.find("A").title == "Lamp A"
+        and again.search("lamp")
+        and again.storage.instructions("synthetic").goals == 0
+    )
     assert folders(cache) == [kept]
 
 
@@ -177,7 +181,7 @@ def test_without_a_place_for_a_cache_it_works_all_the_same(tmp_path, caplog):
     (tmp_path / "file").write_text("")
     shop = Catalogue.load(folder, tmp_path / "file" / "cache")
     assert shop.find("A").title == "Lamp A" and shop.search("lamp")
-    assert len(list(shop.storage.instructions())) == 1
+    assert shop.storage.instructions("synthetic").lines[0] == ["Find me", ["x"]]
     assert "cannot be written" in caplog.text
 
 

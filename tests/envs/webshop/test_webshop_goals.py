@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import json
+from bisect import bisect
 from collections import Counter
-from itertools import accumulate
+from dataclasses import replace
+from functools import reduce
+from itertools import accumulate, product
+from operator import add
 from random import Random
+from typing import Any
 
+import numpy as np
 import pytest
 from envs.webshop.conftest import options, raw
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from d2skill.envs.webshop import make_goals, panel, split_goals
-from d2skill.errors import ConfigError
+from d2skill.envs.webshop import Catalogue, Goal, make_goals, panel, split_goals
+from d2skill.envs.webshop.sequences import Made, shuffled
+from d2skill.errors import ConfigError, DataError
 
 
 def test_goals_and_prices_are_those_of_the_original(catalogue, original):
@@ -29,7 +36,7 @@ def test_goals_and_prices_are_those_of_the_original(catalogue, original):
         assert (goal.price_upper, goal.weight) == (then["price_upper"], then["weight"])
         assert list(goal.options.items()) == list(then["goal_options"].items())
     sums = list(accumulate(goal["weight"] for goal in original["goals"]))
-    assert made.cumulative_weights == [0.0, *sums]
+    assert made.cumulative_weights.tolist() == [0.0, *sums]
 
 
 def test_the_goals_of_recorded_sessions_are_whole(catalogue, original):
@@ -123,6 +130,149 @@ def test_goals_are_drawn_by_weight_one_too_far(lamps):
     assert drawn[7] / 4000 == pytest.approx(
         (goals.goals[6].weight + goals.goals[7].weight) / goals.cumulative_weights[-1], abs=0.05
     )
+
+
+# all at once, as the original makes them
+
+
+def eager(catalogue: Catalogue, attributes: dict, people: dict, seed: int, human: bool) -> tuple[dict, list[Goal]]:
+    """The prices and the goals of a catalogue, made one after the other and kept."""
+    random = Random(seed)
+    random.getrandbits(32)
+    prices = {one.asin: one.pricing[0] if len(one.pricing) == 1 else random.uniform(*one.pricing) for one in catalogue}
+    goals, counts = [], Counter()
+    for one in catalogue:
+        for text, wanted, choices in told(one, attributes.get(one.asin), people.get(one.asin, ()), human):
+            limit, said = 1_000_000, ""
+            if len(above := [10.0 * n for n in range(1, 100) if 10.0 * n > prices[one.asin]][:4]) >= 2:
+                limit = max(random.sample(above, 2))
+                said = f", and price lower than {limit:.2f} dollars"
+            kinds = (one.title, one.category, one.query, one.product_category)
+            for chosen, more in choices:
+                goals.append(Goal(one.asin, text + more + said, tuple(wanted), limit, chosen, *kinds))
+                counts.update(wanted)
+    if not human:
+        goals = [
+            replace(one, weight=reduce(add, (1 / counts[name] for name in one.attributes)) / len(one.attributes))
+            for one in goals
+        ]
+    Random(233).shuffle(goals)
+    return prices, goals
+
+
+def told(one: Any, known: dict | None, people: Any, human: bool) -> list[tuple[str, list[str], list]]:
+    """The instructions of a product: text, attributes, and for each choice of options what is chosen and said."""
+    if human:
+        return [
+            (each["instruction"].strip("."), each["instruction_attributes"], [(tuple(each["instruction_options"]), "")])
+            for each in people
+            if each["instruction_attributes"]
+        ]
+    if known is None or known["instruction"] is None or not known["instruction_attributes"]:
+        return []
+    pairs = []
+    for values in product(*(one.options[name] for name in sorted(one.options))):
+        chosen = dict(zip(sorted(one.options), values, strict=True))
+        wish = ", and ".join(f"{name}: {value}" for name, value in chosen.items())
+        pairs.append((chosen, wish and f" with {wish}"))
+    return [(known["instruction"], known["instruction_attributes"], pairs)]
+
+
+WORDS = st.sampled_from(["wide", "soft", "blue", "easy clean", "a 'b'", "ü", "38/40"])
+PRICES = st.sampled_from(["", "$5", "$12.50", "$10", "$5 - $9", "$70.10 - $200", "$969", "$971", "$985", "$5000"])
+OPTIONS = st.dictionaries(st.sampled_from(["Size", "color", "Fit", "size"]), st.none() | st.lists(WORDS, max_size=3))
+SYNTHETIC = st.fixed_dictionaries(
+    {
+        "attributes": st.lists(WORDS),
+        "instruction": st.none() | WORDS,
+        "instruction_attributes": st.none() | st.lists(WORDS, max_size=9),
+    }
+)
+BY_PEOPLE = st.lists(
+    st.fixed_dictionaries(
+        {
+            "instruction": WORDS.map(lambda word: f".{word}.."),
+            "instruction_attributes": st.lists(WORDS, max_size=2),
+            "instruction_options": st.lists(WORDS, max_size=2),
+        }
+    ),
+    max_size=3,
+)
+SETS = st.lists(st.tuples(PRICES, OPTIONS, st.none() | SYNTHETIC, BY_PEOPLE), min_size=1, max_size=8)
+
+
+@settings(max_examples=60, deadline=None)
+@given(SETS, st.integers(0, 1 << 40), st.booleans())
+def test_goals_made_when_asked_for_are_those_made_at_once(stocked, records, seed, human):
+    products, attributes, people = [], {}, {}
+    for number, (price, given_options, synthetic, by_people) in enumerate(records):
+        products.append(raw(f"A{number}", pricing=price, customization_options=options(**given_options)))
+        attributes |= {f"A{number}": synthetic} if synthetic else {}
+        people[f"A{number}"] = by_people
+    shop = stocked(products, attributes, people)
+    prices, goals = eager(shop, attributes, people, seed, human)
+    made = make_goals(shop, seed, human)
+    assert dict(made.prices) == prices
+    assert made.goals == goals and len(made.goals) == len(goals)
+    assert [made.goals[at] for at in range(-len(goals), len(goals))] == goals * 2
+    assert made.goals[1::2] == goals[1::2] and list(made.goals[-3:]) == goals[-3:]
+    with pytest.raises(IndexError):
+        made.goals[len(goals)]
+    sums = [0.0, *accumulate(goal.weight for goal in goals)]
+    assert made.cumulative_weights.tolist() == sums
+    random, same = Random(seed), Random(seed)
+    for _ in range(20):
+        assert made.draw(random) == min(bisect(sums, same.uniform(0, sums[-1])), len(goals) - 1)
+
+
+@pytest.mark.parametrize("damage", [None, "array.npy", "search_index.json"])
+def test_what_is_drawn_for_many_goals_is_drawn_once(small_set, tmp_path, monkeypatch, damage):
+    drawn = make_goals(Catalogue.load(small_set, tmp_path), 5)
+    monkeypatch.setattr("d2skill.envs.webshop.storage._MANY", 100)
+    first = make_goals(Catalogue.load(small_set, tmp_path), 5)
+    (kept,) = (path for path in tmp_path.iterdir() if path.is_dir())
+    folders = sorted(kept.glob("*-*"))
+    assert [path.name for path in folders] == ["limits-of-synthetic-5", "shuffled-6910-233"]
+    if damage:
+        for path in folders:
+            (path / damage).write_bytes((path / damage).read_bytes()[:-9])
+    else:
+        monkeypatch.setattr("d2skill.envs.webshop.storage.shuffled", None)
+        monkeypatch.setattr("d2skill.envs.webshop.goals._limits", None)
+    second = make_goals(Catalogue.load(small_set, tmp_path), 5)
+    assert drawn.goals == first.goals == second.goals
+
+
+def test_what_cannot_be_kept_is_drawn_each_time(small_set, tmp_path, monkeypatch):
+    monkeypatch.setattr("d2skill.envs.webshop.storage._MANY", 0)
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    goals = make_goals(Catalogue.load(small_set, tmp_path / "file" / "cache")).goals
+    assert len(goals) == 6910 and [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_more_choices_than_numbers_are_refused(stocked):
+    many = options(**{f"o{n}": [str(value) for value in range(9)] for n in range(20)})
+    known = {"attributes": [], "instruction": "Find me", "instruction_attributes": ["wide"]}
+    shop = stocked([raw("A", customization_options=many)], {"A": known})
+    with pytest.raises(DataError, match=r"can be chosen in 1,099,511,627,776 ways: more than 2,147,483,647"):
+        make_goals(shop)
+    assert make_goals(shop, human=True).goals == []
+
+
+@given(st.integers(0, 2000), st.integers(-3, 1 << 70))
+def test_numbers_are_shuffled_by_pythons_generator(count, seed):
+    order = list(range(count))
+    Random(seed).shuffle(order)
+    assert shuffled(count, seed).tolist() == order
+
+
+def test_a_made_sequence_is_a_sequence():
+    made = Made(np.array([3, 1, 2], np.int32), str)
+    assert made == ["3", "1", "2"] == list(made) and made == ("3", "1", "2") and made[1:] == ("1", "2")
+    assert made != ["3", "1"] and made != ["3", "1", "3"] and made != 7 and Made(np.array([3], np.int32), str) != "3"
+    assert (made[np.int64(1)], made[-1], made.index("2"), "4" in made) == ("1", "2", 2, False)
+    assert Random(0).sample(made, 3) == Random(0).sample(["3", "1", "2"], 3)
 
 
 @given(st.integers(0, 3000), st.integers(0, 5))

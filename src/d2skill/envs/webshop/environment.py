@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+import numpy as np
 
 from d2skill.config import WebshopConfig
 from d2skill.envs.webshop.catalogue import Catalogue
+from d2skill.envs.webshop.display import described, shown
 from d2skill.envs.webshop.goals import Goal, GoalSet, make_goals
 from d2skill.envs.webshop.labels import labels
 from d2skill.envs.webshop.pages import SEPARATOR, Page
 from d2skill.envs.webshop.panels import panel, split_goals
+from d2skill.envs.webshop.sequences import Made
 from d2skill.envs.webshop.shop import Shop
 from d2skill.envs.webshop.shopper import Shopper
 from d2skill.envs.webshop.wishes import Wish, wish_in
@@ -44,6 +47,16 @@ class WebshopSession:
     def observation(self) -> Observation:
         """The current observation."""
         return self._observation
+
+    @property
+    def shown(self) -> str:
+        """The page in lines, the same for both forms of it; see `Shows`."""
+        return shown(self._shop)
+
+    @property
+    def described(self) -> Mapping[str, str]:
+        """Price and title of the products that can be clicked."""
+        return described(self._shop)
 
     def step(self, action: str) -> Observation:
         """Plays an action; one that is not admissible leaves the page as it is."""
@@ -79,34 +92,38 @@ class WebshopEnvironment:
         self._catalogue = Catalogue.load(Path(named).expanduser())
         self._goals: GoalSet = make_goals(self._catalogue, seed=settings.seed, human=settings.goals == "human")
         count = len(self._goals.goals)
-        own = split_goals(count, settings.seed)
-        self._split = {number: name for name, numbers in own.items() for number in numbers}
-        self._ids = lru_cache(maxsize=None)(self._ids_of)
+        own = split_goals(count, settings.seed, shuffle=self._catalogue.storage.shuffled)
+        self._splits = tuple(own)
+        self._split_of = np.zeros(count, np.uint8)
+        for place, numbers in enumerate(own.values()):
+            self._split_of[numbers.numbers] = place
 
     def task_ids(self, split: str) -> Sequence[str]:
-        """Returns the ids of a split's goals: train, validation or test, or one of the original's (see panels)."""
-        return self._ids(split)
+        """Returns the ids of a split's goals: train, validation or test, or one of the original's (see panels).
+
+        Each is made when it is asked for, as there may be millions. Raises `ConfigError` for an unknown split.
+        """
+        count, kind = len(self._goals.goals), self._settings.goals
+        numbers = panel(split, count, self._settings.seed, self._catalogue.storage.shuffled).numbers
+        return Made(numbers, lambda number: f"{kind}/{number:05d}")
 
     def start(self, task_id: str) -> WebshopSession:
         """Starts a fresh episode. Raises `ConfigError` for an id that names no goal."""
         number = self._number(task_id)
         goal = self._goals.goals[number]
-        task = Task(task_id, goal.text, self._split[number], goal.category)
+        task = Task(task_id, goal.text, self._splits[self._split_of[number]], goal.category)
         return WebshopSession(Shop(self._catalogue, self._goals.prices), goal, task, self._settings)
 
     def expert(self, task: Task, hints: Sequence[str], seed: int) -> Expert:
         """Returns a shopper that goes by the text, trying first what the hints name."""
         return Shopper(task.text, hints, seed)
 
-    def _ids_of(self, split: str) -> tuple[str, ...]:
-        numbers = panel(split, len(self._goals.goals), self._settings.seed)
-        return tuple(f"{self._settings.goals}/{number:05d}" for number in numbers)
-
     def _number(self, task_id: str) -> int:
         kind, _, number = task_id.partition("/")
         if kind != self._settings.goals or not number.isdecimal() or int(number) >= len(self._goals.goals):
+            example = "".join(f", such as {one}" for one in self.task_ids("train")[:1])
             raise ConfigError(
                 f"there is no goal {task_id} among {len(self._goals.goals)} {self._settings.goals} ones: name one of "
-                "`task_ids`, such as " + self._ids("train")[0]
+                f"`task_ids`{example}"
             )
         return int(number)

@@ -7,11 +7,9 @@ does not seed; then it seeds it with 233 and shuffles the goals. Here the first 
 from __future__ import annotations
 
 from bisect import bisect
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import accumulate, product
 from random import Random
 from typing import Any
 
@@ -19,8 +17,12 @@ import numpy as np
 import numpy.typing as npt
 
 from d2skill.envs.webshop.catalogue import Catalogue
+from d2skill.envs.webshop.sequences import Made
+from d2skill.envs.webshop.storage import PEOPLE, SYNTHETIC, Instructions
+from d2skill.errors import DataError
 
 SHUFFLE_SEED = 233
+MOST_GOALS = (1 << 31) - 1
 NO_LIMIT = 1_000_000
 """The price limit of goals whose product costs too much for one."""
 
@@ -89,22 +91,30 @@ class Prices(Mapping[str, float]):
 
 @dataclass(frozen=True)
 class GoalSet:
-    """All goals of a catalogue in the original's order, with the prices that they were made for."""
+    """All goals of a catalogue in the original's order, with the prices that they were made for.
+
+    A goal is made when it is asked for, each time anew.
+    """
 
     goals: Sequence[Goal]
     prices: Mapping[str, float] = field(repr=False)
+    weigh: Callable[[], npt.NDArray[np.float64]] = field(repr=False, compare=False)
+    """Returns the weights of all goals without making them."""
 
     @cached_property
-    def cumulative_weights(self) -> list[float]:
+    def cumulative_weights(self) -> npt.NDArray[np.float64]:
         """The weights summed up, from 0 to the sum of all."""
-        return [0.0, *accumulate(goal.weight for goal in self.goals)]
+        sums = np.zeros(len(self.goals) + 1)
+        np.cumsum(self.weigh(), out=sums[1:])
+        return sums
 
     def draw(self, random: Random) -> int:
         """Returns the number of a goal, drawn by weight as the original draws one for a session without a number.
 
         It is off by one there and here: the first goal is never drawn, the last one with its own weight and another.
         """
-        at = bisect(self.cumulative_weights, random.uniform(0, self.cumulative_weights[-1]))
+        sums = self.cumulative_weights
+        at = int(np.searchsorted(sums, random.uniform(0, float(sums[-1])), side="right"))
         return min(at, len(self.goals) - 1)
 
 
@@ -112,76 +122,80 @@ def make_goals(catalogue: Catalogue, seed: int = 0, human: bool = False) -> Goal
     """Returns the synthetic goals of a catalogue, or those by people, and the prices drawn before them.
 
     They are those of the original with its generator seeded so before it starts; it draws one number before prices.
+    Raises `DataError` where products can be chosen in more ways than goals can be numbered.
     """
     random = Random(seed)
     random.getrandbits(32)
     prices = draw_prices(catalogue, random)
-    goals = _human(catalogue, prices, random) if human else _synthetic(catalogue, prices, random)
-    Random(SHUFFLE_SEED).shuffle(goals)
-    return GoalSet(tuple(goals), Prices(catalogue, prices))
+    storage, teller = catalogue.storage, PEOPLE if human else SYNTHETIC
+    told = storage.instructions(teller)
+    if told.goals > MOST_GOALS:
+        raise DataError(f"the options of the products can be chosen in {told.goals:,} ways: more than {MOST_GOALS:,}")
+    name = f"limits-of-{teller}-{seed}"
+    limits = storage.kept(name, len(told.products), lambda: _limits(prices[told.products], random))
+    order = storage.shuffled(told.goals, SHUFFLE_SEED)
+    goals = Made(order, _Maker(catalogue, told, limits))
+    return GoalSet(goals, Prices(catalogue, prices), lambda: np.repeat(told.weights, np.diff(told.ends))[order])
 
 
 def draw_prices(catalogue: Catalogue, random: Random) -> npt.NDArray[np.float64]:
     """Returns a price for each product: its own, or one drawn from its range."""
     bounds = catalogue.storage.bounds
-    prices = bounds[:, 0].copy()
-    for number in np.flatnonzero(~np.isnan(bounds[:, 1])):
-        prices[number] = random.uniform(float(bounds[number, 0]), float(bounds[number, 1]))
+    prices, high = bounds[:, 0].copy(), bounds[:, 1]
+    ranges = np.flatnonzero(~np.isnan(high))
+    drawn = np.array([random.random() for _ in range(len(ranges))])
+    prices[ranges] += (high[ranges] - prices[ranges]) * drawn
     return prices
 
 
-def _limit(price: float, random: Random) -> tuple[float, str]:
-    """Returns a price limit, the higher of two of the next four round ones above the price, and how it is said."""
-    above = [limit for limit in _LIMITS if limit > price][:4]
-    if len(above) < 2:
-        return NO_LIMIT, ""
-    limit = max(random.sample(above, 2))
-    return limit, f", and price lower than {limit:.2f} dollars"
+def _limits(prices: npt.NDArray[np.float64], random: Random) -> npt.NDArray[np.uint8]:
+    """Returns price limits in tens: the higher of two of the next four above a price, 0 where there are no two."""
+    limits = bytearray()
+    for price in prices.tolist():
+        first = bisect(_LIMITS, price) + 1
+        above = range(first, min(first + 4, len(_LIMITS) + 1))
+        limits.append(max(random.sample(above, 2)) if len(above) > 1 else 0)
+    return np.array(limits, np.uint8)
 
 
-def _synthetic(catalogue: Catalogue, prices: npt.NDArray[np.float64], random: Random) -> list[Goal]:
-    """Returns a goal for each choice of options of each product that has an instruction."""
-    goals: list[Goal] = []
-    counts: Counter[str] = Counter()
-    for number, synthetic, _ in catalogue.storage.instructions():
-        if synthetic is None:
-            continue
-        instruction, attributes = synthetic
-        limit, said = _limit(float(prices[number]), random)
-        one = catalogue.product(number)
-        names = sorted(one.options)
-        for values in product(*(one.options[name] for name in names)):
-            options = dict(zip(names, values, strict=True))
+class _Maker:
+    """Makes goals by their numbers, which count through the choices of options of each instruction's product."""
+
+    def __init__(self, catalogue: Catalogue, told: Instructions, limits: npt.NDArray[np.uint8]) -> None:
+        self._catalogue = catalogue
+        self._told = told
+        self._limits = limits
+
+    def __call__(self, number: int) -> Goal:
+        at = int(np.searchsorted(self._told.ends, number, side="right")) - 1
+        one = self._catalogue.product(int(self._told.products[at]))
+        instruction, attributes, *by_people = self._told.lines[at]
+        options: dict[str, str] | tuple[str, ...]
+        if by_people:
+            options, text = tuple(by_people[0]), instruction.strip(".")
+        else:
+            options = _chosen(one.options, number - int(self._told.ends[at]))
             wish = ", and ".join(f"{name}: {value}" for name, value in options.items())
-            text = f"{instruction}{f' with {wish}' if wish else ''}{said}"
-            goals.append(
-                Goal(
-                    one.asin,
-                    text,
-                    tuple(attributes),
-                    limit,
-                    options,
-                    one.title,
-                    one.category,
-                    one.query,
-                    one.product_category,
-                )
-            )
-            counts.update(attributes)
-    return [
-        replace(goal, weight=sum(1.0 / counts[name] for name in goal.attributes) / len(goal.attributes))
-        for goal in goals
-    ]
+            text = f"{instruction}{f' with {wish}' if wish else ''}"
+        limit = _LIMITS[int(self._limits[at]) - 1] if self._limits[at] else NO_LIMIT
+        return Goal(
+            one.asin,
+            text if limit == NO_LIMIT else f"{text}, and price lower than {limit:.2f} dollars",
+            tuple(attributes),
+            limit,
+            options,
+            one.title,
+            one.category,
+            one.query,
+            one.product_category,
+            float(self._told.weights[at]),
+        )
 
 
-def _human(catalogue: Catalogue, prices: npt.NDArray[np.float64], random: Random) -> list[Goal]:
-    """Returns a goal for each instruction that a person wrote."""
-    goals = []
-    for number, _, people in catalogue.storage.instructions():
-        for instruction, attributes, options in people:
-            one = catalogue.product(number)
-            limit, said = _limit(float(prices[number]), random)
-            text = instruction.strip(".") + said
-            kinds = (one.title, one.category, one.query, one.product_category)
-            goals.append(Goal(one.asin, text, tuple(attributes), limit, tuple(options), *kinds))
-    return goals
+def _chosen(options: Mapping[str, Sequence[str]], choice: int) -> dict[str, str]:
+    """Returns a choice of options by its number; the values of the last name change first."""
+    chosen = []
+    for name in sorted(options, reverse=True):
+        choice, at = divmod(choice, len(options[name]))
+        chosen.append((name, options[name][at]))
+    return dict(reversed(chosen))

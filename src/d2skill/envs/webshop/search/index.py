@@ -33,6 +33,8 @@ _ARRAYS = ("ids", "id_ends", "order", "counted", "terms", "term_ends", "ends", "
 _FEW = 1 << 15  # documents that are summed without looking for shortcuts
 _KNOWN = 1 << 16  # terms whose place is remembered
 _SEARCHED = 16  # a document is looked up in a list that is this many times longer than the documents in question
+_TRIED = 4  # times k documents are scored to the end first
+_MANY = 128  # times k documents: where a term has fewer, that does not pay
 _SLACK = 1 - 1e-6  # of a score: more than what rounding can hide
 
 Rows = NDArray[np.int32]
@@ -144,11 +146,12 @@ class Index:
         """Rows and scores of documents, the best `k` and all that equal the last of them among them.
 
         Rare terms come first, until those that remain cannot lift a document that has none of them to the best. From
-        there on only documents are looked at that were met, and that the rest can still lift so far.
+        there on only documents are looked at that were met, and that the rest can still lift so far: fewer after each
+        term, and from the beginning if some of the best are scored to the end first.
         """
         sums = np.zeros(len(self))
         rest, least = sum(term.most for term in wanted), 0.0
-        done = 0
+        done, met = 0, sums
         for term in wanted:
             rows = self._rows[term.first : term.last]
             met = sums[rows] + self._parts(term, slice(term.first, term.last))
@@ -160,16 +163,33 @@ class Index:
                 least = _SLACK * float(_at(high, k))
             if rest < least:
                 break
+        if len(met) >= _MANY * k:
+            some = np.flatnonzero(met >= _at(met, min(len(met), _TRIED * k)))
+            tried = met[some]
+            for term in wanted[done:]:
+                tried += self._given(term, rows[some])
+            least = max(least, _SLACK * float(_at(tried, k)))
         hits = np.flatnonzero(sums > max(0.0, least - rest)).astype(np.int32)
         for term in wanted[done:]:
             rows = self._rows[term.first : term.last]
             if len(hits) * _SEARCHED > len(rows):
                 sums[rows] += self._parts(term, slice(term.first, term.last))
             else:
-                places = np.minimum(np.searchsorted(rows, hits), len(rows) - 1)
-                there = rows[places] == hits
-                sums[hits[there]] += self._parts(term, places[there] + term.first)
+                sums[hits] += self._given(term, hits)
+            rest -= term.most
+            if len(hits) > k:
+                met = sums[hits]
+                least = max(least, _SLACK * float(_at(met, k)))
+                hits = hits[met >= least - rest]
         return hits, sums[hits].astype(np.float32)
+
+    def _given(self, term: _Wanted, documents: Rows) -> Floats:
+        """What a term adds to the score of documents, whose rows rise; nothing to those without it."""
+        rows = self._rows[term.first : term.last]
+        places = np.minimum(np.searchsorted(rows, documents), len(rows) - 1)
+        parts = self._parts(term, places + term.first)
+        parts[rows[places] != documents] = 0
+        return parts
 
     def _parts(self, term: _Wanted, postings: slice | NDArray[np.int64]) -> Floats:
         """What a term adds to the score of documents."""
