@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from d2skill.words import ActionWords, Entity, action_words, content, entities, tokens
+from d2skill.words import ActionWords, Entity, action_words, argument, content, entities, repeats, tokens
 
 
 def test_tokens_are_lower_case_words_and_numbers():
@@ -42,6 +42,41 @@ def test_an_action_is_its_verb_and_what_it_names(action, verb, named):
 
 def test_content_is_the_words_without_numbers():
     assert content("put some Mug 3 in the shelf") == {"put", "mug", "shelf"}
+
+
+@pytest.mark.parametrize(
+    ("action", "inside"),
+    [
+        ("click[buy now]", "buy now"),
+        (" Search [ a [red] mug ] ", "a [red] mug"),
+        ("click[]", ""),
+        ("click[two\nlines]", "two\nlines"),
+        ("take mug 1 from desk 2", None),
+        ("click[a] now", None),
+        ("[a]", None),
+        ("two words[a]", None),
+        ("", None),
+    ],
+)
+def test_an_argument_stands_in_brackets(action, inside):
+    assert argument(action) == inside
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("X-Large", True),
+        ("red|white", True),
+        ("white, size", True),
+        ("white red", False),
+        ("red size", False),
+        ("re", False),
+        ("", False),
+        ("?", False),
+    ],
+)
+def test_words_are_repeated_whole_and_in_their_order(words, told):
+    assert repeats("a shirt in red | white, size: x-large", words) is told
 
 
 @given(st.text(max_size=40))

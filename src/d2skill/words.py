@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 _WORD = re.compile(r"[a-z]++(?:\d++[a-z][a-z0-9'\-]*+|[a-z'\-]*+)|\d++(?:[a-z][a-z0-9'\-]*+)?")
+_CALL = re.compile(r"\s*\w+\s*\[(.*)\]\s*", re.DOTALL)
 _STOP = frozenset(
     "a an and any are as at be been but by can do does for from had has have he her his i in into is it its me my no "
     "nor not of off on or our out she so some such than that the their them then there these they this those to under "
@@ -61,6 +62,18 @@ def action_words(action: str) -> ActionWords:
     verb = words[0] if words else ""
     rest = action.lower().partition(verb)[2] if verb else ""
     return ActionWords(verb, entities(rest))
+
+
+def argument(action: str) -> str | None:
+    """Returns what stands in the brackets of an action such as "click[buy now]", None for an action of another form."""
+    found = _CALL.fullmatch(action)
+    return found[1].strip() if found else None
+
+
+def repeats(text: str, words: str) -> bool:
+    """Tells whether a text has all of some words, next to each other and in their order; no words are not repeated."""
+    wanted = " ".join(tokens(words))
+    return bool(wanted) and f" {wanted} " in f" {' '.join(tokens(text))} "
 
 
 @lru_cache(maxsize=65536)

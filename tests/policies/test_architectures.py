@@ -65,14 +65,15 @@ def test_a_bfloat16_model_acts_and_learns(tmp_path, kind, lora_rank):
     folder = write_model(tmp_path / "from", kind, "bfloat16")
     p = policy(changed(model=str(folder), dtype="bfloat16", lora_rank=lora_rank))
     assert p.model.dtype == torch.bfloat16
-    learn = rows(p, copies=2)
+    learn, before = rows(p, copies=2), logits(p.model, IDS)
     metrics = p.update(learn, 0)
     # eight bits of mantissa: passes of other shapes differ by some percent, where a wrong mask would by whole factors
     assert metrics["policy/ratio_error"] < 0.1 and metrics["policy/grad_norm"] > 0
     p.save(tmp_path)
     where = tmp_path / ("adapter" if lora_rank else "model")
     plain = transformers.AutoModelForCausalLM.from_pretrained(where, dtype=torch.bfloat16)
-    assert torch.allclose(logits(plain, IDS), logits(p.model, IDS), atol=0.02)
+    after = logits(p.model, IDS)  # read back, an adapter is rounded to bfloat16
+    assert (logits(plain, IDS) - after).abs().max() < 0.3 * (before - after).abs().max()
 
 
 def test_a_bfloat16_folder_can_be_trained_in_float32(tmp_path):

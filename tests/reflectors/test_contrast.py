@@ -219,21 +219,149 @@ def test_it_is_what_the_settings_make():
     assert isinstance(make_reflector(ReflectConfig()), ContrastReflector)
 
 
+# ways through what is offered: actions with an argument in brackets
+
+WISH = "Find me slim fit shirts with long sleeve with color: red | white, and size: x-large"
+FRONT, RESULTS, OTHERS = "The shop.", "Two shirts.", "Two others."
+FIRST, SECOND = "Shirt b01.", "Shirt b02."
+SEARCHES = ("search[slim fit shirts with long sleeve]", "search[slim fit shirts red | white]")
+SHIRTS = ("click[back]", "click[b01]", "click[b02]")
+ITEM = ("click[back]", "click[< prev]", "click[red]", "click[red | white]", "click[x-large]", "click[buy now]")
+BOUGHT = played(
+    (FRONT, SEARCHES, SEARCHES[0]),
+    (RESULTS, SHIRTS, "click[b01]"),
+    (FIRST, ITEM, "click[x-large]"),
+    (FIRST, ITEM, "click[< prev]"),
+    (RESULTS, SHIRTS, "click[b02]"),
+    (SECOND, ITEM, "click[details]"),
+    ("Cotton.", ("click[< prev]",), "click[< prev]"),
+    (SECOND, ITEM, "click[red | white]"),
+    (SECOND, ITEM, "click[x-large]"),
+    (SECOND, ITEM, "click[buy now]"),
+    success=True,
+    text=WISH,
+)
+THING = "slim fit shirts with long sleeve"
+LATER = ", then click what the task names, then click[buy now]."
+
+
+def test_a_plan_of_choices_has_nothing_that_was_undone_and_none_of_the_tasks_own_choices():
+    found = reflect(
+        played((FRONT, SEARCHES, SEARCHES[1]), (OTHERS, ("click[back]",), "click[back]"), text=WISH), BOUGHT
+    )
+    assert found.task_skill == SkillText(
+        f"{THING}: search[{THING}]", f"Search[{THING}], then click[b02]{LATER}", f"the task is about {THING}"
+    )
+
+
+def test_who_was_offered_the_right_choice_and_took_another_failed_there():
+    failure = played(
+        (FRONT, SEARCHES, SEARCHES[1]),
+        (RESULTS, SHIRTS, "click[b01]"),
+        (FIRST, ITEM, "click[buy now]"),
+        text=WISH,
+    )
+    found = reflect(failure, BOUGHT)
+    assert found.failing_step == 1
+    assert found.step_skill == SkillText(
+        f"{THING}: click[b02]", f"Click[b02]{LATER}", f"the task is about {THING} and you can click[b02]"
+    )
+
+
+def test_who_was_never_offered_it_failed_in_the_search():
+    failure = played((FRONT, SEARCHES, SEARCHES[1]), (OTHERS, ("click[b03]",), "click[b03]"), text=WISH)
+    found = reflect(failure, BOUGHT)
+    assert found.failing_step == 0
+    assert found.step_skill.principle == f"Search[{THING}], then click[b02]{LATER}"
+
+
+def test_who_ended_before_all_that_the_task_names_was_chosen_failed_at_that_choice():
+    failure = played(
+        (FRONT, SEARCHES, SEARCHES[0]),
+        (RESULTS, SHIRTS, "click[b02]"),
+        (SECOND, ITEM, "click[red | white]"),
+        (SECOND, ITEM, "click[buy now]"),
+        text=WISH,
+    )
+    found = reflect(failure, BOUGHT)
+    assert found.failing_step == 3
+    assert found.step_skill.principle == "Click what the task names, then click[buy now]."
+
+
+def test_what_is_sought_is_the_search_without_what_was_chosen():
+    success = played(
+        (FRONT, SEARCHES, SEARCHES[1]),
+        (RESULTS, SHIRTS, "click[b02]"),
+        (SECOND, ITEM, "click[red | white]"),
+        (SECOND, ITEM, "click[buy now]"),
+        success=True,
+        text=WISH,
+    )
+    found = reflect(played((FRONT, SEARCHES, SEARCHES[0]), text=WISH), success)
+    assert found.task_skill.title == "slim fit shirts: search[slim fit shirts]"
+
+
+def test_without_a_search_the_task_says_what_is_sought():
+    success = played(("A door.", ("push[door]", "pull[door]"), "push[door]"), success=True, text="get out")
+    found = reflect(played(("A door.", ("push[door]", "pull[door]"), "pull[door]"), text="get out"), success)
+    assert parts(found.step_skill) == ("get out: push[door]", "Push[door].", "the task is about get out")
+    same = played(("A box.", ("open[red]",), "open[red]"), success=True, text="red")
+    assert reflect(same, same).task_skill.title == "red: open[red]"
+
+
+def test_what_was_not_admissible_does_not_hide_a_way():
+    slip = Turn(Prompt(WISH, RESULTS, SHIRTS), decision("hm", SHIRTS), admissible=False)
+    slipped = trajectory("skills", 0, True, [*BOUGHT.turns[:1], slip, *BOUGHT.turns[1:]], task=BOUGHT.task)
+    failure = played((FRONT, SEARCHES, SEARCHES[1]), (RESULTS, SHIRTS, "click[b01]"), text=WISH)
+    assert reflect(failure, slipped) == reflect(failure, BOUGHT)
+
+
+def test_a_failure_alone_shows_a_choice_of_the_tasks_words_that_was_not_tried():
+    failure = played(
+        (FRONT, SEARCHES, SEARCHES[0]),
+        (RESULTS, SHIRTS, "click[b02]"),
+        (SECOND, ITEM, "click[red]"),
+        (SECOND, ITEM, "click[red | white]"),
+        (SECOND, ITEM, "click[buy now]"),
+        text=WISH,
+    )
+    found = reflect(failure)
+    assert (found.failing_step, found.task_skill) == (4, None)
+    assert parts(found.step_skill)[:2] == (f"{THING}: click[x-large]", "Click[x-large].")
+
+
+def test_nor_was_another_search():
+    found = reflect(played((FRONT, SEARCHES, SEARCHES[0]), (RESULTS, SHIRTS, "click[b01]"), text=WISH))
+    assert found.failing_step == 0
+    assert found.step_skill.principle == "Search[slim fit shirts red | white]."
+
+
+def test_where_all_was_tried_there_is_nothing_to_say():
+    found = reflect(played((FRONT, SEARCHES[:1], SEARCHES[0]), (RESULTS, SHIRTS, "click[b01]"), text=WISH))
+    assert found == Reflection(0, None, None)
+
+
 # nothing makes it fail
 
 ACTIONS = ["", "look", "go to desk 2", "take mug 3 from desk 2", "put mug 3 in shelf 1", "7", "?!", "Tür öffnen", "mug"]
+CALLS = ["search[mug]", "click[mug]", "click[b01]", "click[]", "buy[put some]", "[]", "a[b]"]
 actions = st.one_of(st.sampled_from(ACTIONS), st.text(max_size=10))
 steps = st.lists(
     st.tuples(st.sampled_from([ROOM, DESK, ""]), st.lists(actions, max_size=4).map(tuple), actions),
     min_size=1,
     max_size=6,
 )
+calls = st.sampled_from(CALLS)
+called = st.lists(
+    st.tuples(st.sampled_from([ROOM, DESK, ""]), st.lists(calls, max_size=4).map(tuple), calls), min_size=1, max_size=6
+)
 texts = st.sampled_from([TASK, "", "?", "7", "mug"])
 
 
-@settings(max_examples=150, deadline=None)
-@given(steps, st.none() | steps, texts)
-def test_any_trajectories_give_a_reflection(failed, succeeded, text):
+@settings(max_examples=300, deadline=None)
+@given(st.one_of(st.tuples(steps, st.none() | steps), st.tuples(called, st.none() | called)), texts)
+def test_any_trajectories_give_a_reflection(both, text):
+    failed, succeeded = both
     failure = played(*failed, text=text)
     success = None if succeeded is None else played(*succeeded, success=True, text=text)
     found = reflect(failure, success)

@@ -9,14 +9,18 @@
 
 Without a success there is less to say: a thing of the task was in sight and left there, the task was begun and a step
 that was at hand not taken, or the thing was sought in vain, and then the advice is where it is not.
+
+Actions that choose among what is offered have rules of their own: see choices.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from itertools import groupby, pairwise
+from itertools import pairwise
 
+from d2skill.reflectors import choices
+from d2skill.reflectors.common import decisive, enabler, played_actions, sentence, without_repeats
 from d2skill.types import Reflection, SkillText, Trajectory, Turn
 from d2skill.words import action_words, content, entities, tokens
 
@@ -30,10 +34,12 @@ class ContrastReflector:
 
     def reflect(self, failure: Trajectory, success: Trajectory | None) -> Reflection:
         """Returns the earliest failing step and a skill of each kind, as far as there is something to say."""
+        if choices.chooses(success or failure):
+            return choices.contrast(failure, success)
         if success is None:
             return _from_failure_alone(failure)
         steps = essential_actions(success)
-        at, missing = _decisive(failure, steps)
+        at, missing = decisive(failure, steps)
         task = failure.task.text
         return Reflection(at, _step_skill(steps[missing:], task), _task_skill(steps, task))
 
@@ -49,7 +55,7 @@ def essential_actions(success: Trajectory) -> list[str]:
     if not any(turn.prompt.actions for turn in turns):
         seen = [turn.prompt.observation for turn in turns] + [success.final]
         kept = [i for i in range(len(turns)) if seen[i] != seen[i + 1]] or [len(turns) - 1]
-        return _without_repeats([turns[i].decision.action for i in kept])[-_MOST_ESSENTIAL:]
+        return without_repeats([turns[i].decision.action for i in kept])[-_MOST_ESSENTIAL:]
     waiting = [len(turns) - 1]
     waiting += [i for i, t in enumerate(turns) if t.admissible and _advances(t.decision.action, task)]
     essential: set[int] = set()
@@ -57,40 +63,8 @@ def essential_actions(success: Trajectory) -> list[str]:
         at = waiting.pop()
         if at not in essential:
             essential.add(at)
-            waiting += _enabler(turns, at)
-    return _without_repeats([turns[i].decision.action for i in sorted(essential)])[-_MOST_ESSENTIAL:]
-
-
-def _enabler(turns: Sequence[Turn], at: int) -> list[int]:
-    """Returns the latest turn before `at` that made the action of `at` admissible, if one did."""
-    action = turns[at].decision.action
-    for before in range(at - 1, -1, -1):
-        if action not in turns[before].prompt.actions:
-            return [before]
-    return []
-
-
-def _without_repeats(actions: Sequence[str]) -> list[str]:
-    """Drops an action that is the same as the one before it."""
-    return [action for action, _ in groupby(actions)]
-
-
-def _decisive(failure: Trajectory, steps: Sequence[str]) -> tuple[int, int]:
-    """Returns the failing step and the number of the first essential action that was not played.
-
-    If all were played, the last one came too late or in the wrong state, and counts as missing.
-    """
-    played = [turn.decision.action for turn in failure.turns]
-    done = earliest = 0
-    while done < len(steps) and steps[done] in played[earliest:]:
-        earliest = played.index(steps[done], earliest) + 1
-        done += 1
-    missing = min(done, len(steps) - 1)
-    earliest = min(earliest, len(failure.turns) - 1)
-    for at in range(earliest, len(failure.turns)):
-        if steps[missing] in failure.turns[at].prompt.actions:
-            return at, missing
-    return earliest, missing
+            waiting += enabler(turns, at)
+    return without_repeats([turns[i].decision.action for i in sorted(essential)])[-_MOST_ESSENTIAL:]
 
 
 def _step_skill(steps: Sequence[str], task: str) -> SkillText:
@@ -98,20 +72,20 @@ def _step_skill(steps: Sequence[str], task: str) -> SkillText:
     first = general(steps[0], task)
     goal = _goal(steps, task)
     rest = [general(step, task) for step in steps[1:3]]
-    principle = f"{_sentence(first)}, then {', then '.join(rest)}." if rest else f"{_sentence(first)}."
+    principle = f"{sentence(first)}, then {', then '.join(rest)}." if rest else f"{sentence(first)}."
     return SkillText(f"{goal}: {first}", principle, f"the task needs {goal} and you can {first}")
 
 
 def _task_skill(steps: Sequence[str], task: str) -> SkillText:
     """Says how the whole task goes, in types."""
-    plan = _without_repeats([_typed(step) for step in steps])
-    return SkillText(f"{task}: {plan[0]}", f"{_sentence(', then '.join(plan))}.", f"the task is to {task}")
+    plan = without_repeats([_typed(step) for step in steps])
+    return SkillText(f"{task}: {plan[0]}", f"{sentence(', then '.join(plan))}.", f"the task is to {task}")
 
 
 def _from_failure_alone(failure: Trajectory) -> Reflection:
     """Writes what a failure shows by itself: a thing of the task was in sight and left, or it was sought in vain."""
     task, turns = failure.task.text, failure.turns
-    played = _played(turns)
+    played = played_actions(turns)
     begun = next((i for i, turn in enumerate(turns) if _advances(turn.decision.action, task)), len(turns))
     for at, turn in enumerate(turns[:begun]):
         usable = [action for action in turn.prompt.actions if _advances(action, task) and action not in played]
@@ -124,7 +98,7 @@ def _from_failure_alone(failure: Trajectory) -> Reflection:
 
 def _unfinished(failure: Trajectory, begun: int) -> Reflection:
     """Points at an action on nothing but things of the task that could have been played after a start was made."""
-    task, wanted, played = failure.task.text, content(failure.task.text), _played(failure.turns)
+    task, wanted, played = failure.task.text, content(failure.task.text), played_actions(failure.turns)
     working = _working_verbs(failure.turns)
     for at in range(begun + 1, len(failure.turns)):
         for action in failure.turns[at].prompt.actions:
@@ -176,10 +150,6 @@ def _advances(action: str, task: str) -> bool:
     return len(named) > 1 and named[0].kind in content(task)
 
 
-def _played(turns: Sequence[Turn]) -> set[str]:
-    return {turn.decision.action for turn in turns}
-
-
 def _goal(steps: Sequence[str], task: str) -> str:
     """Returns what the next steps are after: the first thing they act on that the task names, else the task's words."""
     wanted = content(task)
@@ -203,7 +173,3 @@ def _without_numbers(action: str, kinds: Iterable[str]) -> str:
     for kind in kinds:
         action = re.sub(rf"\b({re.escape(kind)})\s+\d+\b", r"\1", action, flags=re.IGNORECASE)
     return action
-
-
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:]
