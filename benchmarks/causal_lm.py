@@ -5,8 +5,9 @@ trained for some iterations, so that the bank has skills. Then, in turns:
 
 - act: the same rollouts (weights, tasks, seeds) in places that keep keys and values from step to step, and step by
   step, where nothing is kept (of prompts asked together, what they have in common is read once in either case);
-- update: the same rows with what prompts have in common read once for all rows (a trunk), and as padded batches without
-  trunks.
+- update: the same rows with what prompts have in common read once for all of them (a trunk), and without trunks;
+- packing: the same updates with several sequences in a row of a pass, and with one in each, so that short ones are
+  padded; with trunks as a CPU makes it worth, and as on accelerators, where a pass is dear.
 
 Seconds, on the clock and of the processor, are the least of some repetitions. Tokens are those that go through the
 trained model: all, and the share of them that is padding.
@@ -87,14 +88,25 @@ class Measured:
 @contextmanager
 def counted(learning: bool) -> Iterator[list[tuple[int, int]]]:
     """Gives a list of the passes with gradients, or without: tokens that are real, and all with padding."""
-    padded, passes = reading.left_padded, []
+    padded, packed, passes = reading.left_padded, reading.packed, []
+
+    def note(real, computed):
+        if torch.is_grad_enabled() == learning:  # the reference reads without gradients
+            passes.append((real, computed))
 
     def count(rows, device):
-        if torch.is_grad_enabled() == learning:  # the reference reads without gradients
-            passes.append((sum(map(len, rows)), len(rows) * max(map(len, rows))))
+        note(sum(map(len, rows)), len(rows) * max(map(len, rows)))
         return padded(rows, device)
 
-    with patch.object(reading, "left_padded", count), patch.object(generation, "left_padded", count):
+    def count_packed(sequences, *given):
+        batch = packed(sequences, *given)
+        note(sum(map(len, sequences)), batch.tokens.size)
+        return batch
+
+    with (
+        patch.multiple(reading, left_padded=count, packed=count_packed),
+        patch.object(generation, "left_padded", count),
+    ):
         yield passes
 
 
@@ -154,14 +166,23 @@ def case(changes: dict, answer: str, iterations: int, repetitions: int) -> dict[
     groups = played["places"]
     rows = credit.policy_batch(groups, credit.hindsight(groups), config.reward, config.advantage)
 
-    def update(one_pass):
-        with patch.dict(prefixes.PASS, cpu=one_pass):
+    def update(one_pass, in_rows):
+        with patch.dict(prefixes.PASS, cpu=one_pass), patch.object(reading, "even_rows", in_rows):
             policy.update(rows, 0)
 
-    usual = prefixes.PASS["cpu"]
+    usual, several = prefixes.PASS["cpu"], reading.even_rows
     learned = compare(
-        {"trunks": lambda: update(usual), "no_trunks": lambda: update(10**9)}, max(1, repetitions - 1), learning=True
+        {
+            "trunks": lambda: update(usual, several),
+            "no_trunks": lambda: update(10**9, several),
+            "one_in_a_row": lambda: update(usual, one_in_a_row),
+            "dear_passes": lambda: update(prefixes.PASS_ELSEWHERE, several),
+            "dear_passes_one_in_a_row": lambda: update(prefixes.PASS_ELSEWHERE, one_in_a_row),
+        },
+        repetitions,
+        learning=True,
     )
+    packing = ("trunks", "one_in_a_row"), ("dear_passes", "dear_passes_one_in_a_row")
     lengths = [len(policy.chat.prompt_ids(row.prompt)) for row in rows]
     return {
         "decisions": len(rows),
@@ -169,7 +190,12 @@ def case(changes: dict, answer: str, iterations: int, repetitions: int) -> dict[
         "same_decisions": same(played["places"], played["step_by_step"]),
         "act": sides(acted, "places", "step_by_step", len(rows)),
         "update": sides(learned, "trunks", "no_trunks", len(rows)),
+        "packing": [sides(learned, *pair, len(rows)) for pair in packing],
     }
+
+
+def one_in_a_row(lengths, *_given) -> list[list[int]]:
+    return [[i] for i in range(len(lengths))]
 
 
 def same(groups: list[Group], others: list[Group]) -> float:
@@ -185,7 +211,7 @@ def sides(found: dict[str, Measured], new: str, old: str, decisions: int) -> dic
     """Returns the figures of two ways and what the first saves."""
     return {
         "a_second": round(decisions / found[new].seconds),
-        **{name: one.figures() for name, one in found.items()},
+        **{name: found[name].figures() for name in (new, old)},
         "tokens_saved": round(1 - found[new].tokens / found[old].tokens, 3),
         "times_as_fast": round(found[old].processor / found[new].processor, 2),
     }
