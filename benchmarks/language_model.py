@@ -61,6 +61,7 @@ from d2skill.evaluation import evaluate_panel
 from d2skill.flags import parse_settings
 from d2skill.metrics import peak_memory_mb
 from d2skill.parts import Parts, restore
+from d2skill.policies import reading
 from d2skill.reflectors import ContrastReflector
 from d2skill.rng import derive, generator
 from d2skill.rollout import Rollouts
@@ -181,12 +182,22 @@ class Meter:
         self._sums: dict[str, float] = defaultdict(float)
         self._work: dict[tuple[str, bool], list] = {}
         self._asked = ""
+        self._real = None
+        reading.packed = self._noted(reading.packed)
         for name in self.COUNTED:
             setattr(policy, name, self._timed(name, getattr(policy, name)))
         policy.model.register_forward_pre_hook(
             lambda _module, _args, given: self._count(**given) if self._asked else None,
             with_kwargs=True,
         )
+
+    def _noted(self, packed):
+        def asked(*given):
+            batch = packed(*given)
+            self._real = torch.from_numpy(batch.owner >= 0)
+            return batch
+
+        return asked
 
     def _timed(self, name, method):
         def asked(rows, *others):
@@ -208,8 +219,9 @@ class Meter:
             raise OutOfTime
         width = input_ids.shape[1]
         real = torch.ones_like(input_ids)
-        if attention_mask is not None and attention_mask.dim() == 2:
-            real = attention_mask[:, -width:]
+        if attention_mask is not None:
+            packs = attention_mask.dim() == 4
+            real = self._real.to(input_ids.device) if packs else attention_mask[:, -width:]
         if position_ids is None:
             position_ids = torch.arange(width, device=input_ids.device)
         sums = torch.stack([real.sum(), ((position_ids + 1) * real).sum()]).double()
