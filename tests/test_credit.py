@@ -138,12 +138,51 @@ def test_signals_name_the_group_or_the_trajectory_that_they_are_from():
     }
 
 
-def test_no_signals_without_a_baseline_half():
+def test_without_a_baseline_half_signals_are_the_successes_themselves():
+    shown = [turn(skills=[skill("t1"), skill("s1")])]
+    alone = group([True, False, True, True], [], turns=shown)
+    (seen,) = hindsight([alone])
+    assert (seen.baseline, seen.skilled, seen.gap) == (None, 0.75, 0.75)
+    assert [seen.gain(t) for t in alone.trajectories] == [1, 0, 1, 1]
+    assert values([alone], [seen]) == {"t1": [0.75], "s1": [1, 0, 1, 1]}
+    assert values([alone], [seen], {"t1"})["t1"] == [0.75]
+
+
+def test_without_a_baseline_half_there_is_no_intrinsic_reward():
     alone = group([True, False], [], turns=[turn(skills=[skill("t1"), skill("s1")])])
     (seen,) = hindsight([alone])
-    assert (seen.baseline, seen.gap) == (None, 0.0)
-    assert signals([alone], [seen]) == {}
+    assert [seen.intrinsic(t) for t in alone.trajectories] == [0, 0]
     assert returns(alone, seen, REWARD).tolist() == [10, 0]
+    # mean 5, squares 25 + 25, /1, root 7.071068
+    got = advantages(alone, returns(alone, seen, REWARD), AdvantageConfig())
+    assert got == pytest.approx(np.array([5, -5]) / 7.071068, rel=1e-6)
+
+
+def test_a_baseline_half_that_only_fails_is_still_one():
+    """Δ is the same number as without one, but there is something to compare with, so the reward is there."""
+    one = group([True, False], [False, False])
+    (seen,) = hindsight([one])
+    assert (seen.baseline, seen.gap) == (0.0, 0.5)
+    assert returns(one, seen, REWARD).tolist() == [11, 0, 0, 0]
+
+
+def test_faults_never_leave_a_half_empty():
+    """Not even one of which no episode could be started: those count as failures."""
+
+    class Breaking(TreasureEnvironment):
+        starts = 0
+
+        def start(self, task_id):
+            self.starts += 1
+            if self.starts > 2:  # the baseline half comes second
+                raise OSError("no chests left")
+            return super().start(task_id)
+
+    rollouts = Rollouts(Breaking(1), ScriptedPolicy(lambda p: p.actions[-1]), make_bank(), PromptConfig(), 5)
+    groups = rollouts.groups(["train/000"], group_size=4, with_skills=2, temperature=1.0, seed=0)
+    assert [bool(t.fault) for t in groups[0].trajectories] == [False, False, True, True]
+    (seen,) = hindsight(groups)
+    assert (seen.skilled, seen.baseline, seen.gap) == (1.0, 0.0, 1.0)
 
 
 def test_without_a_skill_half_it_is_plain_grpo():
@@ -233,6 +272,6 @@ def test_permuting_the_trajectories_permutes_the_results_and_nothing_else(one, r
     assert {k: sorted(v) for k, v in found.items()} == {k: sorted(v) for k, v in found_other.items()}
 
 
-def test_hindsight_of_an_empty_half_has_no_gap():
-    assert Hindsight(baseline=None, skilled=1.0).gap == 0.0
+def test_hindsight_of_an_empty_skill_half_has_no_gap():
     assert Hindsight(baseline=1.0, skilled=None).gap == 0.0
+    assert Hindsight(baseline=None, skilled=None).gap == 0.0

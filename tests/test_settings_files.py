@@ -115,7 +115,6 @@ def test_a_file_is_read(tmp_path):
         ("[optim]\nclip = -1\nkl = -1", r"optim\.clip = -1.*\(and 1 more\)"),
         ("[policy]\nkind = 'gpt'", r"policy\.kind = 'gpt': input should be 'scorer', 'causal-lm' or 'served'"),
         ("[rollout]\nwith_skills = 9", r"rollout\.with_skills is 9, more than rollout\.group_size 8"),
-        ("[rollout]\nwith_skills = 8", r"rollout\.with_skills leaves no baseline half: at most"),
     ],
 )
 def test_what_is_wrong_is_told_in_one_sentence(tmp_path, text, told):

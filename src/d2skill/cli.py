@@ -10,7 +10,7 @@ from typing import Any
 import tyro
 from rich.console import Console
 
-from d2skill.commands import bank, doctor, embedding, environments, plan, settings, training
+from d2skill.commands import bank, doctor, embedding, environments, evaluating, evidence, plan, settings, training
 from d2skill.errors import ConfigError, D2SkillError
 from d2skill.ranks import told_to_launcher
 
@@ -21,7 +21,9 @@ d2skill trains an agent's policy together with a bank of skills (D2Skill, arXiv 
   d2skill train --env alfworld --data FOLDER
                                     train on real ALFWorld games
   d2skill resume RUN                go on with a run that was stopped
-  d2skill evaluate RUN              play its panel again, with skills and without
+  d2skill evaluate RUN              play its panel or a split: with skills, without, with a placebo or another bank
+  d2skill ablate --seeds 3          train the paper's eight ablations on all cores: a table with intervals, a plot
+  d2skill compare RUN RUN           curves of runs against environment steps and wall time, with bands
   d2skill bank list RUN             list its skills; `d2skill bank show RUN ID` shows one
   d2skill play                      play a task yourself; with --replay RUN, see what the agent did
   d2skill houses OUT                write generated houses as ALFWorld game files
@@ -71,7 +73,7 @@ def _dispatch(given: list[str]) -> None:
         command, rest = f"{command} {rest[0]}", rest[1:]
     if command not in COMMANDS:
         raise ConfigError(f'there is no command "{command}": `d2skill --help` lists them')
-    if command in ("train", "plan", "houses"):
+    if command in ("train", "plan", "houses", "ablate"):
         COMMANDS[command](rest)  # their flags are made from the settings
     else:
         tyro.cli(COMMANDS[command], prog=f"d2skill {command}", args=rest)
@@ -82,7 +84,9 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "plan": plan.plan,
     "train": training.train,
     "resume": training.resume,
-    "evaluate": training.evaluate,
+    "evaluate": evaluating.evaluate,
+    "ablate": evidence.ablate,
+    "compare": evidence.compare,
     "bank list": bank.bank_list,
     "bank show": bank.bank_show,
     "bank search": bank.bank_search,

@@ -25,7 +25,11 @@ _EPSILON = 1e-6
 class Hindsight:
     """What a group says about its skills (Eq. 1).
 
-    `baseline` and `skilled` are the mean success of the halves, None for an empty half.
+    `baseline` and `skilled` are the mean success of the halves, None for an empty half. A half is empty by the settings
+    alone (rollout.with_skills 0 or the whole group): an episode that a fault ended stays in its half, as a failure.
+
+    Without a baseline half there is nothing to compare with, so the signals are the successes themselves, as if the
+    baseline had none, and the intrinsic reward is 0.
     """
 
     baseline: float | None
@@ -33,14 +37,16 @@ class Hindsight:
 
     @property
     def gap(self) -> float:
-        """Δ_g = Ȳ_skill − Ȳ_base, 0 when a half is empty."""
-        return 0.0 if self.baseline is None or self.skilled is None else self.skilled - self.baseline
+        """Δ_g = Ȳ_skill − Ȳ_base; Ȳ_skill without a baseline half, 0 without a skill half."""
+        return 0.0 if self.skilled is None else self.skilled - (self.baseline or 0.0)
 
     def gain(self, trajectory: Trajectory) -> float:
-        """c_i = Y_i − Ȳ_base of a skill trajectory (Eq. 2); 0 for a baseline one or without a baseline."""
-        if trajectory.arm != "skills" or self.baseline is None:
-            return 0.0
-        return float(trajectory.success) - self.baseline
+        """c_i = Y_i − Ȳ_base of a skill trajectory (Eq. 2), Y_i without a baseline half; 0 for a baseline one."""
+        return float(trajectory.success) - (self.baseline or 0.0) if trajectory.arm == "skills" else 0.0
+
+    def intrinsic(self, trajectory: Trajectory) -> float:
+        """Returns what λ multiplies in Eq. 4: c_i where there is a baseline half, else 0."""
+        return 0.0 if self.baseline is None else self.gain(trajectory)
 
 
 class Signal(NamedTuple):
@@ -70,8 +76,6 @@ def signals(
     """
     found: dict[str, list[Signal]] = defaultdict(list)
     for group, seen in zip(groups, hindsights, strict=True):
-        if seen.baseline is None:
-            continue
         gains: dict[str, list[float]] = defaultdict(list)
         for trajectory in group.half("skills"):
             for skill_id in {skill.id for turn in trajectory.turns for skill in turn.prompt.task_skills}:
@@ -93,7 +97,7 @@ def returns(group: Group, seen: Hindsight, reward: RewardConfig) -> npt.NDArray[
             reward.success * t.success
             + reward.score * (t.score or 0.0)
             - reward.invalid_penalty * t.invalid_actions
-            + reward.intrinsic * seen.gain(t)
+            + reward.intrinsic * seen.intrinsic(t)
             for t in group.trajectories
         ]
     )

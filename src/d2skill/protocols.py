@@ -9,7 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-from d2skill.types import Decision, Observation, Prompt, Reflection, Row, Task, Trajectory, Weight
+from d2skill.types import Decision, Observation, Prompt, Reflection, Retrieved, Row, Task, Trajectory, Weight
 
 
 class Session(Protocol):
@@ -156,6 +156,16 @@ class Writes(Protocol):
 
     def write(self, chats: Sequence[Sequence[dict[str, str]]], tokens: int) -> list[str]:
         """Returns the likeliest answer to each chat (messages with "role" and "content"), of so many tokens at most."""
+
+
+class Retrieves(Protocol):
+    """What shows skills in episodes: a bank, or a view of one."""
+
+    def retrieve_task(self, task_texts: Sequence[str], *, trial: bool = False) -> list[tuple[Retrieved, ...]]:
+        """Returns the task skills to show for each task, best first; on a `trial` those on trial as well."""
+
+    def retrieve_step(self, pairs: Sequence[tuple[str, str]], *, trial: bool = False) -> list[tuple[Retrieved, ...]]:
+        """Returns the step skills to show for each task and observation, as `retrieve_task` does for tasks."""
 
 
 class Embedder(Protocol):

@@ -15,11 +15,10 @@ from contextlib import closing
 from dataclasses import dataclass
 from time import perf_counter
 
-from d2skill.bank import SkillBank
 from d2skill.config import PromptConfig
 from d2skill.episode import Episode, describe_fault
 from d2skill.errors import D2SkillError, EnvironmentFault
-from d2skill.protocols import Environment, HasPlaces, Places, Policy, Session
+from d2skill.protocols import Environment, HasPlaces, Places, Policy, Retrieves, Session
 from d2skill.rng import derive
 from d2skill.types import Arm, Decision, Group, Observation, Prompt, Retrieved, Task, Trajectory
 
@@ -100,10 +99,10 @@ def start_session(environment: Environment, task_id: str) -> tuple[Session, str]
 
 
 class Rollouts:
-    """Plays episodes of one environment with one policy and one bank."""
+    """Plays episodes of one environment with one policy and one bank, or whatever else retrieves skills."""
 
     def __init__(
-        self, environment: Environment, policy: Policy, bank: SkillBank, prompt: PromptConfig, max_steps: int
+        self, environment: Environment, policy: Policy, bank: Retrieves, prompt: PromptConfig, max_steps: int
     ) -> None:
         self.environment = environment
         self.policy = policy

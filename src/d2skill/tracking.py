@@ -118,6 +118,65 @@ def result_table(summary: dict[str, Any]) -> Table:
     return table
 
 
+def evaluation_tables(record: dict[str, Any]) -> list[Table]:
+    """Returns the arms of an evaluation, their differences, scores, and success by type of task, if there are."""
+    arms, differences, types = record["arms"], record["differences"], record["types"]
+    tables = [_arms_table(arms)]
+    if differences:
+        tables.append(_differences_table(differences))
+    if all("score" in arm for arm in arms.values()):
+        tables.append(_scores_table(arms, differences))
+    if len(types) > 1:
+        tables.append(_types_table(types, list(arms)))
+    return tables
+
+
+def _arms_table(arms: dict[str, Any]) -> Table:
+    writes = any(arm["generated_tokens"] is not None for arm in arms.values())
+    more = ("answer",) if writes else ()
+    table = _table("", "success", "95 % interval", "steps", "shown", "prompt", *more, title="Arms")
+    for name, arm in arms.items():
+        cells = [name, _percent(arm["success"]), _interval(arm["ci95"]), f"{arm['steps']:.1f}"]
+        cells += [f"{100 * arm['shown']:.0f} %", f"{arm['prompt_tokens']:.0f}"]
+        table.add_row(*cells, *([f"{arm['generated_tokens']:.0f}"] if writes else []))
+    return table
+
+
+def _differences_table(differences: dict[str, Any]) -> Table:
+    table = _table("", "success", "95 % interval", "won", "lost", "p", title="Paired differences")
+    for name, gap in differences.items():
+        found = gap["success"]
+        cells = [f"{name} - {gap['to']}", f"{100 * found['mean']:+.1f}", _interval(found["ci95"], sign="+")]
+        p = f"{found['p']:.3f}" if found["p"] >= 0.001 else "< 0.001"
+        table.add_row(*cells, str(found["wins"]), str(found["losses"]), p)
+    return table
+
+
+def _scores_table(arms: dict[str, Any], differences: dict[str, Any]) -> Table:
+    table = _table("", "score", "95 % interval", "difference", "95 % interval", title="Scores")
+    for name, arm in arms.items():
+        cells = [name, _percent(arm["score"]), _interval(arm["score_ci95"])]
+        gap = differences[name]["score"] if name in differences else None
+        apart = [f"{100 * gap['mean']:+.1f}", _interval(gap["ci95"], sign="+")] if gap else ["", ""]
+        table.add_row(*cells, *apart)
+    return table
+
+
+def _types_table(types: dict[str, Any], arms: Sequence[str]) -> Table:
+    table = _table("", "tasks", *arms, title="Success by type of task, %")
+    for kind, own in types.items():
+        table.add_row(kind or "unknown", str(own[arms[0]]["n"]), *(f"{100 * own[arm]['success']:.1f}" for arm in arms))
+    return table
+
+
+def _table(*columns: str, title: str) -> Table:
+    """Returns an empty table; its first column holds names, the others numbers."""
+    table = Table(title=title, title_justify="left", show_edge=False, pad_edge=False)
+    for column in columns:
+        table.add_column(column, justify="right" if column else "left", no_wrap=bool(column))
+    return table
+
+
 def skills_table(skills: Sequence[Skill]) -> Table | None:
     """Returns the skills of highest and lowest utility, or None for a bank in which nothing was credited yet."""
     credited = sorted((s for s in skills if s.credits), key=lambda s: (-s.utility, s.id))

@@ -458,6 +458,20 @@ def test_the_posterior_ranks_by_how_much_is_known():
     assert orders == {"utility": ["t2", "t1"], "posterior": ["t1", "t2"]}
 
 
+@pytest.mark.parametrize(("worth", "first", "gone"), [("utility", "t2", "t3"), ("none", "t1", "t1")])
+def test_worth_none_ranks_by_similarity_and_evicts_the_oldest(worth, first, gone):
+    """t1 is the most alike, t2 has the highest utility, t3 the lowest; they are of iterations 0, 1 and 2."""
+    bank = make(
+        bank={"worth": worth, "task_capacity": 2, "protect": 0}, retrieval={"eta": 0, "alpha": 0.1, "gate": 0.0}
+    )
+    for iteration, draft in enumerate([task("amber"), task("birch", EGG), task("cedar", EGG)]):
+        bank.insert([draft], iteration)
+    bank.credit({"t1": [0.2], "t2": [1.0], "t3": [-1.0]})
+    assert ids(bank.retrieve_task([MUG])[0])[0] == first
+    assert [skill.id for skill in bank.evict(9)] == [gone]
+    assert bank.get("t2").utility == 0.5
+
+
 def test_an_iteration_is_one_record_or_none(tmp_path):
     path = tmp_path / "bank.db"
     bank = make()

@@ -3,7 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from d2skill.evaluation.statistics import paired_difference, wilson
+from d2skill.evaluation import statistics
+from d2skill.evaluation.statistics import mcnemar, mean_with_interval, paired_difference, wilson
 
 
 def test_wilson_by_hand():
@@ -79,3 +80,63 @@ def test_the_difference_is_reproducible_and_antisymmetric(pairs):
 def test_pairs_have_to_match():
     with pytest.raises(ValueError, match="broadcast"):
         paired_difference([1, 0, 1], [1, 0])
+
+
+def test_the_mean_by_hand():
+    assert mean_with_interval([0.5] * 9) == (0.5, (0.5, 0.5))
+    assert mean_with_interval([]) == (0.0, (0.0, 0.0))
+    mean, (low, high) = mean_with_interval([1, 0] * 50)
+    assert mean == 0.5 and (low, high) == pytest.approx((0.4, 0.6), abs=0.011)  # 1.96·0.5/sqrt(100) = 0.098
+
+
+def test_means_over_seeds_cover_although_episodes_of_a_task_are_alike():
+    """Tasks are the clusters: with episodes as if independent, far fewer than 95 of 100 intervals would hold."""
+    rng = np.random.default_rng(3)
+    inside, pretended = [], []
+    for _ in range(300):
+        solved = rng.binomial(5, rng.beta(0.4, 0.4, size=60))  # of 5 seeds, in 60 tasks that are easy or hard
+        _, (low, high) = mean_with_interval((solved / 5).tolist())
+        inside.append(low <= 0.5 <= high)
+        low, high = wilson(int(solved.sum()), 300)
+        pretended.append(low <= 0.5 <= high)
+    assert np.mean(inside) == pytest.approx(0.945, abs=0.03)
+    assert np.mean(pretended) < 0.8
+
+
+def test_paired_differences_cover():
+    rng = np.random.default_rng(4)
+    inside = []
+    for _ in range(300):
+        hard, helped = rng.random(100) < 0.5, rng.random(100) < 0.2
+        _, (low, high) = paired_difference(hard | helped, hard)
+        inside.append(low <= 0.1 <= high)
+    assert np.mean(inside) == pytest.approx(0.945, abs=0.03)
+
+
+def test_resampling_does_not_hang_on_how_much_is_drawn_at_a_time(monkeypatch):
+    values = np.random.default_rng(5).random(37).tolist()
+    whole = mean_with_interval(values)
+    monkeypatch.setattr(statistics, "_BLOCK", 999)
+    assert mean_with_interval(values) == whole
+
+
+@pytest.mark.parametrize(
+    ("wins", "losses", "p"),
+    [
+        (0, 0, 1.0),
+        (1, 0, 1.0),  # 2·(1/2)
+        (5, 5, 1.0),
+        (6, 0, 2 / 64),
+        (1, 7, 2 * (1 + 8) / 256),
+        (10, 2, 2 * (1 + 12 + 66) / 4096),
+        (1000, 1000, 1.0),
+    ],
+)
+def test_mcnemar_by_hand(wins, losses, p):
+    assert mcnemar(wins, losses) == mcnemar(losses, wins) == pytest.approx(p)
+
+
+def test_mcnemar_keeps_its_level():
+    rng = np.random.default_rng(6)
+    found = [mcnemar(wins := int(rng.binomial(40, 0.5)), 40 - wins) for _ in range(2000)]
+    assert 0.01 < np.mean(np.array(found) <= 0.05) <= 0.055

@@ -247,7 +247,7 @@ def test_a_run_is_evaluated_with_a_served_model_in_place_of_its_policy(server, t
     Trainer(config, tmp_path / "run", Parts.make(config)).start()
     main(["evaluate", str(tmp_path / "run"), "--model", "toy", "--url", server.url])
     said = capsys.readouterr().out
-    assert "with toy" in said and "with skills" in said
+    assert "with toy" in said and "bank - none" in said and "answer" in said
     assert server.count() >= 16
 
 

@@ -476,6 +476,8 @@ class SkillBank:
 
     def _worths(self, rows: ranking.Integers) -> ranking.Floats:
         """Returns what ranks and evicts skills, apart from the bonus."""
+        if self._bank.worth == "none":
+            return np.zeros(len(rows))
         if self._bank.worth == "utility":
             return self._state.utility(rows)
         evidence = [self._state.evidence(self._state.skill(row).id) for row in rows.tolist()]

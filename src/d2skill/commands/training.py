@@ -1,4 +1,4 @@
-"""Runs: train, resume, evaluate."""
+"""Runs: train and resume."""
 
 from __future__ import annotations
 
@@ -14,23 +14,19 @@ from threadpoolctl import threadpool_limits
 from tyro.conf import Positional
 
 from d2skill import checkpoint
-from d2skill.config import Config, ServedConfig
-from d2skill.errors import ConfigError, D2SkillError, RunError
-from d2skill.evaluation import arms_of, evaluate_panel, require_unseen
-from d2skill.files import read_json, write_json
+from d2skill.config import Config
+from d2skill.errors import D2SkillError, RunError
+from d2skill.files import read_json
 from d2skill.flags import parse_settings
-from d2skill.protocols import Environment, Policy
 from d2skill.ranks import launched
 from d2skill.runfolder import RunFolder
-from d2skill.tasks import RunTasks, TaskSet, select_panel
-from d2skill.tracking import LiveDisplay, print_summary, result_table
-from d2skill.trajectories import write as write_trajectories
+from d2skill.tracking import LiveDisplay, print_summary
 
 
 def train(arguments: list[str]) -> None:
     """Trains; the settings are flags, see `flags`."""
     with _first_speaks():
-        config = _found_from_anywhere(parse_settings(arguments, "d2skill train")).resolved()
+        config = found_from_anywhere(parse_settings(arguments, "d2skill train")).resolved()
         folder = config.out or Path("runs") / f"{_name(config.env.kind)}-{datetime.now():%Y%m%d-%H%M%S}"
         from d2skill.parallel import Worker, joined, make_parts, share
         from d2skill.parts import Parts
@@ -43,7 +39,7 @@ def train(arguments: list[str]) -> None:
                 return
             console = Console()
             parts, rollouts = share(ranks, config, parts)
-            with _writing(folder), _at_full_speed(config), LiveDisplay(config, console) as display:
+            with _writing(folder), at_full_speed(config), LiveDisplay(config, console) as display:
                 summary = Trainer(config, folder, parts, [display], rollouts).start()
         print_summary(console, summary, parts.bank.skills(), folder)
 
@@ -75,105 +71,13 @@ def resume(run: Positional[Path]) -> None:
             else:
                 console.print(f"Going on with {run} after iteration {progress.iteration}.", highlight=False)
                 parts, rollouts = share(ranks, config, parts)
-                with _writing(run), _at_full_speed(config), LiveDisplay(config, console) as display:
+                with _writing(run), at_full_speed(config), LiveDisplay(config, console) as display:
                     summary = Trainer(config, run, parts, [display], rollouts).resume(progress)
         print_summary(console, summary, parts.bank.skills(), run)
 
 
-def evaluate(
-    run: Positional[Path],
-    split: str | None = None,
-    tasks: int | None = None,
-    panel: Path | None = None,
-    temperature: float | None = None,
-    seed: int = 0,
-    json: Path | None = None,
-    trajectories: Path | None = None,
-    seen_tasks: bool = False,
-    model: str | None = None,
-    url: str | None = None,
-    key_env: str = "OPENAI_API_KEY",
-) -> None:
-    """Play tasks with a run's last policy, its bank frozen: with skills and without, from the same states and seeds.
-
-    With --model, a model behind an OpenAI-compatible server plays in place of the run's own policy.
-
-    Args:
-        run: Run folder.
-        split: Split to draw tasks from; without one, the run's own validation panel.
-        tasks: Tasks to play, at most; a panel of that size is the same every time.
-        panel: The tasks.json of another run, to play its panel instead.
-        temperature: Sampling temperature; without one, the run's validation temperature.
-        seed: Seed of the sampling.
-        json: File to write the result to.
-        seen_tasks: Play tasks even if skills were written from failures in them, which flatters the skills.
-        trajectories: File to save what is played to, for `d2skill play --replay`; a name in .gz is compressed.
-        model: Model of a server that plays instead of the run's policy.
-        url: Base URL of that server, such as http://localhost:8000/v1; without one, OpenAI's own.
-        key_env: Environment variable with its key; a local server needs none.
-    """
-    from d2skill.parts import restore
-    from d2skill.rollout import Rollouts
-
-    folder = RunFolder.open(run)
-    config = folder.config()
-    parts, progress = restore(config, checkpoint.latest(run))
-    played = _panel(folder, config, parts.environment, split, tasks, panel)
-    if not seen_tasks:
-        require_unseen(parts.bank, played.task_ids)
-    policy, player = parts.policy, ""
-    if model is not None:
-        policy, player = _served(config.policy.served, model, url, key_env), f" with {model}"
-    elif url is not None:
-        raise ConfigError(f"--url {url} needs --model, the name of the model there")
-    rollouts = Rollouts(parts.environment, policy, parts.bank, config.prompt, config.env.max_steps)
-    with _at_full_speed(config):
-        result = evaluate_panel(
-            rollouts,
-            played.task_ids,
-            arms=arms_of(config.rollout.with_skills),
-            temperature=config.validation.temperature if temperature is None else temperature,
-            seed=seed,
-        )
-    record = {
-        "split": played.split,
-        **({"model": model} if model else {}),
-        "seed": seed,
-        "iteration": progress.iteration,
-        "validation": result.record(),
-    }
-    if json is not None:
-        write_json(json, record)
-    if trajectories is not None:
-        write_trajectories(trajectories, result.trajectories)
-    Console().print(f"{run} after iteration {progress.iteration}{player} on {played.split}", highlight=False)
-    Console().print(result_table(record))
-
-
-def _served(settings: ServedConfig, model: str, url: str | None, key_env: str) -> Policy:
-    """Returns a policy behind a server; raises `ConfigError` if it cannot be reached."""
-    from d2skill.policies.served import ServedPolicy
-
-    endpoint = settings.endpoint.model_copy(update={"model": model, "url": url, "key_env": key_env})
-    return ServedPolicy(settings.model_copy(update={"endpoint": endpoint}))
-
-
-def _panel(
-    folder: RunFolder, config: Config, environment: Environment, split: str | None, tasks: int | None, path: Path | None
-) -> TaskSet:
-    """Returns the tasks that the options of `evaluate` name."""
-    if path is not None:
-        if split is not None or tasks is not None:
-            raise ConfigError("--panel already says which tasks to play: leave --split and --tasks out")
-        return RunTasks.read(path).validation
-    if split is None and tasks is None:
-        return RunTasks.read(folder.tasks).validation
-    name = split or config.env.validation_split
-    return TaskSet(split=name, task_ids=tuple(select_panel(environment, name, tasks or config.validation.tasks)))
-
-
-def _found_from_anywhere(config: Config) -> Config:
-    """Makes the paths absolute, so that the run can be resumed from another folder."""
+def found_from_anywhere(config: Config) -> Config:
+    """Returns settings with absolute paths, so that the run can be resumed from another folder."""
     return config.model_copy(
         update={
             "env": config.env.model_copy(update=_absolute(data=config.env.data, tasks=config.env.tasks)),
@@ -216,7 +120,7 @@ def _way_on(run: Path) -> str:
 
 
 @contextmanager
-def _at_full_speed(config: Config) -> Iterator[None]:
+def at_full_speed(config: Config) -> Iterator[None]:
     """Sets the process up for the scorer, for as long as a run takes; for other policies as is.
 
     NumPy keeps to one core, as the products are too small to share. Python seldom looks for cycles to free: such a run

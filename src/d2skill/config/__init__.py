@@ -83,8 +83,23 @@ class Config(Settings):
                 f"rollout.with_skills is {self.rollout.with_skills}, more than rollout.group_size "
                 f"{self.rollout.group_size}: half the group is usual"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _evidence_decides(self) -> Config:
+        asked = [name for name, on in (("bank.trial", self.bank.trial > 0), ("bank.retire", self.bank.retire)) if on]
+        if not asked:
+            return self
         if 0 < self.rollout.with_skills == self.rollout.group_size:
-            raise ValueError("rollout.with_skills leaves no baseline half: at most rollout.group_size - 1")
+            raise ValueError(
+                f"{asked[0]} judges skills by their gain over the baseline half, and rollout.with_skills "
+                f"{self.rollout.with_skills} leaves none: turn {asked[0]} off, or lower rollout.with_skills"
+            )
+        if self.bank.worth == "none":
+            raise ValueError(
+                f"{asked[0]} judges skills by what they are worth, and with bank.worth none all are worth the same: "
+                f"turn {asked[0]} off, or choose another bank.worth"
+            )
         return self
 
     def resolved(self) -> Config:

@@ -30,8 +30,9 @@ class BankConfig(Settings):
     """T_prot, iterations in which a new skill cannot be evicted"""
     duplicate: float = Field(0.95, gt=0, le=1)
     """A new skill is a near-duplicate, and not added, if key and text are at least this similar to one in the bank"""
-    worth: Literal["utility", "posterior"] = "utility"
-    """What ranks and evicts: the utility of Eq. 3, or the posterior mean of the signals, shrunk towards the pool's"""
+    worth: Literal["utility", "posterior", "none"] = "utility"
+    """What ranks and evicts: the utility of Eq. 3; the posterior mean of the signals, shrunk towards the pool's; or
+    none, all are worth the same, so with retrieval.eta 0 similarity alone ranks and the oldest are evicted first"""
     retire: bool = False
     """Take out skills that are probably worse than nothing, by the 95 % interval of what they brought"""
     retire_after: float = Field(4, ge=1)

@@ -17,7 +17,8 @@ class RolloutConfig(Settings):
     group_size: int = Field(8, ge=1)
     """N, trajectories of each task"""
     with_skills: int = Field(4, ge=0)
-    """Members of each group that get skills; the others are the baseline; 0 is plain GRPO"""
+    """Members of each group that get skills; the others are the baseline. 0 is plain GRPO; with all of them nothing is
+    compared: signals are the successes themselves, and there is no intrinsic reward"""
     temperature: float = Field(1.0, gt=0)
     """Sampling temperature in training"""
 

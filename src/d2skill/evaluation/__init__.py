@@ -1,6 +1,32 @@
 """Evaluation on fixed panels: which tasks, which arms, and how sure one can be of the difference."""
 
+from d2skill.evaluation.arms import ARMS, UNRETRIEVED, arm_names, view_of
+from d2skill.evaluation.figures import figures
 from d2skill.evaluation.panel import ArmResult, Validation, arms_of, evaluate_panel, require_unseen
-from d2skill.evaluation.statistics import paired_difference, wilson
+from d2skill.evaluation.playing import Outcome, Played, Player, Unit, require_played, units_of
+from d2skill.evaluation.processes import in_processes
+from d2skill.evaluation.statistics import mcnemar, mean_with_interval, paired_difference, wilson
 
-__all__ = ["ArmResult", "Validation", "arms_of", "evaluate_panel", "paired_difference", "require_unseen", "wilson"]
+__all__ = [
+    "ARMS",
+    "UNRETRIEVED",
+    "ArmResult",
+    "Outcome",
+    "Played",
+    "Player",
+    "Unit",
+    "Validation",
+    "arm_names",
+    "arms_of",
+    "evaluate_panel",
+    "figures",
+    "in_processes",
+    "mcnemar",
+    "mean_with_interval",
+    "paired_difference",
+    "require_played",
+    "require_unseen",
+    "units_of",
+    "view_of",
+    "wilson",
+]

@@ -213,7 +213,7 @@ def test_the_preset_trains_with_the_small_policy(data, tmp_path):
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert 0 < summary["validation"]["without_skills"]["score"] <= 1
     main(["evaluate", str(tmp_path / "run"), "--split", "test", "--tasks", "6", "--json", str(tmp_path / "test.json")])
-    assert json.loads((tmp_path / "test.json").read_text())["validation"]["with_skills"]["n"] == 6
+    assert json.loads((tmp_path / "test.json").read_text())["arms"]["bank"]["n"] == 6
 
 
 def test_data_that_is_not_named_or_not_there_is_told_in_a_sentence(tmp_path, monkeypatch):
