@@ -10,21 +10,29 @@ ROOT = Path(__file__).parent.parent
 START, END = "<!-- results: made by benchmarks/readme_table.py -->\n", "<!-- end of results -->\n"
 
 
+NAMES = {"own": "validation panel"}
+
+
 def table() -> str:
     rows = [
-        "| setting | seed | D2Skill, with skills | GRPO | difference | environment steps |",
-        "|---|---|---|---|---|---|",
+        "| setting, tasks | seeds | D2Skill, with skills | without its bank | GRPO | D2Skill − GRPO | with − without |",
+        "|---|---|---|---|---|---|---|",
     ]
     for path in sorted((ROOT / "results").glob("skills_vs_grpo_*.json")):
         result = json.loads(path.read_text())
         name = path.stem.removeprefix("skills_vs_grpo_").replace("_", " ")
-        for pair in result["pairs"]:
-            figures = [f"{100 * pair[arm]['success']:.1f} %" for arm in ("d2skill", "grpo")]
-            steps = " / ".join(f"{pair['env_steps'][arm]:,}" for arm in ("d2skill", "grpo"))
-            gap = f"{100 * pair['difference']:+.1f}"
-            rows.append(f"| {name} | {pair['seed']} | {figures[0]} | {figures[1]} | {gap} | {steps} |")
-        rows.append(f"| {name} | mean | | | {100 * result['mean_difference']:+.1f} | |")
+        for split, found in result["splits"].items():
+            arms, gaps = found["success"]["arms"], found["success"]["differences"]
+            where = f"{name}, {found['tasks']} of {NAMES.get(split, split.partition(':')[0])}"
+            rates = [f"{100 * arms[arm]['mean']:.1f} %" for arm in ("bank", "none", "grpo")]
+            told = [_gap(gaps[gap]) for gap in ("bank - grpo", "bank - none")]
+            rows.append(f"| {' | '.join([where, str(len(result['seeds'])), *rates, *told])} |")
     return "\n".join(rows) + "\n"
+
+
+def _gap(estimate: dict) -> str:
+    low, high = (100 * end for end in estimate["ci95"])
+    return f"{100 * estimate['mean']:+.1f} ({low:+.1f} to {high:+.1f})"
 
 
 def main() -> None:
