@@ -98,6 +98,16 @@ def start_session(environment: Environment, task_id: str) -> tuple[Session, str]
         return _NotStarted(Task(task_id, "", "")), describe_fault(error)
 
 
+def require_played(episodes: Sequence[tuple[str, str]]) -> None:
+    """Raises `D2SkillError` when every episode, given by task and fault, ended in a fault of the environment."""
+    if episodes and all(fault for _, fault in episodes):
+        task, fault = episodes[0]
+        raise D2SkillError(
+            f"the environment failed in all of {len(episodes)} episodes, first in task {task}: {fault}; try "
+            "`d2skill check-env` on it"
+        )
+
+
 class Rollouts:
     """Plays episodes of one environment with one policy and one bank, or whatever else retrieves skills."""
 
@@ -146,12 +156,7 @@ class Rollouts:
         Raises `D2SkillError` when every episode ended in a fault of the environment.
         """
         trajectories = self.play_share(members, temperature)
-        faults = [t for t in trajectories if t.fault]
-        if faults and len(faults) == len(trajectories):
-            raise D2SkillError(
-                f"the environment failed in all of {len(faults)} episodes, first in task {faults[0].task.id}: "
-                f"{faults[0].fault}; try `d2skill check-env` on it"
-            )
+        require_played([(t.task.id, t.fault) for t in trajectories])
         return trajectories
 
     def play_share(self, members: Sequence[Member], temperature: float) -> list[Trajectory]:

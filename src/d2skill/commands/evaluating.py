@@ -33,12 +33,12 @@ from d2skill.evaluation import (
     arm_names,
     figures,
     in_processes,
-    require_played,
     require_unseen,
     units_of,
 )
 from d2skill.files import write_json
 from d2skill.protocols import Environment, Policy
+from d2skill.rollout import require_played
 from d2skill.runfolder import RunFolder
 from d2skill.tasks import RunTasks, TaskSet, select_panel
 from d2skill.tracking import evaluation_tables
@@ -106,7 +106,7 @@ def evaluate(
     with at_full_speed(config):
         found = _play(units, source, player, count)
     outcomes = [outcome for one in found for outcome in one.outcomes]
-    require_played(outcomes)
+    require_played([(one.task, one.fault) for one in outcomes])
     options = {
         "bank": bank,
         "arms": arms,

@@ -3,7 +3,7 @@
 from d2skill.evaluation.arms import ARMS, UNRETRIEVED, arm_names, view_of
 from d2skill.evaluation.figures import figures
 from d2skill.evaluation.panel import ArmResult, Validation, arms_of, evaluate_panel, require_unseen
-from d2skill.evaluation.playing import Outcome, Played, Player, Unit, require_played, units_of
+from d2skill.evaluation.playing import Outcome, Played, Player, Unit, units_of
 from d2skill.evaluation.processes import in_processes
 from d2skill.evaluation.statistics import mcnemar, mean_with_interval, paired_difference, wilson
 
@@ -24,7 +24,6 @@ __all__ = [
     "mcnemar",
     "mean_with_interval",
     "paired_difference",
-    "require_played",
     "require_unseen",
     "units_of",
     "view_of",

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from d2skill.bank import SkillBank
 from d2skill.config import Config
-from d2skill.errors import D2SkillError
 from d2skill.evaluation.arms import group_of, view_of
 from d2skill.prompts import Answer, render
 from d2skill.protocols import Environment, Policy
@@ -128,15 +127,6 @@ class Player:
             generated,
             trajectory.score,
             trajectory.fault,
-        )
-
-
-def require_played(outcomes: Sequence[Outcome]) -> None:
-    """Raises `D2SkillError` when every episode ended in a fault of the environment."""
-    if outcomes and all(one.fault for one in outcomes):
-        raise D2SkillError(
-            f"the environment failed in all of {len(outcomes)} episodes, first in task {outcomes[0].task}: "
-            f"{outcomes[0].fault}; try `d2skill check-env` on it"
         )
 
 
