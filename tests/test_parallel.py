@@ -441,7 +441,10 @@ def test_an_update_is_that_of_one_process(kind, pair):
     for own, wanted in zip(found, expected[1:], strict=True):
         assert own.keys() == wanted.keys()
         for name, value in wanted.items():
-            start = begun.get(name, torch.zeros(())).float()  # of weights what they have learnt is compared
+            if f"{name}/master" in expected[2]:
+                continue  # rounded, it has lost most of what was learnt; its float32 copy is compared
+            # of weights what they have learnt is compared
+            start = begun.get(name.removesuffix("/master"), torch.zeros(())).float()
             assert (torch.tensor(own[name]) - value.float()).norm() <= near * (value.float() - start).norm(), name
 
 
