@@ -228,7 +228,7 @@ def test_a_run_whose_server_is_gone_can_be_evaluated_but_not_resumed(tmp_path, c
     assert "cannot be reached" in fails(capsys, "resume", run)
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
     main(["evaluate", str(run)])
-    assert "with skills" in capsys.readouterr().out
+    assert "bank - none" in capsys.readouterr().out
 
 
 def test_a_train_command_reflects_with_a_model(tmp_path, capsys):
