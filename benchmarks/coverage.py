@@ -3,8 +3,12 @@
 The final policy plays the panel of its validation without skills, with the bank as it was after some iterations, and
 with a complete one: what contrast writes of every game that was trained on, beside a success of the environment's
 expert, with no limit to its size. A task is `told` of if a skill that was shown in it says where a thing of the task is
-to be taken: the words of a `take` of the shortest plan, as contrast puts them. `reached` is the share of the complete
-bank's gain over no skills that the run's own bank gives at the end.
+to be taken: the words of a `take` of the shortest plan, as contrast puts them. `gain` is success over that without
+skills, `longer` the steps over those without, for all and for games that are told of. `reached` is the share of the
+complete bank's gain that the run's own bank gives at the end.
+
+`before` is the same for the policy as it was before training, after imitation: with the bank of the end, and with the
+complete one. What it can do with a skill it has not unlearned yet.
 
     python benchmarks/coverage.py RUN ...
 """
@@ -27,10 +31,10 @@ from d2skill.reflectors import ContrastReflector
 from d2skill.reflectors.contrast import general
 from d2skill.runfolder import RunFolder
 from d2skill.tasks import RunTasks
-from d2skill.warmstart import _Demonstrator, _reflect_on
+from d2skill.warmstart import advice, warm_start
 
 UNLIMITED = 10**6
-ITERATIONS = (5, 10, 20, 40, 80, 120, 160)
+ITERATIONS = (5, 10, 20, 40, 80, 120)
 
 
 def play(parts: Parts, config: Config, bank: SkillBank, arm: str, panel: tuple[str, ...]) -> Played:
@@ -50,55 +54,89 @@ def takes(environment, task_id: str) -> list[str]:
 def measured(played: Played, base: Played, bank: SkillBank, wanted: dict[str, list[str]]) -> dict[str, float]:
     """Returns what a bank gives: success, the share of tasks that it tells of, and the gain in those and in others."""
     said = {skill.id: f"{skill.text.title} {skill.text.principle}".lower() for skill in bank.skills()}
-    gains: dict[bool, list[int]] = {True: [], False: []}
+    gaps: dict[bool, list[tuple[int, int]]] = {True: [], False: []}
     for one, other in zip(played.saved, base.saved, strict=True):
         shown = {name for turn in one.turns for name in turn.skills}
         told = any(place in said[name] for name in shown for place in wanted[one.task.id])
-        gains[told].append(one.success - other.success)
+        gaps[told].append((one.success - other.success, len(one.turns) - len(other.turns)))
     count = len(played.saved)
+
+    def mean(episodes: list[tuple[int, int]], which: int) -> float:
+        return sum(gap[which] for gap in episodes) / max(1, len(episodes))
+
     return {
         "skills": len(bank),
         "success": sum(one.success for one in played.saved) / count,
-        "told": len(gains[True]) / count,
-        "gain": sum(map(sum, gains.values())) / count,
-        "gain_where_told": sum(gains[True]) / max(1, len(gains[True])),
-        "gain_elsewhere": sum(gains[False]) / max(1, len(gains[False])),
+        "steps": sum(len(one.turns) for one in played.saved) / count,
+        "told": len(gaps[True]) / count,
+        "gain": mean(gaps[True] + gaps[False], 0),
+        "gain_where_told": mean(gaps[True], 0),
+        "gain_elsewhere": mean(gaps[False], 0),
+        "longer": mean(gaps[True] + gaps[False], 1),
+        "longer_where_told": mean(gaps[True], 1),
+    }
+
+
+def without(played: Played) -> dict[str, float]:
+    """Returns success and steps of episodes without skills."""
+    count = len(played.saved)
+    return {
+        "success": sum(one.success for one in played.saved) / count,
+        "steps": sum(len(one.turns) for one in played.saved) / count,
     }
 
 
 def complete_bank(parts: Parts, config: Config, tasks: tuple[str, ...]) -> SkillBank:
     """Returns a bank of what contrast says of all training tasks."""
     unlimited = config.bank.model_copy(update={"task_capacity": UNLIMITED, "step_capacity": UNLIMITED})
-    player = _Demonstrator(config, parts.environment, parts.policy)
-    bank = SkillBank(player.embedder, unlimited, config.retrieval, config.credit)
-    for task_id in tasks:
-        bank.insert(_reflect_on(player, ContrastReflector(), task_id), 0)
+    bank = SkillBank(make_embedder(config.embedder), unlimited, config.retrieval, config.credit)
+    for drafts in advice(config, parts.environment, ContrastReflector(), parts.policy, tasks):
+        bank.insert(drafts, 0)
     return bank
+
+
+def before_training(
+    config: Config, tasks: RunTasks, banks: dict[str, SkillBank], wanted: dict[str, list[str]]
+) -> dict[str, dict[str, float]]:
+    """Returns what banks give to the policy that imitation makes, which training began with."""
+    parts, panel = Parts.make(config), tasks.validation.task_ids
+    warm_start(config, parts.environment, parts.policy, ContrastReflector(), tasks.training.task_ids)
+    base = play(parts, config, parts.bank, "none", panel)
+    found = {
+        name: measured(play(parts, config, bank, "bank", panel), base, bank, wanted) for name, bank in banks.items()
+    }
+    return {"without": without(base)} | found
 
 
 def coverage(run: Path) -> dict:
     """Returns the figures of a run."""
     config = RunFolder.open(run).config()
-    parts, _ = restore(config, checkpoint.latest(run))
+    parts, progress = restore(config, checkpoint.latest(run))
     tasks = RunTasks.read(run / "tasks.json")
     panel = tasks.validation.task_ids
     wanted = {task_id: takes(parts.environment, task_id) for task_id in panel}
     base = play(parts, config, parts.bank, "none", panel)
     curve = []
-    for iteration in ITERATIONS:
-        if iteration <= config.train.iterations:
-            settings = config.bank, config.retrieval, config.credit
-            bank = SkillBank.open(run / "bank.db", make_embedder(config.embedder), *settings, at=iteration)
-            played = play(parts, config, bank, "bank", panel)
-            curve.append({"iteration": iteration} | measured(played, base, bank, wanted))
-    bank = complete_bank(parts, config, tasks.training.task_ids)
-    complete = measured(play(parts, config, bank, "bank", panel), base, bank, wanted)
-    reached = curve[-1]["gain"] / complete["gain"] if complete["gain"] > 0 else None
-    return {"run": run.name, "without": sum(one.success for one in base.saved) / len(panel)} | {
+    for iteration in (*(early for early in ITERATIONS if early < progress.iteration), progress.iteration):
+        settings = config.bank, config.retrieval, config.credit
+        bank = SkillBank.open(run / "bank.db", make_embedder(config.embedder), *settings, at=iteration)
+        played = play(parts, config, bank, "bank", panel)
+        curve.append({"iteration": iteration} | measured(played, base, bank, wanted))
+    everything = complete_bank(parts, config, tasks.training.task_ids)
+    complete = measured(play(parts, config, everything, "bank", panel), base, everything, wanted)
+    return {
+        "run": run.name,
+        "without": without(base),
         "curve": curve,
         "complete": complete,
-        "reached": reached,
+        "reached": curve[-1]["gain"] / complete["gain"] if complete["gain"] > 0 else None,
+        "before": before_training(config, tasks, {"bank": bank, "complete": everything}, wanted),
     }
+
+
+def over_seeds(figures: list[dict[str, float]]) -> dict:
+    """Returns the mean of each figure over runs, with its interval."""
+    return {name: mean_over_seeds([own[name] for own in figures]).record() for name in figures[0]}
 
 
 def main() -> None:
@@ -106,12 +144,15 @@ def main() -> None:
     parser.add_argument("runs", type=Path, nargs="+")
     given = parser.parse_args()
     runs = [coverage(run) for run in given.runs]
-    curve = [
-        {name: mean_over_seeds([run["curve"][at][name] for run in runs]).record() for name in runs[0]["curve"][at]}
-        for at in range(len(runs[0]["curve"]))
-    ]
-    whole = {name: mean_over_seeds([run["complete"][name] for run in runs]).record() for name in runs[0]["complete"]}
-    print(json.dumps({"version": version("d2skill"), "curve": curve, "complete": whole, "runs": runs}, indent=2))
+    report = {
+        "version": version("d2skill"),
+        "without": over_seeds([run["without"] for run in runs]),
+        "curve": [over_seeds([run["curve"][at] for run in runs]) for at in range(len(runs[0]["curve"]))],
+        "complete": over_seeds([run["complete"] for run in runs]),
+        "before": {name: over_seeds([run["before"][name] for run in runs]) for name in runs[0]["before"]},
+        "runs": runs,
+    }
+    print(json.dumps(report, indent=2))
 
 
 if __name__ == "__main__":

@@ -75,14 +75,15 @@ def played(run: Path, split: str, name: str, *options: object) -> dict:
 def on_split(root: Path, seeds: list[int], split: str) -> dict:
     """Returns the figures of one split: each arm by seed, and differences."""
     arms: dict[str, dict[int, dict]] = {}
+    types: dict[tuple[str, int], dict] = {}
     for at, seed in enumerate(seeds):
         run = root / f"d2skill-{seed}"
         own = played(run, split, "arms", "--arms", ARMS)
-        for name, arm in own["arms"].items():
+        grpo = played(root / f"grpo-{seed}", split, "arms", "--arms", "none")
+        for name, arm in (own["arms"] | {"grpo": grpo["arms"]["none"]}).items():
             arms.setdefault(name, {})[seed] = arm
-        arms.setdefault("grpo", {})[seed] = played(root / f"grpo-{seed}", split, "arms", "--arms", "none")["arms"][
-            "none"
-        ]
+        for name, source, arm in (("bank", own, "bank"), ("none", own, "none"), ("grpo", grpo, "none")):
+            types[name, seed] = {kind: found[arm] for kind, found in source["types"].items()}
         if len(seeds) > 1:
             other = root / f"d2skill-{seeds[(at + 1) % len(seeds)]}"
             found = played(run, split, "other", "--arms", "bank", "--bank", other)
@@ -106,6 +107,23 @@ def on_split(root: Path, seeds: list[int], split: str) -> dict:
             for name in measured
         },
         "shown": mean_over_seeds([arms["bank"][seed]["shown"] for seed in seeds]).record(),
+        "types": by_type({name: [types[name, seed] for seed in seeds] for name in ("bank", "none", "grpo")}),
+    }
+
+
+def by_type(arms: dict[str, list[dict]]) -> dict:
+    """Returns success and steps of each arm for each type of task, means over seeds."""
+    first = arms["none"][0]
+    return {
+        kind: {"tasks": found["n"]}
+        | {
+            name: {
+                "success": mean_over_seeds([own[kind]["success"] for own in seeds]).record(),
+                "steps": mean_over_seeds([own[kind]["steps"] for own in seeds]).record(),
+            }
+            for name, seeds in arms.items()
+        }
+        for kind, found in first.items()
     }
 
 

@@ -12,7 +12,7 @@ import d2skill
 # The rooms on each floor, lowest first. A module belongs to the longest name that it starts with. It may import from
 # lower floors and from its own room; so implementations, which share a floor, never import each other.
 FLOORS = [
-    "errors types rng words config",
+    "errors types rng words student config",
     "protocols credit prompts files settings_files endpoints devices ranks "
     "bank.ranking bank.drafts bank.safety bank.evidence",
     "bank.store bank.journal embedders envs policies reflectors trajectories",

@@ -8,7 +8,7 @@ expert tries what they say first and goes on by itself when it does not help.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -78,6 +78,14 @@ def demonstrate(
         if played.success:
             demonstrations += [(turn.prompt, turn.decision.action) for turn in played.turns]
     return demonstrations
+
+
+def advice(
+    config: Config, environment: Environment, reflector: Reflector, policy: Policy, task_ids: Sequence[str]
+) -> Iterator[tuple[Draft, ...]]:
+    """Gives for each task what reflection makes of it beside a success of the expert; nothing where that fails."""
+    player = _Demonstrator(config, environment, policy)
+    return (_reflect_on(player, reflector, task_id) for task_id in task_ids)
 
 
 def _reflect_on(player: _Demonstrator, reflector: Reflector, task_id: str) -> tuple[Draft, ...]:

@@ -11,7 +11,7 @@ from toys import tiny_config
 from d2skill.errors import ConfigError, RunError
 from d2skill.evaluation import plots
 from d2skill.evaluation.curves import band, comparison, grouped, method, read_curve
-from d2skill.evaluation.seeds import bounds, difference, mean_over_seeds, paired, student
+from d2skill.evaluation.seeds import bounds, difference, mean_over_seeds, paired
 from d2skill.settings_files import dump
 
 TASKS = {
@@ -40,11 +40,6 @@ def make_run(folder, successes, *, without=None, ended=True, tasks=TASKS, steps=
 
 
 # statistics
-
-
-@pytest.mark.parametrize(("degrees", "t"), [(1, 12.7062), (2, 4.3027), (4, 2.7764), (9, 2.2622), (1000, 1.9623)])
-def test_students_t_as_in_tables(degrees, t):
-    assert student(degrees) == pytest.approx(t, abs=1e-4)
 
 
 def test_mean_and_interval_by_hand():

@@ -39,8 +39,8 @@ def test_one_seed_by_hand():
     mean, ci95 = paired_difference([1, 1, 1, 0, 0, 0], [1, 0, 0, 1, 0, 0])
     assert gap == {"to": "none", "success": {"mean": mean, "ci95": list(ci95), "wins": 2, "losses": 1, "p": 1.0}}
     assert mean == pytest.approx(1 / 6)
-    assert found["types"]["a"]["bank"] == {"success": 0.5, "ci95": list(wilson(2, 4)), "n": 4}
-    assert found["types"]["b"]["none"] == {"success": 0.0, "ci95": list(wilson(0, 2)), "n": 2}
+    assert found["types"]["a"]["bank"] == {"success": 0.5, "ci95": list(wilson(2, 4)), "n": 4, "steps": 4.0}
+    assert found["types"]["b"]["none"] == {"success": 0.0, "ci95": list(wilson(0, 2)), "n": 2, "steps": 4.0}
 
 
 def test_of_several_seeds_a_task_counts_once():

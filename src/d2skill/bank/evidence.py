@@ -11,9 +11,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
-import numpy as np
+from d2skill.student import student
 
 _PRIOR_SIZE = 1.0  # κ₀, iterations that the prior mean is worth
 _PRIOR_DEGREES = 2.0  # ν₀, and those that the prior deviation is worth
@@ -85,7 +84,7 @@ class Evidence:
         between = max(0.0, self.spread / self.signals - self.mean**2) * n if self.signals else 0.0
         surprise = _PRIOR_SIZE * n / size * (self.mean - prior) ** 2
         variance = (_PRIOR_DEGREES * _PRIOR_DEVIATION**2 + between + surprise) / degrees
-        reach = _student(round(degrees, 2), mass) * math.sqrt(variance / size)
+        reach = student(round(degrees, 2), mass) * math.sqrt(variance / size)
         return Posterior(mean, mean - reach, mean + reach)
 
 
@@ -107,12 +106,3 @@ class Influence:
             self.changes + sum(changes for _, changes in effects),
             math.fsum((self.log_prob, *(log_prob for log_prob, _ in effects))),
         )
-
-
-@lru_cache(maxsize=4096)
-def _student(degrees: float, share: float) -> float:
-    """Returns t with a share of Student's distribution between -t and t, for 2 degrees of freedom and more."""
-    angle = np.linspace(0.0, np.pi / 2, 8001)  # t = sqrt(ν) tan θ, with density cos^(ν-1) θ
-    density = np.cos(angle) ** (degrees - 1.0)
-    mass = np.concatenate(([0.0], np.cumsum(density[1:] + density[:-1])))
-    return math.sqrt(degrees) * math.tan(float(np.interp(share, mass / mass[-1], angle)))

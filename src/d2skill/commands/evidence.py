@@ -23,6 +23,10 @@ from d2skill.evaluation import ablation, plots
 from d2skill.evaluation.curves import comparison, grouped, read_curve
 from d2skill.files import write_json
 
+_BEST = "best evaluation (not comparable)"
+_INTERVALS = "After ± is half the 95 % interval over seeds; differences are paired by seed."
+_WIDE = 1000
+
 _ABLATE = """Train the paper's eight rows with several seeds each and set them side by side.
 
 The rows: full; no task skills; no step skills; no pruning; no baseline group; no utility in retrieval; no utility at
@@ -200,11 +204,6 @@ def _print_groups(report: Mapping[str, Any]) -> None:
         say(f"Other seeds than in the first group, so the difference is Welch's: {', '.join(unpaired)}.")
     for note in report["notes"]:
         say(note)
-
-
-_BEST = "best evaluation (not comparable)"
-_WIDE = 1000
-_INTERVALS = "After ± is half the 95 % interval over seeds; differences are paired by seed."
 
 
 def _steps(report: Mapping[str, Any]) -> list[str]:

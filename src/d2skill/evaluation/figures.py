@@ -80,9 +80,13 @@ def _types(arms: ByArm) -> dict[str, Any]:
     for one in (one for own in arms.values() for one in own):
         kinds[one.task] = kinds.get(one.task) or one.kind  # what failed to start has none
     return {
-        kind: {name: _rate(_successes([one for one in own if kinds[one.task] == kind])) for name, own in arms.items()}
+        kind: {name: _of_type([one for one in own if kinds[one.task] == kind]) for name, own in arms.items()}
         for kind in sorted(set(kinds.values()))
     }
+
+
+def _of_type(outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    return _rate(_successes(outcomes)) | {"steps": sum(one.steps for one in outcomes) / len(outcomes)}
 
 
 def _successes(outcomes: Sequence[Outcome]) -> Floats:

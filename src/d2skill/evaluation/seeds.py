@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from statistics import fmean, stdev
 from typing import Any, Literal
 
 import numpy as np
+
+from d2skill.student import student
 
 Interval = tuple[float, float]
 Bounds = Literal["interval", "range", "none"]
@@ -72,15 +73,6 @@ def difference(values: Mapping[int, float], base: Mapping[int, float]) -> Estima
     degrees = variance**2 / sum(share**2 / (len(side) - 1) for share, side in zip(shares, sides, strict=True))
     reach = student(degrees) * math.sqrt(variance)
     return Estimate(mean, (mean - reach, mean + reach), n, paired=False)
-
-
-@lru_cache
-def student(degrees: float) -> float:
-    """Returns t with 95 % of Student's distribution between -t and t, for 1 degree of freedom and more."""
-    angle = np.linspace(0.0, np.pi / 2, 20_001)  # t = sqrt(ν) tan θ, with density cos^(ν-1) θ
-    density = np.cos(angle) ** (degrees - 1.0)
-    mass = np.concatenate(([0.0], np.cumsum(density[1:] + density[:-1])))
-    return math.sqrt(degrees) * math.tan(float(np.interp(0.95, mass / mass[-1], angle)))
 
 
 def bounds(values: np.ndarray[Any, np.dtype[np.float64]]) -> tuple[Bounds, list[float], list[float]]:

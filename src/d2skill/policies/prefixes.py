@@ -5,10 +5,11 @@ their task: `prompts.render` puts first what stays. So rows are cut into cluster
 beginning of its longest prompt. The trunk is read as one row; then each row reads what is left of it from where it
 leaves the trunk, with the keys and values of the trunk up to there.
 
-A cluster is also what is padded together. Sorted by their tokens, rows with a prefix in common are neighbours, and of
-all ways to cut that order into clusters, `clusters` finds the cheapest. What counts are the tokens computed, padding
-included (a small model on one core loses as much to padding as to prefixes read twice), and the passes, which cost time
-of their own (`PASS`). Where passes are dear or little is shared, that is one padded batch without a trunk.
+A cluster is also what is read in one pass. Sorted by their tokens, rows with a prefix in common are neighbours, and of
+all ways to cut that order into clusters, `clusters` finds the cheapest. What counts are the tokens computed and the
+passes, which cost time of their own (`PASS`). Where passes are dear or little is shared, that is one batch without a
+trunk. Tokens are counted as if each row were padded to the longest, an upper bound: packing, which comes after, leaves
+most of the padding out.
 """
 
 from __future__ import annotations

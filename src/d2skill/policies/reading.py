@@ -42,7 +42,9 @@ def read(
     rest = [sequence[share:] for sequence, share in zip(sequences, shares, strict=True)]
     lengths = [len(one) for one in rest]
     flash = attention(model).startswith("flash")
-    rows = [[i] for i in range(len(rest))] if flash else even_rows(lengths, len(trunk), _WIDTHS * _width(model))
+    rows = (
+        [[i] for i in range(len(rest))] if flash else even_rows(lengths, len(trunk), _WIDTHS * model.config.hidden_size)
+    )
     if trunk:
         ids, real = left_padded([trunk], model.device)
         forward(model, ids, real, real.cumsum(1) - 1, cache, 1)
@@ -103,10 +105,6 @@ def maskable(model: Any, mask: torch.Tensor) -> torch.Tensor:
         return mask
     least = torch.finfo(model.dtype).min
     return torch.zeros(mask.shape, dtype=model.dtype, device=mask.device).masked_fill(~mask, least)
-
-
-def _width(model: Any) -> int:
-    return int(model.config.hidden_size)
 
 
 def forward(
