@@ -3,7 +3,9 @@
 The final policy plays the panel of its validation without skills, with the bank as it was after some iterations, and
 with a complete one: what contrast writes of every game that was trained on, beside a success of the environment's
 expert, with no limit to its size. A task is `told` of if a skill that was shown in it says where a thing of the task is
-to be taken: the words of a `take` of the shortest plan, as contrast puts them. `gain` is success over that without
+to be taken: the words of a `take` of the shortest plan, as contrast puts them. It is `known` if the bank has such a
+skill from a game with the same furniture, shown or not: `known - told` is what retrieval misses, the rest is what
+nobody wrote down. `gain` is success over that without
 skills, `longer` the steps over those without, for all and for games that are told of. `reached` is the share of the
 complete bank's gain that the run's own bank gives at the end.
 
@@ -17,6 +19,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -33,6 +37,7 @@ from d2skill.runfolder import RunFolder
 from d2skill.tasks import RunTasks
 from d2skill.warmstart import advice, warm_start
 
+NAME = re.compile(r"[a-z]+ \d+")
 UNLIMITED = 10**6
 ITERATIONS = (5, 10, 20, 40, 80, 120)
 
@@ -51,13 +56,37 @@ def takes(environment, task_id: str) -> list[str]:
     return [general(action, session.task.text).lower() for action in plan if action.startswith("take ")]
 
 
-def measured(played: Played, base: Played, bank: SkillBank, wanted: dict[str, list[str]]) -> dict[str, float]:
+@dataclass(frozen=True)
+class Places:
+    """Where things are: what tells of each task of the panel, and the furniture of it and of the training tasks."""
+
+    wanted: dict[str, list[str]]
+    furniture: dict[str, frozenset[str]]
+
+    @classmethod
+    def of(cls, environment, tasks: RunTasks) -> Places:
+        panel, training = tasks.validation.task_ids, tasks.training.task_ids
+        furniture = {one: frozenset(NAME.findall(environment.start(one).observation.text)) for one in panel + training}
+        return cls({one: takes(environment, one) for one in panel}, furniture)
+
+    def tells(self, text: str, task: str) -> bool:
+        return any(place in text for place in self.wanted[task])
+
+    def known(self, bank: SkillBank, said: dict[str, str], task: str) -> bool:
+        """Tells whether a skill from a game with the same furniture says it."""
+        return any(
+            self.furniture.get(skill.evidence) == self.furniture[task] and self.tells(said[skill.id], task)
+            for skill in bank.skills()
+        )
+
+
+def measured(played: Played, base: Played, bank: SkillBank, places: Places) -> dict[str, float]:
     """Returns what a bank gives: success, the share of tasks that it tells of, and the gain in those and in others."""
     said = {skill.id: f"{skill.text.title} {skill.text.principle}".lower() for skill in bank.skills()}
     gaps: dict[bool, list[tuple[int, int]]] = {True: [], False: []}
     for one, other in zip(played.saved, base.saved, strict=True):
         shown = {name for turn in one.turns for name in turn.skills}
-        told = any(place in said[name] for name in shown for place in wanted[one.task.id])
+        told = any(places.tells(said[name], one.task.id) for name in shown)
         gaps[told].append((one.success - other.success, len(one.turns) - len(other.turns)))
     count = len(played.saved)
 
@@ -68,6 +97,7 @@ def measured(played: Played, base: Played, bank: SkillBank, wanted: dict[str, li
         "skills": len(bank),
         "success": sum(one.success for one in played.saved) / count,
         "steps": sum(len(one.turns) for one in played.saved) / count,
+        "known": sum(places.known(bank, said, one.task.id) for one in played.saved) / count,
         "told": len(gaps[True]) / count,
         "gain": mean(gaps[True] + gaps[False], 0),
         "gain_where_told": mean(gaps[True], 0),
@@ -96,14 +126,14 @@ def complete_bank(parts: Parts, config: Config, tasks: tuple[str, ...]) -> Skill
 
 
 def before_training(
-    config: Config, tasks: RunTasks, banks: dict[str, SkillBank], wanted: dict[str, list[str]]
+    config: Config, tasks: RunTasks, banks: dict[str, SkillBank], places: Places
 ) -> dict[str, dict[str, float]]:
     """Returns what banks give to the policy that imitation makes, which training began with."""
     parts, panel = Parts.make(config), tasks.validation.task_ids
     warm_start(config, parts.environment, parts.policy, ContrastReflector(), tasks.training.task_ids)
     base = play(parts, config, parts.bank, "none", panel)
     found = {
-        name: measured(play(parts, config, bank, "bank", panel), base, bank, wanted) for name, bank in banks.items()
+        name: measured(play(parts, config, bank, "bank", panel), base, bank, places) for name, bank in banks.items()
     }
     return {"without": without(base)} | found
 
@@ -114,23 +144,23 @@ def coverage(run: Path) -> dict:
     parts, progress = restore(config, checkpoint.latest(run))
     tasks = RunTasks.read(run / "tasks.json")
     panel = tasks.validation.task_ids
-    wanted = {task_id: takes(parts.environment, task_id) for task_id in panel}
+    places = Places.of(parts.environment, tasks)
     base = play(parts, config, parts.bank, "none", panel)
     curve = []
     for iteration in (*(early for early in ITERATIONS if early < progress.iteration), progress.iteration):
         settings = config.bank, config.retrieval, config.credit
         bank = SkillBank.open(run / "bank.db", make_embedder(config.embedder), *settings, at=iteration)
         played = play(parts, config, bank, "bank", panel)
-        curve.append({"iteration": iteration} | measured(played, base, bank, wanted))
+        curve.append({"iteration": iteration} | measured(played, base, bank, places))
     everything = complete_bank(parts, config, tasks.training.task_ids)
-    complete = measured(play(parts, config, everything, "bank", panel), base, everything, wanted)
+    complete = measured(play(parts, config, everything, "bank", panel), base, everything, places)
     return {
         "run": run.name,
         "without": without(base),
         "curve": curve,
         "complete": complete,
         "reached": curve[-1]["gain"] / complete["gain"] if complete["gain"] > 0 else None,
-        "before": before_training(config, tasks, {"bank": bank, "complete": everything}, wanted),
+        "before": before_training(config, tasks, {"bank": bank, "complete": everything}, places),
     }
 
 
