@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -16,6 +17,8 @@ from d2skill.plan.devices import KNOWN as DEVICES
 from d2skill.plan.devices import Device, device
 from d2skill.plan.memory import Adapter, Load, activations, adapter_of, cached, inside_of, load_of, memory
 from d2skill.plan.shapes import KNOWN, Shape, find, from_config, tiny
+from d2skill.plan.sharded import ASLEEP, BUCKET, PROCESS
+from d2skill.plan.sharded import cluster as sharded
 from d2skill.runfolder import RunFolder
 
 SIZES = {"vocab_size": 300, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
@@ -274,3 +277,216 @@ def test_a_mistake_is_one_sentence(capsys, flags, said):
 
 def test_every_device_of_the_table_can_be_named():
     assert all(device(name).memory > 1e10 for name in DEVICES)
+
+
+SEVEN = KNOWN["Qwen/Qwen2.5-7B-Instruct"]
+COUNT = 7_615_616_512
+HEAD = 152_064 * 3584
+LAYER = 233_057_792 + 3584 // 28  # with its share of the last norm
+ROW = 5120
+VERL = [
+    *("plan", "--config", "alfworld-paper", "--engine", "verl", "--bank.probe", "0"),
+    "--policy.lm.gradient-checkpointing",
+]
+
+
+def seven(*, lm=None, kl=0.01, temperature=1.0, **verl) -> Config:
+    """The published settings, with gradient checkpointing, on a node of 8 GPUs unless told otherwise."""
+    base = settings_files.load("alfworld-paper").model_dump()
+    base["policy"]["lm"] |= {"gradient_checkpointing": True, **(lm or {})}
+    base["optim"]["kl"], base["rollout"]["temperature"] = kl, temperature
+    return Config.model_validate(base | {"engine": "verl", "verl": verl})
+
+
+def test_memory_of_a_7b_on_eight_gpus_by_hand():
+    found = sharded(seven(), SEVEN, device("h100"), ROW)
+    # float32 weights, their gradients and two moments, each an eighth
+    eighth = 4 * COUNT / 8
+    assert found.resting == {"weights": eighth, "Adam's two moments": 2 * eighth}
+    assert found.step == {"gradients": eighth, "temporaries of Adam": eighth}
+    assert found.update == pytest.approx(
+        {
+            "gradients": eighth,
+            # the head in bfloat16, its gradient in bfloat16 and in float32, and the weights of a layer
+            "layers put together": 8 * HEAD + 2 * LAYER,
+            # of 16384 tokens the input of each layer; the last norm keeps a float32 copy and two of bfloat16
+            "activations": 16384 * 3584 * (28 * 2 + 8),
+            "logits": 16384 * 152_064 * (2 + 2),
+            "layers computed again": 0,  # less than the logits, which are there at another time
+        }
+    )
+    # 48 GB: bfloat16 weights, the framework, 8192 tokens inside a layer, 256 rows to draw from, keys and values
+    inside = 8192 * 2 * (3 * 18_944 + 4 * 3584) + 3 * 4 * 256 * 152_064
+    left = 48e9 - 2 * COUNT - 1e9 - inside
+    assert found.rollout.parts["keys and values"] == left
+    assert (found.rollout.prompts, found.rollout.copies) == (int(left / (28 * 2 * 512 * 2 * ROW)), 8) == (102, 8)
+    assert found.phases == pytest.approx(
+        {
+            "learning": 1e9 + ASLEEP + 3 * eighth + sum(found.update.values()),
+            "step of Adam": 1e9 + ASLEEP + 5 * eighth,
+            "handing weights over": 1e9 + ASLEEP + 3 * eighth + 2 * COUNT + BUCKET + 4 * HEAD,
+            "answering": 1e9 + 3 * eighth + 48e9,
+        }
+    )
+    assert found.total == max(found.phases.values()) and found.fits(device("h100"))
+    # three processes a GPU, eight that play, and six more
+    assert found.host == {"reference": 2 * COUNT, "loading": 4 * COUNT, "processes": 38 * PROCESS}
+    assert sum(found.checkpoint.values()) == (4 + 8 + 4) * COUNT
+
+
+def test_offload_and_megatron_by_hand():
+    h100, whole = device("h100"), 12 * COUNT
+    away = sharded(seven(offload=True, nodes=2), SEVEN, h100, ROW)
+    assert away.phases["answering"] == 49e9
+    coming = 4 * COUNT / 16 + 2 * COUNT + BUCKET + 4 * HEAD
+    assert away.phases["handing weights over"] == 1e9 + ASLEEP + coming
+    assert away.phases["learning"] == sharded(seven(nodes=2), SEVEN, h100, ROW).phases["learning"]
+    assert away.host["weights and optimiser while not used"] == whole / 2 and away.host["reference"] == COUNT
+    split = ("actor_rollout_ref.actor.megatron.tensor_model_parallel_size=2",)
+    found = sharded(seven(strategy="megatron", options=split, offload=True), SEVEN, h100, ROW)
+    assert list(found.resting.values()) == [COUNT, 2 * COUNT, COUNT / 2, COUNT, COUNT]
+    assert found.host["weights and optimiser while not used"] == 8 * 3.5 * COUNT and "reference" not in found.host
+    assert found.update["activations"] == 16384 * 3584 * (28 * 2 + 8) / 2
+    assert sum(found.checkpoint.values()) == 14 * COUNT
+    alone = sharded(seven(strategy="megatron"), SEVEN, h100, ROW)
+    assert alone.resting["weights"] == 2 * COUNT and not alone.fits(h100)
+
+
+def test_what_changes_the_memory_of_a_cluster():
+    h100 = device("h100")
+    usual = sharded(seven(), SEVEN, h100, ROW)
+    # without a reference there is none, and without checkpointing all layers keep what they made
+    assert "reference" not in sharded(seven(kl=0), SEVEN, h100, ROW).host
+    kept = sharded(seven(lm={"gradient_checkpointing": False}), SEVEN, h100, ROW)
+    assert kept.update["activations"] > 20 * usual.update["activations"] and not kept.fits(h100)
+    # logits that are divided by a temperature are there a third time
+    warm = sharded(seven(temperature=0.7), SEVEN, h100, ROW)
+    assert warm.update["logits"] == 1.5 * usual.update["logits"]
+    # fsdp makes one group of embeddings and head
+    one = sharded(seven(strategy="fsdp"), SEVEN, h100, ROW).update["layers put together"]
+    assert one == pytest.approx(8 * 2 * HEAD + 2 * LAYER)
+    # two GPUs for a copy leave more room for keys and values, of which each then has half
+    shared = sharded(seven(tensor_parallel=2), SEVEN, h100, ROW).rollout
+    assert shared.copies == 4 and shared.prompts > 2 * usual.rollout.prompts
+    # four heads have keys: of seven GPUs, each keeps one of them
+    seventh = sharded(seven(gpus=7, tensor_parallel=7), SEVEN, h100, ROW).rollout
+    assert seventh.prompts == int(seventh.parts["keys and values"] / (2 * 28 * 2 * 128 * ROW))
+    # the last of the options counts
+    short = [f"actor_rollout_ref.actor.fsdp_config.model_dtype={name}" for name in ("fp32", "bf16")]
+    assert sharded(seven(options=short), SEVEN, h100, ROW).resting["weights"] == usual.resting["weights"] / 2
+    # tied embeddings are loaded by each process
+    tied = sharded(seven(), KNOWN["Qwen/Qwen2.5-0.5B-Instruct"], h100, ROW)
+    assert tied.host["loading"] == 8 * 4 * 494_032_768
+    full = sharded(seven(lm={"dtype": "float32", "gradient_checkpointing": False}), SEVEN, h100, ROW)
+    # rows that are not packed: three of 5120 tokens in float32, with a mask in each layer
+    assert full.update["activations"] > 1.9 * kept.update["activations"]
+    assert full.update["logits"] == 3 * ROW * 152_064 * 8
+
+
+@pytest.mark.parametrize("strategy", ["fsdp2", "fsdp", "megatron"])
+@pytest.mark.parametrize("offload", [False, True])
+def test_more_gpus_never_take_more_memory_each(strategy, offload):
+    sizes = [(1, 1), (1, 2), (1, 8), (2, 8), (10, 8)]
+    for shape in KNOWN.values():
+        found = [
+            sharded(seven(strategy=strategy, offload=offload, nodes=n, gpus=g), shape, device("h100"), ROW)
+            for n, g in sizes
+        ]
+        for few, many in pairwise(found):
+            assert many.total <= few.total and all(many.phases[name] <= few.phases[name] for name in few.phases)
+            assert many.checkpoint == few.checkpoint
+
+
+def test_hours_of_a_cluster_by_hand(capsys):
+    def plan(*more):
+        main([*VERL, "--json", *more])
+        return json.loads(capsys.readouterr().out)
+
+    report = plan("--gpu", "h100", "--gpu-hour-price", "2")
+    tokens = 160 * 128 * 50 * (4096 + 512)
+    acting = tokens * 2 * (COUNT - HEAD) / (8 * 989e12 * 0.3) / 3600
+    hours = report["time"]["parts"]
+    assert hours["acting"] == pytest.approx(acting, abs=1e-3)
+    # 6N to learn, and 2N each for the old probabilities, the reference and what was not kept
+    assert hours["learning"] == pytest.approx(6 * acting, abs=1e-3)
+    assert report["time"]["GPU-hours"] == pytest.approx(8 * report["time"]["hours"], abs=0.1)
+    assert report["money"]["devices"] == pytest.approx(16 * report["time"]["hours"], abs=0.01)
+    # an episode is a sequence: 80 GPUs write the tokens of its 50 answers no sooner than 8
+    ten = plan("--gpu", "h100", "--verl.nodes", "10", "--optim.minibatch-rows", "160")["time"]["parts"]
+    assert ten["acting"] == pytest.approx(160 * 50 * 512 * 2 * COUNT / 3.35e12 / 3600, abs=1e-3)
+    assert ten["acting"] > acting / 10 and ten["learning"] == pytest.approx(0.6 * acting, abs=1e-3)
+    asked = plan("--tokens-per-second", "1e6")["time"]["parts"]
+    assert asked["acting"] == pytest.approx(tokens / 1e6 / 3600, abs=1e-3)
+
+
+def test_a_run_like_it_gives_the_pace_of_a_cluster(capsys, finished):
+    main([*VERL, "--like", str(finished.path), "--json"])
+    found = json.loads(capsys.readouterr().out)["time"]
+    # 160 iterations of 2 s and 33 looks of 2 s, on the GPUs that it ran on
+    assert found["parts"]["iterations"] == round(160 * 2 / 3600, 3) and str(finished.path) in found["from"]
+    assert found["GPU-hours"] == round(8 * found["hours"], 1)
+
+
+def test_the_command_plans_a_cluster(capsys):
+    main([*VERL, "--gpu", "h100"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert "fsdp2: weights, gradients and Adam over all GPUs" in said and "8 copies of the model, 1 GPU each" in said
+    assert "weights 30.5 GB, optimiser 60.9 GB, Hugging Face copy 30.5 GB" in said and "GPU-hours" in said
+    assert "of a copy 102, of all 816, wanted 128" in said
+
+
+@pytest.mark.parametrize(
+    ("flags", "advised"),
+    [
+        (["--policy.lm.no-gradient-checkpointing"], "--policy.lm.gradient-checkpointing"),
+        (["--verl.gpu-memory", "0.9"], "--verl.gpu-memory 0.68"),
+        (["--verl.gpu-memory", "0.2"], "--verl.gpu-memory 0.25"),
+        (["--verl.gpu-memory", "0.9"], "--verl.offload"),
+        (["--verl.strategy", "megatron", "--policy.lm.no-gradient-checkpointing"], "--verl.offload"),
+        (["--verl.strategy", "megatron"], "tensor_model_parallel_size=2 of actor_rollout_ref.actor.megatron in"),
+    ],
+)
+def test_what_does_not_fit_is_told_with_advice(capsys, flags, advised):
+    main([*VERL, "--gpu", "h100", "--json", *flags])
+    found = json.loads(capsys.readouterr().out)["memory"]
+    assert not found["fits"] and any(line.startswith(advised) for line in found["advice"])
+    assert found["advice"][-1].startswith("all of these") and found["advice"][-1].endswith("which fits")
+    # what is advised is what verl takes, and together it does help
+    every = [word for line in found["advice"][:-1] for word in line.partition(":")[0].split() if " of " not in line]
+    if split := next((line for line in found["advice"] if " of actor_rollout_ref" in line), None):
+        every += ["--verl.options", f"actor_rollout_ref.actor.megatron.{split.split()[0]}"]
+    main([*VERL, "--gpu", "h100", "--json", *flags, *every])
+    assert json.loads(capsys.readouterr().out)["memory"]["fits"]
+
+
+def test_what_never_fits_is_told_so(capsys):
+    main([*VERL, "--gpu", "rtx4090", "--verl.gpus", "1", "--json"])
+    found = json.loads(capsys.readouterr().out)["memory"]
+    assert "still does not fit" in found["advice"][-1]
+    assert not any("tensor-parallel" in line for line in found["advice"])  # there is one GPU
+    main([*VERL, "--gpu", "h100", "--policy.lm.no-gradient-checkpointing", "--optim.minibatch-rows", "8", "--json"])
+    found = json.loads(capsys.readouterr().out)["memory"]
+    assert not any("--verl.nodes" in line for line in found["advice"])  # 16 GPUs would get half a row each
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--verl.tensor-parallel", "8"], "28 attention heads and 4 of keys and values, which verl.tensor_parallel 8"),
+        (["--verl.tensor-parallel", "3"], "verl.tensor_parallel"),
+        (
+            ["--verl.gpus", "14", "--optim.minibatch-rows", "112", "--verl.tensor-parallel", "14"],
+            "which verl.tensor_parallel 14",
+        ),
+        (["--policy", "scorer"], "policy.kind is scorer"),
+        (["--gpus", "8"], "--verl.gpus"),
+        (["--gpu", "cpu"], "--gpu cpu"),
+        (["--measure"], "--like"),
+    ],
+)
+def test_a_mistake_about_a_cluster_is_one_sentence(capsys, flags, said):
+    with pytest.raises(SystemExit) as ended:
+        main([*VERL, *flags])
+    assert ended.value.code == 2
+    error = capsys.readouterr().err
+    assert said in error and error.count("\n") == 1

@@ -10,10 +10,10 @@ from __future__ import annotations
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Protocol
 
 from d2skill.errors import RunError
 from d2skill.files import read_json, write_folder, write_json
-from d2skill.protocols import Policy
 
 VERSION = 2
 _KEEP = 2
@@ -30,7 +30,14 @@ class Progress:
     version: int = VERSION
 
 
-def save(run: Path, progress: Progress, policy: Policy) -> None:
+class Saves(Protocol):
+    """What a checkpoint has of a policy."""
+
+    def save(self, folder: Path) -> None:
+        """See Policy."""
+
+
+def save(run: Path, progress: Progress, policy: Saves) -> None:
     """Writes a checkpoint and removes all but the newest two."""
 
     def fill(folder: Path) -> None:

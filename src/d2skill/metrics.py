@@ -16,9 +16,12 @@ from d2skill.probe import Effect
 from d2skill.types import Arm, Group
 
 
-def describe(groups: Sequence[Group], update: BankUpdate, effects: Mapping[str, Sequence[Effect]]) -> dict[str, Any]:
-    """Returns the metrics of an iteration's rollouts, of what it did to the bank, and of its probe."""
-    return _played(groups) | {f"bank/{name}": value for name, value in asdict(update).items()} | _heeded(effects)
+def describe(
+    groups: Sequence[Group], update: BankUpdate | None, effects: Mapping[str, Sequence[Effect]]
+) -> dict[str, Any]:
+    """Returns the metrics of an iteration's rollouts, of what it did to the bank if that is known, and of its probe."""
+    done = {f"bank/{name}": value for name, value in asdict(update).items()} if update else {}
+    return _played(groups) | done | _heeded(effects)
 
 
 def peak_memory_mb() -> float:

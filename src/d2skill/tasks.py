@@ -12,7 +12,7 @@ from d2skill.config import Config
 from d2skill.errors import ConfigError
 from d2skill.files import read_json
 from d2skill.protocols import Environment
-from d2skill.rng import derive
+from d2skill.rng import derive, generator
 
 
 class TaskSet(BaseModel):
@@ -88,6 +88,12 @@ def select_panel(environment: Environment, split: str, tasks: int) -> list[str]:
     if not ids:
         raise ConfigError(f'split "{split}" has no tasks: choose another with --env.validation-split')
     return sorted(sorted(ids, key=lambda task_id: derive("panel", task_id))[:tasks])
+
+
+def sample_tasks(ids: Sequence[str], count: int, seed: int) -> list[str]:
+    """Returns different tasks drawn at random, in the order of drawing; all of them when there are fewer."""
+    drawn = generator(seed, "tasks").choice(len(ids), min(count, len(ids)), replace=False)
+    return [ids[i] for i in drawn]
 
 
 def _others(environment: Environment, split: str, panel: Sequence[str]) -> list[str]:

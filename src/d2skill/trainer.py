@@ -4,26 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from importlib.metadata import version
 from math import ceil
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from d2skill import checkpoint, credit, trajectories
+from d2skill import checkpoint, credit
 from d2skill.checkpoint import Progress
 from d2skill.config import Config
-from d2skill.evaluation import Validation, arms_of, evaluate_panel, require_unseen
+from d2skill.evaluation import arms_of, evaluate_panel, require_unseen
 from d2skill.learner import Learner, Reflecting
-from d2skill.metrics import Clock, describe, peak_memory_mb
+from d2skill.logbook import Logbook
+from d2skill.metrics import Clock, describe
 from d2skill.parts import Parts
 from d2skill.probe import probe
 from d2skill.protocols import Accounts, ReflectsMany, Tracker
 from d2skill.reflectors import ContrastReflector
-from d2skill.rng import derive, generator
+from d2skill.rng import derive
 from d2skill.rollout import Rollouts, Timing
 from d2skill.runfolder import RunFolder
-from d2skill.tasks import RunTasks
+from d2skill.tasks import RunTasks, sample_tasks
 from d2skill.types import Group
 from d2skill.warmstart import warm_start
 
@@ -50,10 +50,9 @@ class Trainer:
         self._policy = parts.policy
         self._reflector = parts.reflector
         self._learner = Learner(parts.bank, parts.reflector, config.reflect)
-        self._trackers = trackers
+        self._logbook = Logbook(self.run, config, trackers)
         has_begun = self.run.tasks.exists()
         self._tasks = RunTasks.read(self.run.tasks) if has_begun else RunTasks.choose(parts.environment, config)
-        self._validation: Validation | None = None
         self._started = perf_counter()
         self._rollouts = rollouts or Rollouts(
             parts.environment, parts.policy, parts.bank, config.prompt, config.env.max_steps
@@ -97,9 +96,7 @@ class Trainer:
         if isinstance(self._reflector, Accounts):
             self._reflector.check()
         self.bank.record(self.run.bank, back_to=progress.bank_event, wait=self.config.bank.wait)
-        self.run.cut_metrics(progress.iteration)
-        self.run.cut_rollouts(progress.iteration)
-        self.run.cut_reflections(progress.iteration)
+        self._logbook.back_to(progress.iteration)
         if isinstance(self._reflector, Accounts):
             self._reflector.spent(self.run.read_reflections())
         self._started -= progress.seconds
@@ -128,7 +125,7 @@ class Trainer:
             progress = Progress(iteration, steps, self._seconds(), self.bank.event)
             self._report(progress, metrics)
             if last:
-                summary = self._summarise(progress)
+                summary = self._logbook.summarise(progress, self.bank.counts())
             if last or iteration % self.config.train.checkpoint_every == 0:
                 self.bank.snapshot()
                 checkpoint.save(self.run.path, progress, self._policy)
@@ -147,15 +144,14 @@ class Trainer:
         self._rollouts.timing = Timing()
         clock = Clock()
         groups = self._rollouts.groups(
-            self._sample_tasks(seed),
+            sample_tasks(self._tasks.training.task_ids, config.rollout.tasks, seed),
             group_size=config.rollout.group_size,
             with_skills=config.rollout.with_skills,
             temperature=config.rollout.temperature,
             seed=seed,
             on_trial=ceil(config.bank.trial * config.rollout.with_skills),
         )
-        if config.train.keep_rollouts:
-            self._keep(groups, iteration)
+        self._logbook.played(groups, iteration)
         clock.lap("rollout")
         hindsights = credit.hindsight(groups)
         reflecting = self._learner.reflect(groups, hindsights, iteration=iteration, seed=seed)
@@ -178,20 +174,8 @@ class Trainer:
         if not isinstance(self._reflector, Accounts):
             return {}
         calls, metrics = self._reflector.account()
-        self.run.append_reflections(iteration, calls)
+        self._logbook.reflected(iteration, calls)
         return metrics | {"time/reflect": reflecting.seconds}
-
-    def _keep(self, groups: Sequence[Group], iteration: int) -> None:
-        """Writes what was played in an iteration, in the order of groups and members."""
-        self.run.rollouts.mkdir(exist_ok=True)
-        trajectories.write(self.run.rollout(iteration), (t for group in groups for t in group.trajectories))
-
-    def _sample_tasks(self, seed: int) -> list[str]:
-        """Draws B different training tasks; all of them when there are fewer."""
-        rng = generator(seed, "tasks")
-        ids = self._tasks.training.task_ids
-        count = min(self.config.rollout.tasks, len(ids))
-        return [ids[i] for i in rng.choice(len(ids), count, replace=False)]
 
     def _finished(self, iteration: int, env_steps: int) -> bool:
         limit = self.config.train.max_env_steps
@@ -207,41 +191,8 @@ class Trainer:
             temperature=self.config.validation.temperature,
             seed=self.config.seed,
         )
-        self._validation = result
-        trajectories.write(self.run.trajectories, result.trajectories)
-        metrics: dict[str, Any] = {"validation/without_skills": result.without_skills.success}
-        metrics["validation/steps_without_skills"] = result.without_skills.steps
-        if result.without_skills.score is not None:
-            metrics["validation/score_without_skills"] = result.without_skills.score
-        if result.with_skills and result.difference:
-            metrics["validation/with_skills"] = result.with_skills.success
-            if result.with_skills.score is not None:
-                metrics["validation/score_with_skills"] = result.with_skills.score
-            metrics["validation/steps_with_skills"] = result.with_skills.steps
-            metrics["validation/difference"] = result.difference[0]
+        metrics = self._logbook.validated(result)
         return metrics | {"time/validate": perf_counter() - started}
 
     def _report(self, progress: Progress, metrics: dict[str, Any]) -> None:
-        counts = self.bank.counts()
-        line: dict[str, Any] = {"iteration": progress.iteration, "env_steps": progress.env_steps}
-        line |= {"bank/task": counts["task"], "bank/step": counts["step"]}
-        line |= {"bank/mean_utility": self.bank.mean_utility()}
-        line |= metrics | {"time/seconds": progress.seconds}
-        self.run.append_metrics(line)
-        for tracker in self._trackers:
-            tracker.log(line)
-
-    def _summarise(self, progress: Progress) -> dict[str, Any]:
-        assert self._validation is not None
-        summary = {
-            "validation": self._validation.record(),
-            "bank": self.bank.counts(),
-            "iterations": progress.iteration,
-            "env_steps": progress.env_steps,
-            "wall_seconds": round(progress.seconds, 1),
-            "peak_memory_mb": round(peak_memory_mb(), 1),
-            "seed": self.config.seed,
-            "version": version("d2skill"),
-        }
-        self.run.write_summary(summary)
-        return summary
+        self._logbook.report(progress, self.bank.counts(), self.bank.mean_utility(), metrics)

@@ -15,15 +15,18 @@ from rich.console import Console
 from d2skill import flags
 from d2skill.commands.bank.tables import print_rows, say
 from d2skill.config import Config
+from d2skill.engines.verl.settings import require_translatable, row_tokens
 from d2skill.errors import ConfigError
-from d2skill.plan import memory, work
-from d2skill.plan.devices import Device, cpu, device, here, size
+from d2skill.plan import cluster, local, memory, work
+from d2skill.plan.devices import Device, cpu, device, here, rounded, size
 from d2skill.plan.shapes import Shape, find, tiny
+from d2skill.plan.sharded import devices_of
 from d2skill.runfolder import RunFolder
 
 _DESCRIPTION = """Say what a run would take: parameters, memory, tokens, calls, hours and money.
 
 Nothing is loaded, downloaded or asked; settings are flags, as in train. Without --like everything is at its limit."""
+_IN_BYTES = ("memory", "host memory", "disk")
 _SCORER_BYTES = 150e6  # of a laptop run beside its weights: Python, NumPy, games and bank
 
 
@@ -34,8 +37,20 @@ def _own(name: str, kind: Any, default: Any, text: str) -> flags.Field:
 _OWN = [
     _own("like", Path | None, None, "Finished run to take steps an episode, calls and tokens of reflection from"),
     _own("measure", bool, False, "Run two iterations here first, in a folder that goes again, and reckon from them"),
-    _own("gpu", str, "here", "h100, h200, a100, a100-40, l40s, rtx4090, cpu, or here, what this machine has"),
-    _own("gpus", int, 1, "Such devices, for hours and money; memory is that of one, as the policy trains on one"),
+    _own(
+        "gpu",
+        str,
+        "here",
+        "h100, h200, a100, a100-40, l40s, rtx4090, cpu, or here, what this machine has; with "
+        "--engine verl h100 where this machine has no GPU",
+    ),
+    _own(
+        "gpus",
+        int,
+        1,
+        "Such devices, for hours and money; memory is that of one, as the policy trains on one. With "
+        "--engine verl it is --verl.nodes and --verl.gpus that count",
+    ),
     _own("utilisation", float, 0.3, "Share of the peak that is reached"),
     _own("tokens_per_second", float | None, None, "Tokens, read and written, that acting gets through in a second"),
     _own("gpu_hour_price", float | None, None, "Price of an hour of one device"),
@@ -48,6 +63,8 @@ def plan(arguments: list[str]) -> None:
     given, config = flags.parse_with(arguments, "d2skill plan", _DESCRIPTION, _OWN)
     if given.gpus < 1 or not 0 < given.utilisation <= 1 or (given.tokens_per_second or 1) <= 0:
         raise ConfigError("--gpus is at least 1, --utilisation in (0, 1] and --tokens-per-second above 0")
+    if config.engine == "verl":
+        _check_verl(config, given)
     report = planned(config, given)
     if given.json:
         print_json(report)
@@ -71,16 +88,24 @@ def planned(config: Config, given: Any) -> dict[str, Any]:
     at_limit = "limits of the settings" if like is None else f"steps, calls and demonstrations of {like.source}"
     report: dict[str, Any] = {"policy": config.policy.kind}
     pace: work.Speed | None = None
+    least: dict[str, float] = {}
     if config.policy.kind == "causal-lm":
         shape = tiny(config.policy.lm) if config.policy.lm.model == "tiny" else find(config.policy.lm.model)
-        where = here() if given.gpu == "here" else cpu() if given.gpu == "cpu" else device(given.gpu)
-        report |= {"model": _model(config, shape), "memory": _memory(config, shape, where)}
+        where = _device(config, given)
+        report["model"] = _model(config, shape)
+        if config.engine == "verl":
+            report |= cluster.parts_of(config, shape, where, sum(row_tokens(config)))
+            if where.bandwidth is not None:
+                answering = report["memory"]["answering"]["weights"]
+                least = work.least(config, todo, answering, where.bandwidth)
+        else:
+            report["memory"] = local.memory_of(config, shape, where)
         pace = work.speed(
             config,
             shape,
             tokens_per_second=given.tokens_per_second,
             peak=where.peak,
-            devices=given.gpus,
+            devices=_devices(config, given),
             utilised=given.utilisation,
         )
     elif config.policy.kind == "scorer":
@@ -107,9 +132,34 @@ def planned(config: Config, given: Any) -> dict[str, Any]:
         "reflection tokens": round(todo.iterations * (todo.call_in + todo.call_out)),
         "from": f"train.iterations, and validation before, every {config.validation.every} iterations and at the end",
     }
-    report["time"] = _time(config, todo, pace, like, given)
+    report["time"] = _time(config, todo, pace, like, given, least)
     report["money"] = _money(config, todo, report["time"]["hours"], given)
     return report
+
+
+def _check_verl(config: Config, given: Any) -> None:
+    """Raises `ConfigError` for what verl has no counterpart for, and for flags that make no sense of a cluster."""
+    require_translatable(config)
+    if given.gpus != 1:
+        raise ConfigError("--gpus is of the local engine: with --engine verl use --verl.nodes and --verl.gpus")
+    if given.gpu == "cpu":
+        raise ConfigError("--gpu cpu is no device to plan a cluster with: name a GPU, such as h100")
+    if given.measure:
+        raise ConfigError("--measure runs the local engine: with --engine verl name a finished run with --like")
+
+
+def _device(config: Config, given: Any) -> Device:
+    """Returns the device to plan for; verl runs on GPUs, wherever the plan is made."""
+    if given.gpu == "cpu":
+        return cpu()
+    if given.gpu != "here":
+        return device(given.gpu)
+    found = here()
+    return device("h100") if config.engine == "verl" and found.kind == "cpu" else found
+
+
+def _devices(config: Config, given: Any) -> int:
+    return devices_of(config) if config.engine == "verl" else int(given.gpus)
 
 
 def _model(config: Config, shape: Shape) -> dict[str, Any]:
@@ -124,57 +174,6 @@ def _model(config: Config, shape: Shape) -> dict[str, Any]:
         "embeddings": "tied" if shape.tied else "not tied",
         "from": shape.source,
     }
-
-
-def _memory(config: Config, shape: Shape, where: Device) -> dict[str, Any]:
-    load = memory.load_of(config)
-    found = memory.memory(config, shape, load, where)
-    return {
-        "device": where.name,
-        "device bytes": round(where.memory),
-        "total": round(found.total),
-        "fits": found.total <= where.memory,
-        "always": _rounded(found.resting),
-        "while learning": _rounded(found.update),
-        "in a step of Adam": _rounded(found.step),
-        "while acting": _rounded(found.generation),
-        "phases": _rounded(found.phases),
-        "rows at once": {"learning": load.update_rows, "acting": load.generate_rows},
-        "advice": _advice(config, shape, where, found),
-        "from": "tensors counted, at prompts and answers of full length; within 10 % of measured peaks (docs/plan.md)",
-    }
-
-
-def _advice(config: Config, shape: Shape, where: Device, found: memory.Memory) -> list[str]:
-    """Returns what to set so that the model fits, each with the total that it alone would bring."""
-    if found.total <= where.memory:
-        return []
-    lm = config.policy.lm
-    changes: dict[str, dict[str, Any]] = {
-        f"--policy.lm.microbatch-tokens {lm.microbatch_tokens // 4}": {"microbatch_tokens": lm.microbatch_tokens // 4},
-        f"--policy.lm.generate-batch {lm.generate_batch // 8}": {"generate_batch": lm.generate_batch // 8},
-        "--policy.lm.gradient-checkpointing": {"gradient_checkpointing": True},
-        "--policy.lm.dtype bfloat16": {"dtype": "bfloat16"},
-        "--policy.lm.lora-rank 16": {"lora_rank": 16},
-    }
-    said, together = [], lm
-    for flag, update in changes.items():
-        if any(getattr(lm, name) == value or not value for name, value in update.items()) or (
-            "lora" in flag and lm.lora_rank
-        ):
-            continue
-        one, together = _total(config, lm.model_copy(update=update), shape, where), together.model_copy(update=update)
-        if one < found.total:
-            said.append(f"{flag}: {size(one)}")
-    every = _total(config, together, shape, where)
-    fits = "fits" if every <= where.memory else "still does not fit: use a smaller model or a larger device"
-    return [*said, f"all of these: {size(every)}, which {fits}"]
-
-
-def _total(config: Config, lm: Any, shape: Shape, where: Device) -> float:
-    policy = config.policy.model_copy(update={"lm": lm})
-    changed = config.model_copy(update={"policy": policy})
-    return memory.memory(changed, shape, memory.load_of(changed), where).total
 
 
 def _scorer(config: Config) -> dict[str, Any]:
@@ -192,7 +191,7 @@ def _scorer_memory(config: Config) -> dict[str, Any]:
         "device bytes": round(where.memory),
         "total": round(sum(parts.values())),
         "fits": sum(parts.values()) <= where.memory,
-        "always": _rounded(parts),
+        "always": rounded(parts),
         "advice": [],
         "from": "float64 arrays, and what a laptop run takes beside them",
     }
@@ -208,8 +207,10 @@ def _embedder(config: Config) -> dict[str, Any]:
     return {"name": shape.name, "parameters": count, "weights": size, "from": shape.source}
 
 
-def _time(config: Config, todo: work.Work, pace: work.Speed | None, like: Any, given: Any) -> dict[str, Any]:
-    """Returns hours by part; none where there is no pace to reckon from."""
+def _time(
+    config: Config, todo: work.Work, pace: work.Speed | None, like: Any, given: Any, least: Mapping[str, float]
+) -> dict[str, Any]:
+    """Returns hours by part, no fewer than the least; none where there is no pace to reckon from."""
     parts: dict[str, float] = {}
     source = "no speed is known: give --tokens-per-second, --like RUN or --measure"
     if like is not None and like.iteration_seconds and given.tokens_per_second is None:
@@ -220,14 +221,21 @@ def _time(config: Config, todo: work.Work, pace: work.Speed | None, like: Any, g
     elif pace is not None:
         parts = work.hours(todo, pace)
         source = f"{pace.source}; {pace.tokens:,.0f} tokens a second of acting; environment and reflection left out"
-    return {"hours": round(sum(parts.values()), 3) if parts else None, "parts": _rounded(parts, 3), "from": source}
+        if given.tokens_per_second is None and least:
+            parts |= {name: max(parts[name], floor) for name, floor in least.items()}
+            source += "; no less than the tokens of an episode take one after another, each a look at all weights"
+    hours = round(sum(parts.values()), 3) if parts else None
+    found: dict[str, Any] = {"hours": hours, "parts": rounded(parts, 3)}
+    if config.engine == "verl" and hours is not None:
+        found["GPU-hours"] = round(hours * devices_of(config), 1)
+    return found | {"from": source}
 
 
 def _money(config: Config, todo: work.Work, hours: float | None, given: Any) -> dict[str, Any]:
     """Returns what devices, reflection and a served policy cost; None where no price is given."""
     paid = acting = None
     if given.gpu_hour_price is not None and hours is not None:
-        paid = round(hours * given.gpus * given.gpu_hour_price, 2)
+        paid = round(hours * _devices(config, given) * given.gpu_hour_price, 2)
     served, reflect = config.policy.served, config.reflect
     source = "--gpu-hour-price" + (" (none given)" if given.gpu_hour_price is None else "")
     source += ", reflect.price_in and price_out" + ("" if reflect.price_in or reflect.price_out else " (none given)")
@@ -259,10 +267,6 @@ def _probed(config: Config) -> work.Measured:
         return replace(work.measured(RunFolder.open(run)), source="two iterations here")
 
 
-def _rounded(parts: Mapping[str, float], digits: int | None = None) -> dict[str, float]:
-    return {name: round(value, digits) for name, value in parts.items()}
-
-
 def _print(report: Mapping[str, Any]) -> None:
     """Prints the plan part by part, and under each what it is based on."""
     for name, part in report.items():
@@ -289,7 +293,7 @@ def _shown(part: str, key: str, value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, str):
         return value
-    if (part == "memory" and key != "rows at once") or key == "weights":
+    if (part in _IN_BYTES and not key.endswith("at once")) or key == "weights":
         return size(value)
     if part == "time":
         return f"{value:,.1f} h" if value >= 1 else f"{60 * value:,.1f} min"

@@ -8,13 +8,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from threadpoolctl import threadpool_limits
 from tyro.conf import Positional
 
 from d2skill import checkpoint
+from d2skill.bank import SkillBank
 from d2skill.config import Config
+from d2skill.embedders import make_embedder
 from d2skill.errors import D2SkillError, RunError
 from d2skill.files import read_json
 from d2skill.flags import parse_settings
@@ -28,6 +31,12 @@ def train(arguments: list[str]) -> None:
     with _first_speaks():
         config = found_from_anywhere(parse_settings(arguments, "d2skill train")).resolved()
         folder = config.out or Path("runs") / f"{_name(config.env.kind)}-{datetime.now():%Y%m%d-%H%M%S}"
+        if config.engine == "verl":
+            from d2skill.engines.verl import launch
+
+            with _writing(folder):
+                _print_ended(launch.start(config, folder), folder)
+            return
         from d2skill.parallel import Worker, joined, make_parts, share
         from d2skill.parts import Parts
         from d2skill.trainer import Trainer
@@ -57,6 +66,12 @@ def resume(run: Positional[Path]) -> None:
     with _first_speaks():
         folder = RunFolder.open(run)
         config = folder.config()
+        if config.engine == "verl":
+            from d2skill.engines.verl import launch
+
+            with _writing(run):
+                _print_ended(launch.resume(run), run)
+            return
         latest = checkpoint.latest(run)
         progress = checkpoint.read_progress(latest)
         with joined(config) as ranks:
@@ -74,6 +89,12 @@ def resume(run: Positional[Path]) -> None:
                 with _writing(run), at_full_speed(config), LiveDisplay(config, console) as display:
                     summary = Trainer(config, run, parts, [display], rollouts).resume(progress)
         print_summary(console, summary, parts.bank.skills(), run)
+
+
+def _print_ended(summary: dict[str, Any], run: Path) -> None:
+    """Prints the result of a run whose bank is in other hands."""
+    bank = SkillBank.open(RunFolder(run).bank, make_embedder(RunFolder(run).config().embedder))
+    print_summary(Console(), summary, bank.skills(), run)
 
 
 def found_from_anywhere(config: Config) -> Config:

@@ -6,6 +6,7 @@ Defaults are the laptop run. The published settings are the presets in `presets/
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, model_validator
 
@@ -23,6 +24,7 @@ from d2skill.config.policy import (
     step_sizes,
 )
 from d2skill.config.training import AdvantageConfig, RewardConfig, RolloutConfig, TrainConfig, ValidationConfig
+from d2skill.config.verl import VerlConfig
 
 __all__ = [
     "AdvantageConfig",
@@ -47,6 +49,7 @@ __all__ = [
     "Settings",
     "TrainConfig",
     "ValidationConfig",
+    "VerlConfig",
     "WarmStartConfig",
     "WebshopConfig",
     "step_sizes",
@@ -60,6 +63,8 @@ class Config(Settings):
     """Seed of the run; the same seed on the same machine gives the same run"""
     out: Path | None = None
     """Run folder; without one, runs/ENV-DATE-TIME"""
+    engine: Literal["local", "verl"] = "local"
+    """local: this machine, by this package alone; verl: GPUs of one or more nodes, through verl (docs/cluster.md)"""
     env: EnvConfig = EnvConfig()
     policy: PolicyConfig = PolicyConfig()
     train: TrainConfig = TrainConfig()
@@ -75,6 +80,7 @@ class Config(Settings):
     embedder: EmbedderConfig = EmbedderConfig()
     reflect: ReflectConfig = ReflectConfig()
     validation: ValidationConfig = ValidationConfig()
+    verl: VerlConfig = VerlConfig()
 
     @model_validator(mode="after")
     def _halves_fit(self) -> Config:

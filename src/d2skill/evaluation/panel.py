@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,6 +53,17 @@ class Validation:
             "difference": {"mean": gap[0], "ci95": list(gap[1])} if gap else None,
         }
 
+    def metrics(self) -> dict[str, float]:
+        """Returns what metrics.jsonl has of it."""
+        arms = {"without": self.without_skills, "with": self.with_skills}
+        found: dict[str, float] = {}
+        for name, arm in arms.items():
+            if arm is not None:
+                found |= {f"validation/{name}_skills": arm.success, f"validation/steps_{name}_skills": arm.steps}
+                if arm.score is not None:
+                    found[f"validation/score_{name}_skills"] = arm.score
+        return found | ({"validation/difference": self.difference[0]} if self.difference else {})
+
 
 def require_unseen(bank: SkillBank, panel: Sequence[str]) -> None:
     """Raises `ConfigError` if the evidence of a bank is from tasks of a panel.
@@ -77,12 +88,18 @@ def evaluate_panel(
     """Plays each task of the panel once per arm, both arms with the same sampling seeds; the bank is only read."""
     members = [Member(task_id, arm, 0, derive(seed, "validate", task_id)) for arm in arms for task_id in panel]
     played = rollouts.play(members, temperature)
-    by_arm = {arm: played[i * len(panel) : (i + 1) * len(panel)] for i, arm in enumerate(arms)}
+    count = len(panel)
+    return validation_of({arm: played[i * count : (i + 1) * count] for i, arm in enumerate(arms)})
+
+
+def validation_of(by_arm: Mapping[Arm, Sequence[Trajectory]]) -> Validation:
+    """Returns what came of a panel in each arm, the arms with the same tasks in the same order."""
     results = {arm: _summarise(trajectories) for arm, trajectories in by_arm.items()}
     difference = None
     if "skills" in by_arm:
         difference = paired_difference([t.success for t in by_arm["skills"]], [t.success for t in by_arm["none"]])
-    return Validation(results.get("skills"), results["none"], difference, tuple(played))
+    everything = tuple(t for trajectories in by_arm.values() for t in trajectories)
+    return Validation(results.get("skills"), results["none"], difference, everything)
 
 
 def _summarise(trajectories: Sequence[Trajectory]) -> ArmResult:

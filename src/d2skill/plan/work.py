@@ -196,16 +196,19 @@ def speed(
     """Returns how fast a model goes, None where there is nothing to reckon it from.
 
     2N operations a token of acting, 6N of learning (4N where only an adapter has gradients) and 2N more to read it with
-    the reference; N leaves embeddings that are only looked up out.
+    the reference, 2N more in verl, which reads answers once again for their probabilities before it learns; N leaves
+    embeddings that are only looked up out.
     """
     gradient = 4 if config.policy.lm.lora_rank else 6
-    learning = (gradient + (2 if config.optim.kl else 0) + 2 * config.policy.lm.gradient_checkpointing) / 2
+    again = 2 * bool(config.optim.kl) + 2 * config.policy.lm.gradient_checkpointing + 2 * (config.engine == "verl")
+    learning = (gradient + again) / 2
     if tokens_per_second is not None:
         return Speed(tokens_per_second, learning, gradient / 2, f"--tokens-per-second {tokens_per_second:g}")
     if peak is None:
         return None
     tokens = peak * devices * utilised / (2 * matrices(shape))
     named = f"{devices} x {peak / 1e12:.3g} TFLOP/s at {utilised:.0%}, 2N a token read or written, {gradient}N learnt"
+    named += f" and {again}N to read it again" if config.engine == "verl" else ""
     return Speed(tokens, learning, gradient / 2, named)
 
 
@@ -223,6 +226,15 @@ def hours(todo: Work, pace: Speed) -> dict[str, float]:
         "validation": todo.validations * todo.validation_decisions * one / pace.tokens / _HOUR,
         "warm start": todo.demonstrated * pace.imitating / pace.tokens / _HOUR,
     }
+
+
+def least(config: Config, todo: Work, weights: float, bandwidth: float) -> dict[str, float]:
+    """Returns hours of acting and validation that more devices do not shorten.
+
+    An episode is a sequence: for each token of each answer the weights are read once (bytes, on each device).
+    """
+    episode = config.env.max_steps * todo.tokens_a_decision[1] * weights / bandwidth / _HOUR
+    return {"acting": todo.iterations * episode, "validation": todo.validations * episode}
 
 
 def hours_like(todo: Work, like: Measured) -> dict[str, float]:

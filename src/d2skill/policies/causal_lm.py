@@ -295,7 +295,10 @@ class CausalLMPolicy:
         (folder / META).write_text(json.dumps(meta), encoding="utf-8")
 
     def load(self, folder: Path) -> None:
-        """See Policy. The model is the one saved, whatever the settings name; an adapter is for the one they name."""
+        """See Policy. The model is the one saved, whatever the settings name; an adapter is for the one they name.
+
+        A checkpoint of another engine can have its optimiser elsewhere: it is to play, not to go on with here.
+        """
         try:
             meta = json.loads((folder / META).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
@@ -308,6 +311,7 @@ class CausalLMPolicy:
                 self._install(*read_pretrained(str(base), self._settings, self._device))
             self.tuning.restore(folder, meta["reference"])
             self._adam = Adam(self.model, self._rate, self._optim.max_grad_norm)
-            self._adam.restore(load_file(folder / "optimiser.safetensors"))
+            if meta.get("optimiser", True):
+                self._adam.restore(load_file(folder / "optimiser.safetensors"))
         except (ConfigError, OSError, ValueError, KeyError, SafetensorError) as error:
             raise RunError(f"checkpoint {folder} is damaged: {error}") from error

@@ -1,0 +1,34 @@
+"""The settings of training through verl, on one node with many GPUs or on several."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from d2skill.config.base import Settings
+
+
+class VerlConfig(Settings):
+    """Training through verl (engine verl; needs d2skill[verl] in an environment of its own, docs/cluster.md)."""
+
+    nodes: int = Field(1, ge=1)
+    """Nodes of the Ray cluster to train on"""
+    gpus: int = Field(8, ge=1)
+    """GPUs of each node"""
+    address: str | None = None
+    """Ray cluster to join, auto or HOST:PORT; without one, Ray is started here"""
+    strategy: Literal["fsdp2", "fsdp", "megatron"] = "fsdp2"
+    """How the model is sharded in an update"""
+    offload: bool = False
+    """Keep weights and optimiser in host memory while they are not used"""
+    rollout: str = "vllm"
+    """What answers prompts: vllm, sglang, or what a plug-in of verl registers"""
+    tensor_parallel: int = Field(1, ge=1)
+    """GPUs that share a copy of the model when they answer"""
+    gpu_memory: float = Field(0.6, gt=0, lt=1)
+    """Share of a GPU's memory that answering may take"""
+    workers: int = Field(8, ge=1)
+    """Processes that play episodes"""
+    options: tuple[str, ...] = ()
+    """Further settings of verl as on its command line, such as trainer.logger=[console,wandb]; they go over ours"""
