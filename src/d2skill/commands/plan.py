@@ -15,7 +15,8 @@ from rich.console import Console
 from d2skill import flags
 from d2skill.commands.bank.tables import print_rows, say
 from d2skill.config import Config
-from d2skill.engines.verl.settings import require_translatable, row_tokens
+from d2skill.engines.verl.refusals import require_translatable
+from d2skill.engines.verl.settings import row_tokens
 from d2skill.errors import ConfigError
 from d2skill.plan import cluster, local, memory, work
 from d2skill.plan.devices import Device, cpu, device, here, rounded, size

@@ -54,7 +54,8 @@ from verl.workers.rollout.replica import TokenOutput  # noqa: E402
 from d2skill.config import Config  # noqa: E402
 from d2skill.engines.verl.checks import MEGATRON  # noqa: E402
 from d2skill.engines.verl.data import training_rows, validation_rows, write_data  # noqa: E402
-from d2skill.engines.verl.settings import overrides, require_translatable  # noqa: E402
+from d2skill.engines.verl.refusals import require_translatable  # noqa: E402
+from d2skill.engines.verl.settings import overrides  # noqa: E402
 from d2skill.policies.torch_loss import policy_terms  # noqa: E402
 from d2skill.settings_files import load  # noqa: E402
 from d2skill.tasks import RunTasks  # noqa: E402

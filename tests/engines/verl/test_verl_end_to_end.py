@@ -97,7 +97,8 @@ def test_the_run_folder_is_that_of_any_run(run):
     assert [line["iteration"] for line in lines] == [0, 1, 2]
     assert all(line["validation/with_skills"] is not None for line in lines)
     for line in lines[1:]:
-        assert line["policy/grad_norm"] > 0 and line["rollout/faults"] == 0 and "rollout/lost" not in line
+        assert line["policy/grad_norm"] > 1e-3 and line["rollout/faults"] == 0 and "rollout/lost" not in line
+        assert 0 < line["rollout/invalid_actions"] < line["env_steps"]
     summary = json.loads(folder.summary.read_text())
     assert (summary["iterations"], summary["env_steps"]) == (2, lines[-1]["env_steps"])
     assert summary["validation"]["with_skills"]["n"] == 4

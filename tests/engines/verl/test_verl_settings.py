@@ -4,14 +4,8 @@ import pytest
 
 from d2skill.config import Config
 from d2skill.engines.verl import settings
-from d2skill.engines.verl.settings import (
-    PROMPT_MARGIN,
-    learners,
-    model_path,
-    overrides,
-    require_translatable,
-    row_tokens,
-)
+from d2skill.engines.verl.refusals import learners, require_translatable
+from d2skill.engines.verl.settings import PROMPT_MARGIN, model_path, overrides, row_tokens
 from d2skill.errors import ConfigError
 from d2skill.settings_files import load
 

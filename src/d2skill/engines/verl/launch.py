@@ -15,7 +15,8 @@ from d2skill.config import Config
 from d2skill.embedders import make_embedder
 from d2skill.engines.verl.checks import require_devices, require_shardable, require_shared, require_verl
 from d2skill.engines.verl.data import write_data
-from d2skill.engines.verl.settings import model_path, overrides, require_translatable
+from d2skill.engines.verl.refusals import require_translatable
+from d2skill.engines.verl.settings import model_path, overrides
 from d2skill.envs import make_environment
 from d2skill.errors import D2SkillError, RunError
 from d2skill.evaluation import require_unseen

@@ -33,12 +33,13 @@ from verl.utils import tensordict_utils
 from d2skill import checkpoint, credit
 from d2skill.checkpoint import Progress
 from d2skill.engines.verl.batch import read_batch, shaped, trajectory_of
-from d2skill.engines.verl.keeper import start_keeper
+from d2skill.engines.verl.keeper import start_keeper, told_by_ray
 from d2skill.errors import RunError
 from d2skill.evaluation import arms_of, validation_of
 from d2skill.logbook import Logbook
 from d2skill.metrics import describe
 from d2skill.rng import derive
+from d2skill.rollout import require_played
 from d2skill.runfolder import RunFolder
 from d2skill.tracking import LiveDisplay
 from d2skill.types import Arm, Group, Trajectory
@@ -72,6 +73,7 @@ class D2SkillTrainer(PPOTrainerSync):  # type: ignore[misc]
         self._progress = Progress(0, 0, 0.0)
         self._started = perf_counter()
         self._played: list[Group] = []
+        self._sent: Any = None
         self._found: dict[str, Any] = {}
         self._saved = False
 
@@ -81,7 +83,7 @@ class D2SkillTrainer(PPOTrainerSync):  # type: ignore[misc]
         if self.global_steps:
             done = checkpoint.read_progress(self._run.path / "checkpoints" / f"{self.global_steps:06d}")
             # that the bank was taken back to the checkpoint is an event as well
-            self._progress = replace(done, bank_event=ray.get(self._keeper.state.remote())["event"])
+            self._progress = replace(done, bank_event=self._ask("state")["event"])
         self._started = perf_counter() - self._progress.seconds
         super().on_init_end()
 
@@ -106,7 +108,9 @@ class D2SkillTrainer(PPOTrainerSync):  # type: ignore[misc]
                 f"{rollout.tasks * rollout.group_size} episodes were lost: the log of the workers says why"
             )
         hindsights = credit.hindsight(played.groups)
-        self._keeper.reflect.remote(played.groups, iteration, self._seed())
+        require_played([(t.task.id, t.fault) for group in played.groups for t in group.trajectories])
+        self._played, self._sent = played.groups, ray.put(played.groups)
+        self._keeper.reflect.remote(self._sent, iteration, self._seed())
         returns = shaped(played, hindsights, settings.reward)
         scores = list(data["rm_scores"].unbind())
         for place, value in returns.items():
@@ -116,7 +120,6 @@ class D2SkillTrainer(PPOTrainerSync):  # type: ignore[misc]
             {"rm_scores": torch.nested.as_nested_tensor(scores, layout=torch.jagged)}, batch_size=len(scores)
         )
         tq.kv_batch_put(keys=batch.keys, partition_id=batch.partition_id, fields=fields)
-        self._played = played.groups
         self._found = {"rollout/lost": played.lost} if played.lost else {}
         return super()._compute_advantage(batch, metrics)
 
@@ -125,11 +128,16 @@ class D2SkillTrainer(PPOTrainerSync):  # type: ignore[misc]
         batch = super()._update_actor(batch, metrics)
         started, iteration = perf_counter(), self._progress.iteration
         self._logbook.played(self._played, iteration)
-        seen = ray.get(self._keeper.observe.remote(self._played, iteration, self._seed(), self._progress.bank_event))
+        seen = self._ask("observe", self._sent, iteration, self._seed(), self._progress.bank_event)
         self._logbook.reflected(iteration, seen.calls)
         self._found |= describe(self._played, seen.update, {}) | seen.metrics
         self._found["time/learn"] = perf_counter() - started
         return batch
+
+    def _ask(self, method: str, *given: Any) -> Any:
+        """Returns the keeper's answer; raises its errors as they are."""
+        with told_by_ray():
+            return ray.get(getattr(self._keeper, method).remote(*given))
 
     def _seed(self) -> int:
         return derive(self._settings.seed, "iteration", self._progress.iteration)
@@ -149,12 +157,12 @@ class D2SkillTrainer(PPOTrainerSync):  # type: ignore[misc]
                 f"{lost} of {len(arms) * len(panel)} episodes of the validation were lost: the log of the workers says "
                 f"why; go on by `d2skill resume {self._run.path}`"
             )
+        require_played([(t.task.id, t.fault) for own in by_task.values() for t in own.values()])
         result = validation_of({arm: [by_task[arm][task] for task in panel] for arm in arms})
         found = self._logbook.validated(result) | {"time/validate": perf_counter() - started}
         self._found |= found
         if self.global_steps:
-            event = ray.get(self._keeper.state.remote())["event"]
-            self._found |= ray.get(self._keeper.settle.remote(self._progress.iteration, event))
+            self._found |= self._ask("settle", self._progress.iteration, self._ask("state")["event"])
         return {name: value for name, value in found.items() if name.startswith("validation/")}
 
     def _play(self, data: dict[str, Any]) -> list[tuple[Arm, Trajectory]]:
@@ -195,17 +203,17 @@ class D2SkillTrainer(PPOTrainerSync):  # type: ignore[misc]
         self._progress = Progress(global_steps, self._progress.env_steps + steps, 0.0)
         self._report(found)
         if global_steps >= self.total_training_steps:
-            self._logbook.summarise(self._progress, ray.get(self._keeper.state.remote())["counts"])
+            self._logbook.summarise(self._progress, self._ask("state")["counts"])
         if self._saved:
             self._saved = False
-            ray.get(self._keeper.snapshot.remote())
+            self._ask("snapshot")
             checkpoint.save(self._run.path, self._progress, _Elsewhere(f"verl/global_step_{global_steps}"))
         metrics |= {f"d2skill/{name}": value for name, value in self._found.items()}
         self._found = {}
 
     def _report(self, metrics: dict[str, Any]) -> None:
         """Writes the line of what is done so far, and remembers how far the bank is with it."""
-        state = ray.get(self._keeper.state.remote())
+        state = self._ask("state")
         done, seconds = self._progress, perf_counter() - self._started
         self._progress = Progress(done.iteration, done.env_steps, seconds, state["event"])
         self._logbook.report(self._progress, state["counts"], state["mean_utility"], metrics | self._found)

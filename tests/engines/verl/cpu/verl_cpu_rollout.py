@@ -1,7 +1,8 @@
 """A server of verl that answers on the CPU, for tests: the writer of the local engine behind verl's interface.
 
-It holds answers to the actions that the prompt lists, so that a model that has learnt nothing yet plays on. It needs
-`verl_cpu_platform` first. FSDP on a CPU is registered here as well: verl knows it for accelerators alone.
+It holds answers to the actions that the prompt lists, so that a model that has learnt nothing yet plays on, and one
+that is never admissible, so that some episodes come off better than others. It needs `verl_cpu_platform` first. FSDP on
+a CPU is registered here as well: verl knows it for accelerators alone.
 """
 
 import asyncio
@@ -24,6 +25,7 @@ from d2skill.policies.trie import TokenTrie
 from d2skill.policies.walkers import ChoiceWalker
 
 LISTED = "Admissible actions:"
+INADMISSIBLE = "dance"
 TOGETHER = 64
 
 
@@ -81,6 +83,7 @@ class Server:
         """Returns the tokens of the answers that play an action listed in a prompt."""
         listed = self.tokenizer.decode(prompt, skip_special_tokens=True).rpartition(LISTED)[2].split("\n")
         actions = [line.strip() for line in listed if line.strip() and line.strip() != "assistant"]
+        actions.append(INADMISSIBLE)
         written = [self.tokenizer(f"<action>{action}</action>", add_special_tokens=False) for action in actions]
         return [(*answer.input_ids[: self.answer_tokens - 1], self.chat.end) for answer in written]
 
