@@ -236,3 +236,15 @@ def test_the_files_of_webshop_are_looked_for(tmp_path, monkeypatch):
     assert data(data=tmp_path).finding == "found"
     monkeypatch.setenv("WEBSHOP_DATA", str(tmp_path))
     assert data().finding == "found"
+
+
+def test_verl_is_needed_where_it_is_the_engine_and_its_version_told(monkeypatch):
+    without(monkeypatch, "verl")
+    monkeypatch.setattr("d2skill.engines.verl.checks.version", doctor.metadata.version)
+    missing = found(Config(engine="verl"), "verl")["verl"]
+    assert missing.finding == "missing" and "not installed" in missing.told and "pip install" in missing.fix
+    assert found(Config(), "verl")["verl"].finding == "optional"
+
+    monkeypatch.setattr("d2skill.engines.verl.checks.version", lambda name: "0.8.2")
+    old = found(Config(engine="verl"), "verl")["verl"]
+    assert old.finding == "missing" and "0.8.2" in old.told

@@ -23,10 +23,11 @@ from d2skill import settings_files
 from d2skill.config import Config, EndpointConfig
 from d2skill.embedders.cache import default_folder
 from d2skill.endpoints import check, connect, plain
+from d2skill.engines.verl.checks import require_devices, require_verl
 from d2skill.envs.alfworld.environment import VARIABLE, AlfworldEnvironment
 from d2skill.envs.webshop import environment as webshop
 from d2skill.envs.webshop.sources import Sources
-from d2skill.errors import D2SkillError
+from d2skill.errors import ConfigError, D2SkillError
 from d2skill.plan.devices import size
 from d2skill.plan.machine import memory_in_words, nearest, satisfies
 from d2skill.plan.shapes import config_file
@@ -109,6 +110,7 @@ def _matters(name: str, config: Config) -> bool:
     """Tells whether the settings need what a check is about."""
     needs = {"GPU": "train" in _extras(config), "machine": False, "endpoints": "llm" in _extras(config)}
     needs |= {"ALFWorld data": config.env.kind == "alfworld", "WebShop data": config.env.kind == "webshop"}
+    needs["verl"] = config.engine == "verl"
     return needs.get(name, True)
 
 
@@ -305,6 +307,20 @@ def _models(config: Config) -> Iterator[Line]:
             yield Line(flag, "found", str(file.parent))
 
 
+def _cluster(config: Config) -> Iterator[Line]:
+    """Yields verl and, where it is the engine, the GPUs that it is to have."""
+    needed = config.engine == "verl"
+    try:
+        require_verl()
+        yield Line("verl", "found", metadata.version("verl"))
+        if needed:
+            require_devices(config)
+            yield Line("verl.gpus", "found", f"{config.verl.nodes} x {config.verl.gpus}")
+    except ConfigError as error:
+        said, _, fix = str(error).partition(": ")
+        yield Line("verl", "missing" if needed else "optional", said, fix)
+
+
 CHECKS: dict[str, Check] = {
     "Python": _python,
     "packages": _packages,
@@ -315,5 +331,6 @@ CHECKS: dict[str, Check] = {
     "WebShop data": _shop,
     "endpoints": _servers,
     "models": _models,
+    "verl": _cluster,
 }
 """What is examined, in the order in which it is printed."""

@@ -35,6 +35,7 @@ SETTINGS = {
     "bank.probe": 0,
     "bank.step-capacity": 3,
     "bank.protect": 0,
+    "retrieval.gate": 0,
     "rollout.tasks": 4,
     "rollout.group-size": 4,
     "rollout.with-skills": 2,
@@ -70,6 +71,7 @@ def d2skill(*words, **environment):
         "HF_HUB_OFFLINE": "1",
         "OMP_NUM_THREADS": "1",
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+        "RAY_worker_niceness": "0",  # 15 otherwise, which waits for whatever else a small machine does
     }
     words = [sys.executable, "-m", "d2skill", *map(str, words)]
     return subprocess.run(words, env=told | environment, capture_output=True, text=True, check=False)
