@@ -15,10 +15,11 @@ from d2skill.config import Config
 from d2skill.embedders import make_embedder
 from d2skill.engines.verl.checks import require_devices, require_shardable, require_shared, require_verl
 from d2skill.engines.verl.data import write_data
+from d2skill.engines.verl.keeper import told_by_ray
 from d2skill.engines.verl.refusals import require_translatable
 from d2skill.engines.verl.settings import model_path, overrides
 from d2skill.envs import make_environment
-from d2skill.errors import D2SkillError, RunError
+from d2skill.errors import ConfigError, RunError
 from d2skill.evaluation import require_unseen
 from d2skill.files import read_json
 from d2skill.logbook import Logbook
@@ -100,17 +101,11 @@ def _train(config: Config, folder: Path, done: int | None) -> dict[str, Any]:
     modules = [name for name in os.environ.get("VERL_USE_EXTERNAL_MODULES", "").split(",") if name]
     os.environ["VERL_USE_EXTERNAL_MODULES"] = ",".join(dict.fromkeys([*modules, _PLUGIN]))
     import ray
-    from hydra import compose, initialize_config_module
     from verl.trainer.main_ppo import TaskRunnerV1, run_ppo
-    from verl.utils.config import validate_config
-    from verl.utils.device import auto_set_device
 
     run = folder.resolve()
     require_shardable(config, model_path(config, run))
-    with initialize_config_module("verl.trainer.config", version_base=None):
-        settings = compose("ppo_trainer", overrides=overrides(config, run, resume=done))
-    auto_set_device(settings)
-    validate_config(settings, use_reference_policy=config.optim.kl > 0, use_critic=False)
+    settings = _settings(config, run, done)
     joined = ray.is_initialized()
     with _our_errors():
         try:
@@ -126,6 +121,24 @@ def _train(config: Config, folder: Path, done: int | None) -> dict[str, Any]:
     return summary
 
 
+def _settings(config: Config, run: Path, done: int | None) -> Any:
+    """Returns verl's settings; raises `ConfigError` if verl takes those of verl.options for wrong."""
+    from hydra import compose, initialize_config_module
+    from hydra.errors import HydraException
+    from verl.utils.config import validate_config
+    from verl.utils.device import auto_set_device
+
+    try:
+        with initialize_config_module("verl.trainer.config", version_base=None):
+            settings = compose("ppo_trainer", overrides=overrides(config, run, resume=done))
+        auto_set_device(settings)
+        validate_config(settings, use_reference_policy=config.optim.kl > 0, use_critic=False)
+    except (HydraException, AssertionError, ValueError) as error:
+        said = str(error).strip().partition("\n")[0]
+        raise ConfigError(f"verl does not take these settings ({said}): see verl.options") from error
+    return settings
+
+
 def _join(settings: Any) -> None:
     """Starts Ray or joins a cluster as verl does it; the workers get what verl's modules are told by."""
     import ray
@@ -135,21 +148,25 @@ def _join(settings: Any) -> None:
     told = {name: os.environ[name] for name in _TOLD if name in os.environ} | {"TRANSFER_QUEUE_ENABLE": "1"}
     environment = OmegaConf.create(get_ppo_ray_runtime_env(settings))
     environment = OmegaConf.merge(environment, {"env_vars": told}, settings.ray_kwargs.ray_init.get("runtime_env", {}))
-    given = OmegaConf.to_container(settings.ray_kwargs.ray_init, resolve=True)
-    ray.init(**given | {"runtime_env": OmegaConf.to_container(environment, resolve=True)})
+    given: Any = OmegaConf.to_container(settings.ray_kwargs.ray_init, resolve=True)
+    try:
+        ray.init(**given | {"runtime_env": OmegaConf.to_container(environment, resolve=True)})
+    except ConnectionError as error:
+        raise ConfigError(
+            f"verl.address is {given.get('address')}, where no Ray cluster answers ({error}): start one by ray start "
+            "--head, or leave verl.address out"
+        ) from None
 
 
 @contextmanager
 def _our_errors() -> Iterator[None]:
     """Lets an error of ours that ended a process of Ray end this one, without that process's story."""
-    from ray.exceptions import RayTaskError
+    from ray.exceptions import RayError
 
     try:
-        yield
-    except RayTaskError as error:
-        cause = error.cause
-        while isinstance(cause, RayTaskError):
-            cause = cause.cause
-        if isinstance(cause, D2SkillError):
-            raise type(cause)(str(cause)) from None
-        raise RunError(f"verl stopped: {type(cause).__name__}: {cause}; the output above says where") from error
+        with told_by_ray():
+            yield
+    except RayError as error:
+        cause = getattr(error, "cause", None) or error
+        said = str(cause).strip().rpartition("\n")[2]
+        raise RunError(f"verl stopped ({type(cause).__name__}: {said}): what stands above says where") from error
