@@ -1,6 +1,5 @@
 """Trajectories as bytes and as rows: exact but for tokens, and with what verl wants of each row."""
 
-import zlib
 from dataclasses import replace
 
 import numpy as np
@@ -66,13 +65,10 @@ def test_tokens_and_log_probabilities_stay_behind():
     assert (back.prompt, back.admissible) == (played.turns[0].prompt, True)
 
 
-def test_what_prompts_share_is_written_once_and_stays_shared():
+def test_what_prompts_share_takes_no_room():
     shown, past = skill("t1"), [(f"You see {i}.", f"go to {i}") for i in range(50)]
     played = trajectory(turns=[turn(skills=[shown], history=tuple(past[:i])) for i in range(50)])
-    back = unpack(pack(played))
-    assert len({id(pair) for one in back.turns for pair in one.prompt.history}) == 49
-    assert len({id(one.prompt.task_skills[0]) for one in back.turns}) == 1
-    assert len(zlib.decompress(pack(played))) < 10 * len(repr(past))
+    assert len(pack(played)) < 10 * len(repr(past))
 
 
 # rows

@@ -76,7 +76,7 @@ class Room:
         self.config: Config = RunFolder.open(run).config()
         self.environment = make_environment(self.config.env)
         model, rollout = verl.actor_rollout_ref.model, verl.actor_rollout_ref.rollout
-        ends = _end_tokens(model.path, tokenizer, bool(model.get("trust_remote_code", False)))
+        ends = _end_tokens(model.path, tokenizer)
         self.chat = Chat(tokenizer, self.config.policy.lm, ends, rollout.prompt_length)
         self.answer_tokens = int(rollout.response_length)
         self.skills = Retriever(keeper_of(run))
@@ -179,9 +179,9 @@ def _output(row: SessionRow, turns: int) -> AgentLoopOutput:
     )
 
 
-def _end_tokens(model: str, tokenizer: Any, trust: bool) -> list[int]:
+def _end_tokens(model: str, tokenizer: Any) -> list[int]:
     """Returns the tokens that end a text of a model, of which only the settings are read."""
-    config = AutoConfig.from_pretrained(model, trust_remote_code=trust)
+    config = AutoConfig.from_pretrained(model)
     try:
         generation = GenerationConfig.from_pretrained(model)
     except OSError:
