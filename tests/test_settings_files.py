@@ -150,6 +150,11 @@ def test_settings_are_frozen():
     assert explain(caught.value)
 
 
+def test_without_flags_it_is_the_laptop_preset():
+    """As README's first command has it."""
+    assert parse_settings([], "d2skill train") == load("laptop")
+
+
 def test_without_a_config_the_preset_is_that_of_the_environment():
     webshop, laptop = load("webshop"), load("laptop")
     assert parse_settings(["--env", "webshop"], "d2skill train") == webshop

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Collection, Sequence
 from functools import lru_cache
+from itertools import pairwise
 from typing import Annotated, Any, TypeVar, cast
 
 import tyro
@@ -92,7 +93,7 @@ def _named_config(arguments: Sequence[str]) -> str:
 def _last(arguments: Sequence[str], *flags: str) -> str:
     """Returns what the last of some flags is given, "" without one."""
     found = ""
-    for word, following in zip(arguments, [*arguments[1:], ""], strict=True):
+    for word, following in pairwise([*arguments, ""]):
         flag, equals, value = word.partition("=")
         if flag in flags:
             found = value if equals else following

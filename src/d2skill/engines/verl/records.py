@@ -1,4 +1,7 @@
-"""Trajectories on their way from the loop workers to the trainer: compressed JSON, whole but for tokens."""
+"""Trajectories on their way from the loop workers to the trainer, as compressed JSON.
+
+They are whole but for tokens and what an environment's own class of task holds beside the fields of `Task`.
+"""
 
 from __future__ import annotations
 
