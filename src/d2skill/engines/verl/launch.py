@@ -63,13 +63,13 @@ def start(config: Config, folder: Path) -> dict[str, Any]:
 
 def resume(folder: Path) -> dict[str, Any]:
     """Goes on with a run from its last checkpoint and returns the summary; a run that has ended is only read."""
-    require_verl()
     run, point = RunFolder.open(folder), checkpoint.latest(folder)
     config, progress = run.config(), checkpoint.read_progress(point)
     if run.summary.exists():
         summary: dict[str, Any] = read_json(run.summary)
         if summary["iterations"] == progress.iteration:
             return summary
+    require_verl()
     settings = config.bank, config.retrieval, config.credit
     bank = SkillBank.open(run.bank, make_embedder(config.embedder), *settings, event=progress.bank_event)
     bank.record(run.bank, back_to=progress.bank_event, wait=config.bank.wait)
