@@ -85,6 +85,14 @@ class LockStep:
         """See Places."""
 
 
+def half_of(index: int, with_skills: int, on_trial: int) -> tuple[Arm, bool]:
+    """Returns the arm of a member of a group, and whether skills on trial are shown to it.
+
+    The first `with_skills` members have skills, the last `on_trial` of them those on trial as well.
+    """
+    return ("skills" if index < with_skills else "none"), with_skills - on_trial <= index < with_skills
+
+
 def start_session(environment: Environment, task_id: str) -> tuple[Session, str]:
     """Returns a new session and no fault, or where the environment fails to start it, one that is over and the fault.
 
@@ -131,20 +139,12 @@ class Rollouts:
         seed: int,
         on_trial: int = 0,
     ) -> list[Group]:
-        """Plays each task `group_size` times, the first `with_skills` members with skills, the others without.
-
-        The last `on_trial` of those with skills are shown skills on trial as well.
-        """
+        """Plays each task `group_size` times, each member in its arm (see half_of)."""
+        arms = [half_of(i, with_skills, on_trial) for i in range(group_size)]
         members = [
-            Member(
-                task_id,
-                "skills" if i < with_skills else "none",
-                i,
-                derive(seed, task_id, i),
-                with_skills - on_trial <= i < with_skills,
-            )
+            Member(task_id, arm, i, derive(seed, task_id, i), trial)
             for task_id in task_ids
-            for i in range(group_size)
+            for i, (arm, trial) in enumerate(arms)
         ]
         played = self.play(members, temperature)
         chunks = [tuple(played[i : i + group_size]) for i in range(0, len(played), group_size)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from math import ceil
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 from d2skill import checkpoint, credit
 from d2skill.checkpoint import Progress
 from d2skill.config import Config
-from d2skill.evaluation import arms_of, evaluate_panel, require_unseen
+from d2skill.evaluation import arms_of, begin_with, evaluate_panel
 from d2skill.learner import Learner, Reflecting
 from d2skill.logbook import Logbook
 from d2skill.metrics import Clock, describe
@@ -76,10 +75,7 @@ class Trainer:
         """Makes the state before the first iteration, validates it and checkpoints it."""
         self.run.begin(self.config, self._tasks.record())
         self.bank.record(self.run.bank, wait=self.config.bank.wait)
-        if (start := self.config.bank.start) is not None:
-            self.bank.adopt(RunFolder.open(start).bank if start.is_dir() else start)
-            if not self.config.bank.seen_tasks:
-                require_unseen(self.bank, self._tasks.validation.task_ids)
+        begin_with(self.bank, self.config.bank, self._tasks.validation.task_ids)
         clock = Clock()
         # Advice on hundreds of demonstrations is not worth a model's time: it only has to be heeded, not to be good.
         adviser = ContrastReflector() if isinstance(self._reflector, ReflectsMany) else self._reflector
@@ -149,7 +145,7 @@ class Trainer:
             with_skills=config.rollout.with_skills,
             temperature=config.rollout.temperature,
             seed=seed,
-            on_trial=ceil(config.bank.trial * config.rollout.with_skills),
+            on_trial=config.bank.on_trial(config.rollout.with_skills),
         )
         self._logbook.played(groups, iteration)
         clock.lap("rollout")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import ceil
 from pathlib import Path
 from typing import Literal
 
@@ -21,6 +22,10 @@ class CreditConfig(Settings):
 
 class BankConfig(Settings):
     """The skill bank."""
+
+    def on_trial(self, with_skills: int) -> int:
+        """Returns how many members of a skill half of this size are shown skills on trial as well."""
+        return ceil(self.trial * with_skills)
 
     task_capacity: int = Field(300, ge=1)
     """Task skills kept, at most"""

@@ -2,7 +2,15 @@
 
 from d2skill.evaluation.arms import ARMS, UNRETRIEVED, arm_names, view_of
 from d2skill.evaluation.figures import figures
-from d2skill.evaluation.panel import ArmResult, Validation, arms_of, evaluate_panel, require_unseen, validation_of
+from d2skill.evaluation.panel import (
+    ArmResult,
+    Validation,
+    arms_of,
+    begin_with,
+    evaluate_panel,
+    require_unseen,
+    validation_of,
+)
 from d2skill.evaluation.playing import Outcome, Played, Player, Unit, units_of
 from d2skill.evaluation.processes import in_processes
 from d2skill.evaluation.statistics import mcnemar, mean_with_interval, paired_difference, wilson
@@ -18,6 +26,7 @@ __all__ = [
     "Validation",
     "arm_names",
     "arms_of",
+    "begin_with",
     "evaluate_panel",
     "figures",
     "in_processes",

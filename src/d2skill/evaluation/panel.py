@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 
 from d2skill.bank import SkillBank
+from d2skill.config import BankConfig
 from d2skill.errors import ConfigError
 from d2skill.evaluation.statistics import Interval, paired_difference, wilson
 from d2skill.rng import derive
 from d2skill.rollout import Member, Rollouts
+from d2skill.runfolder import RunFolder
 from d2skill.types import Arm, Trajectory
 
 
@@ -75,6 +77,18 @@ def require_unseen(bank: SkillBank, panel: Sequence[str]) -> None:
             f"skills of the bank were written or credited in {len(seen)} of these {len(panel)} tasks, first {seen[0]}: "
             "choose other tasks, or play what was seen by --seen-tasks (--bank.seen-tasks in training)"
         )
+
+
+def begin_with(bank: SkillBank, settings: BankConfig, panel: Sequence[str]) -> None:
+    """Gives an empty bank the skills of the run or journal that settings name, if they do.
+
+    Raises `BankError` for a bank of another embedder, and what `require_unseen` raises unless that is allowed.
+    """
+    if (start := settings.start) is None:
+        return
+    bank.adopt(RunFolder.open(start).bank if start.is_dir() else start)
+    if not settings.seen_tasks:
+        require_unseen(bank, panel)
 
 
 def arms_of(with_skills: int) -> tuple[Arm, ...]:

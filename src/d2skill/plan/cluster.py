@@ -8,7 +8,7 @@ from typing import Any
 from d2skill.config import Config
 from d2skill.errors import ConfigError
 from d2skill.plan.devices import Device, rounded, size
-from d2skill.plan.shapes import Shape
+from d2skill.plan.shapes import Shape, heads_divide
 from d2skill.plan.sharded import KEPT, Cluster, cluster, devices_of, split_of
 
 _BASIS = (
@@ -23,16 +23,11 @@ _Update = Mapping[str, Any]
 def check(config: Config, shape: Shape) -> None:
     """Raises `ConfigError` for a model whose heads the GPUs that answer cannot share out."""
     tensor = config.verl.tensor_parallel
-    if not _shared(shape, tensor):
+    if not heads_divide(shape.heads, shape.kv_heads, tensor):
         raise ConfigError(
             f"{shape.name} has {shape.heads} attention heads and {shape.kv_heads} of keys and values, which "
             f"verl.tensor_parallel {tensor} cannot share out evenly: use a divisor"
         )
-
-
-def _shared(shape: Shape, tensor: int) -> bool:
-    """Tells whether so many GPUs can share the heads; those of keys may also be fewer, and are then there twice."""
-    return not shape.heads % tensor and not max(shape.kv_heads, tensor) % min(shape.kv_heads, tensor)
 
 
 def parts_of(config: Config, shape: Shape, where: Device, row: int) -> dict[str, dict[str, Any]]:
@@ -143,7 +138,7 @@ def _changes(config: Config, shape: Shape, row: int, *, too_much: bool) -> list[
     if share < 1:
         changes.append((f"--verl.gpu-memory {share}", {}, {"gpu_memory": share}))
     tensor = 2 * verl.tensor_parallel
-    if every % tensor == 0 and _shared(shape, tensor):
+    if every % tensor == 0 and heads_divide(shape.heads, shape.kv_heads, tensor):
         changes.append((f"--verl.tensor-parallel {tensor}", {}, {"tensor_parallel": tensor}))
     split = 2 * split_of(config)
     if verl.strategy == "megatron" and every % split == 0:

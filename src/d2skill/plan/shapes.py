@@ -18,6 +18,11 @@ TINY_VOCABULARY = 2052
 _TYPES = ("qwen2", "qwen3", "llama", "mistral")
 
 
+def heads_divide(heads: int, kv_heads: int, ways: int) -> bool:
+    """Tells whether so many GPUs can share attention heads; those of keys may be fewer, and are then there twice."""
+    return not heads % ways and not max(kv_heads, ways) % min(kv_heads, ways)
+
+
 @dataclass(frozen=True, slots=True)
 class Shape:
     """A decoder of the Llama family: sizes, and what distinguishes its kinds.

@@ -14,6 +14,7 @@ from uuid import uuid4
 from d2skill.config import Config
 from d2skill.engines.verl.settings import row_tokens
 from d2skill.errors import ConfigError
+from d2skill.plan.shapes import heads_divide
 from d2skill.runfolder import RunFolder
 
 VERL = (0, 9)
@@ -157,8 +158,8 @@ def _read(model: Path | str) -> Any:
 def _require_heads(model: str, text: Any, sharing: int) -> None:
     heads = text.num_attention_heads
     pairs = getattr(text, "num_key_value_heads", None) or heads
-    if heads % sharing or (pairs % sharing and sharing % pairs):
-        fitting = [n for n in range(1, sharing) if not heads % n and (not pairs % n or not n % pairs)]
+    if not heads_divide(heads, pairs, sharing):
+        fitting = [n for n in range(1, sharing) if heads_divide(heads, pairs, n)]
         raise ConfigError(
             f'policy.lm.model "{model}" has {heads} attention heads and {pairs} of keys and values, which cannot be '
             f"divided among verl.tensor_parallel {sharing} GPUs: set it to {fitting[-1]}"

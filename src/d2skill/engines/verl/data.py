@@ -14,9 +14,10 @@ from d2skill.evaluation import arms_of
 from d2skill.files import write_bytes, write_text
 from d2skill.rng import derive
 from d2skill.tasks import RunTasks, sample_tasks
+from d2skill.types import Arm
 
 LOOP = "d2skill.engines.verl.loop.SkillLoop"
-SOURCES = {"skills": "with_skills", "none": "without_skills"}
+SOURCES: dict[Arm, str] = {"skills": "with_skills", "none": "without_skills"}
 """What verl's metrics call the arms of validation."""
 
 Row = dict[str, Any]

@@ -20,7 +20,7 @@ from d2skill.engines.verl.refusals import require_translatable
 from d2skill.engines.verl.settings import model_path, overrides
 from d2skill.envs import make_environment
 from d2skill.errors import ConfigError, RunError
-from d2skill.evaluation import require_unseen
+from d2skill.evaluation import begin_with
 from d2skill.files import read_json
 from d2skill.logbook import Logbook
 from d2skill.parts import sample_texts
@@ -43,7 +43,8 @@ def start(config: Config, folder: Path) -> dict[str, Any]:
     make_reflector(config.reflect, check=True)  # one that works elsewhere is reached, or the run ends here
     environment = make_environment(config.env)
     tasks = RunTasks.choose(environment, config)
-    bank = _bank(config, tasks)
+    bank = SkillBank(make_embedder(config.embedder), config.bank, config.retrieval, config.credit)
+    begin_with(bank, config.bank, tasks.validation.task_ids)
     run = RunFolder.create(folder)
     try:
         run.begin(config, tasks.record())
@@ -76,16 +77,6 @@ def resume(folder: Path) -> dict[str, Any]:
     bank.close()
     Logbook(run, config).back_to(progress.iteration)
     return _train(config, folder, progress.iteration)
-
-
-def _bank(config: Config, tasks: RunTasks) -> SkillBank:
-    """Returns the bank that a run begins with."""
-    bank = SkillBank(make_embedder(config.embedder), config.bank, config.retrieval, config.credit)
-    if (start := config.bank.start) is not None:
-        bank.adopt(RunFolder.open(start).bank if start.is_dir() else start)
-        if not config.bank.seen_tasks:
-            require_unseen(bank, tasks.validation.task_ids)
-    return bank
 
 
 def _write_tiny(config: Config, folder: Path, texts: list[str]) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from array import array
-from math import ceil
 from pathlib import Path
 from time import perf_counter
 from types import SimpleNamespace
@@ -26,7 +25,7 @@ from d2skill.episode import Episode
 from d2skill.policies.chat import Chat
 from d2skill.policies.pretrained import end_tokens
 from d2skill.prompts import parse_action
-from d2skill.rollout import start_session
+from d2skill.rollout import half_of, start_session
 from d2skill.runfolder import RunFolder
 from d2skill.types import Arm, Decision, Retrieved
 
@@ -160,10 +159,7 @@ class SkillLoop(AgentLoopBase):  # type: ignore[misc]
 def arm_of(config: Config, session: int, arm: Arm | Literal[""]) -> tuple[Arm, bool]:
     """Returns the arm of a session, which is `arm` if its row says one, and whether skills on trial are shown to it."""
     skilled = config.rollout.with_skills
-    if arm:
-        return arm, False
-    on_trial = skilled - ceil(config.bank.trial * skilled) <= session < skilled
-    return ("skills" if session < skilled else "none"), on_trial
+    return (arm, False) if arm else half_of(session, skilled, config.bank.on_trial(skilled))
 
 
 def _output(row: SessionRow, turns: int) -> AgentLoopOutput:

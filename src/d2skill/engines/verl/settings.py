@@ -16,6 +16,8 @@ from typing import Any
 
 from d2skill.config import CausalLMConfig, Config
 
+MODE = "d2skill"
+"""The name by which verl finds our trainer."""
 PROMPT_MARGIN = 512
 """Tokens of a prompt that `prompt.max_tokens` does not count: instructions, headings, line ends, the chat template."""
 
@@ -214,7 +216,7 @@ def _rollout(config: Config, run: Path) -> Settings:
 def _trainer(config: Config, run: Path, resume: int | None) -> Settings:
     folder = run / "verl"
     return {
-        "trainer.v1.trainer_mode": "d2skill",
+        "trainer.v1.trainer_mode": MODE,
         "trainer.nnodes": config.verl.nodes,
         "trainer.n_gpus_per_node": config.verl.gpus,
         "trainer.total_training_steps": config.train.iterations,

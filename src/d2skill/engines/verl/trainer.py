@@ -33,20 +33,22 @@ from verl.utils import tensordict_utils
 from d2skill import checkpoint, credit
 from d2skill.checkpoint import Progress
 from d2skill.engines.verl.batch import read_batch, shaped, trajectory_of
+from d2skill.engines.verl.data import SOURCES
 from d2skill.engines.verl.keeper import start_keeper, told_by_ray
+from d2skill.engines.verl.settings import MODE
 from d2skill.errors import RunError
 from d2skill.evaluation import arms_of, validation_of
 from d2skill.logbook import Logbook
 from d2skill.metrics import describe
+from d2skill.policies.causal_lm import FORMAT, KIND, META
 from d2skill.rng import derive
 from d2skill.rollout import require_played
 from d2skill.runfolder import RunFolder
+from d2skill.tasks import RunTasks
 from d2skill.tracking import LiveDisplay
 from d2skill.types import Arm, Group, Trajectory
 
-MODE = "d2skill"
-_ARMS: dict[str, Arm] = {"with_skills": "skills", "without_skills": "none"}
-"""Data sources of the validation file."""
+_ARMS = {source: arm for arm, source in SOURCES.items()}
 _POLICY = {
     "policy/loss": "actor/pg_loss",
     "policy/kl": "actor/kl_loss",
@@ -149,7 +151,7 @@ class D2SkillTrainer(PPOTrainerSync):  # type: ignore[misc]
         for data in self.val_dataloader:
             for arm, trajectory in self._play(data):
                 by_task.setdefault(arm, {})[trajectory.task.id] = trajectory
-        panel = json.loads(self._run.tasks.read_text("utf-8"))["validation"]["task_ids"]
+        panel = RunTasks.read(self._run.tasks).validation.task_ids
         arms = arms_of(self._settings.rollout.with_skills)
         lost = sum(task not in by_task.get(arm, {}) for arm in arms for task in panel)
         if lost:
@@ -229,5 +231,5 @@ class _Elsewhere:
         """See Policy."""
         weights = Path("../../..") / self._folder / "actor" / "huggingface"
         (folder / "model").symlink_to(weights, target_is_directory=True)
-        meta = {"kind": "causal-lm", "format": 1, "reference": False, "optimiser": False}
-        (folder / "policy.json").write_text(json.dumps(meta), encoding="utf-8")
+        meta = {"kind": KIND, "format": FORMAT, "reference": False, "optimiser": False}
+        (folder / META).write_text(json.dumps(meta), encoding="utf-8")
