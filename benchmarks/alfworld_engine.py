@@ -19,8 +19,8 @@ import numpy as np
 
 from d2skill.config import HousesConfig
 from d2skill.envs.alfworld import Game
-from d2skill.envs.alfworld.houses import generate
-from d2skill.rng import generator
+from d2skill.envs.houses import generate
+from d2skill.utils.rng import generator
 
 HELD_AT_ONCE = 128
 LONG_PLAY = 300

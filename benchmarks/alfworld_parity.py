@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 
 from d2skill.envs.alfworld import Game
-from d2skill.rng import generator
+from d2skill.utils.rng import generator
 
 RANDOM_STEPS = 30
 STEPS_AFTER_THE_GOAL = 4

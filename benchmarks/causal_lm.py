@@ -38,16 +38,16 @@ from unittest.mock import patch
 
 import torch
 
-from d2skill import credit, settings_files
-from d2skill.config import CausalLMConfig, Config, OptimConfig, WarmStartConfig
-from d2skill.parts import Parts
-from d2skill.policies import generation, prefixes, reading
-from d2skill.policies.causal_lm import CausalLMPolicy
-from d2skill.rng import derive
+from d2skill import credit
+from d2skill.components import Parts
+from d2skill.config import CausalLMConfig, Config, OptimConfig, WarmStartConfig, toml_files
+from d2skill.policies.causal_lm import forward, generation, prefix_sharing
+from d2skill.policies.causal_lm.policy import CausalLMPolicy
 from d2skill.rollout import Rollouts
 from d2skill.trainer import Trainer
 from d2skill.types import Group, Prompt, Row
-from d2skill.warmstart import warm_start
+from d2skill.utils.rng import derive
+from d2skill.warm_start import warm_start
 
 SETTINGS = {
     "preset": {},
@@ -88,7 +88,7 @@ class Measured:
 @contextmanager
 def counted(learning: bool) -> Iterator[list[tuple[int, int]]]:
     """Gives a list of the passes with gradients, or without: tokens that are real, and all with padding."""
-    padded, packed, passes = reading.left_padded, reading.packed, []
+    padded, packed, passes = forward.left_padded, forward.packed, []
 
     def note(real, computed):
         if torch.is_grad_enabled() == learning:  # the reference reads without gradients
@@ -104,7 +104,7 @@ def counted(learning: bool) -> Iterator[list[tuple[int, int]]]:
         return batch
 
     with (
-        patch.multiple(reading, left_padded=count, packed=count_packed),
+        patch.multiple(forward, left_padded=count, packed=count_packed),
         patch.object(generation, "left_padded", count),
     ):
         yield passes
@@ -127,7 +127,7 @@ def compare(ways: dict[str, Callable[[], object]], repetitions: int, learning: b
 
 def prepared(changes: dict, answer: str, iterations: int) -> tuple[Config, Parts, list[str]]:
     """Returns settings, parts that were warmed up and trained for some iterations, and training tasks."""
-    settings = settings_files.load("laptop-lm").model_dump()
+    settings = toml_files.load("laptop-lm").model_dump()
     for name, values in changes.items():
         settings[name] |= values
     settings["policy"]["lm"] |= {"device": "cpu", "answer": answer}
@@ -167,17 +167,17 @@ def case(changes: dict, answer: str, iterations: int, repetitions: int) -> dict[
     rows = credit.policy_batch(groups, credit.hindsight(groups), config.reward, config.advantage)
 
     def update(one_pass, in_rows):
-        with patch.dict(prefixes.PASS, cpu=one_pass), patch.object(reading, "even_rows", in_rows):
+        with patch.dict(prefix_sharing.PASS, cpu=one_pass), patch.object(forward, "even_rows", in_rows):
             policy.update(rows, 0)
 
-    usual, several = prefixes.PASS["cpu"], reading.even_rows
+    usual, several = prefix_sharing.PASS["cpu"], forward.even_rows
     learned = compare(
         {
             "trunks": lambda: update(usual, several),
             "no_trunks": lambda: update(10**9, several),
             "one_in_a_row": lambda: update(usual, one_in_a_row),
-            "dear_passes": lambda: update(prefixes.PASS_ELSEWHERE, several),
-            "dear_passes_one_in_a_row": lambda: update(prefixes.PASS_ELSEWHERE, one_in_a_row),
+            "dear_passes": lambda: update(prefix_sharing.PASS_ELSEWHERE, several),
+            "dear_passes_one_in_a_row": lambda: update(prefix_sharing.PASS_ELSEWHERE, one_in_a_row),
         },
         repetitions,
         learning=True,

@@ -24,18 +24,18 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from d2skill import checkpoint
 from d2skill.bank import SkillBank
+from d2skill.components import Parts, restore
 from d2skill.config import Config
 from d2skill.embedders import make_embedder
 from d2skill.evaluation import Played, Player, Unit
-from d2skill.evaluation.seeds import mean_over_seeds
-from d2skill.parts import Parts, restore
 from d2skill.reflectors import ContrastReflector
 from d2skill.reflectors.contrast import general
-from d2skill.runfolder import RunFolder
-from d2skill.tasks import RunTasks
-from d2skill.warmstart import advice, warm_start
+from d2skill.runs import checkpoint
+from d2skill.runs.folder import RunFolder
+from d2skill.runs.tasks import RunTasks
+from d2skill.utils.statistics import mean_over_seeds
+from d2skill.warm_start import advice, warm_start
 
 NAME = re.compile(r"[a-z]+ \d+")
 UNLIMITED = 10**6

@@ -26,9 +26,9 @@ import torch
 from d2skill.config import EmbedderConfig, EnvConfig
 from d2skill.embedders import make_embedder
 from d2skill.embedders.cache import DiskCache
-from d2skill.embedders.local import TransformersEmbedder
+from d2skill.embedders.transformers import TransformersEmbedder
 from d2skill.envs import make_environment
-from d2skill.rng import generator
+from d2skill.utils.rng import generator
 
 
 def main() -> None:

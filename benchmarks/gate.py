@@ -13,7 +13,7 @@ import argparse
 import json
 from pathlib import Path
 
-from d2skill.commands.embedding import EmbedderFlags, measure, report
+from d2skill.cli.calibrate import EmbedderFlags, measure, report
 from d2skill.config import EnvConfig
 from d2skill.embedders import make_embedder
 from d2skill.envs import make_environment

@@ -53,22 +53,22 @@ import numpy as np
 import torch
 import transformers
 
-from d2skill import checkpoint
+from d2skill.components import Parts, restore
 from d2skill.config import Config
+from d2skill.config.cli_flags import parse_settings
 from d2skill.envs import make_environment
 from d2skill.envs.alfworld.environment import AlfworldEnvironment
 from d2skill.evaluation import evaluate_panel
-from d2skill.flags import parse_settings
-from d2skill.metrics import peak_memory_mb
-from d2skill.parts import Parts, restore
-from d2skill.policies import reading
+from d2skill.iteration_metrics import peak_memory_mb
+from d2skill.policies.causal_lm import forward
 from d2skill.reflectors import ContrastReflector
-from d2skill.rng import derive, generator
 from d2skill.rollout import Rollouts
-from d2skill.tasks import RunTasks, select_panel
+from d2skill.runs import checkpoint
+from d2skill.runs.tasks import RunTasks, select_panel
 from d2skill.trainer import Trainer
 from d2skill.types import Decision
-from d2skill.warmstart import demonstrate
+from d2skill.utils.rng import derive, generator
+from d2skill.warm_start import demonstrate
 
 ARMS = ("d2skill", "grpo")
 HELD_OUT = 24
@@ -183,7 +183,7 @@ class Meter:
         self._work: dict[tuple[str, bool], list] = {}
         self._asked = ""
         self._real = None
-        reading.packed = self._noted(reading.packed)
+        forward.packed = self._noted(forward.packed)
         for name in self.COUNTED:
             setattr(policy, name, self._timed(name, getattr(policy, name)))
         policy.model.register_forward_pre_hook(

@@ -16,10 +16,10 @@ import json
 import tempfile
 from pathlib import Path
 
-from d2skill.commands.training import _at_full_speed
-from d2skill.parts import Parts
+from d2skill.cli.train import _at_full_speed
+from d2skill.components import Parts
+from d2skill.config.toml_files import load
 from d2skill.prompts import render
-from d2skill.settings_files import load
 from d2skill.trainer import Trainer
 
 WARM = 2

@@ -20,13 +20,12 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
-from d2skill import settings_files
-from d2skill.config import Config
-from d2skill.plan.devices import Device
-from d2skill.plan.memory import Load, load_of, memory
-from d2skill.plan.shapes import from_config
-from d2skill.policies.causal_lm import CausalLMPolicy
-from d2skill.policies.tiny import make_tokenizer
+from d2skill.config import Config, toml_files
+from d2skill.planning.devices import Device
+from d2skill.planning.memory import Load, load_of, memory
+from d2skill.planning.model_shapes import from_config
+from d2skill.policies.causal_lm.policy import CausalLMPolicy
+from d2skill.policies.causal_lm.tiny_model import make_tokenizer
 from d2skill.types import Prompt, Row
 
 CPU = Device("cpu", 0, None, framework=0, kind="cpu")
@@ -44,7 +43,7 @@ CASES = {
 
 
 def settings(case: dict, folder: Path) -> Config:
-    values = settings_files.load("laptop-lm").model_dump()
+    values = toml_files.load("laptop-lm").model_dump()
     lm = values["policy"]["lm"] | {"device": "cpu", "generate_batch": 8, "microbatch_tokens": 2304}
     lm |= {name: value for name, value in case.items() if name not in ("model", "prompt")}
     if "model" in case:

@@ -14,9 +14,9 @@ import tempfile
 from pathlib import Path
 from time import perf_counter
 
+from d2skill.components import Parts
 from d2skill.config import Config
-from d2skill.parts import Parts
-from d2skill.runfolder import RunFolder
+from d2skill.runs.folder import RunFolder
 from d2skill.trainer import Trainer
 
 

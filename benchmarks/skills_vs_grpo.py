@@ -28,7 +28,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from d2skill.evaluation.curves import read_curve
-from d2skill.evaluation.seeds import mean_over_seeds, paired
+from d2skill.utils.statistics import mean_over_seeds, paired
 
 UNBOUNDED = "100000"
 ARMS = "none,bank,shuffled,task,step,top"

@@ -64,14 +64,13 @@ try:
 except ImportError as error:
     raise SystemExit(f"{error.name} is missing, which this compares with: pip install trl") from None
 
-from d2skill import settings_files
-from d2skill.config import Config
+from d2skill.components import Parts
+from d2skill.config import Config, toml_files
 from d2skill.episode import Episode
-from d2skill.parts import Parts
 from d2skill.prompts import parse_action, render
 from d2skill.trainer import Trainer
 from d2skill.types import Decision, Observation
-from d2skill.warmstart import warm_start
+from d2skill.warm_start import warm_start
 
 CLOSING = "</action>"
 MARK = "@@"
@@ -144,7 +143,7 @@ class Tokens:
 
 def settings(given, **changed) -> Config:
     """Returns the settings of our side; the keys of `changed` are group__name."""
-    tree = settings_files.load("laptop-lm").model_dump()
+    tree = toml_files.load("laptop-lm").model_dump()
     tree["env"]["max_steps"] = given.steps
     tree["rollout"] |= {"tasks": given.tasks, "group_size": given.members, "with_skills": 0, "temperature": 1.0}
     tree["prompt"] |= {"history": given.steps, "max_tokens": 16384}

@@ -23,7 +23,7 @@ from pathlib import Path
 from skills_vs_grpo import played, train
 
 from d2skill.evaluation.curves import read_curve
-from d2skill.evaluation.seeds import mean_over_seeds, paired
+from d2skill.utils.statistics import mean_over_seeds, paired
 
 ARMS = "none,bank"
 

@@ -52,20 +52,20 @@ except ImportError as error:
     raise SystemExit(f"{error.name} is missing: use an environment with verl (docs/cluster.md)") from None
 
 from d2skill.bank import Draft, SkillBank
+from d2skill.components import sample_texts
 from d2skill.config import Config
 from d2skill.embedders import make_embedder
-from d2skill.engines.verl import loop
-from d2skill.engines.verl.keeper import start_keeper, stop_keeper
-from d2skill.engines.verl.settings import overrides, row_tokens
 from d2skill.envs import make_environment
-from d2skill.parts import sample_texts
-from d2skill.policies.chat import Chat
-from d2skill.policies.tiny import make_tiny
+from d2skill.policies.causal_lm.chat_template import Chat
+from d2skill.policies.causal_lm.tiny_model import make_tiny
 from d2skill.prompts import parse_action
-from d2skill.rng import derive
 from d2skill.rollout import Rollouts
-from d2skill.runfolder import RunFolder
+from d2skill.runs.folder import RunFolder
 from d2skill.types import Decision, SkillText
+from d2skill.utils.rng import derive
+from d2skill.verl import agent_loop
+from d2skill.verl.bank_actor import start_keeper, stop_keeper
+from d2skill.verl.overrides import overrides, row_tokens
 
 STORAGE = "transfer_queue.backend.SimpleStorage.num_data_storage_units"
 
@@ -176,8 +176,8 @@ class Worker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):
 
     def __init__(self, config, run: str) -> None:
         logging.disable(logging.WARNING)
-        own = loop.keeper_of
-        loop.keeper_of = lambda path: self._count(own(path))
+        own = agent_loop.keeper_of
+        agent_loop.keeper_of = lambda path: self._count(own(path))
         super().__init__(config, None)
         self.llm_client = Server(self.tokenizer)
         self._run = run
@@ -212,7 +212,7 @@ class Worker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):
 
     def _made(self):
         wrapped = SimpleNamespace(config=self.config), SimpleNamespace(config=self.config.data)
-        return loop.SkillLoop(
+        return agent_loop.SkillLoop(
             wrapped[0], self.llm_client, self.tokenizer, None, None, wrapped[1], self.hf_model_type, run=self._run
         )
 
@@ -309,7 +309,7 @@ def measure(given, folder: Path) -> dict[str, object]:
     fill(config, run, given.skills)
     (run.path / "verl").mkdir()
     (run.path / "verl" / "agent.yaml").write_text(
-        f"- name: d2skill\n  _target_: d2skill.engines.verl.loop.SkillLoop\n  run: {run.path}\n"
+        f"- name: d2skill\n  _target_: d2skill.verl.agent_loop.SkillLoop\n  run: {run.path}\n"
     )
     with initialize_config_module("verl.trainer.config", version_base=None):
         verl = compose("ppo_trainer", overrides=overrides(config, run.path, resume=None))

@@ -41,10 +41,10 @@ from typing import Any, TextIO
 import numpy as np
 
 from d2skill.config import WebshopConfig
+from d2skill.envs.text_search import Index, analyze
 from d2skill.envs.webshop import Catalogue, Goal, GoalSet, Page, Shop, cache_folder, make_goals
 from d2skill.envs.webshop.environment import WebshopEnvironment
 from d2skill.envs.webshop.pages import SUB_PAGES
-from d2skill.envs.webshop.search import Index, analyze
 
 try:
     import bm25s

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from d2skill import SkillBank
-from d2skill.cli import COMMANDS
+from d2skill.cli.main import COMMANDS
 from d2skill.config import HousesConfig
-from d2skill.envs.alfworld.houses.layout import write_houses
-from d2skill.settings_files import presets
+from d2skill.config.toml_files import presets
+from d2skill.envs.houses.alfworld_files import write_houses
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

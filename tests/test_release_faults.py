@@ -23,17 +23,18 @@ from toys import (
 )
 
 from d2skill import credit
-from d2skill.bank import SkillBank, store
-from d2skill.checkpoint import latest
+from d2skill.bank import SkillBank
+from d2skill.bank.formats import json_lines
+from d2skill.components import Parts, restore
 from d2skill.config import AdvantageConfig, PromptConfig, ReflectConfig, RewardConfig
 from d2skill.credit import hindsight
 from d2skill.embedders import make_embedder
 from d2skill.learner import Learner
-from d2skill.parts import Parts, restore
 from d2skill.prompts import render
 from d2skill.rollout import Rollouts
-from d2skill.runfolder import RunFolder
-from d2skill.tasks import RunTasks, select_panel
+from d2skill.runs.checkpoint import latest
+from d2skill.runs.folder import RunFolder
+from d2skill.runs.tasks import RunTasks, select_panel
 from d2skill.trainer import Trainer
 from d2skill.types import Group, Reflection, SkillText
 
@@ -147,7 +148,7 @@ def iteration_result(groups, tmp_path) -> bytes:
             )
 
     learn(groups, bank, Writer(), seed=3, max_groups=2, threshold=0.9)
-    store.write(tmp_path / "bank.jsonl", store.BankRecord("any", 9, 9, tuple(bank.skills(status=None))))
+    json_lines.write(tmp_path / "bank.jsonl", json_lines.BankRecord("any", 9, 9, tuple(bank.skills(status=None))))
     return (tmp_path / "bank.jsonl").read_bytes()
 
 

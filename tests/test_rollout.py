@@ -18,8 +18,8 @@ from toys import (
 
 from d2skill.config import PromptConfig
 from d2skill.errors import D2SkillError, DataError
-from d2skill.rng import derive
 from d2skill.rollout import Member, Rollouts
+from d2skill.utils.rng import derive
 
 TASKS = ["train/000", "train/001", "train/002"]  # ruby, opal, pearl
 

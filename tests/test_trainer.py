@@ -5,16 +5,16 @@ from threading import Timer
 import pytest
 from toys import TreasureEnvironment, make_bank, make_scorer, task_draft, tiny_config
 
-from d2skill import checkpoint, trajectories
 from d2skill.bank import Draft, SkillBank
 from d2skill.bank.journal import Credit, Insert, Journal, Probe, Retrieve
 from d2skill.bank.journal.lock import WriteLock
-from d2skill.cli import main
+from d2skill.cli.main import main
+from d2skill.components import Parts, restore
 from d2skill.config import PromptConfig
 from d2skill.errors import BankError, ConfigError
-from d2skill.parts import Parts, restore
 from d2skill.rollout import Rollouts
-from d2skill.runfolder import RunFolder
+from d2skill.runs import checkpoint, trajectories
+from d2skill.runs.folder import RunFolder
 from d2skill.trainer import Trainer
 from d2skill.types import SkillText
 

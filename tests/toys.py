@@ -12,7 +12,7 @@ from d2skill.bank import Draft, SkillBank
 from d2skill.config import BankConfig, Config, CreditConfig, OptimConfig, RetrievalConfig, ScorerConfig, WarmStartConfig
 from d2skill.embedders.hashed import HashedEmbedder
 from d2skill.errors import ConfigError, EnvironmentFault, ReflectionFault
-from d2skill.policies.scorer import ScorerPolicy
+from d2skill.policies.scorer.policy import ScorerPolicy
 from d2skill.types import (
     Arm,
     Decision,
@@ -27,7 +27,7 @@ from d2skill.types import (
     Trajectory,
     Turn,
 )
-from d2skill.words import entities
+from d2skill.utils.text import entities
 
 GEMS = "ruby opal pearl topaz garnet jade amber onyx".split()
 SIZES = {"train": 24, "valid_seen": 16, "valid_unseen": 8}

@@ -1,5 +1,5 @@
 """`python -m d2skill`, the same as `d2skill`."""
 
-from d2skill.cli import main
+from d2skill.cli.main import main
 
 main()

@@ -21,8 +21,8 @@ from d2skill.config import ReflectConfig
 from d2skill.credit import Hindsight
 from d2skill.errors import ReflectionFault
 from d2skill.protocols import Reflector, ReflectsMany, Signs
-from d2skill.rng import generator
 from d2skill.types import Group, Reflection, Trajectory
+from d2skill.utils.rng import generator
 
 Pair = tuple[Trajectory, Trajectory | None]
 """A failure and, if there is one, a success of its group."""

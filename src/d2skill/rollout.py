@@ -19,8 +19,8 @@ from d2skill.config import PromptConfig
 from d2skill.episode import Episode, describe_fault
 from d2skill.errors import D2SkillError, EnvironmentFault
 from d2skill.protocols import Environment, HasPlaces, Places, Policy, Retrieves, Session
-from d2skill.rng import derive
 from d2skill.types import Arm, Decision, Group, Observation, Prompt, Retrieved, Task, Trajectory
+from d2skill.utils.rng import derive
 
 
 @dataclass(frozen=True, slots=True)

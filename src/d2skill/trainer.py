@@ -8,23 +8,24 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from d2skill import checkpoint, credit
-from d2skill.checkpoint import Progress
+from d2skill import credit
+from d2skill.components import Parts
 from d2skill.config import Config
 from d2skill.evaluation import arms_of, begin_with, evaluate_panel
+from d2skill.evaluation.skill_probe import probe
+from d2skill.iteration_metrics import Clock, describe
 from d2skill.learner import Learner, Reflecting
-from d2skill.logbook import Logbook
-from d2skill.metrics import Clock, describe
-from d2skill.parts import Parts
-from d2skill.probe import probe
 from d2skill.protocols import Accounts, ReflectsMany, Tracker
 from d2skill.reflectors import ContrastReflector
-from d2skill.rng import derive
 from d2skill.rollout import Rollouts, Timing
-from d2skill.runfolder import RunFolder
-from d2skill.tasks import RunTasks, sample_tasks
+from d2skill.run_recorder import Logbook
+from d2skill.runs import checkpoint
+from d2skill.runs.checkpoint import Progress
+from d2skill.runs.folder import RunFolder
+from d2skill.runs.tasks import RunTasks, sample_tasks
 from d2skill.types import Group
-from d2skill.warmstart import warm_start
+from d2skill.utils.rng import derive
+from d2skill.warm_start import warm_start
 
 
 class Trainer:

@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from d2skill.bank import Draft, SkillBank, store
-from d2skill.bank.evidence import Evidence
-from d2skill.bank.formats import export_bank, front_matter, import_skills, release, skill_md
+from d2skill.bank import Draft, SkillBank
+from d2skill.bank.formats import export_bank, front_matter, import_skills, json_lines, release, skill_md
 from d2skill.bank.formats.flat import FlatSkill
+from d2skill.bank.formats.json_lines import BankRecord
 from d2skill.bank.journal import Change, JournalWriter, Mark, Note, from_records
-from d2skill.bank.store import BankRecord
-from d2skill.commands.bank import bank_blame, bank_export, bank_import, bank_list, bank_show, read
+from d2skill.bank.worth import Evidence
+from d2skill.cli.bank import bank_blame, bank_export, bank_import, bank_list, bank_show, read
 from d2skill.config import BankConfig, Config, CreditConfig, RetrievalConfig
 from d2skill.embedders import make_embedder
 from d2skill.errors import BankError
@@ -198,7 +198,7 @@ def test_binary_and_missing_files_are_refused(tmp_path):
 
 
 def test_damage_to_our_own_files_is_told_as_ever(tmp_path):
-    store.write(tmp_path / "bank.jsonl", RECORD)
+    json_lines.write(tmp_path / "bank.jsonl", RECORD)
     data = (tmp_path / "bank.jsonl").read_bytes()
     (tmp_path / "bank.jsonl").write_bytes(data[:-40])
     with pytest.raises(BankError, match="line 6: the file ends too early"):
@@ -404,7 +404,7 @@ def test_other_faults_of_folders(tmp_path):
 
 @pytest.fixture
 def bank(tmp_path):
-    store.write(tmp_path / "bank.jsonl", RECORD)
+    json_lines.write(tmp_path / "bank.jsonl", RECORD)
     return tmp_path / "bank.jsonl"
 
 

@@ -9,14 +9,14 @@ import pytest
 from d2skill.bank import history
 from d2skill.bank.history import Credited, Episode, Moved, Said, Shown, Undid, Written
 from d2skill.bank.journal import BankState, Change, Credit, Insert, Journal, JournalWriter, Mark, Note, Retrieve, Rewind
-from d2skill.cli import main
-from d2skill.commands import bank as commands
-from d2skill.commands.bank import bank_list, bank_show
-from d2skill.commands.bank.tables import sparkline
+from d2skill.cli import bank as commands
+from d2skill.cli.bank import bank_list, bank_show
+from d2skill.cli.bank.tables import sparkline
+from d2skill.cli.main import main
 from d2skill.embedders.hashed import HashedEmbedder
 from d2skill.errors import BankError, RunError
-from d2skill.runfolder import RunFolder
-from d2skill.trajectories import Saved, SavedTurn, read
+from d2skill.runs.folder import RunFolder
+from d2skill.runs.trajectories import Saved, SavedTurn, read
 from d2skill.types import Skill, SkillText, Task
 
 BETA = {"task": 0.5, "step": 0.5}

@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 from toys import make_bank, prompt, tiny_config
 
 import d2skill
-from d2skill.bank import Draft, SkillBank, store
+from d2skill.bank import Draft, SkillBank
+from d2skill.bank.formats import json_lines
+from d2skill.bank.formats.json_lines import BankRecord
 from d2skill.bank.safety import LIMITS, clean, objection, suspicion
-from d2skill.bank.store import BankRecord
+from d2skill.components import Parts
 from d2skill.errors import BankError
-from d2skill.parts import Parts
 from d2skill.prompts import parse_action, render, render_skill
 from d2skill.trainer import Trainer
 from d2skill.types import Skill, SkillText
@@ -96,7 +97,7 @@ def tokenizer():
     """A tokenizer with a ChatML template, to which the markers of all families of models are tokens of their own."""
     pytest.importorskip("torch")
     pytest.importorskip("transformers")
-    from d2skill.policies.tiny import make_tokenizer
+    from d2skill.policies.causal_lm.tiny_model import make_tokenizer
 
     made = make_tokenizer([SEEN])
     made.add_tokens([marker for marker in MARKERS if marker not in made.get_added_vocab()], special_tokens=True)
@@ -152,20 +153,20 @@ def test_a_file_with_a_hostile_text_is_refused_and_says_where(tmp_path, text):
     path.write_text(body + json.dumps({"sha256": hashlib.sha256(body.encode()).hexdigest()}) + "\n")
     if not objection(text):
         assert fate(text) == "added"
-        assert store.read(path).skills == (good, bad)
+        assert json_lines.read(path).skills == (good, bad)
     else:
         with pytest.raises(BankError, match=r"bank\.jsonl, line 3: ") as caught:
-            store.read(path)
+            json_lines.read(path)
         assert str(caught.value).isprintable()
 
 
 def test_a_file_with_an_empty_text_is_refused(tmp_path):
     skill = Skill("t1", "task", replace(HARMLESS, when_to_apply=""), TASK)
-    store.write(tmp_path / "b", BankRecord("any", 2, 1, (skill,)))
+    json_lines.write(tmp_path / "b", BankRecord("any", 2, 1, (skill,)))
     with pytest.raises(
         BankError, match=r"line 2: the text of skill t1 .* \(when_to_apply is empty\).*whose origin you"
     ):
-        store.read(tmp_path / "b")
+        json_lines.read(tmp_path / "b")
 
 
 @pytest.mark.parametrize("kind", ["ignore instructions", "persona", "secrets", "rewards and skills", "other languages"])

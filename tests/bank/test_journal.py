@@ -28,9 +28,9 @@ from d2skill.bank.journal import (
     Retrieve,
     Rewind,
     Salvaged,
-    file,
     from_records,
     salvage,
+    sqlite_file,
 )
 from d2skill.bank.ranking import credited_utility
 from d2skill.errors import BankError
@@ -273,7 +273,7 @@ def change(path, *statements):
     """A copy of a journal with something done to it behind its back."""
     copy = path.with_name("changed.journal")
     for suffix in ("", "-wal", "-lock"):
-        file.beside(copy, suffix).unlink(missing_ok=True)
+        sqlite_file.beside(copy, suffix).unlink(missing_ok=True)
     shutil.copy(path, copy)
     connection = sqlite3.connect(copy, isolation_level=None)
     for statement in statements:
@@ -354,7 +354,7 @@ def crash(path):
         "JournalWriter(Path(sys.argv[1])).append(Note('t1', 'last words', 5)); os.kill(os.getpid(), 9)"
     )
     subprocess.run([sys.executable, "-c", code, path], check=False)
-    assert file.beside(path, "-wal").stat().st_size > 0
+    assert sqlite_file.beside(path, "-wal").stat().st_size > 0
 
 
 def test_a_dead_writer_is_not_in_the_way(path):
@@ -367,11 +367,11 @@ def test_a_dead_writer_is_not_in_the_way(path):
 
 def test_a_lost_or_damaged_log_is_noticed(path):
     crash(path)
-    log = file.beside(path, "-wal")
+    log = sqlite_file.beside(path, "-wal")
     data = log.read_bytes()
     for damaged in (b"", data[: len(data) // 2], bytes([data[0] ^ 1]) + data[1:], data[:-9] + b"x" + data[-8:]):
         log.write_bytes(damaged)
-        file.beside(path, "-shm").unlink(missing_ok=True)
+        sqlite_file.beside(path, "-shm").unlink(missing_ok=True)
         with pytest.raises(BankError, match=r"event 10 was recorded, but is not there.*delete bank\.journal-lock"):
             Journal(path)
     assert salvage(path, path.with_name("saved")) == Salvaged(9, 1)
@@ -392,8 +392,8 @@ def test_an_older_schema_is_migrated_when_it_is_written(path, monkeypatch):
     def add_a_table(connection):
         connection.execute("CREATE TABLE more (a)")
 
-    monkeypatch.setattr(file, "_MIGRATIONS", [*file._MIGRATIONS, add_a_table])
-    monkeypatch.setattr(file, "_OLDEST_READABLE", 3)
+    monkeypatch.setattr(sqlite_file, "_MIGRATIONS", [*sqlite_file._MIGRATIONS, add_a_table])
+    monkeypatch.setattr(sqlite_file, "_OLDEST_READABLE", 3)
     expected = list(enumerate(HISTORY, start=1))
     with pytest.raises(BankError, match="schema version 2, this d2skill reads 3: open it once with JournalWriter"):
         Journal(path)
@@ -422,7 +422,7 @@ def test_a_migration_that_fails_changes_nothing(path, monkeypatch):
         raise RuntimeError("stopped")
 
     with monkeypatch.context() as context, pytest.raises(RuntimeError):
-        context.setattr(file, "_MIGRATIONS", [*file._MIGRATIONS, fail])
+        context.setattr(sqlite_file, "_MIGRATIONS", [*sqlite_file._MIGRATIONS, fail])
         JournalWriter(path)
     assert len(ids(Journal(path))) == 4
 
@@ -641,9 +641,9 @@ def write(path):
 def put(path, files):
     """Puts the files of a journal in place of those that are there."""
     for suffix in ("", "-wal", "-shm", "-lock"):
-        file.beside(path, suffix).unlink(missing_ok=True)
+        sqlite_file.beside(path, suffix).unlink(missing_ok=True)
         if suffix in files:
-            file.beside(path, suffix).write_bytes(files[suffix])
+            sqlite_file.beside(path, suffix).write_bytes(files[suffix])
 
 
 def flip(files, name, path, use, times, seed):
@@ -678,7 +678,7 @@ def test_thousands_of_changed_bytes_are_noticed_or_harmless(long, tmp_path, use)
 
 def test_a_changed_byte_of_the_log_or_the_lock_is_noticed_or_harmless(path):
     crash(path)
-    files = {suffix: file.beside(path, suffix).read_bytes() for suffix in ("", "-wal", "-lock")}
+    files = {suffix: sqlite_file.beside(path, suffix).read_bytes() for suffix in ("", "-wal", "-lock")}
     copy = path.with_name("copy")
     files["-lock"] = files["-lock"].ljust(4096)
     assert flip(files, "-wal", copy, replayed_from, times=60, seed=4) > 50

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from test_hostile import HONEST, HOSTILE, KINDS, NOISE
 
 from d2skill.bank import safety
-from d2skill.bank.safety import LIMITS, clean, letters, objection, phrases, suspicion
-from d2skill.bank.safety.letters import latin
+from d2skill.bank.safety import LIMITS, clean, injection_phrases, objection, suspicion, unicode
+from d2skill.bank.safety.unicode import latin
 from d2skill.types import SkillText
 
 PRINTABLE = "".join(map(chr, range(32, 127)))
-LINES_OF_TABLE = phrases._lines()
+LINES_OF_TABLE = injection_phrases._lines()
 NAMES_OF_LINES = [line.notation[:40] for line in LINES_OF_TABLE]
 ORDINARY = SkillText(
     "Fridge first", "Open the fridge first, then take apple 1 from shelf 2.", "the task needs a cool apple"
@@ -44,11 +44,11 @@ def plain_suspicion(text: SkillText) -> str:
     sentences = Counter(sentence for sentence in re.split(r"[.!?。]\s*", said) if " " in sentence)
     if len(re.findall(safety._SHOUTED, said)) > 3 or max(sentences.values(), default=0) > 3:
         return "it urges by repetition"
-    plain, read = phrases._words_apart(said), phrases._words_apart(latin(said))
-    if phrases._SPELLED.search(plain):
+    plain, read = injection_phrases._words_apart(said), injection_phrases._words_apart(latin(said))
+    if injection_phrases._SPELLED.search(plain):
         return "it is spelled letter by letter"
-    views = {said.lower(), plain, read, read.translate(phrases._LEET)}
-    searches = ((line.why, phrases._compiled(line.notation).search) for line in LINES_OF_TABLE)
+    views = {said.lower(), plain, read, read.translate(injection_phrases._LEET)}
+    searches = ((line.why, injection_phrases._compiled(line.notation).search) for line in LINES_OF_TABLE)
     return next((why for why, search in searches if any(map(search, views))), "")
 
 
@@ -95,7 +95,7 @@ def test_honest_advice_is_treated_as_without_shortcuts():
 
 
 WORDS_OF_TEXTS = sorted({word for text in (*HOSTILE, ORDINARY) for word in text.principle.split(" ")})
-LEADS = sorted(phrases._leads()[2])
+LEADS = sorted(injection_phrases._leads()[2])
 SIGNS = [*PRINTABLE, *"\n\t…。’“é ſKİ①٣ёя你", "---", '"""', "'''", "system", "User:", "advice", "10/10", "12, ", "ab "]
 SAID = st.one_of(
     st.lists(st.sampled_from(WORDS_OF_TEXTS), max_size=40).map(" ".join),
@@ -116,7 +116,7 @@ def test_any_text_is_treated_as_without_shortcuts(principle, other, number):
 
 @settings(max_examples=400, deadline=None)
 @given(
-    st.one_of([matches(phrases._compiled(line.notation).pattern) for line in LINES_OF_TABLE]),
+    st.one_of([matches(injection_phrases._compiled(line.notation).pattern) for line in LINES_OF_TABLE]),
     st.sampled_from([str, str.upper, str.title, lambda text: text.replace("a", "@").replace("e", "3")]),
 )
 def test_what_a_line_matches_is_treated_as_without_shortcuts(said, changed):
@@ -124,7 +124,7 @@ def test_what_a_line_matches_is_treated_as_without_shortcuts(said, changed):
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.one_of(map(matches, [safety._MARKERS, safety._ROLES, safety._CODED, phrases._SPELLED.pattern])))
+@given(st.one_of(map(matches, [safety._MARKERS, safety._ROLES, safety._CODED, injection_phrases._SPELLED.pattern])))
 def test_what_a_rule_matches_is_treated_as_without_shortcuts(said):
     compare(replace(ORDINARY, principle=said))
     compare(replace(ORDINARY, title=said))
@@ -250,7 +250,7 @@ def is_word(character):
 
 def symbols_of(character):
     """Returns what a character is in the words that are searched for leads."""
-    folded = phrases._folded(character)
+    folded = injection_phrases._folded(character)
     return folded if character == "/" else folded.strip() or " "
 
 
@@ -258,14 +258,14 @@ def parsed(pattern):
     return re._parser.parse(pattern)
 
 
-CHARACTERS = {*ANY_KIND, *"".join(phrases._compiled(line.notation).pattern for line in LINES_OF_TABLE)}
+CHARACTERS = {*ANY_KIND, *"".join(injection_phrases._compiled(line.notation).pattern for line in LINES_OF_TABLE)}
 
 
 @pytest.mark.parametrize("line", LINES_OF_TABLE, ids=NAMES_OF_LINES)
 def test_whatever_a_line_matches_has_one_of_its_leads(line):
-    machine = Machine(parsed(phrases._compiled(line.notation).pattern))
-    if line.leads == {phrases._OTHER_SCRIPT}:
-        plain = frozenset(c for c in CHARACTERS if c < phrases._OTHER_LETTERS or not is_word(c))
+    machine = Machine(parsed(injection_phrases._compiled(line.notation).pattern))
+    if line.leads == {injection_phrases._OTHER_SCRIPT}:
+        plain = frozenset(c for c in CHARACTERS if c < injection_phrases._OTHER_LETTERS or not is_word(c))
         assert not any(c.isascii() for c in CHARACTERS - plain)
         assert machine.unmarked((), characters=plain) is None
     else:
@@ -295,20 +295,20 @@ def test_a_line_with_too_few_leads_would_be_noticed():
 
 
 def test_a_lead_that_is_found_leads_to_all_lines_with_leads_that_begin_like_it():
-    at_a_word, anywhere, led_by = phrases._leads()
+    at_a_word, anywhere, led_by = injection_phrases._leads()
     for number, line in enumerate(LINES_OF_TABLE):
-        for lead in line.leads - {phrases._OTHER_SCRIPT, *anywhere}:
+        for lead in line.leads - {injection_phrases._OTHER_SCRIPT, *anywhere}:
             found = at_a_word.findall(f" open{lead.rstrip()} it ")
             assert any(number in led_by[f" {one}"] for one in found if lead.startswith(f" {one}"))
-        assert all(number in led_by[lead] for lead in line.leads & {phrases._OTHER_SCRIPT, *anywhere})
+        assert all(number in led_by[lead] for lead in line.leads & {injection_phrases._OTHER_SCRIPT, *anywhere})
 
 
 @settings(max_examples=300, deadline=None)
 @given(SAID)
 def test_the_words_that_are_searched_are_those_of_every_view(said):
-    words = phrases._all_words(said)
-    for view in phrases._views(said):
-        folded = phrases._folded(view)
+    words = injection_phrases._all_words(said)
+    for view in injection_phrases._views(said):
+        folded = injection_phrases._folded(view)
         assert folded in words
         assert folded.split() == "".join(map(symbols_of, view)).split()
         assert folded == f" {' '.join(folded.split())} "
@@ -320,8 +320,8 @@ def test_what_is_bare_has_nothing_to_clean():
         map(safety._BARE.match, "<>[]|`~#=_*")
     )
     for character in bare:
-        assert unicodedata.normalize("NFKC", character) == character and character not in letters._BLANK
-        assert unicodedata.category(character) not in letters._INVISIBLE
+        assert unicodedata.normalize("NFKC", character) == character and character not in unicode._BLANK
+        assert unicodedata.category(character) not in unicode._INVISIBLE
     assert Machine(parsed(safety._MARKERS), True).unmarked(safety._RUNS, characters=bare) is None
     ((operation, (_, ways)),) = parsed(safety._ROLES)
     assert str(operation) == "BRANCH" and len(ways) == 4

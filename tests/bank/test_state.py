@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from d2skill.bank.evidence import Evidence
 from d2skill.bank.journal import Again, BankState, Change, Credit, Insert, Mark, Note, Probe, Retrieve, Rewind
 from d2skill.bank.journal.events import decode, encode
 from d2skill.bank.ranking import credited_utility
+from d2skill.bank.worth import Evidence
 from d2skill.errors import BankError
 from d2skill.types import Skill, SkillText
 

@@ -3,8 +3,8 @@
 import pytest
 
 from d2skill.bank import Draft, SkillBank
-from d2skill.bank.evidence import Evidence, Influence
 from d2skill.bank.journal import Again, BankState, Change, Insert, Journal, Mark, from_records
+from d2skill.bank.worth import Evidence, Influence
 from d2skill.config import BankConfig, CreditConfig, RetrievalConfig
 from d2skill.embedders.hashed import HashedEmbedder
 from d2skill.errors import BankError

@@ -87,7 +87,7 @@ def test_gymnasium_class_is_adapted() -> None:
 
 
 def test_houses_are_built_with_their_settings() -> None:
-    pytest.importorskip("d2skill.envs.alfworld.houses.environment")
+    pytest.importorskip("d2skill.envs.houses.environment")
     assert len(make("houses").task_ids("train")) > 0
 
 

@@ -12,12 +12,12 @@ import pytest
 from toys import tiny_config
 
 from d2skill.config import Config
+from d2skill.config.toml_files import dump
 from d2skill.errors import ConfigError, RunError
 from d2skill.evaluation import ablation
 from d2skill.evaluation.ablation import ROWS, carry_out, claimed, plan, report, settings_of, state_of
 from d2skill.evaluation.curves import flat
-from d2skill.runfolder import RunFolder
-from d2skill.settings_files import dump
+from d2skill.runs.folder import RunFolder
 
 TESTS = Path(__file__).parents[1]
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from toys import tiny_config
 
+from d2skill.config.toml_files import dump
 from d2skill.errors import ConfigError, RunError
 from d2skill.evaluation import plots
 from d2skill.evaluation.curves import band, comparison, grouped, method, read_curve
-from d2skill.evaluation.seeds import bounds, difference, mean_over_seeds, paired
-from d2skill.settings_files import dump
+from d2skill.utils.statistics import bounds, difference, mean_over_seeds, paired
 
 TASKS = {
     "training": {"split": "train", "task_ids": ["train/000"]},

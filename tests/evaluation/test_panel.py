@@ -9,10 +9,10 @@ from toys import ScriptedPolicy, TreasureEnvironment, make_bank, step_draft
 from d2skill.config import PromptConfig
 from d2skill.errors import ConfigError
 from d2skill.evaluation import evaluate_panel, require_unseen
-from d2skill.evaluation.statistics import paired_difference, wilson
 from d2skill.rollout import Rollouts
-from d2skill.tasks import select_panel
-from d2skill.tracking import result_table
+from d2skill.runs.tasks import select_panel
+from d2skill.trackers.terminal import result_table
+from d2skill.utils.statistics import paired_difference, wilson
 
 
 def test_a_panel_that_the_evidence_of_the_bank_is_from_is_refused():

@@ -13,7 +13,7 @@ from d2skill.config import Config, EnvConfig
 from d2skill.embedders import make_embedder
 from d2skill.envs import make_environment
 from d2skill.envs.check import check_environment
-from d2skill.policies.scorer import ScorerPolicy
+from d2skill.policies.scorer.policy import ScorerPolicy
 from d2skill.rollout import Rollouts
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

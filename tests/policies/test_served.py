@@ -8,17 +8,17 @@ import pytest
 from chat_server import ChatServer
 from toys import prompt, tiny_config
 
-from d2skill import checkpoint
 from d2skill.bank.journal import Credit, Journal
-from d2skill.cli import main
+from d2skill.cli.main import main
+from d2skill.components import Parts, restore
 from d2skill.config import Config, EndpointConfig, PolicyConfig, ServedConfig
+from d2skill.config.cli_flags import parse_settings
 from d2skill.errors import ConfigError, RunError
-from d2skill.flags import parse_settings
-from d2skill.parts import Parts, restore
 from d2skill.policies import make_policy
 from d2skill.policies.served import ServedPolicy
 from d2skill.protocols import HasPlaces
-from d2skill.runfolder import RunFolder
+from d2skill.runs import checkpoint
+from d2skill.runs.folder import RunFolder
 from d2skill.trainer import Trainer
 
 pytest.importorskip("openai")
@@ -26,8 +26,8 @@ pytest.importorskip("openai")
 
 @pytest.fixture
 def server(monkeypatch):
-    monkeypatch.setattr("d2skill.endpoints.chat._FIRST_WAIT", 0.001)
-    monkeypatch.setattr("d2skill.endpoints.chat._LONGEST_WAIT", 0.001)
+    monkeypatch.setattr("d2skill.endpoints.chat_client._FIRST_WAIT", 0.001)
+    monkeypatch.setattr("d2skill.endpoints.chat_client._LONGEST_WAIT", 0.001)
     with ChatServer() as server:
         yield server
 

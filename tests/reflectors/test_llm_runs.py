@@ -14,17 +14,17 @@ import pytest
 from chat_server import ChatServer, _digest
 from toys import tiny_config
 
-from d2skill import checkpoint
 from d2skill.bank.journal import Insert, Journal
 from d2skill.bank.safety import objection
-from d2skill.cli import main
-from d2skill.commands.bank import read
+from d2skill.cli.bank import read
+from d2skill.cli.main import main
+from d2skill.components import Parts, restore
 from d2skill.config import Config
-from d2skill.files import write_text
-from d2skill.parts import Parts, restore
-from d2skill.runfolder import RunFolder
-from d2skill.settings_files import dump
+from d2skill.config.toml_files import dump
+from d2skill.runs import checkpoint
+from d2skill.runs.folder import RunFolder
 from d2skill.trainer import Trainer
+from d2skill.utils.atomic_files import write_text
 
 KINDS = "ok prose ok invented ok hostile truncated ok language 500 ok null".split()
 

@@ -19,8 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from d2skill.bank import ranking
-from d2skill.bank.drafts import Draft, Insertion
-from d2skill.bank.evidence import Evidence
+from d2skill.bank.draft import Draft, Insertion
 from d2skill.bank.index import Choice, Index
 from d2skill.bank.journal import (
     Again,
@@ -39,12 +38,13 @@ from d2skill.bank.journal import (
 )
 from d2skill.bank.ranking import Vectors
 from d2skill.bank.safety import clean, objection, suspicion
+from d2skill.bank.worth import Evidence
 from d2skill.config import BankConfig, CreditConfig, EmbedderConfig, RetrievalConfig
 from d2skill.embedders import make_embedder
 from d2skill.errors import BankError
 from d2skill.protocols import Embedder
 from d2skill.types import Granularity, Retrieved, Skill, SkillText
-from d2skill.words import storable
+from d2skill.utils.text import storable
 
 __all__ = ["Draft", "Insertion", "SkillBank"]
 
@@ -271,7 +271,7 @@ class SkillBank:
         self._do(Credit(dict(signals), dict(self._beta), self._iteration, dict(origin or {}), tuple(names), by))
 
     def probed(self, effects: Mapping[str, Sequence[tuple[float, bool]]]) -> None:
-        """Notes what leaving skills out of single prompts did (see `d2skill.probe`)."""
+        """Notes what leaving skills out of single prompts did (see `d2skill.evaluation.skill_probe`)."""
         if effects:
             self._do(Probe({skill_id: list(own) for skill_id, own in effects.items()}, self._iteration))
 

@@ -13,9 +13,9 @@ from itertools import count, repeat
 
 import numpy as np
 
-from d2skill.bank.drafts import Draft
+from d2skill.bank.draft import Draft
+from d2skill.bank.duplicates import Newcomers, Pool
 from d2skill.bank.journal import GONE, BankState, Change, Event, Insert, Status
-from d2skill.bank.pool import Newcomers, Pool
 from d2skill.bank.ranking import Floats, Integers, Vectors
 from d2skill.protocols import Embedder
 from d2skill.types import Granularity

@@ -10,9 +10,9 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from d2skill.config.acting import EnvConfig, HousesConfig, PromptConfig, WebshopConfig
 from d2skill.config.bank import BankConfig, CreditConfig, EmbedderConfig, ReflectConfig, RetrievalConfig
 from d2skill.config.base import EndpointConfig, Settings
+from d2skill.config.environment import EnvConfig, HousesConfig, PromptConfig, WebshopConfig
 from d2skill.config.policy import (
     CausalLMConfig,
     OptimConfig,

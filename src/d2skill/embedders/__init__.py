@@ -14,8 +14,8 @@ from d2skill.errors import ConfigError
 from d2skill.protocols import Embedder
 
 KINDS = {
-    "transformers": "d2skill.embedders.local:TransformersEmbedder",
-    "openai": "d2skill.embedders.endpoint:EndpointEmbedder",
+    "transformers": "d2skill.embedders.transformers:TransformersEmbedder",
+    "openai": "d2skill.embedders.openai:EndpointEmbedder",
 }
 """Kind to "module:Class" of those that need more than NumPy; a class has `from_settings`."""
 

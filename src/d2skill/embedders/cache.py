@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from d2skill.embedders.gates import Gates
-from d2skill.files import user_caches
+from d2skill.utils.atomic_files import user_caches
 
 T = TypeVar("T")
 Vectors = npt.NDArray[np.float32]

@@ -4,7 +4,7 @@
 trusted to end: a body is read up to a length and for as long as a request may take.
 """
 
-from d2skill.endpoints.chat import Chat, Message, Reply, each, estimate, plain
-from d2skill.endpoints.server import OPENAI, check, connect
+from d2skill.endpoints.chat_client import Chat, Message, Reply, each, estimate, plain
+from d2skill.endpoints.connect import OPENAI, check, connect
 
 __all__ = ["OPENAI", "Chat", "Message", "Reply", "check", "connect", "each", "estimate", "plain"]

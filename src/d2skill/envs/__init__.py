@@ -21,7 +21,7 @@ from d2skill.errors import ConfigError, D2SkillError
 from d2skill.protocols import Environment
 
 KINDS = {
-    "houses": "d2skill.envs.alfworld.houses.environment:HousesEnvironment",
+    "houses": "d2skill.envs.houses.environment:HousesEnvironment",
     "alfworld": "d2skill.envs.alfworld.environment:AlfworldEnvironment",
     "webshop": "d2skill.envs.webshop.environment:WebshopEnvironment",
 }

@@ -16,11 +16,11 @@ from pathlib import Path
 
 import numpy as np
 
-from d2skill.envs.record import STEPS, Broken, Record, flaw, observed, record, short, step_of
+from d2skill.envs.check_recording import STEPS, Broken, Record, flaw, observed, record, short, step_of
 from d2skill.errors import ConfigError
 from d2skill.protocols import Environment, Teaches
-from d2skill.rng import derive, generator
 from d2skill.types import Observation, Task
+from d2skill.utils.rng import derive, generator
 
 _NONSENSE = "xyzzy 42"
 _FREE_TEXT = ("look", "inventory", "help", "wait")

@@ -26,8 +26,8 @@ from typing import Any
 from weakref import finalize
 
 from d2skill.errors import ConfigError, D2SkillError, EnvironmentFault
-from d2skill.rng import derive
 from d2skill.types import Observation, Task
+from d2skill.utils.rng import derive
 
 TASKS_PER_SPLIT: Mapping[str, int] = MappingProxyType({"train": 200, "valid_seen": 100, "valid_unseen": 100})
 """Splits of an environment that names no tasks, and the number of seeds in each."""

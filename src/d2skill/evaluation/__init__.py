@@ -1,7 +1,7 @@
 """Evaluation on fixed panels: which tasks, which arms, and how sure one can be of the difference."""
 
 from d2skill.evaluation.arms import ARMS, UNRETRIEVED, arm_names, view_of
-from d2skill.evaluation.figures import figures
+from d2skill.evaluation.episodes import Outcome, Played, Player, Unit, units_of
 from d2skill.evaluation.panel import (
     ArmResult,
     Validation,
@@ -11,9 +11,9 @@ from d2skill.evaluation.panel import (
     require_unseen,
     validation_of,
 )
-from d2skill.evaluation.playing import Outcome, Played, Player, Unit, units_of
-from d2skill.evaluation.processes import in_processes
-from d2skill.evaluation.statistics import mcnemar, mean_with_interval, paired_difference, wilson
+from d2skill.evaluation.report import figures
+from d2skill.evaluation.worker_processes import in_processes
+from d2skill.utils.statistics import mcnemar, mean_with_interval, paired_difference, wilson
 
 __all__ = [
     "ARMS",

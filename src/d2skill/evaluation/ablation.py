@@ -24,14 +24,14 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from d2skill import checkpoint
 from d2skill.config import Config
+from d2skill.config.toml_files import dump, explain
 from d2skill.errors import ConfigError, RunError
 from d2skill.evaluation.curves import HEADLINE, Curve, flat, headline_notes, read_curve
-from d2skill.evaluation.seeds import mean_over_seeds, paired
-from d2skill.files import write_text
-from d2skill.runfolder import RunFolder
-from d2skill.settings_files import dump, explain
+from d2skill.runs import checkpoint
+from d2skill.runs.folder import RunFolder
+from d2skill.utils.atomic_files import write_text
+from d2skill.utils.statistics import mean_over_seeds, paired
 
 Row = dict[str, Any]
 State = Literal["ended", "stopped", "new", "broken"]

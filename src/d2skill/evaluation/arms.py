@@ -12,8 +12,8 @@ from d2skill.bank import SkillBank
 from d2skill.config import RetrievalConfig
 from d2skill.errors import ConfigError
 from d2skill.protocols import Retrieves
-from d2skill.rng import generator
 from d2skill.types import Arm, Granularity, Retrieved, Skill
+from d2skill.utils.rng import generator
 
 Shown = list[tuple[Retrieved, ...]]
 

@@ -16,9 +16,9 @@ import numpy.typing as npt
 
 from d2skill.config import Config
 from d2skill.errors import ConfigError, RunError
-from d2skill.evaluation.seeds import Bounds, bounds, difference, mean_over_seeds
-from d2skill.runfolder import RunFolder
-from d2skill.tasks import RunTasks
+from d2skill.runs.folder import RunFolder
+from d2skill.runs.tasks import RunTasks
+from d2skill.utils.statistics import Bounds, bounds, difference, mean_over_seeds
 
 HEADLINE = 3
 """Evaluations, the last ones of a run, that its headline is the mean of."""

@@ -11,11 +11,11 @@ import numpy as np
 from d2skill.bank import SkillBank
 from d2skill.config import BankConfig
 from d2skill.errors import ConfigError
-from d2skill.evaluation.statistics import Interval, paired_difference, wilson
-from d2skill.rng import derive
 from d2skill.rollout import Member, Rollouts
-from d2skill.runfolder import RunFolder
+from d2skill.runs.folder import RunFolder
 from d2skill.types import Arm, Trajectory
+from d2skill.utils.rng import derive
+from d2skill.utils.statistics import Interval, paired_difference, wilson
 
 
 @dataclass(frozen=True, slots=True)

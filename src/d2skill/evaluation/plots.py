@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from d2skill.errors import ConfigError
-from d2skill.files import write_bytes
+from d2skill.utils.atomic_files import write_bytes
 
 FORMATS = ("svg", "png", "pdf")
 NEEDED = "a plot needs matplotlib: pip install 'd2skill[plot]'"

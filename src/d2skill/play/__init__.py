@@ -4,7 +4,7 @@ Input and output are handed in. `line_reader` makes the input of a terminal, wit
 """
 
 from d2skill.play.game import play
-from d2skill.play.playback import overview, replay
+from d2skill.play.replay import overview, replay
 from d2skill.play.terminal import ReadLine, line_reader
 
 __all__ = ["ReadLine", "line_reader", "overview", "play", "replay"]

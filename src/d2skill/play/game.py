@@ -12,10 +12,10 @@ from rich.table import Table
 from d2skill.episode import describe_fault
 from d2skill.play.hints import Adviser
 from d2skill.play.menu import blocks, meanings, name, print_menu
-from d2skill.play.playback import steps
+from d2skill.play.replay import steps
 from d2skill.play.terminal import ReadLine, in_lines, say
 from d2skill.protocols import Expert, Session, Shows
-from d2skill.trajectories import Saved, SavedTurn, outcome
+from d2skill.runs.trajectories import Saved, SavedTurn, outcome
 
 COMMANDS = {
     "?": "this help",

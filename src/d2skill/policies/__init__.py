@@ -17,7 +17,7 @@ def make_policy(config: Config, texts: Callable[[], Sequence[str]]) -> Policy:
     `ConfigError` when the packages of a language model are not installed.
     """
     if config.policy.kind == "scorer":
-        from d2skill.policies.scorer import ScorerPolicy
+        from d2skill.policies.scorer.policy import ScorerPolicy
 
         return ScorerPolicy(config.policy.scorer, config.optim, config.warm_start, config.rollout.temperature)
     if config.policy.kind == "served":
@@ -25,7 +25,7 @@ def make_policy(config: Config, texts: Callable[[], Sequence[str]]) -> Policy:
 
         return ServedPolicy(config.policy.served)
     try:
-        module = import_module("d2skill.policies.causal_lm")
+        module = import_module("d2skill.policies.causal_lm.policy")
     except ImportError as error:
         raise ConfigError(f'policy "causal-lm" needs the package {error.name}: pip install "d2skill[train]"') from None
     policy: Policy = module.CausalLMPolicy(

@@ -12,10 +12,10 @@ from threading import Thread
 from d2skill.config import ServedConfig
 from d2skill.endpoints import Chat, check, connect, each, estimate
 from d2skill.errors import EndpointFault, RunError
-from d2skill.files import read_json, write_json
-from d2skill.policies.deciding import decide
+from d2skill.policies.batching import decide
 from d2skill.prompts import parse_action, render
 from d2skill.types import Decision, Prompt, Row
+from d2skill.utils.atomic_files import read_json, write_json
 
 _FILE = "endpoint.json"
 _FLAG = "--policy.served.endpoint"

@@ -12,7 +12,7 @@ def make_reflector(settings: ReflectConfig, check: bool = True, policy: Policy |
     One that works elsewhere is checked: `ConfigError` says what is missing. Without `check` it is not even reached.
     """
     if settings.kind == "policy":
-        from d2skill.reflectors.itself import PolicyReflector
+        from d2skill.reflectors.policy import PolicyReflector
 
         if not isinstance(policy, Writes):
             raise ConfigError(

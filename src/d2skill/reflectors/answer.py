@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ValidationError
 
 from d2skill.bank.safety import LIMITS, clean
-from d2skill.reflectors.languages import is_foreign
+from d2skill.reflectors.language_filter import is_foreign
 from d2skill.types import Reflection, SkillText, Trajectory
 
 _MOST_OBJECTS = 200  # tried, from the end of an answer

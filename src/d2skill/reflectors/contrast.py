@@ -19,10 +19,10 @@ import re
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
-from d2skill.reflectors import choices
-from d2skill.reflectors.common import decisive, enabler, played_actions, sentence, without_repeats
+from d2skill.reflectors import contrast_choices
+from d2skill.reflectors.trajectory_diff import decisive, enabler, played_actions, sentence, without_repeats
 from d2skill.types import Reflection, SkillText, Trajectory, Turn
-from d2skill.words import action_words, content, entities, tokens
+from d2skill.utils.text import action_words, content, entities, tokens
 
 _MOST_ESSENTIAL = 12
 _NOT_THINGS = frozenset("find get put place two three hot cold cool warm clean new some".split())
@@ -34,8 +34,8 @@ class ContrastReflector:
 
     def reflect(self, failure: Trajectory, success: Trajectory | None) -> Reflection:
         """Returns the earliest failing step and a skill of each kind, as far as there is something to say."""
-        if choices.chooses(success or failure):
-            return choices.contrast(failure, success)
+        if contrast_choices.chooses(success or failure):
+            return contrast_choices.contrast(failure, success)
         if success is None:
             return _from_failure_alone(failure)
         steps = essential_actions(success)

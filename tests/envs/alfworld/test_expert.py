@@ -7,8 +7,8 @@ import pytest
 from d2skill.config import HousesConfig
 from d2skill.envs.alfworld.environment import AlfworldEnvironment
 from d2skill.envs.alfworld.expert import Explorer, Request, parse_task
-from d2skill.envs.alfworld.houses import generate
-from d2skill.envs.alfworld.houses.environment import HousesEnvironment
+from d2skill.envs.houses import generate
+from d2skill.envs.houses.environment import HousesEnvironment
 from d2skill.types import Observation
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from d2skill.config import HousesConfig
 from d2skill.envs.alfworld.game import Game
-from d2skill.envs.alfworld.houses import generate
 from d2skill.envs.alfworld.planner import plan
+from d2skill.envs.houses import generate
 
 SETTINGS = HousesConfig()
 TEMPLATE = generate(SETTINGS, "train", 0)

@@ -11,10 +11,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from envs.webshop.conftest import options, raw, write_set
+from webshop_products import options, raw, write_set
 
 from d2skill.envs.webshop import Catalogue, cache_folder
-from d2skill.envs.webshop.sources import Sources, stream
+from d2skill.envs.webshop.source_files import Sources, stream
 from d2skill.errors import ConfigError, DataError
 
 
@@ -129,7 +129,7 @@ def test_a_list_is_read_in_pieces(tmp_path, monkeypatch):
     values = [{"a": "é" * n, "b": [1, {"c": "]}"}]} for n in range(50)]
     (tmp_path / "list.json").write_text("\n [ " + " ,\n".join(map(json.dumps, values)) + "\n]\n")
     for size in (1, 7, 64, 1 << 20):
-        monkeypatch.setattr("d2skill.envs.webshop.sources._CHUNK", max(size, 8))
+        monkeypatch.setattr("d2skill.envs.webshop.source_files._CHUNK", max(size, 8))
         assert list(stream(tmp_path / "list.json")) == values
 
 
@@ -186,7 +186,7 @@ def test_without_a_place_for_a_cache_it_works_all_the_same(tmp_path, caplog):
 
 
 def test_large_files_are_digested_once(tmp_path, monkeypatch):
-    monkeypatch.setattr("d2skill.envs.webshop.sources._REMEMBERED", 0)
+    monkeypatch.setattr("d2skill.envs.webshop.source_files._REMEMBERED", 0)
     folder, cache = write_set(tmp_path / "set", [raw("A")], {}, {}), tmp_path / "cache"
     cache.mkdir()
     first = Sources.find(folder).digest(cache / "digests.json")

@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from envs.webshop.conftest import options, raw
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from webshop_products import options, raw
 
 from d2skill.envs.webshop import Catalogue, Goal, make_goals, panel, split_goals
-from d2skill.envs.webshop.sequences import Made, shuffled
+from d2skill.envs.webshop.lazy_sequence import Made, shuffled
 from d2skill.errors import ConfigError, DataError
 
 
@@ -228,7 +228,7 @@ def test_goals_made_when_asked_for_are_those_made_at_once(stocked, records, seed
 @pytest.mark.parametrize("damage", [None, "array.npy", "search_index.json"])
 def test_what_is_drawn_for_many_goals_is_drawn_once(small_set, tmp_path, monkeypatch, damage):
     drawn = make_goals(Catalogue.load(small_set, tmp_path), 5)
-    monkeypatch.setattr("d2skill.envs.webshop.storage._MANY", 100)
+    monkeypatch.setattr("d2skill.envs.webshop.product_store._MANY", 100)
     first = make_goals(Catalogue.load(small_set, tmp_path), 5)
     (kept,) = (path for path in tmp_path.iterdir() if path.is_dir())
     folders = sorted(kept.glob("*-*"))
@@ -237,14 +237,14 @@ def test_what_is_drawn_for_many_goals_is_drawn_once(small_set, tmp_path, monkeyp
         for path in folders:
             (path / damage).write_bytes((path / damage).read_bytes()[:-9])
     else:
-        monkeypatch.setattr("d2skill.envs.webshop.storage.shuffled", None)
+        monkeypatch.setattr("d2skill.envs.webshop.product_store.shuffled", None)
         monkeypatch.setattr("d2skill.envs.webshop.goals._limits", None)
     second = make_goals(Catalogue.load(small_set, tmp_path), 5)
     assert drawn.goals == first.goals == second.goals
 
 
 def test_what_cannot_be_kept_is_drawn_each_time(small_set, tmp_path, monkeypatch):
-    monkeypatch.setattr("d2skill.envs.webshop.storage._MANY", 0)
+    monkeypatch.setattr("d2skill.envs.webshop.product_store._MANY", 0)
     (tmp_path / "file").write_text("")
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     goals = make_goals(Catalogue.load(small_set, tmp_path / "file" / "cache")).goals

@@ -7,14 +7,14 @@ import sys
 from types import ModuleType, SimpleNamespace
 
 import pytest
-from envs.webshop.conftest import options, raw
 from hypothesis import given
 from hypothesis import strategies as st
+from webshop_products import options, raw
 
 from d2skill.envs.webshop import Goal, find_nouns, make_goals, plain_nouns, reward
 from d2skill.envs.webshop import nouns as nouns_module
-from d2skill.envs.webshop.fuzzy import is_like, token_set_ratio
 from d2skill.envs.webshop.reward import colour, matched_attributes, matched_options, type_term
+from d2skill.envs.webshop.token_set_ratio import is_like, token_set_ratio
 
 
 @pytest.mark.parametrize(

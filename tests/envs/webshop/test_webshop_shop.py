@@ -6,9 +6,9 @@ import tracemalloc
 from random import Random
 
 import pytest
-from envs.webshop.conftest import options, raw
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from webshop_products import options, raw
 
 from d2skill.envs.webshop import Shop, make_goals, plain_nouns
 

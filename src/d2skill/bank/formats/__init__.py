@@ -17,15 +17,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from d2skill.bank import store
-from d2skill.bank.formats import release, skill_md
-from d2skill.bank.store import BankRecord
+from d2skill.bank.formats import json_lines, release, skill_md
+from d2skill.bank.formats.json_lines import BankRecord
 from d2skill.errors import BankError
 from d2skill.types import Granularity, Skill
 
 Format = Literal["jsonl", "release", "skill-md"]
 
-_WRITERS = {"jsonl": store.write, "release": release.write, "skill-md": skill_md.write}
+_WRITERS = {"jsonl": json_lines.write, "release": release.write, "skill-md": skill_md.write}
 _ID = re.compile(r"[ts][1-9][0-9]{0,8}")
 
 
@@ -48,8 +47,8 @@ def import_skills(path: Path) -> list[Skill]:
         data = path.read_bytes()
     except OSError as error:
         raise BankError(f"{path}: cannot be read ({error.strerror}): is it a bank?") from error
-    if f'"{store.FORMAT}"'.encode() in data.split(b"\n", 1)[0]:
-        return list(store.read(path).skills)
+    if f'"{json_lines.FORMAT}"'.encode() in data.split(b"\n", 1)[0]:
+        return list(json_lines.read(path).skills)
     return _numbered(release.read(path, data))
 
 

@@ -26,10 +26,10 @@ from typing import Any, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from d2skill.bank.formats.flat import FlatSkill, fault
-from d2skill.bank.store import BankRecord
+from d2skill.bank.formats.json_lines import BankRecord
 from d2skill.errors import BankError
-from d2skill.files import write_text
 from d2skill.types import Granularity, Skill
+from d2skill.utils.atomic_files import write_text
 
 _OBSERVATION = "\n\nCurrent observation: "
 _EVICTED = "d2skill_evicted"

@@ -36,10 +36,10 @@ from pydantic import ValidationError
 
 from d2skill.bank.formats import front_matter
 from d2skill.bank.formats.flat import FlatSkill, fault
-from d2skill.bank.store import BankRecord
+from d2skill.bank.formats.json_lines import BankRecord
 from d2skill.errors import BankError
-from d2skill.files import write_folder
 from d2skill.types import Skill, SkillText
+from d2skill.utils.atomic_files import write_folder
 
 FILE = "SKILL.md"
 LONGEST_NAME, LONGEST_DESCRIPTION = 64, 1024

@@ -3,12 +3,21 @@
 Pure functions of journals, skills and saved trajectories; the commands only put into words what they return.
 """
 
-from d2skill.bank.history.audits import Audit, audit, objections
-from d2skill.bank.history.differences import Difference, Left, Shift, compare, named, told
+from d2skill.bank.history.diff import Difference, Left, Shift, by_meaning, by_words, compare, named, told
 from d2skill.bank.history.episodes import Episode, Training, Use, training, use
-from d2skill.bank.history.figures import PoolStatistics, Quantiles, Recorded, Statistics, recorded, statistics, undone
-from d2skill.bank.history.searches import by_meaning, by_words
-from d2skill.bank.history.stories import (
+from d2skill.bank.history.statistics import (
+    Audit,
+    PoolStatistics,
+    Quantiles,
+    Recorded,
+    Statistics,
+    audit,
+    objections,
+    recorded,
+    statistics,
+    undone,
+)
+from d2skill.bank.history.timeline import (
     Credited,
     Entry,
     Joined,

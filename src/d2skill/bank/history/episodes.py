@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from d2skill.trajectories import Saved
+from d2skill.runs.trajectories import Saved
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,9 +17,9 @@ from d2skill.bank.journal.events import (
     Rewind,
     Status,
 )
-from d2skill.bank.journal.file import Head
 from d2skill.bank.journal.journal import Journal, JournalWriter, from_records
 from d2skill.bank.journal.salvage import Salvaged, salvage
+from d2skill.bank.journal.sqlite_file import Head
 from d2skill.bank.journal.state import GONE, BankState
 
 __all__ = [

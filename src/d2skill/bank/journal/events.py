@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, astuple, dataclass, field, fields
 from typing import Any, Literal
 
-from d2skill.bank.evidence import Evidence
+from d2skill.bank.worth import Evidence
 from d2skill.types import Granularity, Skill, SkillText
 
 Origin = Mapping[str, str]

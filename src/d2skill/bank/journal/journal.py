@@ -10,13 +10,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
-from d2skill.bank.evidence import Evidence
-from d2skill.bank.journal import file
+from d2skill.bank.journal import sqlite_file
 from d2skill.bank.journal.events import Event, Insert, Mark, Rewind, decode, encode
-from d2skill.bank.journal.file import Head
 from d2skill.bank.journal.lock import Acknowledged, WriteLock, acknowledged
+from d2skill.bank.journal.sqlite_file import Head
 from d2skill.bank.journal.state import no_garbage_collection
 from d2skill.bank.journal.view import State, View, counts
+from d2skill.bank.worth import Evidence
 from d2skill.types import Skill
 
 SNAPSHOT_BYTES = 1 << 20
@@ -30,7 +30,7 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         """Opens a journal. Raises `BankError` if there is none, or none that this version can read."""
-        file.check_exists(path)
+        sqlite_file.check_exists(path)
         self.path = path
         with self._view() as view:
             self.embedder = view.embedder()
@@ -78,8 +78,8 @@ class Journal:
     @contextmanager
     def _view(self) -> Iterator[View]:
         noted = acknowledged(self.path)  # read first: what is written from here on may or may not be in view
-        with file.explained(self.path), closing(file.connect_to_read(self.path)) as connection:
-            file.check_current(self.path, connection)
+        with sqlite_file.explained(self.path), closing(sqlite_file.connect_to_read(self.path)) as connection:
+            sqlite_file.check_current(self.path, connection)
             connection.execute("BEGIN")
             yield View(self.path, connection, noted)
 
@@ -89,17 +89,17 @@ class JournalWriter(Journal):
 
     def __init__(self, path: Path, *, wait: float = 0.0) -> None:
         """Opens a journal. Raises `BankError` on damage, or if another writer has it for more than `wait` seconds."""
-        file.check_exists(path)
+        sqlite_file.check_exists(path)
         self._lock = WriteLock(path, wait)
         try:
-            with file.explained(path):
-                self._connection = file.connect(path, "rw")
-                file.check_kind(path, self._connection)
+            with sqlite_file.explained(path):
+                self._connection = sqlite_file.connect(path, "rw")
+                sqlite_file.check_kind(path, self._connection)
                 self._connection.execute("PRAGMA journal_mode = WAL")
                 self._connection.execute("PRAGMA synchronous = FULL")
                 self._connection.execute("PRAGMA fullfsync = ON")
-                file.migrate(path, self._connection)
-                file.check_pages(path, self._connection, "quick_check")
+                sqlite_file.migrate(path, self._connection)
+                sqlite_file.check_pages(path, self._connection, "quick_check")
             super().__init__(path)
             self._note(self.head())
         except BaseException:
@@ -109,7 +109,7 @@ class JournalWriter(Journal):
     @classmethod
     def create(cls, path: Path, embedder: str) -> Self:
         """Makes a journal and opens it. Raises `BankError` if there is one already."""
-        file.make(path, [file.first_row(embedder)])
+        sqlite_file.make(path, [sqlite_file.first_row(embedder)])
         return cls(path)
 
     def append(self, *events: Event) -> int:
@@ -118,7 +118,7 @@ class JournalWriter(Journal):
         Raises `ValueError` for an iteration before that of the last event: only a rewind goes back.
         """
         bodies = [encode(event) for event in events]
-        with file.explained(self.path), file.transaction(self._connection):
+        with sqlite_file.explained(self.path), sqlite_file.transaction(self._connection):
             view = View(self.path, self._connection)
             head = view.head
             for event, body in zip(events, bodies, strict=True):
@@ -128,8 +128,8 @@ class JournalWriter(Journal):
                 if back_to is None and event.iteration < head.iteration:
                     raise ValueError(f"iteration {event.iteration} comes before {head.iteration}: rewind first")
                 iteration = event.iteration if back_to is None else view.iteration(back_to)
-                row = file.chained(head, iteration, back_to, body)
-                file.put(self._connection, row)
+                row = sqlite_file.chained(head, iteration, back_to, body)
+                sqlite_file.put(self._connection, row)
                 head = row.head()
         self._note(head)
         return head.seq
@@ -148,8 +148,8 @@ class JournalWriter(Journal):
                 return False
         self.replay(state, seq=head.seq)
         body = zlib.compress(json.dumps(state.dump(), separators=(",", ":"), allow_nan=False).encode(), level=1)
-        with file.explained(self.path), file.transaction(self._connection):
-            file.put_snapshot(self._connection, head, state.name, body)
+        with sqlite_file.explained(self.path), sqlite_file.transaction(self._connection):
+            sqlite_file.put_snapshot(self._connection, head, state.name, body)
         return True
 
     def close(self) -> None:
@@ -181,9 +181,9 @@ def from_records(
 ) -> None:
     """Makes a journal of a bank that has none, of its skills and what is known of them by id."""
     iteration = max((max(skill.created, skill.evicted or 0) for skill in skills), default=0)
-    first = file.first_row(embedder)
+    first = sqlite_file.first_row(embedder)
     body = encode(Insert(tuple(skills), iteration, {"from": source}, evidence or {}, marks or {}, tuple(tasks)))
-    file.make(path, [first, file.chained(first.head(), iteration, None, body)])
+    sqlite_file.make(path, [first, sqlite_file.chained(first.head(), iteration, None, body)])
 
 
 def reembedded(path: Path, out: Path, embedder: str) -> int:
@@ -192,9 +192,9 @@ def reembedded(path: Path, out: Path, embedder: str) -> int:
     Events that no longer count are in it as well; returns how many there are. Vectors are in no journal, so nothing
     else changes. Raises `BankError` if the other one is damaged, or if there is something at `out`.
     """
-    rows = [file.first_row(embedder)]
+    rows = [sqlite_file.first_row(embedder)]
     with Journal(path)._view() as view:
         for row in view.rows(0, view.checksum(0)):
-            rows.append(file.chained(rows[-1].head(), row.iteration, row.back_to, row.body))
-    file.make(out, rows)
+            rows.append(sqlite_file.chained(rows[-1].head(), row.iteration, row.back_to, row.body))
+    sqlite_file.make(out, rows)
     return len(rows) - 1

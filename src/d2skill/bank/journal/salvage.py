@@ -10,9 +10,9 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from d2skill.bank.journal import file
-from d2skill.bank.journal.file import Row
+from d2skill.bank.journal import sqlite_file
 from d2skill.bank.journal.lock import WriteLock
+from d2skill.bank.journal.sqlite_file import Row
 from d2skill.errors import BankError
 
 
@@ -29,13 +29,13 @@ def salvage(path: Path, out: Path) -> Salvaged:
 
     Reads what SQLite can reach, also with the first page put right. Raises `BankError` if that is nothing.
     """
-    file.check_exists(path)
+    sqlite_file.check_exists(path)
     with closing(WriteLock(path, 0.0)) as lock, tempfile.TemporaryDirectory(dir=out.parent) as folder:
         acknowledged = lock.acknowledged.seq if lock.acknowledged else 0
         rows = max(([*_rows_before_damage(copy)] for copy in _copies(path, Path(folder))), key=len)
     if not rows:
         raise BankError(f"{path}: nothing in it can be read any more: go back to a copy")
-    file.make(out, rows)
+    sqlite_file.make(out, rows)
     return Salvaged(len(rows) - 1, max(0, acknowledged + 1 - len(rows)))
 
 
@@ -43,12 +43,12 @@ def _copies(path: Path, folder: Path) -> Iterator[Path]:
     """Yields a copy of a journal as it is, and one with the first page of a new journal and the size it really has."""
     for copy in (folder / "as-it-is", folder / "repaired"):
         shutil.copyfile(path, copy)
-        if (log := file.beside(path, "-wal")).exists():
-            shutil.copyfile(log, file.beside(copy, "-wal"))
+        if (log := sqlite_file.beside(path, "-wal")).exists():
+            shutil.copyfile(log, sqlite_file.beside(copy, "-wal"))
         if copy.name == "repaired":
-            file.make(folder / "new", [file.first_row("")])
-            page = bytearray((folder / "new").read_bytes()[: file.PAGE_BYTES])
-            page[28:32] = struct.pack(">I", copy.stat().st_size // file.PAGE_BYTES)
+            sqlite_file.make(folder / "new", [sqlite_file.first_row("")])
+            page = bytearray((folder / "new").read_bytes()[: sqlite_file.PAGE_BYTES])
+            page[28:32] = struct.pack(">I", copy.stat().st_size // sqlite_file.PAGE_BYTES)
             with copy.open("r+b") as damaged:
                 damaged.write(page)
         yield copy
@@ -56,9 +56,9 @@ def _copies(path: Path, folder: Path) -> Iterator[Path]:
 
 def _rows_before_damage(path: Path) -> Iterator[Row]:
     seq, checksum = -1, b""
-    with suppress(*file.UNREADABLE), closing(file.connect(path, "rw")) as connection:
-        for row in file.read_rows(connection, -1):
-            if row.seq != seq + 1 or not file.follows(row, checksum):
+    with suppress(*sqlite_file.UNREADABLE), closing(sqlite_file.connect(path, "rw")) as connection:
+        for row in sqlite_file.read_rows(connection, -1):
+            if row.seq != seq + 1 or not sqlite_file.follows(row, checksum):
                 return
             yield row
             seq, checksum = row.seq, row.checksum

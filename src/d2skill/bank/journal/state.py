@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from d2skill.bank.evidence import Evidence, Influence
 from d2skill.bank.journal.events import (
     Again,
     Change,
@@ -31,6 +30,7 @@ from d2skill.bank.journal.events import (
     Status,
 )
 from d2skill.bank.ranking import Floats, Integers
+from d2skill.bank.worth import Evidence, Influence
 from d2skill.errors import BankError
 from d2skill.types import Granularity, Skill, SkillText
 

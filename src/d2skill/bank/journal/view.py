@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from d2skill.bank.journal.events import Event
-from d2skill.bank.journal.file import UNREADABLE, Damage, Head, Row, check_pages, digest, follows, read_rows
 from d2skill.bank.journal.lock import Acknowledged
+from d2skill.bank.journal.sqlite_file import UNREADABLE, Damage, Head, Row, check_pages, digest, follows, read_rows
 from d2skill.errors import BankError
 
 

@@ -19,8 +19,8 @@ import re
 from collections import Counter
 from functools import cache
 
-from d2skill.bank.safety.letters import latin, visible
-from d2skill.bank.safety.phrases import reason
+from d2skill.bank.safety.injection_phrases import reason
+from d2skill.bank.safety.unicode import latin, visible
 from d2skill.types import SkillText
 
 LIMITS = {"title": 120, "principle": 600, "when_to_apply": 300}

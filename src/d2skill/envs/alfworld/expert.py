@@ -11,9 +11,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from d2skill import rng
-from d2skill.envs.alfworld.houses.statistics import OPENABLE, PLACES
+from d2skill.envs.houses.statistics import OPENABLE, PLACES
 from d2skill.types import Observation
+from d2skill.utils import rng
 
 _PHRASES = tuple(
     (kind, re.compile(pattern))

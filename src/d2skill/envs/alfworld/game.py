@@ -15,17 +15,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from d2skill.envs.alfworld.domain import read_domain
-from d2skill.envs.alfworld.grammar import read_grammar
-from d2skill.envs.alfworld.moves import Listing, list_moves
-from d2skill.envs.alfworld.pddl import Broken, read_problem
-from d2skill.envs.alfworld.sentences import (
+from d2skill.envs.alfworld.admissible import Listing, list_moves
+from d2skill.envs.alfworld.descriptions import (
     describe_hand,
     describe_object,
     describe_place,
     describe_receptacle,
     report,
 )
+from d2skill.envs.alfworld.domain import read_domain
+from d2skill.envs.alfworld.grammar import read_grammar
+from d2skill.envs.alfworld.pddl import Broken, read_problem
 from d2skill.envs.alfworld.state import State
 from d2skill.envs.alfworld.world import World, build_world
 from d2skill.errors import DataError

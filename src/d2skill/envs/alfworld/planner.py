@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
 from itertools import count, permutations, product
 
+from d2skill.envs.alfworld.admissible import Move
 from d2skill.envs.alfworld.game import Game
 from d2skill.envs.alfworld.goal import Compiled
-from d2skill.envs.alfworld.moves import Move
 from d2skill.envs.alfworld.state import State
 from d2skill.envs.alfworld.world import FLAGS, World
 

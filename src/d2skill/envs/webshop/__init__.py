@@ -4,10 +4,10 @@ from d2skill.envs.webshop.catalogue import Catalogue, cache_folder
 from d2skill.envs.webshop.goals import Goal, GoalSet, make_goals
 from d2skill.envs.webshop.nouns import Nouns, find_nouns, plain_nouns
 from d2skill.envs.webshop.pages import Page
-from d2skill.envs.webshop.panels import panel, split_goals
-from d2skill.envs.webshop.products import Product
+from d2skill.envs.webshop.product import Product
 from d2skill.envs.webshop.reward import Reward, reward
 from d2skill.envs.webshop.shop import Shop
+from d2skill.envs.webshop.splits import panel, split_goals
 
 __all__ = [
     "Catalogue",

@@ -12,11 +12,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Self
 
-from d2skill.envs.webshop.products import Product
-from d2skill.envs.webshop.search import Index
-from d2skill.envs.webshop.sources import Size, Sources
-from d2skill.envs.webshop.storage import VERSION, Kind, Storage, write
-from d2skill.files import user_caches
+from d2skill.envs.text_search import Index
+from d2skill.envs.webshop.product import Product
+from d2skill.envs.webshop.product_store import VERSION, Kind, Storage, write
+from d2skill.envs.webshop.source_files import Size, Sources
+from d2skill.utils.atomic_files import user_caches
 
 VARIABLE = "D2SKILL_CACHE"
 """The environment variable that names another folder for caches."""

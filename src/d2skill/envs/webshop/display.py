@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from d2skill.envs.webshop.pages import SEPARATOR
-from d2skill.envs.webshop.products import RATING, Product
+from d2skill.envs.webshop.product import RATING, Product
 from d2skill.envs.webshop.shop import Shop
 
 _TERMS = {"attributes": "att", "options": "option", "price": "price"}

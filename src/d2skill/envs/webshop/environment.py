@@ -9,16 +9,16 @@ from pathlib import Path
 import numpy as np
 
 from d2skill.config import WebshopConfig
+from d2skill.envs.webshop.action_labels import labels
 from d2skill.envs.webshop.catalogue import Catalogue
 from d2skill.envs.webshop.display import described, shown
+from d2skill.envs.webshop.expert import Shopper
 from d2skill.envs.webshop.goals import Goal, GoalSet, make_goals
-from d2skill.envs.webshop.labels import labels
+from d2skill.envs.webshop.instruction import Wish, wish_in
+from d2skill.envs.webshop.lazy_sequence import Made
 from d2skill.envs.webshop.pages import SEPARATOR, Page
-from d2skill.envs.webshop.panels import panel, split_goals
-from d2skill.envs.webshop.sequences import Made
 from d2skill.envs.webshop.shop import Shop
-from d2skill.envs.webshop.shopper import Shopper
-from d2skill.envs.webshop.wishes import Wish, wish_in
+from d2skill.envs.webshop.splits import panel, split_goals
 from d2skill.errors import ConfigError
 from d2skill.protocols import Expert
 from d2skill.types import Observation, Task

@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from d2skill.envs.webshop.catalogue import Catalogue
-from d2skill.envs.webshop.sequences import Made
-from d2skill.envs.webshop.storage import PEOPLE, SYNTHETIC, Instructions
+from d2skill.envs.webshop.lazy_sequence import Made
+from d2skill.envs.webshop.product_store import PEOPLE, SYNTHETIC, Instructions
 from d2skill.errors import DataError
 
 SHUFFLE_SEED = 233

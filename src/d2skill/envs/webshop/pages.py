@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from types import MappingProxyType
 
-from d2skill.envs.webshop.products import RATING, Product
+from d2skill.envs.webshop.product import RATING, Product
 
 SEPARATOR = " [SEP] "
 PER_PAGE = 10

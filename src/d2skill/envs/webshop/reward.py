@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from d2skill.envs.webshop.fuzzy import is_like
 from d2skill.envs.webshop.goals import Goal
 from d2skill.envs.webshop.nouns import Nouns, find_nouns
-from d2skill.envs.webshop.products import Product
+from d2skill.envs.webshop.product import Product
+from d2skill.envs.webshop.token_set_ratio import is_like
 
 COLOURS = (
     "alabaster apricot aqua ash asphalt azure banana beige black blue blush bordeaux bronze brown burgundy camel camo "

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from random import Random
 from typing import Any
 
+from d2skill.envs.text_search import analyze
 from d2skill.envs.webshop.catalogue import FOUND, Catalogue
 from d2skill.envs.webshop.goals import Goal
 from d2skill.envs.webshop.nouns import Nouns
@@ -29,9 +30,8 @@ from d2skill.envs.webshop.pages import (
     results_page,
     sub_page,
 )
-from d2skill.envs.webshop.products import Product
+from d2skill.envs.webshop.product import Product
 from d2skill.envs.webshop.reward import reward
-from d2skill.envs.webshop.search import analyze
 
 _ACTION = re.compile(r"(.+)\[(.+)\]")
 _PLACES = ("search_results", "item_page", "item_sub_page", "done")

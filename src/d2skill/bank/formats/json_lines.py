@@ -1,0 +1,146 @@
+"""The bank's file: JSON lines that people can read, and that notice when they were damaged.
+
+    {"format": "d2skill-bank", "version": 1, "embedder": "hashed-v2/512", "next_task": 3, "next_step": 2}
+    {"id": "t1", "granularity": "task", "text": {"title": ...}, ..., "evicted": null}
+    ...                                         one line a skill, in order of insertion, evicted ones included
+    {"sha256": "..."}                           of all bytes before this line
+
+Vectors are not stored: they follow from the texts. Writing replaces the whole file or leaves it as it was.
+
+A checksum is no proof of who wrote a file, so what its skills say has to be what a bank would store (`bank.safety`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from d2skill.bank.safety import objection
+from d2skill.errors import BankError
+from d2skill.types import Skill
+from d2skill.utils.atomic_files import write_text
+
+FORMAT, VERSION = "d2skill-bank", 1
+_HEADER = {"format": str, "version": int, "embedder": str, "next_task": int, "next_step": int}
+_SKILL = TypeAdapter(Skill)
+_SKILL_FIELDS = {field.name for field in fields(Skill)}
+_TEXT_FIELDS = {"title", "principle", "when_to_apply"}
+
+
+@dataclass(frozen=True, slots=True)
+class BankRecord:
+    """All that a bank is: its embedder's fingerprint, the next ids' numbers, and every skill it ever held."""
+
+    embedder: str
+    next_task: int
+    next_step: int
+    skills: tuple[Skill, ...]
+
+
+def write(path: Path, record: BankRecord) -> None:
+    """Writes a record whole or not at all: a reader sees the old file or the new one, also after a crash."""
+    header = {"format": FORMAT, "version": VERSION, "embedder": record.embedder}
+    header |= {"next_task": record.next_task, "next_step": record.next_step}
+    lines = [header, *(asdict(skill) for skill in record.skills)]
+    body = "".join(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n" for line in lines)
+    footer = json.dumps({"sha256": hashlib.sha256(body.encode()).hexdigest()}) + "\n"
+    write_text(path, body + footer)
+
+
+def read(path: Path) -> BankRecord:
+    """Returns the record of a file.
+
+    Raises `BankError`, naming file and line, if it is missing, damaged, of another version, or holds a skill whose
+    text no bank would have taken.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise BankError(f"{path}: cannot be read ({error.strerror}): is it the bank of a run?") from error
+    lines = data.split(b"\n")
+    header = _header(path, lines[0])
+    if lines.pop() or len(lines) < 2:
+        raise _damage(path, len(lines) + 1, "the file ends too early")
+    skills = tuple(_skill(path, number, line) for number, line in enumerate(lines[1:-1], start=2))
+    body = data[: len(data) - len(lines[-1]) - 1]
+    if _object(path, len(lines), lines[-1]) != {"sha256": hashlib.sha256(body).hexdigest()}:
+        raise _damage(path, len(lines), "the checksum does not match what stands above")
+    record = BankRecord(header["embedder"], header["next_task"], header["next_step"], skills)
+    _check_ids(path, record)
+    _check_texts(path, record)
+    return record
+
+
+def _header(path: Path, line: bytes) -> dict[str, Any]:
+    """Returns the header's values, after checking that this version can read what follows."""
+    header = _object(path, 1, line)
+    if header.get("format") != FORMAT:
+        raise _damage(path, 1, f"not the header of a {FORMAT} file")
+    if header.get("version") != VERSION:
+        raise BankError(
+            f"{path}, line 1: bank format version {header.get('version')!r}, but this d2skill reads version "
+            f"{VERSION}: use the d2skill that wrote it, or start a new bank"
+        )
+    if header.keys() != _HEADER.keys() or any(type(header[key]) is not kind for key, kind in _HEADER.items()):
+        raise _damage(path, 1, f"a header has the fields {', '.join(_HEADER)}")
+    return header
+
+
+def _skill(path: Path, number: int, line: bytes) -> Skill:
+    """Returns the skill of a line; no field may be missing, unknown or of another type."""
+    raw = _object(path, number, line)
+    text = raw.get("text")
+    if raw.keys() != _SKILL_FIELDS or not isinstance(text, dict) or text.keys() != _TEXT_FIELDS:
+        raise _damage(path, number, f"a skill has the fields {', '.join(f.name for f in fields(Skill))}")
+    try:
+        skill = _SKILL.validate_json(line, strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise _damage(path, number, f"{where}: {first['msg']}") from error
+    if not math.isfinite(skill.utility):
+        raise _damage(path, number, f"utility is {skill.utility}")
+    return skill
+
+
+def _check_texts(path: Path, record: BankRecord) -> None:
+    """Raises `BankError` for the first skill whose text no bank would have taken."""
+    for number, skill in enumerate(record.skills, start=2):
+        if why := objection(skill.text):
+            raise BankError(
+                f"{path}, line {number}: the text of skill {skill.id} is not one that a bank takes ({why}): the file "
+                "was changed, or made by another program or version, use a bank whose origin you know"
+            )
+
+
+def _check_ids(path: Path, record: BankRecord) -> None:
+    """Raises `BankError` unless ids are unique, of their pool, and older than the next ones."""
+    seen: set[str] = set()
+    following = {"task": record.next_task, "step": record.next_step}
+    for number, skill in enumerate(record.skills, start=2):
+        digits = skill.id[1:]
+        well_formed = skill.id[:1] == skill.granularity[0] and digits.isascii() and digits.isdecimal()
+        if skill.id in seen or not well_formed or not 0 < int(digits) < following[skill.granularity]:
+            raise _damage(path, number, f"id {skill.id!r} is taken, of another pool or not yet given out")
+        seen.add(skill.id)
+
+
+def _object(path: Path, number: int, line: bytes) -> dict[str, Any]:
+    """Returns the JSON object on a line."""
+    try:
+        value = json.loads(line)
+    except ValueError as error:
+        raise _damage(path, number, "not JSON") from error
+    if not isinstance(value, dict):
+        raise _damage(path, number, "not a JSON object")
+    return value
+
+
+def _damage(path: Path, number: int, what: str) -> BankError:
+    return BankError(f"{path}, line {number}: {what}: the file is damaged, go back to an earlier checkpoint")

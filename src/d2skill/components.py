@@ -1,0 +1,75 @@
+"""The parts of a run that its settings choose: made anew, or as a checkpoint has them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from d2skill.bank import SkillBank
+from d2skill.config import Config
+from d2skill.embedders import make_embedder
+from d2skill.envs import make_environment
+from d2skill.policies import make_policy
+from d2skill.protocols import Environment, Policy, Reflector
+from d2skill.reflectors import make_reflector
+from d2skill.runs import checkpoint
+from d2skill.runs.checkpoint import Progress
+from d2skill.runs.folder import RunFolder
+from d2skill.utils.rng import generator
+
+_SAMPLE_TASKS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The parts of a run that its settings choose."""
+
+    environment: Environment
+    policy: Policy
+    bank: SkillBank
+    reflector: Reflector
+
+    @classmethod
+    def make(cls, config: Config, check: bool = True) -> Parts:
+        """Makes all parts, untrained and empty.
+
+        First of all, a reflector that works elsewhere is checked; without `check` it is not reached.
+        """
+        elsewhere = make_reflector(config.reflect, check) if config.reflect.kind != "policy" else None
+        environment = make_environment(config.env)
+        embedder = make_embedder(config.embedder)
+        policy = make_policy(config, lambda: sample_texts(environment, config.env.train_split))
+        return cls(
+            environment,
+            policy,
+            SkillBank(embedder, config.bank, config.retrieval, config.credit),
+            elsewhere or make_reflector(config.reflect, check, policy),
+        )
+
+
+def restore(config: Config, folder: Path) -> tuple[Parts, Progress]:
+    """Returns the parts of a run as a checkpoint has them; a reflector elsewhere is reached once training goes on."""
+    progress = checkpoint.read_progress(folder)
+    fresh = Parts.make(config, check=False)
+    fresh.policy.load(folder / "policy")
+    embedder = make_embedder(config.embedder)
+    journal = RunFolder(folder.parents[1]).bank
+    bank = SkillBank.open(journal, embedder, config.bank, config.retrieval, config.credit, event=progress.bank_event)
+    return replace(fresh, bank=bank), progress
+
+
+def sample_texts(environment: Environment, split: str) -> list[str]:
+    """Returns texts that the environment shows at the start of some of its tasks and a few random steps on."""
+    ids = environment.task_ids(split)
+    rng = generator("sample-texts", split)
+    texts: list[str] = []
+    for i in rng.permutation(len(ids))[:_SAMPLE_TASKS]:
+        session = environment.start(ids[i])
+        texts.append(session.task.text)
+        observation = session.observation
+        for _ in range(10):
+            texts += [observation.text, *observation.actions]
+            if observation.done or not observation.actions:
+                break
+            observation = session.step(observation.actions[int(rng.integers(len(observation.actions)))])
+    return texts

@@ -1,0 +1,163 @@
+"""Settings as flags: tyro parses them, pydantic judges them.
+
+tyro would build the pydantic models itself, and print a value out of range as a page of pydantic's own. So it is given
+plain dataclasses of the same shape, made from the models, and what it parsed goes through `Config` as a file would.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Collection, Sequence
+from functools import lru_cache
+from itertools import pairwise
+from typing import Annotated, Any, TypeVar, cast
+
+import tyro
+from pydantic import BaseModel, ValidationError
+
+from d2skill.config import Config, HousesConfig, toml_files
+from d2skill.errors import ConfigError
+
+Field = tuple[str, Any, Any]
+"""Name, type and default of an argument; `tyro.MISSING` as default for one that has to be given."""
+
+_Model = TypeVar("_Model", bound=BaseModel)
+_CONFIG_HELP = (
+    "Preset (`d2skill config list`) or TOML file that the flags are laid over; without one, the preset named as the "
+    "environment is, such as webshop, else laptop"
+)
+_DESCRIPTION = """Train a policy together with its skill bank.
+
+Settings come from a preset or a TOML file (--config), and each of them can be set by a flag."""
+
+
+def parse_settings(arguments: Sequence[str], prog: str) -> Config:
+    """Returns the settings that a preset or file and flags make.
+
+    Raises `ConfigError` for a value out of range; tyro itself ends the program with status 2 at an unknown flag.
+    """
+    return _parse(arguments, prog, _DESCRIPTION, lambda config: config)[1]
+
+
+def parse_with(arguments: Sequence[str], prog: str, description: str, own: Sequence[Field]) -> tuple[Any, Config]:
+    """Returns a command's own arguments as attributes of one object, and the settings, as `parse_settings` does."""
+    return _parse(arguments, prog, description, lambda config: config, own)
+
+
+def parse_houses(
+    arguments: Sequence[str], prog: str, description: str, own: Sequence[Field], without: Collection[str]
+) -> tuple[Any, HousesConfig]:
+    """Returns a command's own arguments as attributes of one object, and the settings of houses.
+
+    Settings `without` a meaning there have no flags. Errors are those of `parse_settings`.
+    """
+    return _parse(arguments, prog, description, lambda config: config.env.houses, own, without)
+
+
+def _parse(
+    arguments: Sequence[str],
+    prog: str,
+    description: str,
+    section: Callable[[Config], _Model],
+    own: Sequence[Field] = (),
+    without: Collection[str] = (),
+) -> tuple[Any, _Model]:
+    """Returns a command's own arguments as attributes of one object, and a section of the settings."""
+    name = _named_config(arguments)
+    base = section(toml_files.load(name))
+    config: Field = ("config", Annotated[str, tyro.conf.arg(help=_CONFIG_HELP)], "laptop")
+    flags = [field for field in _fields(type(base)) if field[0] not in without]
+    shape = dataclasses.make_dataclass("Arguments", [*own, config, *flags], frozen=True)
+    values = _values(base)
+    shown = {field[0]: values[field[0]] for field in flags}
+    default = shape(**{field[0]: field[2] for field in own}, config=name, **shown)
+    spelled = _spelled(arguments, _switches(type(base)))
+    given: Any = tyro.cli(shape, prog=prog, description=description, args=spelled, default=default)
+    values = base.model_dump() | {name: dataclasses.asdict(given)[name] for name in shown}
+    try:
+        return given, type(base).model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(toml_files.explain(error)) from None
+
+
+def _named_config(arguments: Sequence[str]) -> str:
+    """Returns what --config names, which has to be known before the other flags can have defaults.
+
+    Without it that is the preset of the environment, if there is one of its name.
+    """
+    kind = _last(arguments, "--env", "--env.kind")
+    return _last(arguments, "--config") or (kind if kind in toml_files.presets() else "laptop")
+
+
+def _last(arguments: Sequence[str], *flags: str) -> str:
+    """Returns what the last of some flags is given, "" without one."""
+    found = ""
+    for word, following in pairwise([*arguments, ""]):
+        flag, equals, value = word.partition("=")
+        if flag in flags:
+            found = value if equals else following
+    return found
+
+
+def _switches(model: type[BaseModel], path: str = "") -> set[str]:
+    """Returns the names of a model's settings that are on or off, such as bank.retire."""
+    found: set[str] = set()
+    for name, info in model.model_fields.items():
+        if isinstance(info.default, BaseModel):
+            found |= _switches(type(info.default), f"{path}{name}.")
+        elif info.annotation is bool:
+            found.add(path + name)
+    return found
+
+
+def _spelled(arguments: Sequence[str], switches: Collection[str]) -> list[str]:
+    """Returns the arguments with --policy.train false as --policy.no-train, which is what tyro knows."""
+    spelled: list[str] = []
+    words = list(arguments)
+    while words:
+        flag, equals, value = words.pop(0).partition("=")
+        is_switch = flag.startswith("--") and flag[2:].replace("-", "_") in switches
+        if not is_switch or (equals and value.lower() not in ("true", "false")):
+            spelled.append(flag + equals + value)
+            continue
+        if not equals and words and words[0].lower() in ("true", "false"):
+            value = words.pop(0)
+        path, dot, name = flag[2:].rpartition(".")
+        spelled.append(f"--{path}{dot}no-{name}" if value.lower() == "false" else flag)
+    return spelled
+
+
+@lru_cache
+def _shape(model: type[BaseModel]) -> type:
+    """Returns a dataclass with the fields of a model, their flags and their help."""
+    shape = dataclasses.make_dataclass(model.__name__, _fields(model), frozen=True)
+    shape.__doc__ = model.__doc__
+    return shape
+
+
+def _fields(model: type[BaseModel]) -> list[Field]:
+    fields: list[Field] = []
+    for name, info in model.model_fields.items():
+        if isinstance(info.default, BaseModel):
+            section = type(info.default)
+            fields.append((name, _shape(section), dataclasses.field(default=_plain(info.default))))
+            continue
+        aliases = next((extra for extra in info.metadata if isinstance(extra, _ArgConfig)), None)
+        argument = tyro.conf.arg(help=info.description, aliases=aliases.aliases if aliases else None)
+        fields.append((name, Annotated[cast(Any, info.annotation), argument], info.default))
+    return fields
+
+
+_ArgConfig: Any = type(tyro.conf.arg())
+
+
+def _plain(settings: BaseModel) -> Any:
+    """Returns a model's values in the dataclass of its shape."""
+    return _shape(type(settings))(**_values(settings))
+
+
+def _values(settings: BaseModel) -> dict[str, Any]:
+    return {
+        name: _plain(value) if isinstance(value := getattr(settings, name), BaseModel) else value
+        for name in type(settings).model_fields
+    }

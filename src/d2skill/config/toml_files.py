@@ -1,0 +1,81 @@
+"""Settings from presets and TOML files, and back to TOML."""
+
+from __future__ import annotations
+
+import tomllib
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+from pydantic import ValidationError
+
+from d2skill.config import Config
+from d2skill.errors import ConfigError
+
+
+def presets() -> dict[str, str]:
+    """Returns the names of the presets, each with what it is for."""
+    folder = resources.files("d2skill.config.presets")
+    files = [entry for entry in folder.iterdir() if entry.name.endswith(".toml")]
+    described = {
+        entry.name.removesuffix(".toml"): entry.read_text("utf-8").split("\n", 1)[0].lstrip("# ") for entry in files
+    }
+    return dict(sorted(described.items()))
+
+
+def load(name_or_file: str) -> Config:
+    """Returns the settings of a preset or a TOML file, defaults for what it leaves out.
+
+    Raises `ConfigError` that names the file and the setting that is unknown or out of range.
+    """
+    known = presets()
+    if name_or_file in known:
+        text = (resources.files("d2skill.config.presets") / f"{name_or_file}.toml").read_text("utf-8")
+        return parse(text, f"preset {name_or_file}")
+    path = Path(name_or_file)
+    if not path.is_file():
+        raise ConfigError(
+            f'--config "{name_or_file}" is neither a preset ({", ".join(known)}) nor a TOML file that exists'
+        )
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}") from None
+    return parse(text, str(path))
+
+
+def parse(text: str, source: str) -> Config:
+    """Returns the settings in a TOML text; `source` names it in errors."""
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{source} is not valid TOML: {error}") from None
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(f"{source}: {explain(error)}") from None
+
+
+def explain(error: ValidationError) -> str:
+    """Returns the first thing that is wrong with some settings, in words, and how many more there are."""
+    first, *others = error.errors()
+    name = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        said = f"there is no setting {name}; `d2skill config show` prints all of them"
+    elif first["type"] == "value_error":
+        said = str(first["ctx"]["error"])
+    else:
+        said = f"{name} = {first['input']!r}: {first['msg'][:1].lower()}{first['msg'][1:]}"
+    return said + (f" (and {len(others)} more)" if others else "")
+
+
+def dump(config: Config) -> str:
+    """Returns the complete settings as TOML; what is None is left out, and reads back as None."""
+    return tomli_w.dumps(_without_none(config.model_dump(mode="json")))
+
+
+def _without_none(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_none(item) for key, item in value.items() if item is not None}
+    return value

@@ -1,0 +1,199 @@
+"""How a server is reached, and whether it answers and knows its model."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import os
+import sys
+from collections.abc import Iterator
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlsplit
+
+from d2skill.config import EndpointConfig
+from d2skill.endpoints.chat_client import AnswerTooLong, plain, reply_in
+from d2skill.errors import ConfigError
+
+if TYPE_CHECKING:
+    from openai import OpenAI
+
+OPENAI = "https://api.openai.com/v1"
+"""Where requests go when no URL is set."""
+
+_LONGEST_BODY = 256 * 2**20  # of an answer, as a batch of embeddings
+_LONGEST_CHAT = 2 * 2**20
+_LONGEST_ERROR = 64 * 2**10
+_NO_KEY = "none"  # what a server without keys is sent, as the SDK does not go without one
+
+
+def connect(settings: EndpointConfig, flag: str = "endpoint") -> OpenAI:
+    """Returns a client of the server; nothing is sent yet, see `check`.
+
+    `flag` is how the settings are called on the command line, as in --reflect.endpoint. Raises `ConfigError` without
+    the SDK, a model, a URL that is one, or the key that a remote server wants.
+    """
+    url = settings.url or OPENAI
+    if not _is_url(url):
+        raise ConfigError(f'{flag}.url "{plain(url)}" is no URL: it looks like http://localhost:8000/v1')
+    if "@" in urlsplit(url).netloc:
+        raise ConfigError(
+            f"{flag}.url holds a password, which a run would keep: put it into ${settings.key_env} instead"
+        )
+    if not settings.model:
+        raise ConfigError(f"{flag}.model is not set: name a model that {url} has, by {flag}.model NAME")
+    key = os.environ.get(settings.key_env, "").strip()
+    if not key and not _needs_no_key(url):
+        raise ConfigError(
+            f"{url} wants a key and ${settings.key_env} is not set: export it, "
+            f"or name another server by {flag}.url or another variable by {flag}.key-env"
+        )
+    if not (key.isascii() and key.isprintable()):
+        raise ConfigError(f"${settings.key_env} holds no key: it has characters that a key cannot have")
+    try:
+        import openai
+    except ImportError as error:
+        raise ConfigError(
+            f"a model behind a server needs the package {error.name}: pip install 'd2skill[llm]'"
+        ) from None
+    return openai.OpenAI(
+        api_key=key or _NO_KEY,
+        base_url=url,
+        timeout=openai.Timeout(settings.timeout, connect=min(settings.timeout, 10)),
+        max_retries=settings.retries,
+        default_headers={"Accept-Encoding": "identity"},
+        http_client=openai.DefaultHttpxClient(
+            base_url=url,
+            trust_env=not _is_near(url),  # no proxy stands between this machine and itself
+            event_hooks={"request": [_stamp], "response": [lambda response: _bound(response, settings.timeout)]},
+        ),
+    )
+
+
+def check(
+    client: OpenAI, settings: EndpointConfig, flag: str = "endpoint", route: Literal["chat", "embeddings"] = "chat"
+) -> None:
+    """Finds out whether the server answers and knows the model; raises `ConfigError` with the way out if not.
+
+    The server's list of models is believed when it has the model. Where there is no list, or the model is not in it
+    (it may go by another name), one word is asked of the model itself.
+    """
+    import openai
+
+    url, hasty = settings.url or OPENAI, client.with_options(max_retries=min(settings.retries, 1))
+    listed: list[str] = []
+    try:
+        listed = _models(hasty)
+        if settings.model not in listed:
+            if route == "chat":
+                raw = hasty.chat.completions.with_raw_response.create(
+                    model=settings.model, messages=[{"role": "user", "content": "Say yes."}]
+                )
+                answers = reply_in(raw.http_response.text, (), 0.0) is not None
+            else:
+                raw = hasty.embeddings.with_raw_response.create(model=settings.model, input="yes")
+                answers = _embeds(raw.http_response.text)
+            if not answers:
+                raise ConfigError(
+                    f"{url} answers, but not as a server of models does: its URL often ends in /v1; set {flag}.url"
+                )
+    except openai.APITimeoutError:
+        raise ConfigError(
+            f"{url} did not answer within {settings.timeout:g} s: is it busy? {flag}.timeout waits longer"
+        ) from None
+    except openai.APIConnectionError as error:
+        raise ConfigError(
+            f"{url} cannot be reached ({plain(error.__cause__ or error)}): start the server, or correct {flag}.url"
+        ) from None
+    except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
+        raise ConfigError(
+            f"{url} refuses the key in ${settings.key_env} ({plain(error)}): export one that is valid for this server"
+        ) from None
+    except (openai.NotFoundError, openai.BadRequestError, openai.UnprocessableEntityError) as error:
+        known = f"it has {', '.join(plain(name) for name in listed[:5])}" if listed else "the URL often ends in /v1"
+        raise ConfigError(
+            f'{url} does not know the model "{settings.model}" ({plain(error)}): {known}; '
+            f"set {flag}.model or {flag}.url"
+        ) from None
+    except (openai.APIError, OSError) as error:
+        raise ConfigError(f"{url} cannot be used ({plain(error)}): try again once the server is well") from None
+
+
+def _embeds(body: str) -> bool:
+    """Returns whether the body of a response has an embedding."""
+    try:
+        return bool(json.loads(body)["data"][0]["embedding"])
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return False
+
+
+def _models(client: OpenAI) -> list[str]:
+    """Returns the models that the server lists; none where it has no such route or lists them in a way of its own."""
+    import openai
+
+    try:
+        listed = json.loads(client.models.with_raw_response.list().http_response.text)["data"]
+        return [model["id"] for model in listed if isinstance(model["id"], str)]
+    except (openai.NotFoundError, openai.BadRequestError, ValueError, KeyError, TypeError, RecursionError):
+        return []
+    except openai.APIStatusError as error:
+        if error.status_code in (405, 501):
+            return []
+        raise
+
+
+def _is_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        (parts.hostname or "").encode("idna")
+        plain_text = url.isascii() and url.isprintable() and " " not in url
+        return plain_text and parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        return False
+
+
+def _needs_no_key(url: str) -> bool:
+    return urlsplit(url).scheme == "http" or _is_near(url)
+
+
+def _is_near(url: str) -> bool:
+    """Returns whether a URL names this machine or one of a private network."""
+    host = urlsplit(url).hostname or ""
+    if host == "localhost" or host.endswith((".localhost", ".local", ".internal", ".lan")):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_private
+    except ValueError:
+        return False
+
+
+def _bound(response: Any, seconds: float) -> None:
+    """Bounds how much of a response is read and for how long: errors are cut short, anything else is an error."""
+    http = sys.modules[type(response).__module__.partition(".")[0]]  # the HTTP library is the SDK's choice
+    inner, failed = response.stream, response.status_code >= 400
+    until = response.request.extensions["started"] + seconds
+    longest = _LONGEST_CHAT if response.request.url.path.endswith("/chat/completions") else _LONGEST_BODY
+    response.headers.pop("content-encoding", None)  # none was asked for, and a packed body has no bounds
+
+    class Bounded(http.SyncByteStream):  # type: ignore[misc, name-defined]
+        def __iter__(self) -> Iterator[bytes]:
+            left = _LONGEST_ERROR if failed else longest
+            for chunk in inner:
+                left -= len(chunk)
+                if left >= 0 and monotonic() <= until:
+                    yield chunk
+                elif failed:
+                    return
+                elif left < 0:
+                    raise AnswerTooLong(f"the answer has more than {longest} bytes")
+                else:
+                    raise http.ReadTimeout(f"the answer took longer than {seconds:g} s")
+
+        def close(self) -> None:
+            inner.close()
+
+    response.stream = Bounded()
+
+
+def _stamp(request: Any) -> None:
+    request.extensions["started"] = monotonic()

@@ -1,0 +1,77 @@
+"""What an iteration is measured by (docs/metrics.md)."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from d2skill.evaluation.skill_probe import Effect
+from d2skill.learner import BankUpdate
+from d2skill.types import Arm, Group
+
+
+def describe(
+    groups: Sequence[Group], update: BankUpdate | None, effects: Mapping[str, Sequence[Effect]]
+) -> dict[str, Any]:
+    """Returns the metrics of an iteration's rollouts, of what it did to the bank if that is known, and of its probe."""
+    done = {f"bank/{name}": value for name, value in asdict(update).items()} if update else {}
+    return _played(groups) | done | _heeded(effects)
+
+
+def peak_memory_mb() -> float:
+    """Returns the most memory that this process has had, in MiB; macOS counts it in bytes, Linux in KiB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+class Clock:
+    """Seconds between laps, as metrics."""
+
+    def __init__(self, now: Callable[[], float] = perf_counter) -> None:
+        self.laps: dict[str, float] = {}
+        self._now = now
+        self._last = now()
+
+    def lap(self, name: str) -> None:
+        """Ends the lap `name`."""
+        now = self._now()
+        self.laps[f"time/{name}"] = now - self._last
+        self._last = now
+
+
+def _played(groups: Sequence[Group]) -> dict[str, Any]:
+    """Returns the metrics of an iteration's rollouts: success, length and skill use of each half."""
+    metrics: dict[str, Any] = {}
+    arms: tuple[tuple[Arm, str], ...] = (("skills", "skill_half"), ("none", "baseline_half"))
+    for arm, name in arms:
+        half = [t for group in groups for t in group.half(arm)]
+        if not half:
+            continue
+        metrics[f"rollout/{name}_success"] = float(np.mean([t.success for t in half]))
+        if scores := [t.score for t in half if t.score is not None]:
+            metrics[f"rollout/{name}_score"] = sum(scores) / len(half)
+        metrics[f"rollout/{name}_steps"] = float(np.mean([len(t.turns) for t in half]))
+        if arm == "skills":
+            turns = [turn for t in half for turn in t.turns]
+            metrics["rollout/shown"] = float(np.mean([bool(turn.skill_ids) for turn in turns])) if turns else 0.0
+    everyone = [t for group in groups for t in group.trajectories]
+    metrics["rollout/invalid_actions"] = sum(t.invalid_actions for t in everyone)
+    metrics["rollout/faults"] = sum(bool(t.fault) for t in everyone)
+    return metrics
+
+
+def _heeded(effects: Mapping[str, Sequence[Effect]]) -> dict[str, Any]:
+    """Returns how much the skills in the prompts that were probed mattered there, if there were any."""
+    found = [effect for own in effects.values() for effect in own]
+    if not found:
+        return {}
+    return {
+        "probe/changes": float(np.mean([effect.changes for effect in found])),
+        "probe/log_prob": float(np.mean([effect.log_prob for effect in found])),
+    }

@@ -1,0 +1,244 @@
+"""The scorer: a linear model over hashed features of each admissible action, softmax over the actions of a prompt.
+
+It is a member of the deep reinforcement relevance network family (He et al., 2016, arXiv 1511.04636) cut down to what
+two cores can train hundreds of times: state and action meet in crossed features (`features.py`), and one weight vector
+scores them. It reads what a language model would read, parsed to words, and answers with an action.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+import numpy.typing as npt
+
+from d2skill.config import OptimConfig, ScorerConfig, WarmStartConfig, step_sizes
+from d2skill.errors import RunError
+from d2skill.policies.scorer.features import Batch, Featurizer, count_words
+from d2skill.policies.scorer.loss import clipped_loss
+from d2skill.types import Decision, Prompt, Row, Weight
+from d2skill.utils.rng import generator
+
+Floats = npt.NDArray[np.float64]
+_BETA1, _BETA2, _EPSILON = 0.9, 0.999, 1e-8
+_FILE = "scorer.npz"
+_VERSION = 1
+
+
+class ScorerPolicy:
+    """Implements `Policy` in NumPy. Untrained, it is uniform over the admissible actions.
+
+    `temperature` is that of the rollouts it learns from: the ratio of Eq. 6 is of tempered distributions.
+    """
+
+    def __init__(
+        self, settings: ScorerConfig, optim: OptimConfig, warm_start: WarmStartConfig, temperature: float = 1.0
+    ) -> None:
+        self._optim = optim
+        self._rate, self._imitation_rate = step_sizes("scorer", optim, warm_start)
+        self._temperature = temperature
+        self._warm_start = warm_start
+        self._featurize = Featurizer(settings.buckets)
+        self._weights: Floats = np.zeros(settings.buckets)
+        self._reference: Floats = np.zeros(settings.buckets)
+        self._adam = Adam(settings.buckets)
+
+    def count_tokens(self, text: str) -> int:
+        """Returns the number of words and numbers."""
+        return count_words(text)
+
+    def act(self, prompts: Sequence[Prompt], seeds: Sequence[int], temperature: float) -> list[Decision]:
+        """Samples an admissible action for each prompt by inverse transform from the prompt's own seed.
+
+        The recorded log-probability is that of the tempered distribution. A prompt without admissible actions gets an
+        empty decision, since there is nothing to score.
+        """
+        pairs = [(prompt, seed) for prompt, seed in zip(prompts, seeds, strict=True) if prompt.actions]
+        chosen = iter(self._choose([p for p, _ in pairs], [s for _, s in pairs], temperature) if pairs else ())
+        return [next(chosen) if prompt.actions else Decision("", "", (), ()) for prompt in prompts]
+
+    def _choose(self, prompts: Sequence[Prompt], seeds: Sequence[int], temperature: float) -> list[Decision]:
+        batch = self._featurize(prompts)
+        scores = self._scores(batch, self._weights)
+        log_probs = _log_softmax(scores / temperature if temperature > 0 else scores, batch)
+        decisions = []
+        for row, (prompt, seed) in enumerate(zip(prompts, seeds, strict=True)):
+            own = log_probs[batch.starts[row] : batch.starts[row] + len(prompt.actions)]
+            choice = _sample(own, seed) if temperature > 0 else int(np.argmax(own))
+            action = prompt.actions[choice]
+            decisions.append(Decision(action, action, (choice,), (float(own[choice]),)))
+        return decisions
+
+    def distribution(self, prompt: Prompt) -> Floats:
+        """Returns the log-probability of each admissible action, shape [actions]."""
+        batch = self._featurize([prompt])
+        return _log_softmax(self._scores(batch, self._weights), batch)
+
+    def weigh(self, decided: Sequence[tuple[Prompt, Decision]]) -> list[Weight]:
+        """See Weighs. Raises `ValueError` where the prompt has another action, or none, at the index chosen."""
+        for prompt, decision in decided:
+            if decision.tokens and prompt.actions[decision.tokens[0] :][:1] != (decision.action,):
+                raise ValueError(f"{decision.action!r} is not action {decision.tokens[0]} of this prompt")
+        pairs = [(prompt, decision) for prompt, decision in decided if prompt.actions]
+        found = iter(self._weigh(pairs) if pairs else ())
+        return [next(found) if prompt.actions else Weight(0.0, "") for prompt, _ in decided]
+
+    def _weigh(self, decided: Sequence[tuple[Prompt, Decision]]) -> list[Weight]:
+        batch = self._featurize([prompt for prompt, _ in decided])
+        log_probs = _log_softmax(self._scores(batch, self._weights), batch)
+        weights = []
+        for start, (prompt, decision) in zip(batch.starts, decided, strict=True):
+            own = log_probs[start : start + len(prompt.actions)]
+            chosen = float(own[decision.tokens[0]]) if decision.tokens else 0.0
+            weights.append(Weight(chosen, prompt.actions[int(np.argmax(own))]))
+        return weights
+
+    def update(self, rows: Sequence[Row], seed: int) -> dict[str, float]:
+        """Takes one pass over the rows in shuffled minibatches, an Adam step each (Eq. 6)."""
+        rows = [row for row in rows if row.decision.tokens]
+        order = generator(seed, "update").permutation(len(rows))
+        size = self._optim.minibatch_rows
+        steps = [self._step([rows[i] for i in order[at : at + size]]) for at in range(0, len(rows), size)]
+        if not steps:
+            return {}
+        metrics = {name: float(np.mean([step[name] for step in steps])) for name in steps[0]}
+        metrics["policy/ratio_error"] = steps[0]["policy/ratio_error"]
+        return metrics
+
+    def _step(self, rows: Sequence[Row]) -> dict[str, float]:
+        batch = self._featurize([row.prompt for row in rows])
+        log_probs = _log_softmax(self._scores(batch, self._weights) / self._temperature, batch)
+        reference = _log_softmax(self._scores(batch, self._reference) / self._temperature, batch)
+        chosen = batch.starts + np.array([row.decision.tokens[0] for row in rows])
+        old = np.array([row.decision.log_probs[0] for row in rows])
+        advantages = np.array([row.advantage for row in rows])
+        optim = self._optim
+        terms = clipped_loss(log_probs[chosen], old, reference[chosen], advantages, clip=optim.clip, kl=optim.kl)
+        norm = self._descend(batch, log_probs, chosen, terms.slope / (len(rows) * self._temperature), self._rate)
+        entropy = -np.add.reduceat(np.exp(log_probs) * log_probs, batch.starts)
+        return {
+            "policy/loss": float(terms.loss.mean()),
+            "policy/kl": float(terms.kl.mean()),
+            "policy/clip_fraction": float(terms.clipped.mean()),
+            "policy/entropy": float(entropy.mean()),
+            "policy/grad_norm": norm,
+            "policy/ratio_error": float(np.abs(np.exp(log_probs[chosen] - old) - 1).max()),
+        }
+
+    def imitate(self, demonstrations: Sequence[tuple[Prompt, str]], seed: int) -> dict[str, float]:
+        """Fits the demonstrated actions by cross-entropy; the accuracy is that of the last pass."""
+        demonstrations = [(prompt, action) for prompt, action in demonstrations if action in prompt.actions]
+        loss = accuracy = 0.0
+        size = self._warm_start.minibatch_rows
+        for epoch in range(self._warm_start.epochs):
+            order = generator(seed, "imitate", epoch).permutation(len(demonstrations))
+            loss = accuracy = 0.0
+            for at in range(0, len(order), size):
+                part = [demonstrations[i] for i in order[at : at + size]]
+                batch = self._featurize([prompt for prompt, _ in part])
+                log_probs = _log_softmax(self._scores(batch, self._weights), batch)
+                chosen = batch.starts + np.array([prompt.actions.index(action) for prompt, action in part])
+                best = np.maximum.reduceat(log_probs, batch.starts)
+                loss -= float(log_probs[chosen].sum()) / len(order)
+                accuracy += float((log_probs[chosen] == best).sum()) / len(order)
+                slope = np.full(len(part), -1 / len(part))
+                self._descend(batch, log_probs, chosen, slope, self._imitation_rate)
+        return {"warm_start/loss": loss, "warm_start/accuracy": accuracy}
+
+    def freeze_reference(self) -> None:
+        """Makes the present weights the reference policy, and forgets the optimiser's momentum of the warm start."""
+        self._reference = self._weights.copy()
+        self._adam = Adam(len(self._weights))
+
+    def save(self, folder: Path) -> None:
+        """Writes weights, reference and optimiser state to one NumPy archive."""
+        np.savez(
+            folder / _FILE,
+            version=np.array(_VERSION),
+            weights=self._weights,
+            reference=self._reference,
+            first=self._adam.first,
+            second=self._adam.second,
+            steps=np.array(self._adam.steps),
+        )
+
+    def load(self, folder: Path) -> None:
+        """Restores what `save` wrote; raises `RunError` for files of another policy, size or version."""
+        path = folder / _FILE
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                stored = {name: archive[name] for name in archive.files}
+        except FileNotFoundError:
+            raise RunError(f"{path} is missing: was this run made with another policy.kind?") from None
+        except (OSError, ValueError, EOFError, BadZipFile) as error:
+            raise RunError(f"{path} cannot be read ({error}): use an earlier checkpoint") from None
+        if int(stored.get("version", -1)) != _VERSION:
+            raise RunError(f"{path} is of another version of the scorer: use the d2skill that wrote it")
+        if stored["weights"].shape != self._weights.shape:
+            raise RunError(
+                f"{path} has {len(stored['weights'])} buckets, the settings say {len(self._weights)}: "
+                "set policy.scorer.buckets to the former"
+            )
+        self._weights, self._reference = stored["weights"], stored["reference"]
+        self._adam.first, self._adam.second = stored["first"], stored["second"]
+        self._adam.steps = int(stored["steps"])
+
+    def _scores(self, batch: Batch, weights: Floats) -> Floats:
+        scores: Floats = weights[batch.index].sum(axis=1)
+        return scores
+
+    def _descend(
+        self, batch: Batch, log_probs: Floats, chosen: npt.NDArray[np.int64], slope: Floats, rate: float
+    ) -> float:
+        """Takes one Adam step down d loss / d log p_chosen = slope; returns the gradient's norm before cutting."""
+        by_action = -np.repeat(slope, batch.counts()) * np.exp(log_probs)
+        by_action[chosen] += slope
+        spread = np.repeat(by_action, batch.index.shape[1])
+        gradient: Floats = np.zeros_like(self._weights)
+        gradient += np.bincount(batch.index.ravel(), weights=spread, minlength=len(gradient))
+        gradient[0] = 0.0
+        norm = float(np.linalg.norm(gradient))
+        if norm > self._optim.max_grad_norm:
+            gradient *= self._optim.max_grad_norm / norm
+        self._adam.descend(self._weights, gradient, rate)
+        return norm
+
+
+class Adam:
+    """Adam (Kingma and Ba, 2015) on one vector, in place."""
+
+    def __init__(self, size: int) -> None:
+        self.first: Floats = np.zeros(size)
+        self.second: Floats = np.zeros(size)
+        self.steps = 0
+
+    def descend(self, weights: Floats, gradient: Floats, rate: float) -> None:
+        """Moves `weights` against the gradient."""
+        self.steps += 1
+        self.first += (1 - _BETA1) * (gradient - self.first)
+        self.second += (1 - _BETA2) * (gradient * gradient - self.second)
+        scale = rate * np.sqrt(1 - _BETA2**self.steps) / (1 - _BETA1**self.steps)
+        weights -= scale * self.first / (np.sqrt(self.second) + _EPSILON)
+
+
+def _log_softmax(scores: Floats, batch: Batch) -> Floats:
+    """Normalises the scores of each prompt's actions, shape [actions]."""
+    counts = batch.counts()
+    shifted = scores - np.repeat(np.maximum.reduceat(scores, batch.starts), counts)
+    total = np.log(np.add.reduceat(np.exp(shifted), batch.starts))
+    log_probs: Floats = shifted - np.repeat(total, counts)
+    return log_probs
+
+
+def _sample(log_probs: Floats, seed: int) -> int:
+    """Draws an index by inverse transform; the uniform number is a hash of the seed."""
+    uniform = _unit(seed)
+    cumulative = np.cumsum(np.exp(log_probs))
+    return min(int(np.searchsorted(cumulative, uniform * cumulative[-1], side="right")), len(log_probs) - 1)
+
+
+def _unit(seed: int) -> float:
+    """Maps a seed to [0, 1): its low 53 bits, which `rng.derive` has mixed well."""
+    return (seed & (1 << 53) - 1) / (1 << 53)

@@ -1,0 +1,108 @@
+"""Which tasks a run trains on and which it is validated on, by id, so that another run can take the same."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from d2skill.config import Config
+from d2skill.errors import ConfigError
+from d2skill.utils.atomic_files import read_json
+from d2skill.protocols import Environment
+from d2skill.utils.rng import derive, generator
+
+
+class TaskSet(BaseModel):
+    """Tasks of one split."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    split: str
+    task_ids: Annotated[tuple[str, ...], Field(min_length=1)]
+
+
+class RunTasks(BaseModel):
+    """The tasks of a run: those to train on and the validation panel, which have none in common."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    training: TaskSet
+    validation: TaskSet
+
+    @classmethod
+    def read(cls, path: Path) -> RunTasks:
+        """Reads what `record` made. Raises `RunError` for a missing file, `ConfigError` for one of another kind."""
+        try:
+            return cls.model_validate(read_json(path))
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"])) or "the whole"
+            raise ConfigError(
+                f"{path} lists no tasks ({where}: {first['msg']}): it should look like tasks.json of a run"
+            ) from None
+
+    @classmethod
+    def choose(cls, environment: Environment, config: Config) -> RunTasks:
+        """Returns the tasks of a new run: what env.tasks lists, or the drawn panel and all else of the split.
+
+        Raises `ConfigError` when a listed task does not exist, when a task is in both lists, and when none are left.
+        """
+        if config.env.tasks is not None:
+            listed = cls.read(config.env.tasks)
+            listed._verify(environment, config.env.tasks)
+            return listed
+        split, panel_split = config.env.train_split, config.env.validation_split
+        panel = select_panel(environment, panel_split, config.validation.tasks)
+        return cls(
+            training=TaskSet(split=split, task_ids=tuple(_others(environment, split, panel))),
+            validation=TaskSet(split=panel_split, task_ids=tuple(panel)),
+        )
+
+    def record(self) -> dict[str, Any]:
+        """Returns what a run's tasks.json holds."""
+        return self.model_dump(mode="json")
+
+    def _verify(self, environment: Environment, path: Path) -> None:
+        for part in (self.training, self.validation):
+            known = set(environment.task_ids(part.split))
+            unknown = [task_id for task_id in part.task_ids if task_id not in known]
+            if unknown:
+                raise ConfigError(
+                    f'{path} lists {len(unknown)} tasks that split "{part.split}" does not have, first {unknown[0]}: '
+                    "is it a list for another environment or other data?"
+                )
+        both = set(self.training.task_ids) & set(self.validation.task_ids)
+        if both:
+            raise ConfigError(f"{path} lists {min(both)} for training and for validation: take it out of one")
+
+
+def select_panel(environment: Environment, split: str, tasks: int) -> list[str]:
+    """Returns the ids of a panel: the same for every run and seed, drawn from the split by a hash of the ids.
+
+    A split that has fewer tasks is taken whole. Raises `ConfigError` for an empty split.
+    """
+    ids = environment.task_ids(split)
+    if not ids:
+        raise ConfigError(f'split "{split}" has no tasks: choose another with --env.validation-split')
+    return sorted(sorted(ids, key=lambda task_id: derive("panel", task_id))[:tasks])
+
+
+def sample_tasks(ids: Sequence[str], count: int, seed: int) -> list[str]:
+    """Returns different tasks drawn at random, in the order of drawing; all of them when there are fewer."""
+    drawn = generator(seed, "tasks").choice(len(ids), min(count, len(ids)), replace=False)
+    return [ids[i] for i in drawn]
+
+
+def _others(environment: Environment, split: str, panel: Sequence[str]) -> list[str]:
+    """Returns the tasks of the split that the panel leaves. Raises `ConfigError` when there are none."""
+    held_out = set(panel)
+    ids = [task_id for task_id in environment.task_ids(split) if task_id not in held_out]
+    if not ids:
+        raise ConfigError(
+            f'split "{split}" has no tasks to train on beside the validation panel: choose another with '
+            "--env.train-split, or a smaller panel with --validation.tasks"
+        )
+    return ids

@@ -1,0 +1,1 @@
+"""Trackers: they are told the metrics of every iteration (protocols.Tracker)."""

@@ -1,0 +1,159 @@
+"""Intervals for success rates, means and paired differences, all at 95 %, and a test of a difference."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from math import comb
+from statistics import fmean, stdev
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from d2skill.utils.rng import generator
+
+Interval = tuple[float, float]
+
+_Z = 1.959963984540054
+_RESAMPLES = 10_000
+_BLOCK = 1 << 22  # numbers that are drawn at a time
+
+
+def wilson(successes: int, n: int) -> Interval:
+    """Returns Wilson's score interval of a success rate; (0, 1) when nothing was tried.
+
+    Source: Wilson (1927), Probable inference, the law of succession, and statistical inference.
+    """
+    if n == 0:
+        return 0.0, 1.0
+    rate = successes / n
+    centre = rate + _Z**2 / (2 * n)
+    spread = _Z * np.sqrt(rate * (1 - rate) / n + _Z**2 / (4 * n**2))
+    scale = 1 + _Z**2 / n
+    return max(0.0, float((centre - spread) / scale)), min(1.0, float((centre + spread) / scale))
+
+
+def mean_with_interval(values: Sequence[float]) -> tuple[float, Interval]:
+    """Returns the mean of one value a task and its percentile bootstrap interval over the tasks.
+
+    Where a task was played several times its value is the mean of those, so that episodes of one task, which are alike,
+    count as one. The resampling seed is fixed. Without tasks, (0, (0, 0)).
+    """
+    return _bootstrap("bootstrap", np.asarray(values, dtype=float))
+
+
+def paired_difference(first: Sequence[float], second: Sequence[float]) -> tuple[float, Interval]:
+    """Returns the mean of `first − second` over pairs and its percentile bootstrap interval over the pairs.
+
+    The resampling seed is fixed, so the same outcomes give the same interval. Without pairs, (0, (0, 0)).
+    """
+    return _bootstrap("paired-bootstrap", np.asarray(first, dtype=float) - np.asarray(second, dtype=float))
+
+
+def mcnemar(wins: int, losses: int) -> float:
+    """Returns the two-sided p of McNemar's exact test: how often a fair coin splits the discordant pairs as unevenly.
+
+    Source: McNemar (1947), Note on the sampling error of the difference between correlated proportions or percentages.
+    """
+    n = wins + losses
+    as_uneven: int = 2 * sum(comb(n, k) for k in range(min(wins, losses) + 1))
+    return min(1.0, as_uneven / (1 << n))
+
+
+def _bootstrap(purpose: str, values: npt.NDArray[np.float64]) -> tuple[float, Interval]:
+    n = len(values)
+    if n == 0:
+        return 0.0, (0.0, 0.0)
+    rng, rows = generator(purpose, n), max(1, _BLOCK // n)
+    means = [
+        values[rng.integers(n, size=(min(rows, _RESAMPLES - done), n))].mean(axis=1)
+        for done in range(0, _RESAMPLES, rows)
+    ]
+    low, high = np.quantile(np.concatenate(means), [0.025, 0.975])
+    return float(values.mean()), (float(low), float(high))
+
+
+@lru_cache(maxsize=4096)
+def student(degrees: float, share: float = 0.95) -> float:
+    """Returns t with a share of Student's distribution between -t and t, for 1 degree of freedom and more."""
+    angle = np.linspace(0.0, np.pi / 2, 20_001)  # t = sqrt(ν) tan θ, with density cos^(ν-1) θ
+    density = np.cos(angle) ** (degrees - 1.0)
+    mass = np.concatenate(([0.0], np.cumsum(density[1:] + density[:-1])))
+    return math.sqrt(degrees) * math.tan(float(np.interp(share, mass / mass[-1], angle)))
+
+
+Bounds = Literal["interval", "range", "none"]
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A mean over `n` seeds and its interval, None for one seed: a single run says nothing of how far runs differ.
+
+    `paired` tells of a difference whether it was taken seed by seed.
+    """
+
+    mean: float
+    ci95: Interval | None
+    n: int
+    paired: bool | None = None
+
+    def record(self) -> dict[str, Any]:
+        """Returns what a report holds of it."""
+        known = {"mean": self.mean, "ci95": list(self.ci95) if self.ci95 else None, "n": self.n}
+        return known if self.paired is None else known | {"paired": self.paired}
+
+
+def mean_over_seeds(values: Sequence[float]) -> Estimate:
+    """Returns the mean of one value a seed, with Student's interval. Raises `ValueError` without a value."""
+    if not values:
+        raise ValueError("there is no mean of nothing")
+    mean, n = fmean(values), len(values)
+    if n == 1:
+        return Estimate(mean, None, 1)
+    reach = student(n - 1) * stdev(values) / math.sqrt(n)
+    return Estimate(mean, (mean - reach, mean + reach), n)
+
+
+def paired(values: Mapping[int, float], base: Mapping[int, float]) -> Estimate | None:
+    """Returns the mean of `values − base` over the seeds that both have, None if there is none."""
+    common = sorted(values.keys() & base.keys())
+    if not common:
+        return None
+    found = mean_over_seeds([values[seed] - base[seed] for seed in common])
+    return Estimate(found.mean, found.ci95, found.n, paired=True)
+
+
+def difference(values: Mapping[int, float], base: Mapping[int, float]) -> Estimate:
+    """Returns the mean of `values − base`, by seed: paired if both have the same seeds, else Welch's.
+
+    `n` is the number of seeds of the smaller side. Source of the latter: Welch (1947), The generalization of
+    Student's problem when several different population variances are involved.
+    """
+    if values.keys() == base.keys() and (same := paired(values, base)):
+        return same
+    sides = [list(values.values()), list(base.values())]
+    mean, n = fmean(sides[0]) - fmean(sides[1]), min(map(len, sides))
+    if n < 2:
+        return Estimate(mean, None, n, paired=False)
+    shares = [stdev(side) ** 2 / len(side) for side in sides]
+    variance = sum(shares)
+    if variance == 0.0:
+        return Estimate(mean, (mean, mean), n, paired=False)
+    degrees = variance**2 / sum(share**2 / (len(side) - 1) for share, side in zip(shares, sides, strict=True))
+    reach = student(degrees) * math.sqrt(variance)
+    return Estimate(mean, (mean - reach, mean + reach), n, paired=False)
+
+
+def bounds(values: np.ndarray[Any, np.dtype[np.float64]]) -> tuple[Bounds, list[float], list[float]]:
+    """Returns what a band around the means of [seeds, points] shows, and its lower and upper edge.
+
+    From three seeds on that is the interval of each mean, for two the range from one to the other, for one nothing.
+    """
+    if len(values) < 3:
+        return ("range" if len(values) == 2 else "none"), values.min(axis=0).tolist(), values.max(axis=0).tolist()
+    means = values.mean(axis=0)
+    reach = student(len(values) - 1) * values.std(axis=0, ddof=1) / math.sqrt(len(values))
+    return "interval", (means - reach).tolist(), (means + reach).tolist()

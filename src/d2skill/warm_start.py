@@ -1,0 +1,174 @@
+"""Warm start: imitate a scripted expert that searches as an agent must, with advice in the prompt and without.
+
+Reinforcement learning gets nowhere from a policy that never succeeds, and skills cannot matter to one that never saw
+any. So some demonstrations carry skills, written by the reflector as in training and retrieved as in training: some
+right (from this very game), some misleading (from the game with the most similar task, keyed to this one), and the
+expert tries what they say first and goes on by itself when it does not help.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from d2skill.bank import Draft, SkillBank
+from d2skill.config import Config
+from d2skill.embedders import make_embedder
+from d2skill.episode import Episode
+from d2skill.errors import ReflectionFault
+from d2skill.learner import drafts_from
+from d2skill.prompts import render_skill
+from d2skill.protocols import Environment, Policy, Reflector, Teaches
+from d2skill.rollout import start_session
+from d2skill.types import Arm, Decision, Prompt, Trajectory
+from d2skill.utils.rng import derive, generator
+
+Demonstration = tuple[Prompt, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """One demonstrated game: its id and, where it is advised, the drafts that its prompts may show."""
+
+    task_id: str
+    advice: tuple[Draft, ...] = ()
+
+
+def warm_start(
+    config: Config, environment: Environment, policy: Policy, reflector: Reflector, train_ids: Sequence[str]
+) -> dict[str, float]:
+    """Lets the policy imitate demonstrations, makes it the reference policy, and returns metrics.
+
+    Does nothing but the second where the environment has no expert, no demonstrations are asked for, or the policy is
+    behind a server.
+    """
+    metrics: dict[str, float] = {}
+    if isinstance(environment, Teaches) and config.warm_start.tasks and config.policy.kind != "served":
+        demonstrations = demonstrate(config, environment, reflector, policy, train_ids)
+        metrics = policy.imitate(demonstrations, derive(config.seed, "imitate"))
+        metrics["warm_start/demonstrations"] = len(demonstrations)
+    policy.freeze_reference()
+    return metrics
+
+
+def demonstrate(
+    config: Config,
+    environment: Environment,
+    reflector: Reflector,
+    policy: Policy,
+    train_ids: Sequence[str],
+) -> list[Demonstration]:
+    """Returns the decisions of expert episodes, successful ones only, each with the prompt it was made on."""
+    settings = config.warm_start
+    rng = generator(config.seed, "warm-start")
+    count = min(settings.tasks, len(train_ids))
+    chosen = [train_ids[i] for i in rng.permutation(len(train_ids))[:count]]
+    player = _Demonstrator(config, environment, policy)
+    drafts = {task_id: _reflect_on(player, reflector, task_id) for task_id in chosen}
+    lessons, alike = [], _Alike(player, drafts)
+    for task_id in chosen:
+        advised, misled = rng.random() < settings.advised, rng.random() < settings.misled
+        advice = player.rekey(task_id, alike.drafts_for(task_id)) if misled else drafts[task_id]
+        lessons.append(Lesson(task_id, advice if advised else ()))
+    demonstrations: list[Demonstration] = []
+    for number, lesson in enumerate(lessons):
+        played = player.play(lesson, derive(config.seed, "lesson", number))
+        if played.success:
+            demonstrations += [(turn.prompt, turn.decision.action) for turn in played.turns]
+    return demonstrations
+
+
+def advice(
+    config: Config, environment: Environment, reflector: Reflector, policy: Policy, task_ids: Sequence[str]
+) -> Iterator[tuple[Draft, ...]]:
+    """Gives for each task what reflection makes of it beside a success of the expert; nothing where that fails."""
+    player = _Demonstrator(config, environment, policy)
+    return (_reflect_on(player, reflector, task_id) for task_id in task_ids)
+
+
+def _reflect_on(player: _Demonstrator, reflector: Reflector, task_id: str) -> tuple[Draft, ...]:
+    """Returns what reflection makes of one game: an unadvised success beside another episode cut off half way."""
+    success = player.play(Lesson(task_id), derive(player.seed, "success", task_id))
+    if not success.success or len(success.turns) < 2:
+        return ()
+    other = player.play(Lesson(task_id), derive(player.seed, "failure", task_id))
+    failure = replace(other, success=False, turns=other.turns[: max(1, len(other.turns) // 2)])
+    try:
+        return tuple(drafts_from(reflector.reflect(failure, success), failure))
+    except ReflectionFault:
+        return ()
+
+
+class _Alike:
+    """Finds the game with the most similar task among those that there are drafts from."""
+
+    def __init__(self, player: _Demonstrator, drafts: Mapping[str, tuple[Draft, ...]]) -> None:
+        self._player, self._drafts = player, drafts
+        self._ids = [task_id for task_id, written in drafts.items() if written]
+        self._vectors = player.embedder.embed([drafts[task_id][0].task_text for task_id in self._ids])
+
+    def drafts_for(self, task_id: str) -> tuple[Draft, ...]:
+        """Returns the drafts of another game, none if there is no other."""
+        others = [place for place, other in enumerate(self._ids) if other != task_id]
+        if not others:
+            return ()
+        (vector,) = self._player.embedder.embed([self._player.task_text(task_id)])
+        return self._drafts[self._ids[others[int(np.argmax(self._vectors[others] @ vector))]]]
+
+
+class _Demonstrator:
+    """Plays an environment's expert through the same episodes, prompts and retrieval as a policy."""
+
+    def __init__(self, config: Config, environment: Environment, policy: Policy) -> None:
+        self.seed = config.seed
+        self._config = config
+        self._environment = environment
+        self._policy = policy
+        self.embedder = make_embedder(config.embedder)
+
+    def play(self, lesson: Lesson, seed: int) -> Trajectory:
+        """Plays one episode; the expert is given the words of the skills that the prompt shows."""
+        session, fault = start_session(self._environment, lesson.task_id)
+        arm: Arm = "skills" if lesson.advice else "none"
+        episode = Episode(
+            session,
+            fault=fault,
+            arm=arm,
+            index=0,
+            max_steps=self._config.env.max_steps,
+            settings=self._config.prompt,
+            count_tokens=self._policy.count_tokens,
+        )
+        bank = self._bank(lesson)
+        if bank:
+            episode.task_skills = bank.retrieve_task([session.task.text])[0]
+        hints = [render_skill(skill) for skill in bank.skills()] if bank else []
+        assert isinstance(self._environment, Teaches)
+        expert = self._environment.expert(session.task, hints, seed)
+        while not episode.done:
+            prompt = episode.prompt(bank.retrieve_step([episode.query])[0] if bank else ())
+            action = expert.act(session.observation)
+            episode.act(prompt, Decision(action, action, (), ()))
+        return episode.trajectory()
+
+    def task_text(self, task_id: str) -> str:
+        """Returns the text of a task."""
+        return start_session(self._environment, task_id)[0].task.text
+
+    def rekey(self, task_id: str, drafts: Sequence[Draft]) -> tuple[Draft, ...]:
+        """Returns drafts keyed to the start of a game, whatever they were written from."""
+        session, _ = start_session(self._environment, task_id)
+        task, first = session.task.text, session.observation.text
+        keys = {"task": "", "step": first}
+        return tuple(replace(d, task_text=task, observation=keys[d.granularity]) for d in drafts)
+
+    def _bank(self, lesson: Lesson) -> SkillBank | None:
+        """Returns a bank of the lesson's advice alone."""
+        if not lesson.advice:
+            return None
+        config = self._config
+        bank = SkillBank(self.embedder, config.bank, config.retrieval, config.credit)
+        bank.insert(lesson.advice, iteration=0)
+        return bank

@@ -1,0 +1,90 @@
+import itertools
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from d2skill.bank.worth import Evidence, Influence
+from d2skill.utils.statistics import student
+
+signals = st.lists(st.floats(-1, 1), min_size=1, max_size=6)
+
+
+def gathered(*iterations) -> Evidence:
+    evidence = Evidence()
+    for number, own in enumerate(iterations):
+        evidence = evidence.add(own, number)
+    return evidence
+
+
+def test_without_signals_it_is_the_prior():
+    nothing = Evidence().posterior()
+    assert (nothing.mean, Evidence().size, Evidence().last) == (0.0, 0.0, -1)
+    assert nothing.high == -nothing.low == pytest.approx(4.303 * 0.5, abs=1e-3)
+    assert Evidence().posterior(prior=0.2).mean == 0.2
+
+
+def test_worked_example():
+    """Two iterations: four signals of mean 0.5, two of mean -0.25."""
+    evidence = gathered([1.0, 0.5, 0.5, 0.0], [-0.5, 0.0])
+    assert evidence.size == pytest.approx(36 / 20)
+    assert evidence.mean == pytest.approx(1.5 / 6)
+    found = evidence.posterior()
+    assert found.mean == pytest.approx(1.8 * 0.25 / 2.8)
+    between = (4 * 0.5**2 + 2 * 0.25**2) / 6 - 0.25**2
+    variance = (2 * 0.25 + 1.8 * between + 1.8 / 2.8 * 0.25**2) / 3.8
+    assert found.high - found.mean == pytest.approx(student(3.8) * math.sqrt(variance / 2.8))
+
+
+def test_signals_of_one_iteration_are_one_observation():
+    assert gathered([0.5] * 40).size == 1.0
+    assert gathered(*[[0.5]] * 40).size == 40.0
+
+
+@given(st.lists(signals, min_size=1, max_size=4))
+def test_no_order_within_an_iteration_matters(iterations):
+    expected = gathered(*iterations)
+    for orders in itertools.islice(itertools.product(*map(itertools.permutations, iterations)), 50):
+        assert gathered(*orders) == expected
+
+
+@given(st.floats(-1, 1), st.integers(2, 60))
+def test_the_interval_narrows_around_the_truth(value, count):
+    few, many = gathered(*[[value]] * count).posterior(), gathered(*[[value]] * 4 * count).posterior()
+    assert many.high - many.low < few.high - few.low
+    assert abs(many.mean - value) <= abs(few.mean - value)
+    assert few.low <= few.mean <= few.high
+
+
+def test_the_interval_covers_what_it_says():
+    """Drawn from the prior's own model, 95 % of the intervals hold the true mean."""
+    rng = np.random.default_rng(0)
+    held, tries = 0, 4000
+    for _ in range(tries):
+        variance = 2 * 0.25 / rng.chisquare(2)
+        truth = rng.normal(0, math.sqrt(variance))
+        found = gathered(*[[x] for x in rng.normal(truth, math.sqrt(variance), 6)]).posterior()
+        held += found.low <= truth <= found.high
+    assert held / tries == pytest.approx(0.95, abs=0.012)
+
+
+def test_a_narrower_interval_holds_the_mean_less_often():
+    evidence = Evidence().add([0.5, 0.25], 0).add([0.75], 1)
+    half, most = evidence.posterior(mass=0.5), evidence.posterior()
+    assert half.mean == most.mean
+    # t with half of the mass for 3.8 degrees is 0.745 (tables: 0.765 for 3, 0.741 for 4), with 95 % of it 2.835
+    assert (half.high - half.mean) / (most.high - most.mean) == pytest.approx(0.745 / 2.835, abs=2e-3)
+
+
+def test_joined_evidence_is_that_of_all_signals():
+    one, other = Evidence().add([0.5, 0.25], 0).add([0.75], 4), Evidence().add([-1.0], 2)
+    both = one.joined(other)
+    assert (both.signals, both.total, both.last) == (4, 0.5, 4)
+    assert both == other.joined(one)
+    assert both == Evidence().add([0.5, 0.25], 0).add([0.75], 1).add([-1.0], 4)
+
+
+def test_influence_counts_changes_and_adds_up_log_probabilities():
+    assert Influence().add([(0.5, True), (0.25, False)]).add([(-1.0, True)]) == Influence(3, 2, -0.25)

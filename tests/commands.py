@@ -1,0 +1,23 @@
+"""Commands as the tests give them: settings of a small run, and a command that must fail."""
+
+import pytest
+
+from d2skill.cli.main import main
+
+SMALL = [
+    *("--env.houses.floor-plans", "2", "--env.houses.games-per-plan", "10", "--env.houses.receptacles", "10"),
+    *("--rollout.tasks", "3", "--rollout.group-size", "4", "--rollout.with-skills", "2"),
+    *("--warm-start.tasks", "12", "--validation.tasks", "10", "--validation.every", "2"),
+    *("--train.checkpoint-every", "2"),
+]
+
+
+def fails(capsys, *arguments, status=2):
+    """Runs a command that must fail, and returns the one sentence it says."""
+    with pytest.raises(SystemExit) as ended:
+        main(list(map(str, arguments)))
+    said = capsys.readouterr().err
+    assert ended.value.code == status
+    assert "Traceback" not in said
+    assert said.startswith("d2skill: ") and said.count("\n") == 1
+    return said

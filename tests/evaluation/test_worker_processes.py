@@ -1,0 +1,64 @@
+"""Functions here are named at the top, so that other processes find them."""
+
+import os
+from contextlib import closing
+from functools import partial
+from multiprocessing import active_children
+
+import pytest
+
+from d2skill.errors import ConfigError, D2SkillError
+from d2skill.evaluation.worker_processes import in_processes
+
+
+def square(item):
+    return os.getpid(), item * item
+
+
+def fail(kind, item):
+    if item == 3:
+        raise kind("three is too much")
+    return item
+
+
+def end(item):
+    os._exit(7)
+
+
+def made(act):
+    return act
+
+
+def refused():
+    raise ConfigError("there is no such bank")
+
+
+def test_each_item_is_done_once_and_by_several_processes():
+    with closing(in_processes(2, partial(made, square), range(9))) as results:
+        found = dict(results)
+    assert {at: value for at, (_, value) in found.items()} == {n: n * n for n in range(9)}
+    assert len({pid for pid, _ in found.values()} - {os.getpid()}) == 2
+    assert not active_children()
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "said"),
+    [
+        (partial(made, partial(fail, ConfigError)), ConfigError, "^three is too much$"),
+        (partial(made, partial(fail, KeyError)), RuntimeError, "in a worker process:\n(.|\n)*in fail\n"),
+        (partial(made, end), D2SkillError, "ended with status 7.*--workers"),
+        (refused, ConfigError, "no such bank"),
+    ],
+)
+def test_what_goes_wrong_in_a_process_is_said_here_and_no_process_is_left(make, error, said):
+    with closing(in_processes(2, make, range(9))) as results, pytest.raises(error, match=said):
+        list(results)
+    assert not active_children()
+
+
+def test_an_interruption_leaves_no_process():
+    with pytest.raises(KeyboardInterrupt), closing(in_processes(2, partial(made, square), range(99))) as results:
+        next(results)
+        assert len(active_children()) == 2
+        raise KeyboardInterrupt
+    assert not active_children()
