@@ -39,7 +39,7 @@ from unittest.mock import patch
 import torch
 
 from d2skill import credit
-from d2skill.components import Parts
+from d2skill.components import Components
 from d2skill.config import CausalLMConfig, Config, OptimConfig, WarmStartConfig, toml_files
 from d2skill.policies.causal_lm import forward, generation, prefix_sharing
 from d2skill.policies.causal_lm.policy import CausalLMPolicy
@@ -125,7 +125,7 @@ def compare(ways: dict[str, Callable[[], object]], repetitions: int, learning: b
     return found
 
 
-def prepared(changes: dict, answer: str, iterations: int) -> tuple[Config, Parts, list[str]]:
+def prepared(changes: dict, answer: str, iterations: int) -> tuple[Config, Components, list[str]]:
     """Returns settings, parts that were warmed up and trained for some iterations, and training tasks."""
     settings = toml_files.load("laptop-lm").model_dump()
     for name, values in changes.items():
@@ -134,7 +134,7 @@ def prepared(changes: dict, answer: str, iterations: int) -> tuple[Config, Parts
     settings["warm_start"] |= {"epochs": 2, "tasks": 40}
     settings["train"]["keep_rollouts"] = False
     config = Config.model_validate(settings)
-    parts = Parts.make(config)
+    parts = Components.make(config)
     ids = parts.environment.task_ids(config.env.train_split)
     warm_start(config, parts.environment, parts.policy, parts.reflector, ids)
     with tempfile.TemporaryDirectory() as folder:

@@ -25,7 +25,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from d2skill.bank import SkillBank
-from d2skill.components import Parts, restore
+from d2skill.components import Components, restore
 from d2skill.config import Config
 from d2skill.embedders import make_embedder
 from d2skill.evaluation import Played, Player, Unit
@@ -42,7 +42,7 @@ UNLIMITED = 10**6
 ITERATIONS = (5, 10, 20, 40, 80, 120)
 
 
-def play(parts: Parts, config: Config, bank: SkillBank, arm: str, panel: tuple[str, ...]) -> Played:
+def play(parts: Components, config: Config, bank: SkillBank, arm: str, panel: tuple[str, ...]) -> Played:
     """Plays the panel in an arm, as `d2skill evaluate` does."""
     heat = config.validation.temperature
     player = Player(parts.environment, parts.policy, bank, config, temperature=heat, keep=True)
@@ -57,14 +57,14 @@ def takes(environment, task_id: str) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Places:
+class Slots:
     """Where things are: what tells of each task of the panel, and the furniture of it and of the training tasks."""
 
     wanted: dict[str, list[str]]
     furniture: dict[str, frozenset[str]]
 
     @classmethod
-    def of(cls, environment, tasks: RunTasks) -> Places:
+    def of(cls, environment, tasks: RunTasks) -> Slots:
         panel, training = tasks.validation.task_ids, tasks.training.task_ids
         furniture = {one: frozenset(NAME.findall(environment.start(one).observation.text)) for one in panel + training}
         return cls({one: takes(environment, one) for one in panel}, furniture)
@@ -80,7 +80,7 @@ class Places:
         )
 
 
-def measured(played: Played, base: Played, bank: SkillBank, places: Places) -> dict[str, float]:
+def measured(played: Played, base: Played, bank: SkillBank, places: Slots) -> dict[str, float]:
     """Returns what a bank gives: success, the share of tasks that it tells of, and the gain in those and in others."""
     said = {skill.id: f"{skill.text.title} {skill.text.principle}".lower() for skill in bank.skills()}
     gaps: dict[bool, list[tuple[int, int]]] = {True: [], False: []}
@@ -116,7 +116,7 @@ def without(played: Played) -> dict[str, float]:
     }
 
 
-def complete_bank(parts: Parts, config: Config, tasks: tuple[str, ...]) -> SkillBank:
+def complete_bank(parts: Components, config: Config, tasks: tuple[str, ...]) -> SkillBank:
     """Returns a bank of what contrast says of all training tasks."""
     unlimited = config.bank.model_copy(update={"task_capacity": UNLIMITED, "step_capacity": UNLIMITED})
     bank = SkillBank(make_embedder(config.embedder), unlimited, config.retrieval, config.credit)
@@ -126,10 +126,10 @@ def complete_bank(parts: Parts, config: Config, tasks: tuple[str, ...]) -> Skill
 
 
 def before_training(
-    config: Config, tasks: RunTasks, banks: dict[str, SkillBank], places: Places
+    config: Config, tasks: RunTasks, banks: dict[str, SkillBank], places: Slots
 ) -> dict[str, dict[str, float]]:
     """Returns what banks give to the policy that imitation makes, which training began with."""
-    parts, panel = Parts.make(config), tasks.validation.task_ids
+    parts, panel = Components.make(config), tasks.validation.task_ids
     warm_start(config, parts.environment, parts.policy, ContrastReflector(), tasks.training.task_ids)
     base = play(parts, config, parts.bank, "none", panel)
     found = {
@@ -144,7 +144,7 @@ def coverage(run: Path) -> dict:
     parts, progress = restore(config, checkpoint.latest(run))
     tasks = RunTasks.read(run / "tasks.json")
     panel = tasks.validation.task_ids
-    places = Places.of(parts.environment, tasks)
+    places = Slots.of(parts.environment, tasks)
     base = play(parts, config, parts.bank, "none", panel)
     curve = []
     for iteration in (*(early for early in ITERATIONS if early < progress.iteration), progress.iteration):

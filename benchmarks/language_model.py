@@ -53,7 +53,7 @@ import numpy as np
 import torch
 import transformers
 
-from d2skill.components import Parts, restore
+from d2skill.components import Components, restore
 from d2skill.config import Config
 from d2skill.config.cli_flags import parse_settings
 from d2skill.envs import make_environment
@@ -301,7 +301,7 @@ def imitate(config: Config, folder: Path, until: float) -> dict:
         return json.loads(record.read_text("utf-8"))
     folder.mkdir(parents=True, exist_ok=True)
     started = perf_counter()
-    parts = Parts.make(config)
+    parts = Components.make(config)
     ids = RunTasks.choose(parts.environment, config).training.task_ids
     order = generator(config.seed, "held-out").permutation(len(ids)).tolist()
     some = min(HELD_OUT, len(ids) // 4)
@@ -359,7 +359,7 @@ def train(arm: str, config: Config, folder: Path, until: float, env_steps: int |
     if begun:
         parts, progress = restore(config, checkpoint.latest(folder))
     else:
-        parts = Parts.make(config)
+        parts = Components.make(config)
     meter, reflected = Meter(parts.policy), []
     reflect = parts.reflector.reflect
 
@@ -541,7 +541,9 @@ def device(config: Config, peak: float | None) -> dict:
 def chance(config: Config) -> float:
     """Returns the success of random actions on the panel."""
     environment = make_environment(config.env)
-    rollouts = Rollouts(environment, Random(), Parts.make(scorer(config)).bank, config.prompt, config.env.max_steps)
+    rollouts = Rollouts(
+        environment, Random(), Components.make(scorer(config)).bank, config.prompt, config.env.max_steps
+    )
     panel = select_panel(environment, config.env.validation_split, config.validation.tasks)
     result = evaluate_panel(rollouts, panel, arms=("none",), temperature=1.0, seed=config.seed)
     return round(result.without_skills.success, 4)

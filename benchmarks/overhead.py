@@ -17,7 +17,7 @@ import tempfile
 from pathlib import Path
 
 from d2skill.cli.train import _at_full_speed
-from d2skill.components import Parts
+from d2skill.components import Components
 from d2skill.config.toml_files import load
 from d2skill.prompts import render
 from d2skill.trainer import Trainer
@@ -29,7 +29,7 @@ ITERATION = ("time/rollout", "time/probe", "time/update", "time/learn")
 
 
 def started(config, folder: Path) -> Trainer:
-    trainer = Trainer(config, folder, Parts.make(config))
+    trainer = Trainer(config, folder, Components.make(config))
     trainer.run.create(folder)
     trainer._begin()
     return trainer

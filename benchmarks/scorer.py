@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 from time import perf_counter
 
-from d2skill.components import Parts
+from d2skill.components import Components
 from d2skill.config import Config
 from d2skill.runs.folder import RunFolder
 from d2skill.trainer import Trainer
@@ -50,10 +50,10 @@ def main() -> None:
     parser.add_argument("--iterations", type=int, default=20)
     given = parser.parse_args()
     config = Config.model_validate({"train": {"iterations": given.iterations}, "validation": {"tasks": 32}})
-    parts = Parts.make(config)
+    parts = Components.make(config)
     policy = Timed(parts.policy)
     with tempfile.TemporaryDirectory() as folder:
-        timed = Parts(parts.environment, policy, parts.bank, parts.reflector)
+        timed = Components(parts.environment, policy, parts.bank, parts.reflector)
         Trainer(config, Path(folder) / "run", timed).start()
         lines = RunFolder(Path(folder) / "run").read_metrics()[1:]
     total = sum(line["time/rollout"] + line["time/update"] + line["time/learn"] for line in lines)

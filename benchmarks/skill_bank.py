@@ -114,7 +114,7 @@ def retrieval(size: int, times: int, threads: int) -> dict[str, object]:
     queries, keys = around_centres(QUERIES, seed=1), around_centres(size, seed=2)
     values = np.random.default_rng(4).standard_normal(size)
 
-    def rank() -> ranking.Ranked:
+    def rank() -> ranking.RankedSkills:
         return ranking.rank(queries, keys, values, gate=GATE, candidates=10, k=3, alpha=0.1)
 
     calls: dict[str, Callable[[], object]] = {"product": lambda: queries @ keys.T, "rank": rank}

@@ -64,7 +64,7 @@ try:
 except ImportError as error:
     raise SystemExit(f"{error.name} is missing, which this compares with: pip install trl") from None
 
-from d2skill.components import Parts
+from d2skill.components import Components
 from d2skill.config import Config, toml_files
 from d2skill.episode import Episode
 from d2skill.prompts import parse_action, render
@@ -160,10 +160,10 @@ def settings(given, **changed) -> Config:
     return Config.model_validate(tree)
 
 
-def make_model(given, folder: Path) -> tuple[Parts, str, dict[str, float]]:
+def make_model(given, folder: Path) -> tuple[Components, str, dict[str, float]]:
     """Makes the model of both sides; returns parts with the houses, its folder, and what teaching it came to."""
     config = settings(given)
-    parts = Parts.make(config)
+    parts = Components.make(config)
     ids = parts.environment.task_ids(config.env.train_split)
     metrics = {}
     if not given.untrained:
@@ -180,7 +180,7 @@ class Ours:
     def __init__(self, given, houses: Houses, model: str, folder: Path, tokens: Tokens, **changed) -> None:
         self._config = settings(given, policy__lm__model=model, **changed)
         self._answer = self._config.policy.lm.answer
-        parts = Parts.make(self._config)
+        parts = Components.make(self._config)
         folder.mkdir()
         self._trainer = Trainer(self._config, folder, replace(parts, environment=houses))
         self._houses, self._tokens = houses, tokens

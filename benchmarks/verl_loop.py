@@ -64,7 +64,7 @@ from d2skill.runs.folder import RunFolder
 from d2skill.types import Decision, SkillText
 from d2skill.utils.rng import derive
 from d2skill.verl import agent_loop
-from d2skill.verl.bank_actor import start_keeper, stop_keeper
+from d2skill.verl.bank_actor import start_bank_actor, stop_bank_actor
 from d2skill.verl.overrides import overrides, row_tokens
 
 STORAGE = "transfer_queue.backend.SimpleStorage.num_data_storage_units"
@@ -176,8 +176,8 @@ class Worker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):
 
     def __init__(self, config, run: str) -> None:
         logging.disable(logging.WARNING)
-        own = agent_loop.keeper_of
-        agent_loop.keeper_of = lambda path: self._count(own(path))
+        own = agent_loop.find_bank_actor
+        agent_loop.find_bank_actor = lambda path: self._count(own(path))
         super().__init__(config, None)
         self.llm_client = Server(self.tokenizer)
         self._run = run
@@ -314,7 +314,7 @@ def measure(given, folder: Path) -> dict[str, object]:
     with initialize_config_module("verl.trainer.config", version_base=None):
         verl = compose("ppo_trainer", overrides=overrides(config, run.path, resume=None))
     tq.init(verl.transfer_queue)
-    keeper = start_keeper(run.path)
+    keeper = start_bank_actor(run.path)
     worker = ray.remote(Worker).options(num_cpus=1).remote(verl, str(run.path))
     local, bare = (ray.remote(Local).options(num_cpus=1).remote(run, tokenizer, bare=own) for own in (False, True))
     ids = environment.task_ids("train")
@@ -348,7 +348,7 @@ def measure(given, folder: Path) -> dict[str, object]:
         if turn:
             for name, own in figures.items():
                 turns[name].append(own)
-    stop_keeper(keeper)
+    stop_bank_actor(keeper)
     rate = {name: [own["steps"] / own["seconds"] for own in of] for name, of in turns.items()}
     busy = {name: [1000 * own["cpu"] / own["steps"] for own in of] for name, of in turns.items()}
     return {

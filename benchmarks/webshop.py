@@ -418,8 +418,8 @@ class Maker:
         chosen[others] = np.where(beyond, 0, drawn)
         found = self.words[chosen]
         chances = self.rng.random(int(beyond.sum()))
-        ranks = np.minimum(len(self.words) * (1 - chances) ** (-self.discount / (1 - self.discount)), 1e15)
-        found[others[beyond]] = [coined(rank) for rank in ranks.astype(np.int64).tolist()]
+        processes = np.minimum(len(self.words) * (1 - chances) ** (-self.discount / (1 - self.discount)), 1e15)
+        found[others[beyond]] = [coined(rank) for rank in processes.astype(np.int64).tolist()]
         return found
 
     def products(self, wanted: int) -> Iterator[tuple[dict[str, Any], str]]:
@@ -449,7 +449,7 @@ class Maker:
         values = self.random.sample(list(self.values[name]), len({content["value"] for content in contents}))
         return [content | {"value": value} for content, value in zip(contents, values, strict=False)]
 
-    def write(self, folder: Path, wanted: int) -> None:
+    def generate_chat(self, folder: Path, wanted: int) -> None:
         with (
             (folder / "items_shuffle.json").open("w") as products,
             (folder / "items_ins_v2.json").open("w") as attributes,

@@ -20,14 +20,14 @@ from toys import FaultyEnvironment, NotingReflector, ScriptedPolicy, TreasureEnv
 
 from d2skill.bank.journal import Journal
 from d2skill.cli.main import main
-from d2skill.components import Parts
+from d2skill.components import Components
 from d2skill.data_parallel import SharedPolicy, SharedRollouts, Worker
 from d2skill.errors import D2SkillError, DataError, RunError
 from d2skill.rollout import Member, Rollouts
 from d2skill.runs import checkpoint
 from d2skill.runs.folder import RunFolder
 from d2skill.runs.trajectories import read
-from d2skill.utils.process_group import Processes, Ranks, _portable, even_shares, whole_groups
+from d2skill.utils.process_group import LaunchedProcessGroup, ProcessGroup, _portable, shard_evenly, shard_whole_groups
 from d2skill.utils.torch_device import device_named
 
 SECONDS = 90
@@ -123,7 +123,7 @@ def pair(server, tmp_path):
 
 @given(st.lists(st.sampled_from("abcdefg"), max_size=40), st.integers(1, 6))
 def test_groups_stay_whole_and_shares_are_balanced(keys, count):
-    shares = whole_groups(keys, count)
+    shares = shard_whole_groups(keys, count)
     assert sorted(place for own in shares for place in own) == list(range(len(keys)))
     assert len(shares) == count and all(own == sorted(own) for own in shares)
     for key in set(keys):
@@ -134,7 +134,7 @@ def test_groups_stay_whole_and_shares_are_balanced(keys, count):
 
 @given(st.lists(st.sampled_from("abcdefg"), max_size=40), st.integers(1, 6))
 def test_rows_are_shared_evenly_and_few_tasks_are_cut(keys, count):
-    shares = even_shares(keys, count)
+    shares = shard_evenly(keys, count)
     assert sorted(place for own in shares for place in own) == list(range(len(keys)))
     sizes = [len(own) for own in shares]
     assert len(sizes) == count and max(sizes) - min(sizes) <= 1
@@ -143,7 +143,7 @@ def test_rows_are_shared_evenly_and_few_tasks_are_cut(keys, count):
 
 
 def test_a_process_alone_has_everything_for_itself():
-    alone = Ranks()
+    alone = ProcessGroup()
     assert (alone.number, alone.count, alone.tell(3), alone.exchange(4), alone.gather(5)) == (0, 1, 3, [4], [5])
     assert list(alone.own("abc")) == [0, 1, 2]
     with alone.together():
@@ -246,22 +246,24 @@ def first_take(prompt):
 
 
 def parts_of(environment, policy=None):
-    return Parts(environment, policy or ScriptedPolicy(first_take), make_bank(), NotingReflector())
+    return Components(environment, policy or ScriptedPolicy(first_take), make_bank(), NotingReflector())
 
 
 def with_rollouts(environment, do, policy=None):
     """Lets the first process do something with shared rollouts, and returns what comes of it and what each played."""
     from toys import tiny_config
 
-    ranks, parts, config = Processes(on_cpu=True), parts_of(environment, policy), tiny_config()
+    processes, components, config = LaunchedProcessGroup(on_cpu=True), parts_of(environment, policy), tiny_config()
     try:
-        if ranks.number:
-            Worker(ranks, config, parts).serve()
+        if processes.rank:
+            Worker(processes, config, components).serve()
             return getattr(environment, "started", None)
-        rollouts = SharedRollouts(ranks, environment, parts.policy, parts.bank, config.prompt, config.env.max_steps)
+        rollouts = SharedRollouts(
+            processes, environment, components.policy, components.bank, config.prompt, config.env.max_steps
+        )
         return do(rollouts), getattr(environment, "started", None)
     finally:
-        ranks.close()
+        processes.close()
 
 
 def play_twice():
@@ -404,18 +406,18 @@ def learn(wrap, kind):
 
 
 def learn_together(kind):
-    ranks = Processes(on_cpu=True)
+    processes = LaunchedProcessGroup(on_cpu=True)
 
     def wrap(policy):
-        policy.ranks = ranks
-        if ranks.number == 0:
-            return SharedPolicy(ranks, policy)
-        return Worker(ranks, tiny(), parts_of(TreasureEnvironment(), policy)).serve()
+        policy.processes = processes
+        if processes.rank == 0:
+            return SharedPolicy(processes, policy)
+        return Worker(processes, tiny(), parts_of(TreasureEnvironment(), policy)).serve()
 
     try:
         found = learn(wrap, kind)
     finally:
-        ranks.close()
+        processes.close()
     return found and pickle.dumps([found[0], *({k: v.float().numpy() for k, v in part.items()} for part in found[1:])])
 
 
@@ -451,14 +453,14 @@ def test_an_update_is_that_of_one_process(kind, pair):
 class Failing:
     """A replica whose update exchanges three times and fails in some process after some of them."""
 
-    def __init__(self, ranks, process, after):
-        self.ranks, self._process, self._after, self.sum = ranks, process, after, 0
+    def __init__(self, processes, process, after):
+        self.processes, self._process, self._after, self.sum = processes, process, after, 0
 
     def update(self, rows, seed):
         for step in range(3):
-            if self.ranks.number == self._process and step == self._after:
+            if self.processes.rank == self._process and step == self._after:
                 raise ValueError(f"process {self._process} fails after {step}")
-            self.sum += sum(self.ranks.exchange(1))
+            self.sum += sum(self.processes.all_gather(1))
         return {"sum": self.sum}
 
     def checksum(self):
@@ -466,12 +468,12 @@ class Failing:
 
 
 def fail_after(process, after):
-    ranks = Processes(on_cpu=True)
+    processes = LaunchedProcessGroup(on_cpu=True)
     try:
-        replica = Failing(ranks, process, after)
-        if ranks.number:
-            return Worker(ranks, tiny(), parts_of(TreasureEnvironment(), replica)).serve()
-        shared = SharedPolicy(ranks, replica)
+        replica = Failing(processes, process, after)
+        if processes.rank:
+            return Worker(processes, tiny(), parts_of(TreasureEnvironment(), replica)).serve()
+        shared = SharedPolicy(processes, replica)
         try:
             first = shared.update([], 0)
         except ValueError as error:
@@ -479,7 +481,7 @@ def fail_after(process, after):
         replica._process = None
         return first, replica.sum
     finally:
-        ranks.close()
+        processes.close()
 
 
 @pytest.mark.parametrize(("process", "after"), [(0, 0), (1, 1), (1, 2)])
@@ -490,21 +492,21 @@ def test_an_update_that_fails_in_one_process_fails_in_all(process, after, pair):
 def drift():
     from lm_toys import policy, rows
 
-    ranks = Processes(on_cpu=True)
+    processes = LaunchedProcessGroup(on_cpu=True)
     try:
         own = policy()
-        own.ranks = ranks
-        if ranks.number:
+        own.processes = processes
+        if processes.rank:
             next(own.model.parameters()).data.view(-1)[0] += 1e-7
-            return Worker(ranks, tiny(), parts_of(TreasureEnvironment(), own)).serve()
-        SharedPolicy(ranks, own).update(rows(own), 0)
+            return Worker(processes, tiny(), parts_of(TreasureEnvironment(), own)).serve()
+        SharedPolicy(processes, own).update(rows(own), 0)
     finally:
-        ranks.close()
+        processes.close()
 
 
 def test_replicas_that_drift_apart_are_an_error(pair):
     first, _ = pair(drift)
-    assert isinstance(first, RunError) and "weights of process 1 of 2 are no longer those of process 0" in str(first)
+    assert isinstance(first, RunError) and "process 1 of 2 no longer has the weights of process 0" in str(first)
 
 
 # runs

@@ -3,7 +3,7 @@ from toys import FaultyEnvironment, TreasureEnvironment, decision, skill
 
 from d2skill.config import PromptConfig
 from d2skill.episode import Episode
-from d2skill.protocols import Environment, Teaches
+from d2skill.protocols import Environment, SupportsExpert
 from d2skill.types import Decision, Observation, Retrieved, Task
 
 CHEST = 3  # of the ruby, with six chests
@@ -179,4 +179,4 @@ def test_what_is_over_before_it_begins_needs_no_decision():
 
 def test_the_toy_keeps_the_protocols():
     assert isinstance(TreasureEnvironment(), Environment)
-    assert isinstance(TreasureEnvironment(), Teaches)
+    assert isinstance(TreasureEnvironment(), SupportsExpert)

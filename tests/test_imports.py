@@ -14,8 +14,7 @@ import d2skill
 FLOORS = [
     "errors types",
     "utils config",
-    "protocols credit prompts config.toml_files endpoints "
-    "bank.ranking bank.draft bank.safety bank.worth",
+    "protocols credit prompts config.toml_files endpoints bank.ranking bank.draft bank.safety bank.worth",
     "bank.journal config.cli_flags embedders envs policies reflectors runs.trajectories",
     "bank bank.formats bank.history",
     "episode learner evaluation.skill_probe runs",

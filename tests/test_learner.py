@@ -197,13 +197,13 @@ def test_the_same_seed_chooses_the_same():
 class PatientReflector(NotingReflector):
     """Answers all at once, when it is let."""
 
-    beside_update = True
+    runs_beside_update = True
 
     def __init__(self, answers) -> None:
         super().__init__(BOTH)
         self.answers, self.begun, self.let = answers, Event(), Event()
 
-    def reflect_many(self, pairs):
+    def reflect_batch(self, pairs):
         self.begun.set()
         assert self.let.wait(60)
         self.asked += pairs
@@ -233,7 +233,7 @@ def test_many_at_once_get_the_failures_that_one_by_one_would():
 
 def test_a_reflector_that_does_not_work_beside_an_update_is_asked_afterwards():
     reflector = PatientReflector(lambda failure: BOTH)
-    reflector.beside_update = False
+    reflector.runs_beside_update = False
     reflector.let.set()
     learner, groups = Learner(make_bank(), reflector, ReflectConfig()), weak(3)
     reflecting = learner.reflect(groups, hindsight(groups), iteration=0, seed=0)
@@ -253,7 +253,7 @@ def test_what_a_reflector_of_many_raises_surfaces_and_leaves_the_bank_alone():
 
 def test_too_few_or_too_many_answers_are_an_error():
     reflector = PatientReflector(lambda failure: BOTH)
-    reflector.reflect_many = lambda pairs: [BOTH]
+    reflector.reflect_batch = lambda pairs: [BOTH]
     with pytest.raises(ValueError, match="zip"):
         observe(weak(2), reflector=reflector)
 

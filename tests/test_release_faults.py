@@ -25,7 +25,7 @@ from toys import (
 from d2skill import credit
 from d2skill.bank import SkillBank
 from d2skill.bank.formats import json_lines
-from d2skill.components import Parts, restore
+from d2skill.components import Components, restore
 from d2skill.config import AdvantageConfig, PromptConfig, ReflectConfig, RewardConfig
 from d2skill.credit import hindsight
 from d2skill.embedders import make_embedder
@@ -56,7 +56,7 @@ def learn(groups, bank, reflector=None, iteration=0, seed=0, **reflect):
 
 def first_shown(config, drafts, signals=None) -> list[str]:
     """Titles of the task skills in the first prompt of a run's parts, its bank filled with drafts."""
-    bank = Parts.make(config).bank
+    bank = Components.make(config).bank
     bank.insert(drafts, 0)
     bank.credit(signals or {})
     (one,) = play(ScriptedPolicy(lambda p: "open chest 1"), bank)
@@ -78,7 +78,7 @@ def first_shown(config, drafts, signals=None) -> list[str]:
 def test_fault_01_retrieval_knows_alpha_m_and_eta(retrieval, first):
     """What the settings say of Eq. 8 decides which skill a rollout shows first."""
     config = tiny_config(retrieval={"k_task": 1, "gate": 0.1} | retrieval)
-    bank = Parts.make(config).bank
+    bank = Components.make(config).bank
     bank.insert([task_draft("Near"), task_draft("Good", "Look.", "take the opal"), task_draft("Rare", "Wait.")], 0)
     bank.credit({"t1": [0.1], "t2": [1.0]})
     bank.count_retrievals({"t1": 30, "t2": 30})
@@ -266,7 +266,7 @@ def test_fault_08_fields_that_a_reflector_invents_do_not_reach_the_bank():
 def test_fault_09_a_restored_bank_has_what_the_run_had_and_gives_out_no_old_ids(tmp_path):
     """Evicted skills stay evicted, utilities are exact, and the next id is a new one."""
     config = tiny_config(train={"iterations": 6}, bank={"step_capacity": 2, "task_capacity": 2, "protect": 0})
-    parts = Parts.make(config)
+    parts = Components.make(config)
     Trainer(config, tmp_path / "run", parts).start()
     before = parts.bank.skills(status=None)
     assert any(s.evicted is not None for s in before) and any(s.utility for s in before)
@@ -312,7 +312,7 @@ def test_fault_12_panels_are_fixed_and_apart_from_training(tmp_path):
     panels = []
     for seed in (0, 1):
         config = tiny_config(train={"iterations": 1}, validation={"tasks": 5}).model_copy(update={"seed": seed})
-        parts = Parts.make(config)
+        parts = Components.make(config)
         played = set()
         start = parts.environment.start
         parts.environment.start = lambda task_id, start=start, played=played: played.add(task_id) or start(task_id)
@@ -341,7 +341,7 @@ def test_fault_13_the_headline_is_the_last_evaluation_with_an_interval(tmp_path)
         return prompt.actions[-1] if "In it" in prompt.observation else gems.get(prompt.task, "open chest 1")
 
     policy.choose = choose
-    parts = replace(Parts.make(config), policy=policy)
+    parts = replace(Components.make(config), policy=policy)
     summary = Trainer(config, tmp_path / "run", parts).start()
     lines = RunFolder(tmp_path / "run").read_metrics()
     curve = [line["validation/with_skills"] for line in lines]

@@ -9,7 +9,7 @@ from d2skill.bank import Draft, SkillBank
 from d2skill.bank.journal import Credit, Insert, Journal, Probe, Retrieve
 from d2skill.bank.journal.lock import WriteLock
 from d2skill.cli.main import main
-from d2skill.components import Parts, restore
+from d2skill.components import Components, restore
 from d2skill.config import PromptConfig
 from d2skill.errors import BankError, ConfigError
 from d2skill.rollout import Rollouts
@@ -21,9 +21,9 @@ from d2skill.types import SkillText
 
 def train(folder, **sections):
     config = tiny_config(**sections)
-    parts = Parts.make(config)
-    Trainer(config, folder, parts).start()
-    return parts.bank
+    components = Components.make(config)
+    Trainer(config, folder, components).start()
+    return components.bank
 
 
 def journal(folder):
@@ -36,8 +36,8 @@ def journal(folder):
 def test_a_run_starts_with_the_bank_of_another(tmp_path):
     other = train(tmp_path / "other", bank={"step_capacity": 3, "protect": 0})
     config = tiny_config(bank={"start": tmp_path / "other"}, train={"iterations": 1})
-    parts = Parts.make(config)
-    Trainer(config, tmp_path / "run", parts).start()
+    components = Components.make(config)
+    Trainer(config, tmp_path / "run", components).start()
     (_, first), *_ = journal(tmp_path / "run").events()
     assert isinstance(first, Insert) and first.iteration == 0
     assert [skill.id for skill in first.skills] == [skill.id for skill in other.skills()]
@@ -55,12 +55,12 @@ def test_a_run_starts_with_the_bank_of_another(tmp_path):
 def test_a_journal_is_as_good_a_start_as_a_run_and_resuming_does_not_start_again(tmp_path):
     train(tmp_path / "other")
     config = tiny_config(bank={"start": RunFolder(tmp_path / "other").bank}, train={"iterations": 2})
-    Trainer(config, tmp_path / "run", Parts.make(config)).start()
-    size = len(Parts.make(config).bank)
+    Trainer(config, tmp_path / "run", Components.make(config)).start()
+    size = len(Components.make(config).bank)
     assert size == 0, "the start is part of the run, not of its parts"
     longer = tiny_config(bank={"start": RunFolder(tmp_path / "other").bank}, train={"iterations": 3})
-    parts, progress = restore(longer, checkpoint.latest(tmp_path / "run"))
-    Trainer(longer, tmp_path / "run", parts).resume(progress)
+    components, progress = restore(longer, checkpoint.latest(tmp_path / "run"))
+    Trainer(longer, tmp_path / "run", components).resume(progress)
     starts = [e for _, e in journal(tmp_path / "run").events() if isinstance(e, Insert) and "from" in e.origin]
     assert len(starts) == 1
 
@@ -129,10 +129,10 @@ def test_a_run_with_trials_settles_them_and_resumes_bit_for_bit(tmp_path):
     assert {"trial", "retired"} <= statuses
     train(tmp_path / "cut", train={"iterations": 4, "checkpoint_every": 2}, **sections)
     config = tiny_config(train={"iterations": 6, "checkpoint_every": 2}, **sections)
-    parts, progress = restore(config, checkpoint.latest(tmp_path / "cut"))
-    Trainer(config, tmp_path / "cut", parts).resume(progress)
-    assert parts.bank.skills(status=None) == whole.skills(status=None)
-    assert [parts.bank.status(skill.id) for skill in whole.skills(status=None)] == [
+    components, progress = restore(config, checkpoint.latest(tmp_path / "cut"))
+    Trainer(config, tmp_path / "cut", components).resume(progress)
+    assert components.bank.skills(status=None) == whole.skills(status=None)
+    assert [components.bank.status(skill.id) for skill in whole.skills(status=None)] == [
         whole.status(skill.id) for skill in whole.skills(status=None)
     ]
 
@@ -151,13 +151,13 @@ def test_validation_shows_nothing_that_is_on_trial(tmp_path):
 def test_a_run_waits_for_another_writer_of_its_journal_as_long_as_it_is_told(tmp_path):
     train(tmp_path / "run", train={"iterations": 1})
     config = tiny_config(train={"iterations": 2}, bank={"wait": 30})
-    parts, progress = restore(config, checkpoint.latest(tmp_path / "run"))
+    components, progress = restore(config, checkpoint.latest(tmp_path / "run"))
     other = WriteLock(RunFolder(tmp_path / "run").bank, 0.0)
     with pytest.raises(BankError, match="is being written by another process"):
         hasty, _ = restore(tiny_config(train={"iterations": 2}), checkpoint.latest(tmp_path / "run"))
         Trainer(tiny_config(train={"iterations": 2}), tmp_path / "run", hasty).resume(progress)
     Timer(0.3, other.close).start()
-    assert Trainer(config, tmp_path / "run", parts).resume(progress)["iterations"] == 2
+    assert Trainer(config, tmp_path / "run", components).resume(progress)["iterations"] == 2
 
 
 def test_events_say_which_policy_trajectories_and_split_they_are_from(tmp_path):

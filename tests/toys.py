@@ -35,7 +35,7 @@ START = "You stand before a row of chests, all of them shut."
 
 
 class TreasureEnvironment:
-    """A row of chests and a gem in one of them, for the same gem always the same one; keeps `Teaches` as well.
+    """A row of chests and a gem in one of them, for the same gem always the same one; keeps `SupportsExpert` as well.
 
     A gem can be taken while its chest stands open, and opening a chest shuts the one before.
     """

@@ -21,7 +21,7 @@ _SAMPLE_TASKS = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class Components:
     """The parts of a run that its settings choose."""
 
     environment: Environment
@@ -30,7 +30,7 @@ class Parts:
     reflector: Reflector
 
     @classmethod
-    def make(cls, config: Config, check: bool = True) -> Parts:
+    def make(cls, config: Config, check: bool = True) -> Components:
         """Makes all parts, untrained and empty.
 
         First of all, a reflector that works elsewhere is checked; without `check` it is not reached.
@@ -47,10 +47,10 @@ class Parts:
         )
 
 
-def restore(config: Config, folder: Path) -> tuple[Parts, Progress]:
+def restore(config: Config, folder: Path) -> tuple[Components, Progress]:
     """Returns the parts of a run as a checkpoint has them; a reflector elsewhere is reached once training goes on."""
     progress = checkpoint.read_progress(folder)
-    fresh = Parts.make(config, check=False)
+    fresh = Components.make(config, check=False)
     fresh.policy.load(folder / "policy")
     embedder = make_embedder(config.embedder)
     journal = RunFolder(folder.parents[1]).bank

@@ -16,46 +16,46 @@ from typing import Any, Protocol
 
 from d2skill.bank import SkillBank
 from d2skill.bank.journal import Event
-from d2skill.components import Parts
+from d2skill.components import Components
 from d2skill.config import Config, PromptConfig
 from d2skill.errors import ConfigError, RunError
-from d2skill.protocols import Environment, Policy, Weighs, Writes
+from d2skill.protocols import Environment, Policy, SupportsChat, SupportsScoring
 from d2skill.rollout import Member, Rollouts
-from d2skill.types import Decision, Prompt, Row, Trajectory, Weight
-from d2skill.utils.process_group import Processes, Ranks, launched, whole_groups
+from d2skill.types import AnswerScore, Decision, Prompt, Row, Trajectory
+from d2skill.utils.process_group import LaunchedProcessGroup, ProcessGroup, launched_processes, shard_whole_groups
 
 
-class Replica(Policy, Weighs, Writes, Protocol):
+class Replica(Policy, SupportsScoring, SupportsChat, Protocol):
     """A policy of which several processes can have a replica each, and learn together."""
 
-    ranks: Ranks
+    processes: ProcessGroup
 
     def checksum(self) -> str:
         """Returns what is equal in replicas that are: a checksum of all that trains."""
 
 
 @contextmanager
-def joined(config: Config) -> Iterator[Ranks]:
+def joined(config: Config) -> Iterator[ProcessGroup]:
     """Gives the processes that a launcher started; at the end those that follow the first one stop.
 
     Raises `ConfigError` for settings that more than one process cannot work by.
     """
-    if launched() == 1:
-        yield Ranks()
+    if launched_processes() == 1:
+        yield ProcessGroup()
         return
-    ranks = Processes(on_cpu=_require_shareable(config) == "cpu")
+    processes = LaunchedProcessGroup(on_cpu=_require_shareable(config) == "cpu")
     try:
-        yield ranks
+        yield processes
     except BaseException as error:
-        ranks.lost = ranks.lost or not isinstance(error, Exception)
+        processes.lost = processes.lost or not isinstance(error, Exception)
         raise
     finally:
-        ranks.close()
+        processes.close()
 
 
 def _require_shareable(config: Config) -> str:
     """Returns the device of several processes; raises `ConfigError` for settings that they cannot work by."""
-    count = launched()
+    count = launched_processes()
     if (kind := config.policy.kind) != "causal-lm":
         raise ConfigError(
             f"{count} processes were started, but policy.kind {kind} works in one: start d2skill without a launcher"
@@ -65,37 +65,37 @@ def _require_shareable(config: Config) -> str:
     return device
 
 
-def make_parts(ranks: Ranks, make: Callable[[], Parts]) -> Parts:
+def make_components(processes: ProcessGroup, make: Callable[[], Components]) -> Components:
     """Returns the parts that each process makes for itself; raises what goes wrong in one of them in all."""
-    with ranks.together():
-        parts = make()
-        if ranks.count > 1:
-            _replica(parts).ranks = ranks
-            _require_equal(ranks, _replica(parts))
-    return parts
+    with processes.synchronized():
+        components = make()
+        if processes.world_size > 1:
+            _replica(components).processes = processes
+            _require_equal(processes, _replica(components))
+    return components
 
 
-def share(ranks: Ranks, config: Config, parts: Parts) -> tuple[Parts, Rollouts]:
+def share(processes: ProcessGroup, config: Config, components: Components) -> tuple[Components, Rollouts]:
     """Returns the parts as the first process uses them, and what plays its episodes, with the help of the others."""
-    given = parts.environment, parts.policy, parts.bank, config.prompt, config.env.max_steps
-    if ranks.count == 1:
-        return parts, Rollouts(*given)
-    return replace(parts, policy=SharedPolicy(ranks, _replica(parts))), SharedRollouts(ranks, *given)
+    given = components.environment, components.policy, components.bank, config.prompt, config.env.max_steps
+    if processes.world_size == 1:
+        return components, Rollouts(*given)
+    return replace(components, policy=SharedPolicy(processes, _replica(components))), SharedRollouts(processes, *given)
 
 
-def _replica(parts: Parts) -> Replica:
-    policy: Any = parts.policy
+def _replica(components: Components) -> Replica:
+    policy: Any = components.policy
     found: Replica = policy
     return found
 
 
-def _require_equal(ranks: Ranks, policy: Replica) -> None:
+def _require_equal(processes: ProcessGroup, policy: Replica) -> None:
     """Raises `RunError` in all processes if their replicas are not the same."""
-    found = ranks.exchange(policy.checksum())
+    found = processes.all_gather(policy.checksum())
     if others := [number for number, one in enumerate(found) if one != found[0]]:
         raise RunError(
-            f"the weights of process {others[0]} of {ranks.count} are no longer those of process 0: go on from the "
-            "last checkpoint by `d2skill resume`, and use devices of one kind"
+            f"process {others[0]} of {processes.world_size} no longer has the weights of process 0: go on from "
+            "the last checkpoint by `d2skill resume`, and use devices of one kind"
         )
 
 
@@ -115,10 +115,10 @@ class _Learn:
     method: str
     given: tuple[Any, ...]
 
-    def do(self, ranks: Ranks, policy: Replica) -> Any:
+    def do(self, processes: ProcessGroup, policy: Replica) -> Any:
         """Calls it, and finds out whether the replicas are still the same."""
         result = getattr(policy, self.method)(*self.given)
-        _require_equal(ranks, policy)
+        _require_equal(processes, policy)
         return result
 
 
@@ -127,7 +127,7 @@ class SharedRollouts(Rollouts):
 
     def __init__(
         self,
-        ranks: Ranks,
+        processes: ProcessGroup,
         environment: Environment,
         policy: Policy,
         bank: SkillBank,
@@ -135,18 +135,18 @@ class SharedRollouts(Rollouts):
         max_steps: int,
     ) -> None:
         super().__init__(environment, policy, bank, prompt, max_steps)
-        self._ranks = ranks
+        self._processes = processes
         self._news: list[Event] = []
         bank.watch(self._news.append)
 
     def play_share(self, members: Sequence[Member], temperature: float) -> list[Trajectory]:
         """See Rollouts."""
-        places = whole_groups([member.task_id for member in members], self._ranks.count)
+        places = shard_whole_groups([member.task_id for member in members], self._processes.world_size)
         order = _Play([[members[i] for i in own] for own in places], temperature, list(self._news))
         self._news.clear()
-        self._ranks.tell(order)
-        with self._ranks.together():
-            shares: list[list[Trajectory]] = self._ranks.gather(super().play_share(order.shares[0], temperature))
+        self._processes.broadcast(order)
+        with self._processes.synchronized():
+            shares: list[list[Trajectory]] = self._processes.gather(super().play_share(order.shares[0], temperature))
         found: dict[int, Trajectory] = {}
         for own, played in zip(places, shares, strict=True):
             found |= zip(own, played, strict=True)
@@ -156,8 +156,8 @@ class SharedRollouts(Rollouts):
 class SharedPolicy:
     """A policy that learns in all processes; what it is asked besides, the first one answers (see Policy)."""
 
-    def __init__(self, ranks: Ranks, policy: Replica) -> None:
-        self._ranks = ranks
+    def __init__(self, processes: ProcessGroup, policy: Replica) -> None:
+        self._processes = processes
         self._policy = policy
 
     def count_tokens(self, text: str) -> int:
@@ -168,13 +168,13 @@ class SharedPolicy:
         """See Policy."""
         return self._policy.act(prompts, seeds, temperature)
 
-    def weigh(self, decided: Sequence[tuple[Prompt, Decision]]) -> list[Weight]:
-        """See Weighs."""
-        return self._policy.weigh(decided)
+    def score_answers(self, decided: Sequence[tuple[Prompt, Decision]]) -> list[AnswerScore]:
+        """See SupportsScoring."""
+        return self._policy.score_answers(decided)
 
-    def write(self, chats: Sequence[Sequence[dict[str, str]]], tokens: int) -> list[str]:
-        """See Writes."""
-        return self._policy.write(chats, tokens)
+    def generate_chat(self, chats: Sequence[Sequence[dict[str, str]]], tokens: int) -> list[str]:
+        """See SupportsChat."""
+        return self._policy.generate_chat(chats, tokens)
 
     def update(self, rows: Sequence[Row], seed: int) -> dict[str, float]:
         """See Policy."""
@@ -200,33 +200,35 @@ class SharedPolicy:
 
     def _everywhere(self, method: str, *given: Any) -> Any:
         order = _Learn(method, given)
-        self._ranks.tell(order)
-        with self._ranks.together():
-            return order.do(self._ranks, self._policy)
+        self._processes.broadcast(order)
+        with self._processes.synchronized():
+            return order.do(self._processes, self._policy)
 
 
 class Worker:
     """A process that follows the first one."""
 
-    def __init__(self, ranks: Ranks, config: Config, parts: Parts) -> None:
-        self._ranks = ranks
-        self._policy = _replica(parts)
-        self._bank = parts.bank
-        self._rollouts = Rollouts(parts.environment, parts.policy, parts.bank, config.prompt, config.env.max_steps)
+    def __init__(self, processes: ProcessGroup, config: Config, components: Components) -> None:
+        self._processes = processes
+        self._policy = _replica(components)
+        self._bank = components.bank
+        self._rollouts = Rollouts(
+            components.environment, components.policy, components.bank, config.prompt, config.env.max_steps
+        )
 
     def serve(self) -> None:
         """Does what the first process asks for until that one stops or is gone; what goes wrong is told there."""
         with suppress(RunError):
-            while not self._ranks.lost and (order := self._ranks.tell()) is not None:
+            while not self._processes.lost and (order := self._processes.broadcast()) is not None:
                 with suppress(Exception):
                     self._do(order)
 
     def _do(self, order: _Play | _Learn) -> None:
-        with self._ranks.together():
+        with self._processes.synchronized():
             if isinstance(order, _Learn):
-                order.do(self._ranks, self._policy)
+                order.do(self._processes, self._policy)
                 return
             for event in order.news:
                 self._bank.follow(event)
-            played = self._rollouts.play_share(order.shares[self._ranks.number], order.temperature)
-            self._ranks.gather(played)
+            played = self._rollouts.play_share(order.shares[self._processes.rank], order.temperature)
+            self._processes.gather(played)

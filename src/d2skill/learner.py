@@ -20,7 +20,7 @@ from d2skill.bank import Draft, SkillBank
 from d2skill.config import ReflectConfig
 from d2skill.credit import Hindsight
 from d2skill.errors import ReflectionFault
-from d2skill.protocols import Reflector, ReflectsMany, Signs
+from d2skill.protocols import BatchReflector, HasOrigin, Reflector
 from d2skill.types import Group, Reflection, Trajectory
 from d2skill.utils.rng import generator
 
@@ -60,14 +60,14 @@ class Reflecting:
         self._done: list[Reflection | None] = []
         self._error: BaseException | None = None
         self._thread: Thread | None = None
-        if isinstance(reflector, ReflectsMany) and reflector.beside_update:
+        if isinstance(reflector, BatchReflector) and reflector.runs_beside_update:
             self._thread = Thread(target=self._run, args=[reflector], name="reflect", daemon=True)
             self._thread.start()
 
     def result(self) -> list[Reflection | None]:
         """Returns a reflection for each pair, None where there is no answer; raises what the reflector raised."""
         if self._thread is None:
-            if isinstance(self._reflector, ReflectsMany):
+            if isinstance(self._reflector, BatchReflector):
                 self._run(self._reflector)
             else:
                 self._done = [_reflect(self._reflector, pair) for pair in self.pairs]
@@ -77,10 +77,10 @@ class Reflecting:
             raise self._error
         return self._done
 
-    def _run(self, reflector: ReflectsMany) -> None:
+    def _run(self, reflector: BatchReflector) -> None:
         started = perf_counter()
         try:
-            self._done = list(reflector.reflect_many(self.pairs))
+            self._done = list(reflector.reflect_batch(self.pairs))
         except BaseException as error:
             self._error = error
         self.seconds = perf_counter() - started
@@ -185,7 +185,7 @@ class Learner:
             "reflector": re.sub(
                 r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", type(self._reflector).__name__
             ).lower(),
-            **(self._reflector.origin if isinstance(self._reflector, Signs) else {}),
+            **(self._reflector.origin if isinstance(self._reflector, HasOrigin) else {}),
             "split": " ".join(sorted({failure.task.split for failure, _ in pairs})),
             "trajectories": " ".join(failure.name for failure, _ in pairs),
             "successes": " ".join(success.name for _, success in pairs if success),

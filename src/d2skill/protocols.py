@@ -1,4 +1,8 @@
-"""What can be swapped. Keep one of these protocols and the rest of d2skill works with your part."""
+"""Interfaces of the parts that can be swapped: environment, policy, embedder, reflector, tracker.
+
+A part of your own that keeps one of these protocols works with the rest of d2skill. The `Supports...` protocols are
+optional abilities of a part: they are looked for with `isinstance`, and a part without one is used without it.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-from d2skill.types import Decision, Observation, Prompt, Reflection, Retrieved, Row, Task, Trajectory, Weight
+from d2skill.types import AnswerScore, Decision, Observation, Prompt, Reflection, Retrieved, Row, Task, Trajectory
 
 
 class Session(Protocol):
@@ -24,7 +28,7 @@ class Session(Protocol):
         """The current observation; right after `Environment.start`, the first one."""
 
     def step(self, action: str) -> Observation:
-        """Plays an action and returns what is seen then.
+        """Plays an action and returns the next observation.
 
         An action that is not admissible changes nothing but the text. Raises `EnvironmentFault` when the
         environment itself fails. Not called after `observation.done`.
@@ -43,46 +47,46 @@ class Environment(Protocol):
 
 
 class Expert(Protocol):
-    """A scripted player, by text alone, whose episodes a policy can imitate before training."""
+    """A scripted player that reads the text alone; a policy can imitate its episodes before training."""
 
     def act(self, observation: Observation) -> str:
         """Returns the admissible action to play next."""
 
 
 @runtime_checkable
-class Teaches(Protocol):
-    """An environment that also has an expert. Without one, training starts from an untrained policy."""
+class SupportsExpert(Protocol):
+    """An environment with an expert for the warm start. Without one, training starts from an untrained policy."""
 
     def expert(self, task: Task, hints: Sequence[str], seed: int) -> Expert:
-        """Returns an expert for one episode that searches as an agent must, trying first what the hints name."""
+        """Returns an expert for one episode. It searches as an agent must, and tries first what the hints name."""
 
 
 @runtime_checkable
-class Plans(Protocol):
-    """A session that sees everything and so knows the shortest way."""
+class SupportsShortestPlan(Protocol):
+    """A session that knows the whole state of its game, and so the shortest plan."""
 
     def shortest_plan(self) -> Sequence[str] | None:
-        """Returns the fewest actions that win from here, None where nothing does."""
+        """Returns the fewest actions that win from here; None if no actions do."""
 
 
 @runtime_checkable
-class Shows(Protocol):
-    """A session that shows itself to people in other words than to agents; its observations and records stay."""
+class HumanReadable(Protocol):
+    """A session with a display of its own for people. What agents see and what is recorded stay the observations."""
 
     @property
-    def shown(self) -> str:
-        """What is seen, in lines, but for what `described` tells."""
+    def display_text(self) -> str:
+        """The observation for people, in lines, without the `action_notes`."""
 
     @property
-    def described(self) -> Mapping[str, str]:
-        """What a menu says beside admissible actions whose names are not enough, by action."""
+    def action_notes(self) -> Mapping[str, str]:
+        """Explanations beside the admissible actions in a menu, by action, for actions whose names are not enough."""
 
 
 class Policy(Protocol):
     """A policy over the actions of a prompt. All randomness comes in as seeds."""
 
     def count_tokens(self, text: str) -> int:
-        """Returns how many prompt tokens a text takes."""
+        """Returns the number of prompt tokens of a text."""
 
     def act(self, prompts: Sequence[Prompt], seeds: Sequence[int], temperature: float) -> list[Decision]:
         """Samples one decision per prompt; temperature 0 is greedy.
@@ -107,142 +111,142 @@ class Policy(Protocol):
 
 
 @runtime_checkable
-class Weighs(Protocol):
-    """A policy that can also say how probable an answer is. Without it, what skills do to answers is not probed."""
+class SupportsScoring(Protocol):
+    """A policy that can also tell the log-probability of an answer. Without it, the skill probe is left out."""
 
-    def weigh(self, decided: Sequence[tuple[Prompt, Decision]]) -> list[Weight]:
-        """Returns what it makes of each decision under the prompt beside it.
+    def score_answers(self, decided: Sequence[tuple[Prompt, Decision]]) -> list[AnswerScore]:
+        """Returns the score of each decision under the prompt beside it.
 
         That may be another prompt than the decision was made on, but with the same admissible actions; `ValueError`
-        where it does not admit the decision. A decision without tokens has the log-probability 0. Nothing about the
-        policy changes, and a value does not depend on the rest of the batch, but for rounding.
+        where it does not admit the decision. A decision without tokens has the log-probability 0. The policy does
+        not change, and a score does not depend on the rest of the batch, but for rounding.
         """
 
 
-class Places(Protocol):
-    """Where a policy plays some episodes at a time: each holds a place, which may keep what was read there."""
+class Slots(Protocol):
+    """Decoding slots for running episodes: an episode holds one, which may keep state (a KV cache) between steps."""
 
     @property
-    def size(self) -> int:
-        """How many episodes can hold a place at once."""
+    def capacity(self) -> int:
+        """Number of episodes that can hold a slot at once."""
 
-    def ask(self, episode: int, prompt: Prompt, seed: int) -> None:
-        """Puts the prompt of an episode, any number that names it, before the policy; it takes a place if it has none.
+    def submit(self, episode: int, prompt: Prompt, seed: int) -> None:
+        """Queues the prompt of an episode, which takes a slot if it has none.
 
-        An episode that was asked is not asked again before its answer.
+        `episode` is any number that names it. An episode has one open prompt at a time.
         """
 
-    def answers(self) -> list[tuple[int, Decision]]:
-        """Waits for some of the answers and returns them with their episodes; none only if nothing was asked."""
+    def collect(self) -> list[tuple[int, Decision]]:
+        """Waits for some decisions and returns them with their episodes; an empty list only if none is due."""
 
-    def leave(self, episode: int) -> None:
-        """Frees the place of an episode that is over."""
+    def release(self, episode: int) -> None:
+        """Frees the slot of an episode that is over."""
 
     def close(self) -> None:
-        """Frees all there is."""
+        """Frees all slots."""
 
 
 @runtime_checkable
-class HasPlaces(Protocol):
-    """A policy that need not be asked for all of its decisions at once: some episodes go on while others wait."""
+class SupportsSlots(Protocol):
+    """A policy that decides asynchronously: some episodes go on while others wait (continuous batching)."""
 
-    def places(self, temperature: float) -> Places:
-        """Returns places, all free, for decisions as `Policy.act` makes them; good until the policy changes."""
+    def slots(self, temperature: float) -> Slots:
+        """Returns free slots for decisions as `Policy.act` makes them; valid until the policy changes."""
 
 
 @runtime_checkable
-class Writes(Protocol):
-    """A policy that can also write a text, so that it can reflect on its own failures."""
+class SupportsChat(Protocol):
+    """A policy that can also answer a chat in free text, so that it can reflect on its own failures."""
 
-    def write(self, chats: Sequence[Sequence[dict[str, str]]], tokens: int) -> list[str]:
-        """Returns the likeliest answer to each chat (messages with "role" and "content"), of so many tokens at most."""
+    def generate_chat(self, chats: Sequence[Sequence[dict[str, str]]], tokens: int) -> list[str]:
+        """Returns the greedy answer to each chat (messages with "role" and "content"), of at most `tokens` tokens."""
 
 
-class Retrieves(Protocol):
-    """What shows skills in episodes: a bank, or a view of one."""
+class SkillSource(Protocol):
+    """A source of skills for episodes: a bank, or a view of one."""
 
     def retrieve_task(self, task_texts: Sequence[str], *, trial: bool = False) -> list[tuple[Retrieved, ...]]:
-        """Returns the task skills to show for each task, best first; on a `trial` those on trial as well."""
+        """Returns the task skills to show for each task, best first; with `trial`, skills on trial as well."""
 
     def retrieve_step(self, pairs: Sequence[tuple[str, str]], *, trial: bool = False) -> list[tuple[Retrieved, ...]]:
-        """Returns the step skills to show for each task and observation, as `retrieve_task` does for tasks."""
+        """Returns the step skills to show for each (task, observation), best first; with `trial`, as above."""
 
 
 class Embedder(Protocol):
-    """Texts to unit vectors."""
+    """A map from texts to unit vectors."""
 
     fingerprint: str
-    """Names the model and its settings; a bank refuses vectors of another one."""
+    """Name of the model and its settings; a bank refuses vectors of another one."""
     dimension: int
 
     @property
     def task_gate(self) -> float:
-        """The similarity τ_sim that separates related from unrelated task keys for this embedder.
+        """The similarity gate τ_sim of task keys: a lower cosine means that two keys are unrelated.
 
-        Raises `ConfigError` if nobody has measured it.
+        Raises `ConfigError` if it was never measured for this embedder.
         """
 
     @property
     def step_gate(self) -> float:
-        """The same for step keys, which have two parts."""
+        """The similarity gate of step keys, which have two parts."""
 
     def embed(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         """Returns unit vectors, shape [len(texts), dimension]."""
 
 
 class Reflector(Protocol):
-    """Writes skills from failures."""
+    """A writer of skills from failures."""
 
     def reflect(self, failure: Trajectory, success: Trajectory | None) -> Reflection:
         """Compares a failed trajectory with a success of the same group, if there is one (Eq. 7).
 
-        Raises `ReflectionFault` when no answer can be had.
+        Raises `ReflectionFault` when there is no answer.
         """
 
 
 @runtime_checkable
-class ReflectsMany(Protocol):
+class BatchReflector(Protocol):
     """A reflector that takes many failures at once."""
 
     @property
-    def beside_update(self) -> bool:
-        """Whether it works elsewhere and takes its time, so that the policy is updated meanwhile."""
+    def runs_beside_update(self) -> bool:
+        """True if it works elsewhere and is slow, so that the policy should be updated meanwhile."""
 
-    def reflect_many(self, pairs: Sequence[tuple[Trajectory, Trajectory | None]]) -> list[Reflection | None]:
-        """Returns what `reflect` would of each failure and success, in their order; None where no answer can be had.
+    def reflect_batch(self, pairs: Sequence[tuple[Trajectory, Trajectory | None]]) -> list[Reflection | None]:
+        """Returns the reflection on each (failure, success), in their order; None where there is no answer.
 
-        Called one at a time; beside an update in a thread of its own.
+        There is one call at a time; beside an update it comes from a thread of its own.
         """
 
 
 @runtime_checkable
-class Accounts(Protocol):
-    """A reflector that works elsewhere: it may be out of reach, each of its calls is kept, and it has a budget."""
+class BudgetedReflector(Protocol):
+    """A reflector behind a server: it may be out of reach, its calls are recorded, and it has a budget."""
 
     def check(self) -> None:
-        """Finds out whether it can work; raises `ConfigError` with the way out if not. Called before any work."""
+        """Finds out, before any work, if it can be used; raises `ConfigError` with the way out if not."""
 
-    def account(self) -> tuple[list[dict[str, Any]], dict[str, float]]:
-        """Returns the calls since the last account, in an order that is always the same, and metrics of them."""
+    def drain_calls(self) -> tuple[list[dict[str, Any]], dict[str, float]]:
+        """Returns the calls since the last time, in an order that is always the same, and metrics of them."""
 
-    def spent(self, calls: Iterable[Mapping[str, Any]]) -> None:
-        """Takes calls of an account as those of the run so far, whose budget they have used."""
+    def restore_usage(self, calls: Iterable[Mapping[str, Any]]) -> None:
+        """Counts recorded calls of this run against the budget, after a resume."""
 
     def stop(self) -> None:
-        """Gives up what is on its way, and lets go of its connections."""
+        """Cancels open requests and closes connections."""
 
 
 @runtime_checkable
-class Signs(Protocol):
-    """A reflector that says for the record of the bank who writes."""
+class HasOrigin(Protocol):
+    """A reflector that names, for the bank's journal, where its texts come from."""
 
     @property
     def origin(self) -> Mapping[str, str]:
-        """What tells where its texts come from, by name: "model", and as "prompt" a hash of the prompt's template."""
+        """Names of the source: "model", and as "prompt" a hash of the prompt's template."""
 
 
 class Tracker(Protocol):
-    """Receives what a run reports."""
+    """A receiver of a run's metrics."""
 
     def log(self, metrics: dict[str, Any]) -> None:
         """Takes the metrics of one iteration, flat names `group/name`."""

@@ -1,6 +1,6 @@
 """Many episodes at once: retrievals and decisions in batches, in lock step or as a policy has answers.
 
-A policy with places (see HasPlaces) plays as many episodes as it has places; when one ends, the next takes its place,
+A policy with slots (see SupportsSlots) plays as many episodes as it has slots; when one ends, the next takes its slot,
 and none waits for the slowest. Any other policy is asked for the decisions of all episodes, step by step.
 
 Each decision is sampled with a seed of its own, derived from the run's seed, the iteration, the task, the member and
@@ -18,7 +18,7 @@ from time import perf_counter
 from d2skill.config import PromptConfig
 from d2skill.episode import Episode, describe_fault
 from d2skill.errors import D2SkillError, EnvironmentFault
-from d2skill.protocols import Environment, HasPlaces, Places, Policy, Retrieves, Session
+from d2skill.protocols import Environment, Policy, Session, SkillSource, Slots, SupportsSlots
 from d2skill.types import Arm, Decision, Group, Observation, Prompt, Retrieved, Task, Trajectory
 from d2skill.utils.rng import derive
 
@@ -64,25 +64,25 @@ class LockStep:
     """Places of a policy that decides for all episodes together."""
 
     def __init__(self, policy: Policy, temperature: float, size: int) -> None:
-        self.size = size
+        self.capacity = size
         self._policy, self._temperature = policy, temperature
         self._asked: list[tuple[int, Prompt, int]] = []
 
-    def ask(self, episode: int, prompt: Prompt, seed: int) -> None:
-        """See Places."""
+    def submit(self, episode: int, prompt: Prompt, seed: int) -> None:
+        """See Slots."""
         self._asked.append((episode, prompt, seed))
 
-    def answers(self) -> list[tuple[int, Decision]]:
-        """See Places: all of them."""
+    def collect(self) -> list[tuple[int, Decision]]:
+        """See Slots: all of them."""
         episodes, prompts, seeds = zip(*self._asked, strict=True)
         self._asked.clear()
         return list(zip(episodes, self._policy.act(prompts, seeds, self._temperature), strict=True))
 
-    def leave(self, episode: int) -> None:
-        """See Places."""
+    def release(self, episode: int) -> None:
+        """See Slots."""
 
     def close(self) -> None:
-        """See Places."""
+        """See Slots."""
 
 
 def half_of(index: int, with_skills: int, on_trial: int) -> tuple[Arm, bool]:
@@ -120,7 +120,7 @@ class Rollouts:
     """Plays episodes of one environment with one policy and one bank, or whatever else retrieves skills."""
 
     def __init__(
-        self, environment: Environment, policy: Policy, bank: Retrieves, prompt: PromptConfig, max_steps: int
+        self, environment: Environment, policy: Policy, bank: SkillSource, prompt: PromptConfig, max_steps: int
     ) -> None:
         self.environment = environment
         self.policy = policy
@@ -165,8 +165,8 @@ class Rollouts:
         episodes = [self._start(member) for member in members]
         self.timing.environment += perf_counter() - started
         self._retrieve_task_skills(episodes, members)
-        with closing(self._places(temperature, len(members))) as places:
-            self._play(episodes, members, places)
+        with closing(self._slots(temperature, len(members))) as slots:
+            self._play(episodes, members, slots)
         return [episode.trajectory() for episode in episodes]
 
     def _start(self, member: Member) -> Episode:
@@ -190,30 +190,30 @@ class Rollouts:
                 episode.task_skills = retrieved
         self.timing.retrieval += perf_counter() - started
 
-    def _places(self, temperature: float, episodes: int) -> Places:
-        if isinstance(self.policy, HasPlaces):
-            return self.policy.places(temperature)
+    def _slots(self, temperature: float, episodes: int) -> Slots:
+        if isinstance(self.policy, SupportsSlots):
+            return self.policy.slots(temperature)
         return LockStep(self.policy, temperature, episodes)
 
-    def _play(self, episodes: Sequence[Episode], members: Sequence[Member], places: Places) -> None:
+    def _play(self, episodes: Sequence[Episode], members: Sequence[Member], slots: Slots) -> None:
         waiting = deque(i for i, episode in enumerate(episodes) if not episode.done)
         prompts: dict[int, Prompt] = {}
         turn: list[int] = []
         while waiting or turn or prompts:
-            while waiting and len(prompts) + len(turn) < places.size:
+            while waiting and len(prompts) + len(turn) < slots.capacity:
                 turn.append(waiting.popleft())
             asked = self._prompts([episodes[i] for i in turn], [members[i] for i in turn])
             started = perf_counter()
             for i, prompt in zip(turn, asked, strict=True):
-                places.ask(i, prompt, derive(members[i].seed, episodes[i].step))
+                slots.submit(i, prompt, derive(members[i].seed, episodes[i].step))
                 prompts[i] = prompt
-            answers = places.answers()
+            answers = slots.collect()
             decided = perf_counter()
             turn = []
             for i, decision in answers:
                 episodes[i].act(prompts.pop(i), decision)
                 if episodes[i].done:
-                    places.leave(i)
+                    slots.release(i)
                 else:
                     turn.append(i)
             self.timing.policy += decided - started

@@ -16,7 +16,7 @@ from d2skill.runs.folder import RunFolder
 from d2skill.types import Granularity, Group
 
 
-class Logbook:
+class RunRecorder:
     """Writes the files of a run that say how it went, and tells its trackers."""
 
     def __init__(self, run: RunFolder, config: Config, trackers: Sequence[Tracker] = ()) -> None:

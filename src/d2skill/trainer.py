@@ -9,16 +9,16 @@ from time import perf_counter
 from typing import Any
 
 from d2skill import credit
-from d2skill.components import Parts
+from d2skill.components import Components
 from d2skill.config import Config
 from d2skill.evaluation import arms_of, begin_with, evaluate_panel
 from d2skill.evaluation.skill_probe import probe
 from d2skill.iteration_metrics import Clock, describe
 from d2skill.learner import Learner, Reflecting
-from d2skill.protocols import Accounts, ReflectsMany, Tracker
+from d2skill.protocols import BatchReflector, BudgetedReflector, Tracker
 from d2skill.reflectors import ContrastReflector
 from d2skill.rollout import Rollouts, Timing
-from d2skill.run_recorder import Logbook
+from d2skill.run_recorder import RunRecorder
 from d2skill.runs import checkpoint
 from d2skill.runs.checkpoint import Progress
 from d2skill.runs.folder import RunFolder
@@ -38,24 +38,24 @@ class Trainer:
         self,
         config: Config,
         folder: Path,
-        parts: Parts,
+        components: Components,
         trackers: Sequence[Tracker] = (),
         rollouts: Rollouts | None = None,
     ) -> None:
         """Takes what plays the episodes, if that is not the parts alone."""
         self.config = config
         self.run = RunFolder(folder)
-        self.bank = parts.bank
-        self._environment = parts.environment
-        self._policy = parts.policy
-        self._reflector = parts.reflector
-        self._learner = Learner(parts.bank, parts.reflector, config.reflect)
-        self._logbook = Logbook(self.run, config, trackers)
+        self.bank = components.bank
+        self._environment = components.environment
+        self._policy = components.policy
+        self._reflector = components.reflector
+        self._learner = Learner(components.bank, components.reflector, config.reflect)
+        self._logbook = RunRecorder(self.run, config, trackers)
         has_begun = self.run.tasks.exists()
-        self._tasks = RunTasks.read(self.run.tasks) if has_begun else RunTasks.choose(parts.environment, config)
+        self._tasks = RunTasks.read(self.run.tasks) if has_begun else RunTasks.choose(components.environment, config)
         self._started = perf_counter()
         self._rollouts = rollouts or Rollouts(
-            parts.environment, parts.policy, parts.bank, config.prompt, config.env.max_steps
+            components.environment, components.policy, components.bank, config.prompt, config.env.max_steps
         )
 
     def start(self) -> dict[str, Any]:
@@ -79,7 +79,7 @@ class Trainer:
         begin_with(self.bank, self.config.bank, self._tasks.validation.task_ids)
         clock = Clock()
         # Advice on hundreds of demonstrations is not worth a model's time: it only has to be heeded, not to be good.
-        adviser = ContrastReflector() if isinstance(self._reflector, ReflectsMany) else self._reflector
+        adviser = ContrastReflector() if isinstance(self._reflector, BatchReflector) else self._reflector
         metrics = warm_start(self.config, self._environment, self._policy, adviser, self._tasks.training.task_ids)
         clock.lap("warm_start")
         metrics |= clock.laps | self._validate()
@@ -90,12 +90,12 @@ class Trainer:
 
     def resume(self, progress: Progress) -> dict[str, Any]:
         """Goes on from a checkpoint that was restored into the parts."""
-        if isinstance(self._reflector, Accounts):
+        if isinstance(self._reflector, BudgetedReflector):
             self._reflector.check()
         self.bank.record(self.run.bank, back_to=progress.bank_event, wait=self.config.bank.wait)
         self._logbook.back_to(progress.iteration)
-        if isinstance(self._reflector, Accounts):
-            self._reflector.spent(self.run.read_reflections())
+        if isinstance(self._reflector, BudgetedReflector):
+            self._reflector.restore_usage(self.run.read_reflections())
         self._started -= progress.seconds
         return self._go_on(progress)
 
@@ -105,7 +105,7 @@ class Trainer:
             return self._loop(progress)
         finally:
             self.bank.close()
-            if isinstance(self._reflector, Accounts):
+            if isinstance(self._reflector, BudgetedReflector):
                 self._reflector.stop()
 
     def _loop(self, progress: Progress) -> dict[str, Any]:
@@ -168,9 +168,9 @@ class Trainer:
 
     def _account(self, iteration: int, reflecting: Reflecting) -> dict[str, Any]:
         """Writes down what a reflector elsewhere was asked, and returns metrics of it."""
-        if not isinstance(self._reflector, Accounts):
+        if not isinstance(self._reflector, BudgetedReflector):
             return {}
-        calls, metrics = self._reflector.account()
+        calls, metrics = self._reflector.drain_calls()
         self._logbook.reflected(iteration, calls)
         return metrics | {"time/reflect": reflecting.seconds}
 

@@ -128,9 +128,8 @@ class Decision:
     log_probs: tuple[float, ...]
 
 
-class Weight(NamedTuple):
-    """What a policy makes of an answer to a prompt: its log-probability (nats, at temperature 1), and the action that
-    the policy would take there at temperature 0."""
+class AnswerScore(NamedTuple):
+    """Log-probability of an answer under a prompt (nats, at temperature 1), and the policy's greedy action there."""
 
     log_prob: float
     greedy: str

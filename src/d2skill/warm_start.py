@@ -20,7 +20,7 @@ from d2skill.episode import Episode
 from d2skill.errors import ReflectionFault
 from d2skill.learner import drafts_from
 from d2skill.prompts import render_skill
-from d2skill.protocols import Environment, Policy, Reflector, Teaches
+from d2skill.protocols import Environment, Policy, Reflector, SupportsExpert
 from d2skill.rollout import start_session
 from d2skill.types import Arm, Decision, Prompt, Trajectory
 from d2skill.utils.rng import derive, generator
@@ -45,7 +45,7 @@ def warm_start(
     behind a server.
     """
     metrics: dict[str, float] = {}
-    if isinstance(environment, Teaches) and config.warm_start.tasks and config.policy.kind != "served":
+    if isinstance(environment, SupportsExpert) and config.warm_start.tasks and config.policy.kind != "served":
         demonstrations = demonstrate(config, environment, reflector, policy, train_ids)
         metrics = policy.imitate(demonstrations, derive(config.seed, "imitate"))
         metrics["warm_start/demonstrations"] = len(demonstrations)
@@ -145,7 +145,7 @@ class _Demonstrator:
         if bank:
             episode.task_skills = bank.retrieve_task([session.task.text])[0]
         hints = [render_skill(skill) for skill in bank.skills()] if bank else []
-        assert isinstance(self._environment, Teaches)
+        assert isinstance(self._environment, SupportsExpert)
         expert = self._environment.expert(session.task, hints, seed)
         while not episode.done:
             prompt = episode.prompt(bank.retrieve_step([episode.query])[0] if bank else ())

@@ -12,7 +12,7 @@ from d2skill.bank.formats import export_bank, front_matter, import_skills, json_
 from d2skill.bank.formats.flat import FlatSkill
 from d2skill.bank.formats.json_lines import BankRecord
 from d2skill.bank.journal import Change, JournalWriter, Mark, Note, from_records
-from d2skill.bank.worth import Evidence
+from d2skill.bank.worth import Worth
 from d2skill.cli.bank import bank_blame, bank_export, bank_import, bank_list, bank_show, read
 from d2skill.config import BankConfig, Config, CreditConfig, RetrievalConfig
 from d2skill.embedders import make_embedder
@@ -503,7 +503,7 @@ def test_import_of_a_journal_keeps_evidence_and_statuses(journal, tmp_path, caps
         replace(skill, evicted=None if skill.id == "t6" else skill.evicted) for skill in old.skills()
     ]
     assert [new.evidence(f"t{n}") for n in range(1, 6)] == [old.evidence(f"t{n}") for n in range(1, 6)]
-    assert new.evidence("t1") == Evidence(3, 5, 1.75, 1.125 + 0.0625, 1), "with what was merged into it"
+    assert new.evidence("t1") == Worth(3, 5, 1.75, 1.125 + 0.0625, 1), "with what was merged into it"
     held = Mark("held", 0, "it asks to ignore instructions")
     assert new.marks == old.marks | {"t6": held}, "who vouched for it did so there"
     assert (new.seen, new.again, new.notes) == ({"train/3"}, {"t1": ["train/8"]}, {"t1": ["tried by hand"]})
@@ -513,7 +513,7 @@ def test_import_of_a_journal_keeps_evidence_and_statuses(journal, tmp_path, caps
     assert "came as on trial since iteration 4" in " ".join(capsys.readouterr().out.split())
     admitted = SkillBank.open(out, EMBEDDER)
     admitted.admit(["t2"], 5)
-    assert admitted.evidence("t1") == Evidence(2, 4, 1.5, 1.125, 1)
+    assert admitted.evidence("t1") == Worth(2, 4, 1.5, 1.125, 1)
 
 
 def test_import_leaves_nothing_merged_into_what_is_left_out(tmp_path):

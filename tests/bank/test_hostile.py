@@ -18,7 +18,7 @@ from d2skill.bank import Draft, SkillBank
 from d2skill.bank.formats import json_lines
 from d2skill.bank.formats.json_lines import BankRecord
 from d2skill.bank.safety import LIMITS, clean, objection, suspicion
-from d2skill.components import Parts
+from d2skill.components import Components
 from d2skill.errors import BankError
 from d2skill.prompts import parse_action, render, render_skill
 from d2skill.trainer import Trainer
@@ -447,7 +447,7 @@ def test_what_contrast_writes_in_houses_is_taken_as_it_is(tmp_path, monkeypatch)
 
     monkeypatch.setattr(SkillBank, "insert", watched)
     config = tiny_config(env={"kind": "houses", "max_steps": 20}, rollout={"tasks": 16}, train={"iterations": 16})
-    Trainer(config, tmp_path / "run", Parts.make(config)).start()
+    Trainer(config, tmp_path / "run", Components.make(config)).start()
     assert len(insertions) > 100
     assert {insertion.reason.split(" of ")[0] for insertion in insertions} <= {"added", "duplicate"}
     assert all(clean(insertion.draft.text) == insertion.draft.text for insertion in insertions)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from d2skill.bank.journal import Again, BankState, Change, Credit, Insert, Mark, Note, Probe, Retrieve, Rewind
 from d2skill.bank.journal.events import decode, encode
 from d2skill.bank.ranking import credited_utility
-from d2skill.bank.worth import Evidence
+from d2skill.bank.worth import Worth
 from d2skill.errors import BankError
 from d2skill.types import Skill, SkillText
 
@@ -38,7 +38,7 @@ def dumped(made: BankState):
 @given(st.lists(SIGNALS, max_size=4))
 def test_credits_in_columns_are_those_of_the_definitions(iterations):
     made = state(*(Credit(signals, BETA, number) for number, signals in enumerate(iterations)))
-    utility, evidence = dict.fromkeys(IDS, 0.0), dict.fromkeys(IDS, Evidence())
+    utility, evidence = dict.fromkeys(IDS, 0.0), dict.fromkeys(IDS, Worth())
     for number, signals in enumerate(iterations):
         for skill_id, own in signals.items():
             utility[skill_id] = credited_utility(utility[skill_id], own, BETA[skill(skill_id).granularity])

@@ -4,7 +4,7 @@ import pytest
 
 from d2skill.bank import Draft, SkillBank
 from d2skill.bank.journal import Again, BankState, Change, Insert, Journal, Mark, from_records
-from d2skill.bank.worth import Evidence, Influence
+from d2skill.bank.worth import Influence, Worth
 from d2skill.config import BankConfig, CreditConfig, RetrievalConfig
 from d2skill.embedders.hashed import HashedEmbedder
 from d2skill.errors import BankError
@@ -174,7 +174,7 @@ def test_near_duplicates_merge_into_the_one_with_most_evidence_and_come_apart_ag
     before = bank.skills(status=None), [bank.evidence(f"t{n}") for n in (1, 2, 3)]
     assert bank.merge(3, 0.5) == {"t3": ["t1"]}
     assert bank.status("t1") == "merged" and shown(bank) == {"t2", "t3"}
-    assert bank.evidence("t3") == Evidence(signals=9, squares=15, total=4.5, spread=2.25, last=2)
+    assert bank.evidence("t3") == Worth(signals=9, squares=15, total=4.5, spread=2.25, last=2)
     assert bank.evidence("t1") == before[1][0]
     bank.close()
     other = again(bank, path)

@@ -6,24 +6,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from d2skill.bank.worth import Evidence, Influence
+from d2skill.bank.worth import Influence, Worth
 from d2skill.utils.statistics import student
 
 signals = st.lists(st.floats(-1, 1), min_size=1, max_size=6)
 
 
-def gathered(*iterations) -> Evidence:
-    evidence = Evidence()
+def gathered(*iterations) -> Worth:
+    evidence = Worth()
     for number, own in enumerate(iterations):
         evidence = evidence.add(own, number)
     return evidence
 
 
 def test_without_signals_it_is_the_prior():
-    nothing = Evidence().posterior()
-    assert (nothing.mean, Evidence().size, Evidence().last) == (0.0, 0.0, -1)
+    nothing = Worth().posterior()
+    assert (nothing.mean, Worth().size, Worth().last) == (0.0, 0.0, -1)
     assert nothing.high == -nothing.low == pytest.approx(4.303 * 0.5, abs=1e-3)
-    assert Evidence().posterior(prior=0.2).mean == 0.2
+    assert Worth().posterior(prior=0.2).mean == 0.2
 
 
 def test_worked_example():
@@ -71,7 +71,7 @@ def test_the_interval_covers_what_it_says():
 
 
 def test_a_narrower_interval_holds_the_mean_less_often():
-    evidence = Evidence().add([0.5, 0.25], 0).add([0.75], 1)
+    evidence = Worth().add([0.5, 0.25], 0).add([0.75], 1)
     half, most = evidence.posterior(mass=0.5), evidence.posterior()
     assert half.mean == most.mean
     # t with half of the mass for 3.8 degrees is 0.745 (tables: 0.765 for 3, 0.741 for 4), with 95 % of it 2.835
@@ -79,11 +79,11 @@ def test_a_narrower_interval_holds_the_mean_less_often():
 
 
 def test_joined_evidence_is_that_of_all_signals():
-    one, other = Evidence().add([0.5, 0.25], 0).add([0.75], 4), Evidence().add([-1.0], 2)
+    one, other = Worth().add([0.5, 0.25], 0).add([0.75], 4), Worth().add([-1.0], 2)
     both = one.joined(other)
     assert (both.signals, both.total, both.last) == (4, 0.5, 4)
     assert both == other.joined(one)
-    assert both == Evidence().add([0.5, 0.25], 0).add([0.75], 1).add([-1.0], 4)
+    assert both == Worth().add([0.5, 0.25], 0).add([0.75], 1).add([-1.0], 4)
 
 
 def test_influence_counts_changes_and_adds_up_log_probabilities():

@@ -72,8 +72,8 @@ def test_how_episodes_are_cut_changes_nothing():
 
 def test_a_seed_plays_the_same_whatever_other_seeds_are_played():
     def skills(seeds):
-        parts = played(untrained(), units_of(("shuffled",), seeds, PANEL, 1), keep=True)
-        return [[turn.skills for one in part.saved for turn in one.turns] for part in parts]
+        components = played(untrained(), units_of(("shuffled",), seeds, PANEL, 1), keep=True)
+        return [[turn.skills for one in part.saved for turn in one.turns] for part in components]
 
     first, second = skills((0, 1))
     assert skills((1,)) == [second] != [first]

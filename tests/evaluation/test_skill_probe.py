@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from toys import START, ScriptedPolicy, decision, make_scorer, prompt, skill, task, trajectory, turn
 
 from d2skill.evaluation.skill_probe import Effect, probe
-from d2skill.protocols import Weighs
-from d2skill.types import Decision, Group, Prompt, Row, Turn, Weight
+from d2skill.protocols import SupportsScoring
+from d2skill.types import AnswerScore, Decision, Group, Prompt, Row, Turn
 
 
 class Follower(ScriptedPolicy):
@@ -31,9 +31,9 @@ class Follower(ScriptedPolicy):
 
         return weight(action) / sum(map(weight, asked.actions))
 
-    def weigh(self, decided):
+    def score_answers(self, decided):
         self.weighed.append(list(decided))
-        return [Weight(log(self.chance(asked, made.action)), self.choose(asked)) for asked, made in decided]
+        return [AnswerScore(log(self.chance(asked, made.action)), self.choose(asked)) for asked, made in decided]
 
 
 LEFT = skill("s1", principle="Go left.")
@@ -161,7 +161,7 @@ def test_what_shows_nothing_or_has_no_answer_is_not_drawn():
 
 def test_a_policy_that_cannot_weigh_is_not_asked():
     policy = ScriptedPolicy(lambda asked: "left")
-    assert not isinstance(policy, Weighs)
+    assert not isinstance(policy, SupportsScoring)
     assert probed(policy, of(turn("left", [LEFT]))) == {} and policy.batches == []
 
 
@@ -275,7 +275,7 @@ def test_effects_of_a_language_model_are_differences_of_what_it_recorded(torch, 
     (group,) = played(policy, [advised(door) for door in range(1, 6)])
     effects = probed(policy, [group])["s1"]
     turns = group.trajectories[0].turns
-    without = policy.weigh([(HALL, t.decision) for t in turns])
+    without = policy.score_answers([(HALL, t.decision) for t in turns])
     expected = [sum(t.decision.log_probs) - one.log_prob for t, one in zip(turns, without, strict=True)]
     assert sorted(e.log_prob for e in effects) == pytest.approx(sorted(expected), abs=1e-4)
 

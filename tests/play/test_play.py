@@ -21,7 +21,7 @@ from d2skill.envs.houses.environment import HousesEnvironment
 from d2skill.play import line_reader, overview, play, replay
 from d2skill.play.game import COMMANDS
 from d2skill.play.menu import blocks, meanings, print_menu
-from d2skill.protocols import Shows
+from d2skill.protocols import HumanReadable
 from d2skill.runs.trajectories import Saved, SavedTurn
 from d2skill.types import Observation
 
@@ -375,11 +375,11 @@ class Shown(Parrot):
         super().__init__(("click[hello]", "click[bye]"))
 
     @property
-    def shown(self):
+    def display_text(self):
         return "A parrot."
 
     @property
-    def described(self):
+    def action_notes(self):
         return {} if self.observation.text.startswith("You said") else {"click[bye]": "leaves"}
 
 
@@ -387,7 +387,7 @@ def test_a_session_may_show_itself_to_people_and_the_record_keeps_what_agents_se
     console = screen()
     saved = play(Shown, console, script("hello"))
     shown = console.file.getvalue()
-    assert isinstance(Shown(), Shows) and not isinstance(Parrot(), Shows)
+    assert isinstance(Shown(), HumanReadable) and not isinstance(Parrot(), HumanReadable)
     assert shown.count("A parrot.") == 2 and "You said" not in shown and "2 bye   leaves" in shown
     assert saved.turns[0] == SavedTurn("\x1b[2JHello [bold]you[/bold].", "click[hello]")
     assert saved.final == "You said click[hello]."
@@ -396,7 +396,7 @@ def test_a_session_may_show_itself_to_people_and_the_record_keeps_what_agents_se
 def test_a_pipe_sees_the_actions_of_which_something_is_said():
     class Told(Shown):
         @property
-        def described(self):
+        def action_notes(self):
             return {"click[bye]": "leaves"}
 
     for kind, times in ((Shown, 1), (Told, 2)):

@@ -10,13 +10,13 @@ from toys import prompt, tiny_config
 
 from d2skill.bank.journal import Credit, Journal
 from d2skill.cli.main import main
-from d2skill.components import Parts, restore
+from d2skill.components import Components, restore
 from d2skill.config import Config, EndpointConfig, PolicyConfig, ServedConfig
 from d2skill.config.cli_flags import parse_settings
 from d2skill.errors import ConfigError, RunError
 from d2skill.policies import make_policy
 from d2skill.policies.served import ServedPolicy
-from d2skill.protocols import HasPlaces
+from d2skill.protocols import SupportsSlots
 from d2skill.runs import checkpoint
 from d2skill.runs.folder import RunFolder
 from d2skill.trainer import Trainer
@@ -112,30 +112,30 @@ def test_episodes_go_on_while_another_waits_for_a_slow_answer(server):
 
     server.answer = answer
     policy = made(server, concurrency=2)
-    assert isinstance(policy, HasPlaces)
-    with closing(policy.places(1.0)) as places:
-        assert places.size == 4
-        places.ask(0, prompt(task="slow task", actions=("look",)), 0)
+    assert isinstance(policy, SupportsSlots)
+    with closing(policy.slots(1.0)) as slots:
+        assert slots.capacity == 4
+        slots.submit(0, prompt(task="slow task", actions=("look",)), 0)
         for turn in range(5):
-            places.ask(1, prompt(actions=("open chest 1",)), turn)
-            assert [(who, decision.action) for who, decision in places.answers()] == [(1, "open chest 1")]
-        places.leave(1)
+            slots.submit(1, prompt(actions=("open chest 1",)), turn)
+            assert [(who, decision.action) for who, decision in slots.collect()] == [(1, "open chest 1")]
+        slots.release(1)
         going.set()
-        assert [(who, decision.action) for who, decision in places.answers()] == [(0, "look")]
-        assert places.answers() == []
+        assert [(who, decision.action) for who, decision in slots.collect()] == [(0, "look")]
+        assert slots.collect() == []
 
 
 def test_a_server_is_given_up_when_no_episode_gets_an_answer_any_more(server, caplog):
     server.answer = opens_chests
     policy = made(server, retries=0, concurrency=1)
-    with closing(policy.places(1.0)) as places:
+    with closing(policy.slots(1.0)) as slots:
         for behaviour, action in (("500", ""), ("500", ""), ("ok", "look"), ("500", ""), ("500", "")):
             server.behave = behaviour
-            places.ask(0, prompt(actions=("look",)), 0)
-            assert [decision.action for _, decision in places.answers()] == [action]
-        places.ask(0, prompt(actions=("look",)), 0)
+            slots.submit(0, prompt(actions=("look",)), 0)
+            assert [decision.action for _, decision in slots.collect()] == [action]
+        slots.submit(0, prompt(actions=("look",)), 0)
         with pytest.raises(RunError, match="answers none of 3 prompts any more"):
-            places.answers()
+            slots.collect()
     assert "5 of 6 answers could not be had" in caplog.text
 
 
@@ -204,7 +204,7 @@ def test_a_switch_takes_nothing_else(capsys):
 def test_only_the_bank_learns(server, tmp_path):
     server.answer = opens_chests
     config = config_of(server, reflect={"threshold": 1.0})
-    parts = Parts.make(config)
+    parts = Components.make(config)
     summary = Trainer(config, tmp_path / "run", parts).start()
     assert summary["iterations"] == 3 and len(parts.bank)
     assert any(isinstance(event, Credit) for _, event in Journal(RunFolder(tmp_path / "run").bank).events())
@@ -215,7 +215,7 @@ def test_only_the_bank_learns(server, tmp_path):
 
 def test_a_frozen_scorer_stays_as_the_warm_start_left_it(tmp_path):
     config = tiny_config(policy={"scorer": {"buckets": 4096}, "train": False})
-    parts = Parts.make(config)
+    parts = Components.make(config)
     Trainer(config, tmp_path / "run", parts).start()
     assert (parts.policy._weights == parts.policy._reference).all() and parts.policy._weights.any()
     assert len(parts.bank)
@@ -224,9 +224,9 @@ def test_a_frozen_scorer_stays_as_the_warm_start_left_it(tmp_path):
 def test_a_training_free_run_goes_on_where_it_was(server, tmp_path):
     server.answer = opens_chests
     whole, cut = config_of(server, train={"iterations": 4}), config_of(server, train={"iterations": 2})
-    straight = Parts.make(whole)
+    straight = Components.make(whole)
     Trainer(whole, tmp_path / "whole", straight).start()
-    Trainer(cut, tmp_path / "cut", Parts.make(cut)).start()
+    Trainer(cut, tmp_path / "cut", Components.make(cut)).start()
     parts, progress = restore(whole, checkpoint.latest(tmp_path / "cut"))
     Trainer(whole, tmp_path / "cut", parts).resume(progress)
     assert parts.bank.skills(status=None) == straight.bank.skills(status=None)
@@ -244,7 +244,7 @@ def test_a_run_goes_on_with_its_own_model_only(server, tmp_path):
 def test_a_run_is_evaluated_with_a_served_model_in_place_of_its_policy(server, tmp_path, capsys):
     server.answer = opens_chests
     config = tiny_config()
-    Trainer(config, tmp_path / "run", Parts.make(config)).start()
+    Trainer(config, tmp_path / "run", Components.make(config)).start()
     main(["evaluate", str(tmp_path / "run"), "--model", "toy", "--url", server.url])
     said = capsys.readouterr().out
     assert "with toy" in said and "bank - none" in said and "answer" in said

@@ -16,7 +16,7 @@ from d2skill.config import ReflectConfig
 from d2skill.credit import hindsight
 from d2skill.errors import ReflectionFault
 from d2skill.learner import Learner
-from d2skill.protocols import Accounts, Reflector, ReflectsMany, Signs
+from d2skill.protocols import BatchReflector, BudgetedReflector, HasOrigin, Reflector
 from d2skill.reflectors.answer import Unusable, read
 from d2skill.reflectors.contrast import ContrastReflector
 from d2skill.reflectors.llm import LLMReflector
@@ -51,7 +51,7 @@ def pairs(count):
 def ask(server, model="toy", **settings):
     """Reflects on one failure; returns what came of it, the outcomes of the calls, and the metrics."""
     own = reflector(server, model, **settings)
-    (reflection,) = own.reflect_many(pairs(1))
+    (reflection,) = own.reflect_batch(pairs(1))
     calls, metrics = own.account()
     own.stop()
     return reflection, [call["outcome"] for call in calls], metrics
@@ -234,7 +234,7 @@ def test_what_the_budget_has_no_room_for_is_left_to_contrast():
         for limit, asked in (({"max_calls": 7}, 4), ({"max_calls": 0}, 0), ({"max_calls": 1}, 1), ({}, 10)):
             before = server.count()
             own = reflector(server, **limit)
-            reflections = own.reflect_many(pairs(10))
+            reflections = own.reflect_batch(pairs(10))
             calls, metrics = own.account()
             assert len(calls) == server.count() - before == asked
             assert metrics["reflect/fallback"] == 10 - asked
@@ -250,7 +250,7 @@ def test_tokens_and_money_end_at_the_same_failure_whatever_the_timing(limit):
             own = reflector(server, concurrency=concurrency, **limit)
             rounds = []
             for _ in range(16):
-                own.reflect_many(pairs(6))
+                own.reflect_batch(pairs(6))
                 rounds.append(own.account()[1])
             found.append(rounds)
     assert found[0] == found[1]
@@ -270,17 +270,17 @@ def test_the_last_call_of_a_budget_has_no_second_try():
 def test_what_was_spent_before_counts():
     with ChatServer() as server:
         own = reflector(server, max_calls=6)
-        own.reflect_many(pairs(2))
+        own.reflect_batch(pairs(2))
         calls, _ = own.account()
         again = reflector(server, max_calls=6)
         again.spent(calls)
-        assert [again.reflect_many(pairs(8)), again.account()[1]] == [own.reflect_many(pairs(8)), own.account()[1]]
+        assert [again.reflect_batch(pairs(8)), again.account()[1]] == [own.reflect_batch(pairs(8)), own.account()[1]]
 
 
 def test_who_wrote_is_told_from_contrast():
     with ChatServer() as server:
         own = reflector(server, max_calls=2)
-        own.reflect_many(pairs(3))
+        own.reflect_batch(pairs(3))
         assert own.origin["model"] == "toy" and len(own.origin["prompt"]) == 8
         assert own.origin["by contrast"] == "train/001#0 train/002#0"
         own.account()
@@ -298,7 +298,7 @@ def test_tokens_are_estimated_where_the_server_does_not_count():
 
 def test_it_keeps_the_protocols():
     own = LLMReflector(ReflectConfig(kind="llm"))
-    assert isinstance(own, ReflectsMany) and isinstance(own, Accounts) and isinstance(own, Signs)
+    assert isinstance(own, BatchReflector) and isinstance(own, BudgetedReflector) and isinstance(own, HasOrigin)
     typed: Reflector = own
     assert typed is own
 

@@ -18,7 +18,7 @@ from d2skill.bank.journal import Insert, Journal
 from d2skill.bank.safety import objection
 from d2skill.cli.bank import read
 from d2skill.cli.main import main
-from d2skill.components import Parts, restore
+from d2skill.components import Components, restore
 from d2skill.config import Config
 from d2skill.config.toml_files import dump
 from d2skill.runs import checkpoint
@@ -46,9 +46,9 @@ def config(server, **sections):
 
 
 def train(folder, settings):
-    parts = Parts.make(settings)
-    Trainer(settings, folder, parts).start()
-    return parts
+    components = Components.make(settings)
+    Trainer(settings, folder, components).start()
+    return components
 
 
 def metrics(run):
@@ -67,25 +67,25 @@ def test_questions_are_asked_before_the_update_ends_and_answers_are_in_the_bank_
     updated = threading.Event()
     with ChatServer(before=lambda number, body: updated.wait(60)) as server:
         settings = config(server, train={"iterations": 1})
-        parts = Parts.make(settings)
-        update = parts.policy.update
+        components = Components.make(settings)
+        update = components.policy.update
 
         def slow_update(rows, seed):
             assert server.wait_for(1), "a question is on its way"
-            assert len(parts.bank) == 0
+            assert len(components.bank) == 0
             updated.set()
             return update(rows, seed)
 
-        parts.policy.update = slow_update
-        Trainer(settings, tmp_path / "run", parts).start()
-    assert len(parts.bank) > 0
+        components.policy.update = slow_update
+        Trainer(settings, tmp_path / "run", components).start()
+    assert len(components.bank) > 0
     last = RunFolder(tmp_path / "run").read_metrics()[-1]
     assert last["reflect/calls"] > 0 and last["time/reflect"] > 0
 
 
 def test_a_run_keeps_every_call_and_reports_them(tmp_path):
     with ChatServer(mixed) as server:
-        parts = train(tmp_path / "run", config(server, train={"iterations": 6}))
+        components = train(tmp_path / "run", config(server, train={"iterations": 6}))
         kept, lines = calls(tmp_path / "run"), metrics(tmp_path / "run")
         assert len(kept) == server.count() > 10, "the warm start asks nothing"
     assert len(kept) == sum(line.get("reflect/calls", 0) for line in lines)
@@ -96,7 +96,7 @@ def test_a_run_keeps_every_call_and_reports_them(tmp_path):
     assert [c["iteration"] for c in kept] == sorted(c["iteration"] for c in kept)
     assert {c["outcome"].partition(":")[0] for c in kept} >= {"used", "asked again", "failed"}
     assert kept[0]["messages"][1]["content"].startswith("The task: ")
-    assert all(objection(skill.text) == "" for skill in parts.bank.skills())
+    assert all(objection(skill.text) == "" for skill in components.bank.skills())
     inserts = [e for _, e in Journal(tmp_path / "run" / "bank.db").events() if isinstance(e, Insert)]
     assert {(e.origin["reflector"], e.origin["model"]) for e in inserts} == {("llm reflector", "toy")}
     assert "toy" in (tmp_path / "run" / "config.toml").read_text()
@@ -123,10 +123,10 @@ def test_the_same_run_twice_is_the_same_whatever_the_timing(tmp_path):
 def test_an_error_in_the_reflector_ends_the_run(tmp_path, monkeypatch):
     with ChatServer() as server:
         settings = config(server)
-        parts = Parts.make(settings)
-        monkeypatch.setattr(parts.reflector, "_ask", lambda chat, one: 1 // 0)
+        components = Components.make(settings)
+        monkeypatch.setattr(components.reflector, "_ask", lambda chat, one: 1 // 0)
         with pytest.raises(ZeroDivisionError):
-            Trainer(settings, tmp_path / "run", parts).start()
+            Trainer(settings, tmp_path / "run", components).start()
         assert checkpoint.latest(tmp_path / "run")
 
 
@@ -164,9 +164,9 @@ def test_a_run_that_is_killed_and_resumed_asks_and_spends_the_same(tmp_path):
         process.communicate()
         with RunFolder(run).reflections.open("a") as file:
             file.write('{"iteration": 4, "messages": [{"ro')
-        parts, progress = restore(settings, checkpoint.latest(run))
+        components, progress = restore(settings, checkpoint.latest(run))
         assert 0 < progress.iteration < 8
-        Trainer(settings, run, parts).resume(progress)
+        Trainer(settings, run, components).resume(progress)
     assert metrics(run) == metrics(tmp_path / "whole")
     assert calls(run) == calls(tmp_path / "whole")
     assert read(run) == read(tmp_path / "whole")

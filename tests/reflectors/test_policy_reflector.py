@@ -8,10 +8,10 @@ from toys import task, tiny_config, trajectory, turn
 
 from d2skill.bank.journal import Insert, Journal
 from d2skill.cli.main import main
-from d2skill.components import Parts
+from d2skill.components import Components
 from d2skill.config import ReflectConfig
 from d2skill.errors import ReflectionFault
-from d2skill.protocols import Accounts, Reflector, ReflectsMany, Signs, Writes
+from d2skill.protocols import BatchReflector, BudgetedReflector, HasOrigin, Reflector, SupportsChat
 from d2skill.reflectors.policy import PolicyReflector
 from d2skill.runs.folder import RunFolder
 from d2skill.trainer import Trainer
@@ -26,7 +26,7 @@ class Scripted:
     def __init__(self, *answers: list[str]) -> None:
         self.answers, self.asked = list(answers), []
 
-    def write(self, chats, tokens):
+    def generate_chat(self, chats, tokens):
         self.asked.append([list(messages) for messages in chats])
         return self.answers.pop(0)
 
@@ -39,7 +39,7 @@ def failure(number: int = 0):
 def test_all_failures_are_asked_about_at_once_and_unusable_answers_once_more():
     policy = Scripted([GOOD, "I do not know.", "no"], [f"So: {GOOD}", "still no"])
     own = PolicyReflector(ReflectConfig(), policy)
-    first, second, third = own.reflect_many([(failure(number), None) for number in range(3)])
+    first, second, third = own.reflect_batch([(failure(number), None) for number in range(3)])
     assert first.task_skill.title == second.task_skill.title == "ruby: search" and third is None
     assert [len(chats) for chats in policy.asked] == [3, 2]
     assert policy.asked[1][0][-2] == {"role": "assistant", "content": "I do not know."}
@@ -59,7 +59,11 @@ def test_one_failure_without_an_answer_is_a_fault():
     own = PolicyReflector(ReflectConfig(), Scripted(["no"], ["no"]))
     with pytest.raises(ReflectionFault, match="dropped"):
         own.reflect(failure(), None)
-    assert all(isinstance(own, kind) for kind in (Reflector, ReflectsMany, Accounts, Signs) if kind is not Reflector)
+    assert all(
+        isinstance(own, kind)
+        for kind in (Reflector, BatchReflector, BudgetedReflector, HasOrigin)
+        if kind is not Reflector
+    )
 
 
 def test_a_policy_that_does_not_write_is_refused_in_a_sentence(tmp_path, capsys):
@@ -74,8 +78,8 @@ def test_a_served_policy_writes_its_own_skills(tmp_path):
     with ChatServer() as server:
         served = {"kind": "served", "train": False, "served": {"endpoint": {"model": "toy", "url": server.url}}}
         config = tiny_config(policy=served, reflect={"kind": "policy", "threshold": 1.0})
-        parts = Parts.make(config)
-        assert isinstance(parts.policy, Writes)
+        parts = Components.make(config)
+        assert isinstance(parts.policy, SupportsChat)
         Trainer(config, tmp_path / "run", parts).start()
     run = RunFolder(tmp_path / "run")
     inserts = [event for _, event in Journal(run.bank).events() if isinstance(event, Insert)]

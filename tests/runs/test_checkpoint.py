@@ -6,7 +6,7 @@ import pytest
 from toys import ScriptedPolicy, make_scorer, prompt, tiny_config
 
 from d2skill.cli.bank import read
-from d2skill.components import Parts, restore
+from d2skill.components import Components, restore
 from d2skill.errors import RunError
 from d2skill.runs import checkpoint
 from d2skill.runs.checkpoint import Progress
@@ -115,10 +115,10 @@ def timeless(run):
 def test_a_killed_run_goes_on_as_if_it_had_never_stopped(tmp_path):
     config = tiny_config(train={"iterations": 4, "checkpoint_every": 2}, bank={"step_capacity": 3, "protect": 1})
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    straight = Parts.make(config)
+    straight = Components.make(config)
     summary = Trainer(config, whole, straight).start()
     with pytest.raises(KeyboardInterrupt):
-        Trainer(config, cut, Parts.make(config), [Kill(at=3)]).start()
+        Trainer(config, cut, Components.make(config), [Kill(at=3)]).start()
     assert [line["iteration"] for line in RunFolder(cut).read_metrics()] == [0, 1, 2, 3]
     parts, progress = restore(RunFolder(cut).config(), checkpoint.latest(cut))
     assert progress.iteration == 2

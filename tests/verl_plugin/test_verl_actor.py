@@ -13,7 +13,7 @@ from d2skill.bank import SkillBank
 from d2skill.bank.journal import Journal
 from d2skill.errors import BankError, D2SkillError, RunError
 from d2skill.runs.folder import RunFolder
-from d2skill.verl.bank_actor import Keeper, keeper_of, start_keeper, stop_keeper, told_by_ray
+from d2skill.verl.bank_actor import BankActor, find_bank_actor, start_bank_actor, stop_bank_actor, told_by_ray
 
 ray = pytest.importorskip("ray")
 pytestmark = pytest.mark.slow
@@ -63,7 +63,7 @@ def events(run):
 
 def test_a_keeper_that_is_killed_again_and_again_loses_nothing_and_does_nothing_twice(tmp_path):
     run, done, killed = run_folder(tmp_path), Event(), []
-    keeper = start_keeper(run.path)
+    keeper = start_bank_actor(run.path)
 
     def kill():
         rng = random.Random(0)
@@ -90,9 +90,9 @@ def test_a_keeper_that_is_killed_again_and_again_loses_nothing_and_does_nothing_
         time.sleep(0.01)
     done.set()
     killer.join()
-    stop_keeper(keeper)
+    stop_bank_actor(keeper)
     unharmed = run_folder(tmp_path / "unharmed")
-    keeper, after = Keeper(unharmed.path), 0
+    keeper, after = BankActor(unharmed.path), 0
     for number in range(iteration):
         keeper.observe(failed(number), number, 7, after)
         after = keeper.state()["event"]
@@ -104,36 +104,38 @@ def test_a_keeper_that_is_killed_again_and_again_loses_nothing_and_does_nothing_
 
 def test_all_processes_find_the_keeper_of_a_run_and_of_no_other(tmp_path):
     one, other = run_folder(tmp_path / "one"), run_folder(tmp_path / "other")
-    keeper, second = start_keeper(one.path), start_keeper(other.path)
-    assert start_keeper(one.path)._actor_id == keeper._actor_id != second._actor_id
+    keeper, second = start_bank_actor(one.path), start_bank_actor(other.path)
+    assert start_bank_actor(one.path)._actor_id == keeper._actor_id != second._actor_id
 
     @ray.remote
     def elsewhere(path):
-        return keeper_of(path)._actor_id, ray.get(keeper_of(path).retrieve.remote([("task", "take the ruby", False)]))
+        return find_bank_actor(path)._actor_id, ray.get(
+            find_bank_actor(path).retrieve.remote([("task", "take the ruby", False)])
+        )
 
     assert ray.get(elsewhere.remote(one.path)) == (keeper._actor_id, [()])
     assert ray.get(elsewhere.remote(other.path))[0] == second._actor_id
     with pytest.raises(RunError, match="has no keeper in this Ray cluster"):
-        keeper_of(run_folder(tmp_path / "third").path)
+        find_bank_actor(run_folder(tmp_path / "third").path)
     for handle in (keeper, second):
-        stop_keeper(handle)
-    Keeper(one.path).close()  # the journal is free again
+        stop_bank_actor(handle)
+    BankActor(one.path).close()  # the journal is free again
 
 
 def test_errors_of_a_keeper_are_told_in_one_sentence(tmp_path):
     run = run_folder(tmp_path)
     run.bank.write_bytes(b"no journal")
     with pytest.raises(D2SkillError, match=r"^\S*bank.db: .*d2skill bank salvage") as told:
-        start_keeper(run.path)
+        start_bank_actor(run.path)
     assert "\n" not in str(told.value)
     with pytest.raises(RunError, match=r"^\S* is not a run folder"):
-        start_keeper(tmp_path / "nothing")
+        start_bank_actor(tmp_path / "nothing")
     run = run_folder(tmp_path / "sound")
-    keeper = start_keeper(run.path)
+    keeper = start_bank_actor(run.path)
     with (
         pytest.raises(BankError, match=r"^\S*bank.db ends at event 0, and the run was at 3 already") as told,
         told_by_ray(),
     ):
         ray.get(keeper.observe.remote(failed(0), 0, 7, 3))
     assert "\n" not in str(told.value)
-    stop_keeper(keeper)
+    stop_bank_actor(keeper)

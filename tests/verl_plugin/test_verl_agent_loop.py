@@ -30,7 +30,7 @@ from d2skill.runs.folder import RunFolder
 from d2skill.types import Decision, SkillText, Task
 from d2skill.verl import agent_loop
 from d2skill.verl.agent_loop import Retriever, SkillLoop, arm_of
-from d2skill.verl.bank_actor import Keeper
+from d2skill.verl.bank_actor import BankActor
 from d2skill.verl.rows import unpack
 
 TASKS = ("train/0003", "train/0011")
@@ -106,7 +106,7 @@ class Stage:
         texts = [make_environment(self.config.env).start(task).task.text for task in TASKS]
         bank.insert([Draft("task", SkillText(f"Old {n}", "Look.", "always"), text) for n, text in enumerate(texts)], 0)
         bank.close()
-        self.handle = Handle(Keeper(self.run.path))
+        self.handle = Handle(BankActor(self.run.path))
         self.server, self.tokenizer = Server(model[1], answer), model[1]
         monkeypatch.setattr(agent_loop, "keeper_of", lambda run: self.handle)
         monkeypatch.setattr(agent_loop, "make_environment", lambda settings: environment)

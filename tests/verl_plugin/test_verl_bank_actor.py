@@ -9,7 +9,7 @@ from toys import GEMS, group, step_draft, task, task_draft, tiny_config, turn
 
 from d2skill.bank import SkillBank
 from d2skill.bank.journal import Journal, JournalWriter
-from d2skill.components import Parts
+from d2skill.components import Components
 from d2skill.config import EmbedderConfig
 from d2skill.embedders import make_embedder
 from d2skill.errors import BankError, ConfigError, ReflectionFault, RunError
@@ -19,7 +19,7 @@ from d2skill.runs.folder import RunFolder
 from d2skill.runs.tasks import RunTasks
 from d2skill.trainer import Trainer
 from d2skill.utils.rng import derive
-from d2skill.verl.bank_actor import Keeper, Observed
+from d2skill.verl.bank_actor import BankActor, Observed
 
 TIGHT = {"task_capacity": 2, "step_capacity": 2, "protect": 1, "probe": 0}
 
@@ -28,7 +28,7 @@ def run_folder(path, **sections):
     """A run that has begun: settings and tasks, and no bank yet."""
     settings = tiny_config(**sections)
     folder = RunFolder.create(path / "run")
-    folder.begin(settings, RunTasks.choose(Parts.make(settings, check=False).environment, settings).record())
+    folder.begin(settings, RunTasks.choose(Components.make(settings, check=False).environment, settings).record())
     return folder
 
 
@@ -64,7 +64,7 @@ class Died(BaseException):
 def test_queries_of_all_kinds_are_answered_in_their_order_by_few_calls(tmp_path, monkeypatch):
     run = run_folder(tmp_path, bank={"trial": 0.5})
     noted(run, task_draft("Old"), step_draft("Old step", "Shut it."))
-    keeper = Keeper(run.path)
+    keeper = BankActor(run.path)
     bank = keeper._bank
     bank.insert([task_draft("New", "Try it twice.")], 1)
     calls = []
@@ -100,7 +100,7 @@ def test_queries_of_all_kinds_are_answered_in_their_order_by_few_calls(tmp_path,
 
 
 def test_no_query_is_no_answer(tmp_path):
-    keeper = Keeper(run_folder(tmp_path).path)
+    keeper = BankActor(run_folder(tmp_path).path)
     assert keeper.retrieve([]) == []
     keeper.close()
 
@@ -119,11 +119,11 @@ def test_what_the_keeper_does_to_the_bank_is_what_the_local_engine_does(tmp_path
         return played[-1]
 
     monkeypatch.setattr(Rollouts, "groups", noting)
-    Trainer(settings, tmp_path / "local", Parts.make(settings)).start()
+    Trainer(settings, tmp_path / "local", Components.make(settings)).start()
     local = RunFolder(tmp_path / "local")
     run = RunFolder.create(tmp_path / "run")
     run.begin(settings, RunTasks.read(local.tasks).record())
-    keeper, added = Keeper(run.path), 0
+    keeper, added = BankActor(run.path), 0
     for iteration, groups in enumerate(played):
         seed = derive(settings.seed, "iteration", iteration)
         keeper.reflect(groups, iteration, seed)
@@ -144,11 +144,11 @@ def test_what_the_keeper_does_to_the_bank_is_what_the_local_engine_does(tmp_path
 
 def test_a_call_that_was_done_before_a_restart_is_not_done_again(tmp_path):
     run = run_folder(tmp_path)
-    keeper = Keeper(run.path)
+    keeper = BankActor(run.path)
     first = keeper.observe(weak(1, 2), 0, 7, after=0)
     assert first.update.added > 0
     keeper.close()  # and its answer was lost
-    keeper, recorded = Keeper(run.path), events(run)
+    keeper, recorded = BankActor(run.path), events(run)
     assert keeper.observe(weak(1, 2), 0, 7, after=0) == Observed(None)
     assert events(run) == recorded
     keeper.close()
@@ -157,12 +157,12 @@ def test_a_call_that_was_done_before_a_restart_is_not_done_again(tmp_path):
 def test_eviction_tells_the_same_counts_when_it_is_asked_again(tmp_path):
     run = run_folder(tmp_path, bank=TIGHT | {"retire": True})
     noted(run, *(task_draft(f"Note {n}", f"Open chest {n}, then look {n} times.") for n in range(5)))
-    keeper = Keeper(run.path)
+    keeper = BankActor(run.path)
     after = keeper.state()["event"]
     first = keeper.settle(3, after)
     assert first == {"bank/retired": 0, "bank/evicted": 3}
     keeper.close()
-    keeper, recorded = Keeper(run.path), events(run)
+    keeper, recorded = BankActor(run.path), events(run)
     assert keeper.settle(3, after) == first
     assert events(run) == recorded
     assert keeper.settle(3, keeper.state()["event"]) == {"bank/retired": 0, "bank/evicted": 0}
@@ -172,7 +172,7 @@ def test_eviction_tells_the_same_counts_when_it_is_asked_again(tmp_path):
 def test_retirement_and_eviction_are_one_record(tmp_path, monkeypatch):
     run = run_folder(tmp_path, bank=TIGHT | {"retire": True, "retire_after": 1})
     noted(run, *(task_draft(f"Note {n}", f"Open chest {n}, then look {n} times.") for n in range(5)))
-    keeper = Keeper(run.path)
+    keeper = BankActor(run.path)
     for iteration in range(1, 4):
         with keeper._bank.batch(iteration):
             keeper._bank.credit({"t1": [-1.0, -0.9], "t2": [-1.0, -0.9]})
@@ -191,7 +191,7 @@ def test_retirement_and_eviction_are_one_record(tmp_path, monkeypatch):
 
 def test_a_death_within_the_record_leaves_all_of_it_to_be_done(tmp_path, monkeypatch):
     run = run_folder(tmp_path)
-    keeper, append = Keeper(run.path), JournalWriter.append
+    keeper, append = BankActor(run.path), JournalWriter.append
 
     def dies(self, *happened):
         raise Died
@@ -201,17 +201,17 @@ def test_a_death_within_the_record_leaves_all_of_it_to_be_done(tmp_path, monkeyp
         keeper.observe(weak(1, 2), 0, 7, after=0)
     monkeypatch.setattr(JournalWriter, "append", append)
     keeper.close()
-    keeper = Keeper(run.path)
+    keeper = BankActor(run.path)
     assert keeper.state()["counts"] == {"task": 0, "step": 0}
     update = keeper.observe(weak(1, 2), 0, 7, after=0).update
     keeper.close()
-    other = Keeper(run_folder(tmp_path / "other").path)
+    other = BankActor(run_folder(tmp_path / "other").path)
     assert update == other.observe(weak(1, 2), 0, 7, after=0).update
     other.close()
 
 
 def test_an_iteration_that_changes_nothing_may_be_asked_twice(tmp_path):
-    keeper = Keeper(run_folder(tmp_path).path)
+    keeper = BankActor(run_folder(tmp_path).path)
     won = [group([True, True], [True, False])]
     for _ in range(2):
         nothing = BankUpdate(credited=0, reflected=0, failed=0, added=0, refused=0)
@@ -230,7 +230,7 @@ def test_questions_are_on_their_way_when_reflect_returns_and_each_is_asked_once(
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     may_answer = threading.Event()
     with ChatServer(before=lambda number, body: may_answer.wait(60)) as server:
-        keeper = Keeper(run_folder(tmp_path, reflect=llm(server)).path)
+        keeper = BankActor(run_folder(tmp_path, reflect=llm(server)).path)
         keeper.check()
         keeper.reflect(weak(1, 2), 0, 7)
         assert server.wait_for(1)
@@ -249,10 +249,10 @@ def test_what_had_begun_before_a_restart_is_begun_anew(tmp_path, monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     with ChatServer() as server:
         run = run_folder(tmp_path, reflect=llm(server))
-        keeper = Keeper(run.path)
+        keeper = BankActor(run.path)
         keeper.reflect(weak(1), 0, 7)
         keeper.close()
-        keeper = Keeper(run.path)
+        keeper = BankActor(run.path)
         assert keeper.observe(weak(1), 0, 7, after=0).update.reflected == 1
         keeper.close()
 
@@ -261,12 +261,12 @@ def test_a_restart_knows_what_the_run_has_spent(tmp_path, monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     with ChatServer() as server:
         run = run_folder(tmp_path, reflect=llm(server) | {"max_calls": 1})
-        keeper = Keeper(run.path)
+        keeper = BankActor(run.path)
         observed = keeper.observe(weak(1, 2), 0, 7, after=0)
         assert len(observed.calls) == 1
         run.append_reflections(0, observed.calls)
         keeper.close()
-        keeper = Keeper(run.path)
+        keeper = BankActor(run.path)
         later = keeper.observe(weak(3, 4), 1, 8, keeper.state()["event"])
         assert (later.calls, later.metrics["reflect/fallback"]) == ([], 2)
         keeper.close()
@@ -276,7 +276,7 @@ def test_an_unreachable_reflector_is_found_by_check_and_does_not_keep_the_bank_s
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     with ChatServer() as server:
         reflect = llm(server)
-    keeper = Keeper(run_folder(tmp_path, reflect=reflect).path)
+    keeper = BankActor(run_folder(tmp_path, reflect=reflect).path)
     with pytest.raises(ConfigError, match="reflect"):
         keeper.check()
     assert keeper.retrieve([("task", "take the ruby", False)]) == [()]
@@ -284,7 +284,7 @@ def test_an_unreachable_reflector_is_found_by_check_and_does_not_keep_the_bank_s
 
 
 def test_a_reflector_that_fails_for_good_fails_the_call_and_the_next_one_begins_anew(tmp_path, monkeypatch):
-    keeper = Keeper(run_folder(tmp_path).path)
+    keeper = BankActor(run_folder(tmp_path).path)
     with monkeypatch.context() as patch:
 
         def fails(failure, success):
@@ -302,7 +302,7 @@ def test_a_reflector_that_fails_for_good_fails_the_call_and_the_next_one_begins_
 
 def test_it_goes_on_from_the_head_of_a_journal_that_was_rewound(tmp_path):
     run = run_folder(tmp_path)
-    keeper = Keeper(run.path)
+    keeper = BankActor(run.path)
     keeper.observe(weak(1), 0, 7, after=0)
     checkpoint, skills = keeper.state()["event"], keeper._bank.skills()
     keeper.snapshot()
@@ -311,7 +311,7 @@ def test_it_goes_on_from_the_head_of_a_journal_that_was_rewound(tmp_path):
     bank = SkillBank.open(run.bank, make_embedder(EmbedderConfig()), event=checkpoint)
     bank.record(run.bank, back_to=checkpoint)
     bank.close()
-    keeper = Keeper(run.path)
+    keeper = BankActor(run.path)
     assert keeper._bank.skills() == skills
     assert keeper.observe(weak(2), 1, 8, keeper.state()["event"]).update.added > 0
     keeper.close()
@@ -319,11 +319,11 @@ def test_it_goes_on_from_the_head_of_a_journal_that_was_rewound(tmp_path):
 
 def test_it_waits_for_a_keeper_that_is_dying(tmp_path):
     run = run_folder(tmp_path)
-    dying = Keeper(run.path)
+    dying = BankActor(run.path)
     dying.observe(weak(1), 0, 7, after=0)
 
     def opened():
-        keeper = Keeper(run.path)
+        keeper = BankActor(run.path)
         skills = keeper._bank.skills()
         keeper.close()
         return skills
@@ -340,15 +340,15 @@ def test_it_waits_for_a_keeper_that_is_dying(tmp_path):
 def test_another_writer_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr("d2skill.verl.bank_actor.LOCK_SECONDS", 0.05)
     run = run_folder(tmp_path)
-    keeper = Keeper(run.path)
+    keeper = BankActor(run.path)
     with pytest.raises(BankError, match="is being written by another process"):
-        Keeper(run.path)
+        BankActor(run.path)
     keeper.close()
 
 
 @pytest.mark.parametrize("call", ["observe", "settle"])
 def test_a_journal_that_lacks_what_the_run_knows_is_refused(tmp_path, call):
-    keeper = Keeper(run_folder(tmp_path).path)
+    keeper = BankActor(run_folder(tmp_path).path)
     with pytest.raises(BankError, match=r"ends at event 0, and the run was at 3"):
         keeper.observe(weak(1), 0, 7, after=3) if call == "observe" else keeper.settle(0, after=3)
     keeper.close()
@@ -356,4 +356,4 @@ def test_a_journal_that_lacks_what_the_run_knows_is_refused(tmp_path, call):
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path):
     with pytest.raises(RunError, match="is not a run folder"):
-        Keeper(tmp_path)
+        BankActor(tmp_path)

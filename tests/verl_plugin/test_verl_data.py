@@ -7,7 +7,7 @@ import pytest
 import yaml
 from toys import TreasureEnvironment, tiny_config
 
-from d2skill.components import Parts
+from d2skill.components import Components
 from d2skill.errors import ConfigError
 from d2skill.rollout import Rollouts
 from d2skill.runs.tasks import RunTasks
@@ -23,7 +23,7 @@ def made(**sections):
 class Watched(Rollouts):
     """Rollouts that note the tasks they are asked to play in training."""
 
-    def __init__(self, parts: Parts, config) -> None:
+    def __init__(self, parts: Components, config) -> None:
         super().__init__(parts.environment, parts.policy, parts.bank, config.prompt, config.env.max_steps)
         self.asked: list[str] = []
 
@@ -34,7 +34,7 @@ class Watched(Rollouts):
 
 def test_training_tasks_stand_in_the_order_in_which_the_local_engine_plays_them(tmp_path):
     config, tasks = made()
-    parts = Parts.make(config)
+    parts = Components.make(config)
     watched = Watched(parts, config)
     Trainer(config, tmp_path / "run", parts, rollouts=watched).start()
     rows = training_rows(config, tasks)

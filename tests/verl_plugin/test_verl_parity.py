@@ -13,7 +13,7 @@ from verl.trainer.ppo.core_algos import AdvantageEstimator
 from verl.trainer.ppo.v1.utils import compute_advantage_for_multi_trajectories
 
 from d2skill import credit
-from d2skill.components import Parts
+from d2skill.components import Components
 from d2skill.config import RewardConfig
 from d2skill.learner import Learner
 from d2skill.reflectors import ContrastReflector
@@ -28,7 +28,7 @@ REWARD = RewardConfig(score=2.0)
 def recorded():
     """Groups of real episodes, with skills in one half, some of them won, of unequal lengths."""
     config = tiny_config()
-    parts = Parts.make(config)
+    parts = Components.make(config)
     rollouts = Rollouts(parts.environment, parts.policy, parts.bank, config.prompt, config.env.max_steps)
     learner = Learner(parts.bank, ContrastReflector(), config.reflect)
     tasks = parts.environment.task_ids("train")[:4]

@@ -38,7 +38,7 @@ from d2skill.bank.journal import (
 )
 from d2skill.bank.ranking import Vectors
 from d2skill.bank.safety import clean, objection, suspicion
-from d2skill.bank.worth import Evidence
+from d2skill.bank.worth import Worth
 from d2skill.config import BankConfig, CreditConfig, EmbedderConfig, RetrievalConfig
 from d2skill.embedders import make_embedder
 from d2skill.errors import BankError
@@ -228,7 +228,7 @@ class SkillBank:
         rows = self._state.rows(None, "active")
         return float(np.mean(self._state.utility(rows))) if len(rows) else 0.0
 
-    def evidence(self, skill_id: str) -> Evidence:
+    def evidence(self, skill_id: str) -> Worth:
         """Returns what the signals of a skill add up to, with those of skills that were merged into it."""
         return self._state.evidence(skill_id)
 

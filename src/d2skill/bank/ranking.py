@@ -43,7 +43,7 @@ def utility_bonus(utility: Floats, retrievals: npt.NDArray[np.integer], eta: flo
     return np.asarray(utility + bonus, dtype=np.float64)
 
 
-class Ranked(NamedTuple):
+class RankedSkills(NamedTuple):
     """What to retrieve for each query, best first, all [Q, k]; an empty slot holds row −1 and score −inf."""
 
     rows: Integers
@@ -61,7 +61,7 @@ def cosines(queries: Vectors, keys: Vectors) -> Floats:
 
 def rank(
     queries: Vectors, keys: Vectors, values: Floats, *, gate: float, candidates: int, k: int, alpha: float
-) -> Ranked:
+) -> RankedSkills:
     """Returns the rows to retrieve for each query [Q, d] of those with these keys [S, d] (Eq. 8).
 
     The gate comes first: only rows with similarity ≥ `gate` count, which is the cosine as `cosines` returns it. Of
@@ -70,7 +70,7 @@ def rank(
 
     Queries and keys are unit vectors or 0; values [S] are those of `utility_bonus`.
     """
-    found = Ranked(
+    found = RankedSkills(
         np.full((len(queries), k), -1, dtype=np.int64),
         np.full((len(queries), k), -np.inf),
         np.full((len(queries), k), -np.inf),

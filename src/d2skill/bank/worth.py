@@ -29,7 +29,7 @@ class Posterior:
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
+class Worth:
     """The signals of a skill, summed up: so much that no order within an iteration matters.
 
     With m signals of mean s in an iteration, `squares` is Σm², `total` Σms, and `spread` Σms². `last` is the iteration
@@ -42,13 +42,13 @@ class Evidence:
     spread: float = 0.0
     last: int = -1
 
-    def add(self, signals: Sequence[float], iteration: int) -> Evidence:
+    def add(self, signals: Sequence[float], iteration: int) -> Worth:
         """Returns the evidence with the signals of an iteration added."""
         count = len(signals)
         if not count:
             return self
         total = math.fsum(signals)
-        return Evidence(
+        return Worth(
             self.signals + count,
             self.squares + count * count,
             self.total + total,
@@ -56,9 +56,9 @@ class Evidence:
             iteration,
         )
 
-    def joined(self, other: Evidence) -> Evidence:
+    def joined(self, other: Worth) -> Worth:
         """Returns the evidence of two skills as if they were one; an iteration of both counts twice."""
-        return Evidence(
+        return Worth(
             self.signals + other.signals,
             self.squares + other.squares,
             self.total + other.total,

@@ -22,7 +22,7 @@ from d2skill.errors import ConfigError, RunError
 from d2skill.play import line_reader, overview
 from d2skill.play import play as play_task
 from d2skill.play import replay as replay_trajectory
-from d2skill.protocols import Environment, Plans, Teaches
+from d2skill.protocols import Environment, SupportsExpert, SupportsShortestPlan
 from d2skill.runs import trajectories
 from d2skill.runs.folder import RunFolder
 
@@ -73,8 +73,8 @@ def play(
     environment, task_id = _task(toml_files.load(config).env.model_copy(update=given), task, split)
     start = partial(environment.start, task_id)
     session = start()
-    expert = partial(environment.expert, session.task, (), 0) if isinstance(environment, Teaches) else None
-    plan = session.shortest_plan() if isinstance(session, Plans) else None
+    expert = partial(environment.expert, session.task, (), 0) if isinstance(environment, SupportsExpert) else None
+    plan = session.shortest_plan() if isinstance(session, SupportsShortestPlan) else None
     saved = play_task(
         start,
         console,

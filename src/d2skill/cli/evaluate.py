@@ -171,8 +171,8 @@ class _Source:
         from d2skill.components import restore
 
         config = _config_of(self.point)
-        parts, _ = restore(config, self.point)
-        bank, policy = parts.bank, parts.policy
+        components, _ = restore(config, self.point)
+        bank, policy = components.bank, components.policy
         if self.bank is not None:
             bank = SkillBank(make_embedder(config.embedder), config.bank, config.retrieval, config.credit)
             bank.adopt(RunFolder.open(self.bank).bank if self.bank.is_dir() else self.bank)
@@ -180,7 +180,7 @@ class _Source:
             policy = _served(config.policy.served, self.model, self.url, self.key_env)
             served = config.policy.model_copy(update={"kind": "served"})
             config = config.model_copy(update={"policy": served})
-        return Player(parts.environment, policy, bank, config, temperature=self.temperature, keep=self.keep)
+        return Player(components.environment, policy, bank, config, temperature=self.temperature, keep=self.keep)
 
 
 def _require_positive(**numbers: int | None) -> None:

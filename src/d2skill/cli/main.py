@@ -12,7 +12,7 @@ from rich.console import Console
 
 from d2skill.cli import ablate, bank, calibrate, config, doctor, environments, evaluate, plan, train
 from d2skill.errors import ConfigError, D2SkillError
-from d2skill.utils.process_group import told_to_launcher
+from d2skill.utils.process_group import report_to_launcher
 
 _OVERVIEW = """\
 d2skill trains an agent's policy together with a bank of skills (D2Skill, arXiv 2603.28716).
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         Console().print(f"d2skill {__version__}", highlight=False)
         return
     try:
-        with told_to_launcher():
+        with report_to_launcher():
             _dispatch(given)
     except D2SkillError as error:
         _fail(str(error))

@@ -255,7 +255,7 @@ def _money(config: Config, todo: workload.Work, hours: float | None, given: Any)
 
 def _probed(config: Config) -> workload.Measured:
     """Runs two iterations and returns what they measured."""
-    from d2skill.components import Parts
+    from d2skill.components import Components
     from d2skill.trainer import Trainer
 
     train = config.train.model_copy(update={"iterations": 2, "max_env_steps": None, "checkpoint_every": 2})
@@ -263,7 +263,7 @@ def _probed(config: Config) -> workload.Measured:
     short = config.model_copy(update={"train": train, "validation": validation}).resolved()
     with tempfile.TemporaryDirectory(prefix="d2skill-plan-") as folder:
         run = Path(folder) / "run"
-        Trainer(short, run, Parts.make(short)).start()
+        Trainer(short, run, Components.make(short)).start()
         return replace(workload.measured(RunFolder.open(run)), source="two iterations here")
 
 

@@ -23,7 +23,7 @@ from d2skill.runs import checkpoint
 from d2skill.runs.folder import RunFolder
 from d2skill.trackers.terminal import LiveDisplay, print_summary
 from d2skill.utils.atomic_files import read_json
-from d2skill.utils.process_group import launched
+from d2skill.utils.process_group import launched_processes
 
 
 def train(arguments: list[str]) -> None:
@@ -37,20 +37,20 @@ def train(arguments: list[str]) -> None:
             with _writing(folder):
                 _print_ended(launch.start(config, folder), folder)
             return
-        from d2skill.components import Parts
-        from d2skill.data_parallel import Worker, joined, make_parts, share
+        from d2skill.components import Components
+        from d2skill.data_parallel import Worker, joined, make_components, share
         from d2skill.trainer import Trainer
 
-        with joined(config) as ranks:
-            parts = make_parts(ranks, lambda: Parts.make(config, check=ranks.number == 0))
-            if ranks.number:
-                Worker(ranks, config, parts).serve()
+        with joined(config) as processes:
+            components = make_components(processes, lambda: Components.make(config, check=processes.rank == 0))
+            if processes.rank:
+                Worker(processes, config, components).serve()
                 return
             console = Console()
-            parts, rollouts = share(ranks, config, parts)
+            components, rollouts = share(processes, config, components)
             with _writing(folder), at_full_speed(config), LiveDisplay(config, console) as display:
-                summary = Trainer(config, folder, parts, [display], rollouts).start()
-        print_summary(console, summary, parts.bank.skills(), folder)
+                summary = Trainer(config, folder, components, [display], rollouts).start()
+        print_summary(console, summary, components.bank.skills(), folder)
 
 
 def resume(run: Positional[Path]) -> None:
@@ -60,7 +60,7 @@ def resume(run: Positional[Path]) -> None:
         run: Run folder.
     """
     from d2skill.components import restore
-    from d2skill.data_parallel import Worker, joined, make_parts, share
+    from d2skill.data_parallel import Worker, joined, make_components, share
     from d2skill.trainer import Trainer
 
     with _first_speaks():
@@ -74,10 +74,10 @@ def resume(run: Positional[Path]) -> None:
             return
         latest = checkpoint.latest(run)
         progress = checkpoint.read_progress(latest)
-        with joined(config) as ranks:
-            parts = make_parts(ranks, lambda: restore(config, latest)[0])
-            if ranks.number:
-                Worker(ranks, config, parts).serve()
+        with joined(config) as processes:
+            components = make_components(processes, lambda: restore(config, latest)[0])
+            if processes.rank:
+                Worker(processes, config, components).serve()
                 return
             console = Console()
             summary = read_json(folder.summary) if folder.summary.exists() else None
@@ -85,10 +85,10 @@ def resume(run: Positional[Path]) -> None:
                 console.print(f"{run} has ended; this is its summary.", highlight=False)
             else:
                 console.print(f"Going on with {run} after iteration {progress.iteration}.", highlight=False)
-                parts, rollouts = share(ranks, config, parts)
+                components, rollouts = share(processes, config, components)
                 with _writing(run), at_full_speed(config), LiveDisplay(config, console) as display:
-                    summary = Trainer(config, run, parts, [display], rollouts).resume(progress)
-        print_summary(console, summary, parts.bank.skills(), run)
+                    summary = Trainer(config, run, components, [display], rollouts).resume(progress)
+        print_summary(console, summary, components.bank.skills(), run)
 
 
 def _print_ended(summary: dict[str, Any], run: Path) -> None:
@@ -114,7 +114,7 @@ def _absolute(**paths: Path | None) -> dict[str, Path]:
 @contextmanager
 def _first_speaks() -> Iterator[None]:
     """Lets the first of several processes alone say what there is to say, mistakes of the user included."""
-    if launched() == 1 or os.environ.get("RANK", "0") == "0":
+    if launched_processes() == 1 or os.environ.get("RANK", "0") == "0":
         yield
         return
     with open(os.devnull, "w", encoding="utf-8") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):

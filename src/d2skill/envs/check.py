@@ -18,7 +18,7 @@ import numpy as np
 
 from d2skill.envs.check_recording import STEPS, Broken, Record, flaw, observed, record, short, step_of
 from d2skill.errors import ConfigError
-from d2skill.protocols import Environment, Teaches
+from d2skill.protocols import Environment, SupportsExpert
 from d2skill.types import Observation, Task
 from d2skill.utils.rng import derive, generator
 
@@ -39,7 +39,7 @@ class Finding:
 def check_environment(
     environment: Environment, split: str = "train", episodes: int = 5, seed: int = 0
 ) -> list[Finding]:
-    """Checks the contract of `Environment` on episodes of a split, and of `Teaches` if it has an expert.
+    """Checks the contract of `Environment` on episodes of a split, and of `SupportsExpert` if it has an expert.
 
     Actions are drawn at random from `seed`. The environment is sound if all findings are ok.
     """
@@ -47,7 +47,7 @@ def check_environment(
     stages: list[list[Callable[[], Finding]]] = [
         [checks.ids, checks.ids_repeat, checks.unknown_split],
         [checks.starts],
-        [checks.plays, checks.expert] if isinstance(environment, Teaches) else [checks.plays],
+        [checks.plays, checks.expert] if isinstance(environment, SupportsExpert) else [checks.plays],
         [checks.form, checks.listed, checks.success, checks.current, checks.same_start],
         [checks.repeats],
         [checks.inadmissible, checks.independent],
@@ -152,7 +152,7 @@ class _Checks:
     @_rule("the expert always answers with an admissible action")
     def expert(self) -> str:
         environment = self._environment
-        assert isinstance(environment, Teaches)
+        assert isinstance(environment, SupportsExpert)
         played = []
         for number, task_id in enumerate(self._chosen):
             session = environment.start(task_id)

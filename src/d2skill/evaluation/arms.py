@@ -11,7 +11,7 @@ import numpy as np
 from d2skill.bank import SkillBank
 from d2skill.config import RetrievalConfig
 from d2skill.errors import ConfigError
-from d2skill.protocols import Retrieves
+from d2skill.protocols import SkillSource
 from d2skill.types import Arm, Granularity, Retrieved, Skill
 from d2skill.utils.rng import generator
 
@@ -37,7 +37,7 @@ def group_of(arm: str) -> Arm:
     return "none" if arm == "none" else "skills"
 
 
-def view_of(arm: str, bank: SkillBank, retrieval: RetrievalConfig, seed: int) -> Retrieves:
+def view_of(arm: str, bank: SkillBank, retrieval: RetrievalConfig, seed: int) -> SkillSource:
     """Returns what an arm shows of a bank, which must not change meanwhile.
 
     bank      what is retrieved; with none as well, where nobody asks
@@ -46,7 +46,7 @@ def view_of(arm: str, bank: SkillBank, retrieval: RetrievalConfig, seed: int) ->
     shuffled  in place of each skill that is retrieved another one, always the same for a seed
     top       in place of what is retrieved the skills of highest utility, the same everywhere
     """
-    views: dict[str, Callable[[], Retrieves]] = {
+    views: dict[str, Callable[[], SkillSource]] = {
         "task": lambda: Only(bank, "task"),
         "step": lambda: Only(bank, "step"),
         "shuffled": lambda: Shuffled(bank, seed),
@@ -58,18 +58,18 @@ def view_of(arm: str, bank: SkillBank, retrieval: RetrievalConfig, seed: int) ->
 class Only:
     """The skills of one granularity (see Retrieves)."""
 
-    def __init__(self, bank: Retrieves, granularity: Granularity) -> None:
+    def __init__(self, bank: SkillSource, granularity: Granularity) -> None:
         self._bank = bank
         self._granularity = granularity
 
     def retrieve_task(self, task_texts: Sequence[str], *, trial: bool = False) -> Shown:
-        """See Retrieves."""
+        """See SkillSource."""
         if self._granularity != "task":
             return [() for _ in task_texts]
         return self._bank.retrieve_task(task_texts, trial=trial)
 
     def retrieve_step(self, pairs: Sequence[tuple[str, str]], *, trial: bool = False) -> Shown:
-        """See Retrieves."""
+        """See SkillSource."""
         if self._granularity != "step":
             return [() for _ in pairs]
         return self._bank.retrieve_step(pairs, trial=trial)
@@ -90,11 +90,11 @@ class Shuffled:
         }
 
     def retrieve_task(self, task_texts: Sequence[str], *, trial: bool = False) -> Shown:
-        """See Retrieves."""
+        """See SkillSource."""
         return [self._exchange(found) for found in self._bank.retrieve_task(task_texts, trial=trial)]
 
     def retrieve_step(self, pairs: Sequence[tuple[str, str]], *, trial: bool = False) -> Shown:
-        """See Retrieves."""
+        """See SkillSource."""
         return [self._exchange(found) for found in self._bank.retrieve_step(pairs, trial=trial)]
 
     def _exchange(self, found: tuple[Retrieved, ...]) -> tuple[Retrieved, ...]:
@@ -108,11 +108,11 @@ class Top:
         self._task, self._step = _best(bank.skills("task"), k_task), _best(bank.skills("step"), k_step)
 
     def retrieve_task(self, task_texts: Sequence[str], *, trial: bool = False) -> Shown:
-        """See Retrieves."""
+        """See SkillSource."""
         return [self._task for _ in task_texts]
 
     def retrieve_step(self, pairs: Sequence[tuple[str, str]], *, trial: bool = False) -> Shown:
-        """See Retrieves."""
+        """See SkillSource."""
         return [self._step for _ in pairs]
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import chain
 from typing import NamedTuple
 
-from d2skill.protocols import Policy, Weighs
+from d2skill.protocols import Policy, SupportsScoring
 from d2skill.types import Group, Prompt, Turn
 from d2skill.utils.rng import generator
 
@@ -28,15 +28,15 @@ def probe(policy: Policy, groups: Sequence[Group], *, decisions: int, seed: int)
 
     They are drawn from the turns of the skill halves that show a skill and have a chosen answer, all alike likely, by
     the seed alone: neither the order of groups nor that of trajectories matters. Nothing about the policy changes.
-    Empty where it does not keep `Weighs`.
+    Empty where it does not keep `SupportsScoring`.
     """
-    if not isinstance(policy, Weighs):
+    if not isinstance(policy, SupportsScoring):
         return {}
     drawn = _draw(groups, decisions, seed)
     if not drawn:
         return {}
     decided = [(prompt, turn.decision) for turn in drawn for prompt in (turn.prompt, *_each_left_out(turn.prompt))]
-    found = iter(policy.weigh(decided))
+    found = iter(policy.score_answers(decided))
     effects: dict[str, list[Effect]] = {}
     for turn in drawn:
         log_prob, action = next(found)

@@ -14,7 +14,7 @@ from d2skill.play.hints import Adviser
 from d2skill.play.menu import blocks, meanings, name, print_menu
 from d2skill.play.replay import steps
 from d2skill.play.terminal import ReadLine, in_lines, say
-from d2skill.protocols import Expert, Session, Shows
+from d2skill.protocols import Expert, HumanReadable, Session
 from d2skill.runs.trajectories import Saved, SavedTurn, outcome
 
 COMMANDS = {
@@ -132,7 +132,9 @@ class _Player:
         """Shows what is seen, and the actions if they are wanted or what is said of them is a part of what is seen."""
         session = self._game.session
         seen = session.observation
-        text, told = (session.shown, session.described) if isinstance(session, Shows) else (seen.text, {})
+        text, told = (
+            (session.display_text, session.action_notes) if isinstance(session, HumanReadable) else (seen.text, {})
+        )
         self._console.print()
         say(self._console, in_lines(text))
         if (actions or told) and not self._game.done:

@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 
-from d2skill.protocols import Places
+from d2skill.protocols import Slots
 from d2skill.types import Decision, Prompt
 
 
-def decide(places: Places, prompts: Sequence[Prompt], seeds: Sequence[int]) -> list[Decision]:
+def decide(slots: Slots, prompts: Sequence[Prompt], seeds: Sequence[int]) -> list[Decision]:
     """Returns a decision for each prompt, all of them in episodes of their own."""
     waiting, found, held = deque(range(len(prompts))), dict[int, Decision](), 0
     while len(found) < len(prompts):
-        while waiting and held < places.size:
+        while waiting and held < slots.capacity:
             i = waiting.popleft()
-            places.ask(i, prompts[i], seeds[i])
+            slots.submit(i, prompts[i], seeds[i])
             held += 1
-        for i, decision in places.answers():
-            places.leave(i)
+        for i, decision in slots.collect():
+            slots.release(i)
             found[i] = decision
             held -= 1
     return [found[i] for i in range(len(prompts))]

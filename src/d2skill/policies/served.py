@@ -25,15 +25,15 @@ _MISSES = 3
 _log = logging.getLogger(__name__)
 
 
-class ServedPlaces:
-    """Implements `Places` by requests that are on their way at the same time.
+class ServedSlots:
+    """Implements `Slots` by requests that are on their way at the same time.
 
     There are twice as many places as requests, so that the server is busy while answers are played. The threads hold
     up neither an interrupt nor the end of the program.
     """
 
     def __init__(self, chat: Chat, settings: ServedConfig, temperature: float) -> None:
-        self.size = 2 * settings.endpoint.concurrency
+        self.capacity = 2 * settings.endpoint.concurrency
         self._chat, self._settings, self._temperature = chat, settings, temperature
         self._asked: SimpleQueue[tuple[int, Prompt, int] | None] = SimpleQueue()
         self._answers: SimpleQueue[tuple[int, Decision | BaseException]] = SimpleQueue()
@@ -43,8 +43,8 @@ class ServedPlaces:
         self._faults: list[EndpointFault] = []
         self._over = False
 
-    def ask(self, episode: int, prompt: Prompt, seed: int) -> None:
-        """See Places."""
+    def submit(self, episode: int, prompt: Prompt, seed: int) -> None:
+        """See Slots."""
         self._held.add(episode)
         self._waiting += 1
         if len(self._threads) < min(self._waiting, self._settings.endpoint.concurrency):
@@ -52,8 +52,8 @@ class ServedPlaces:
             self._threads[-1].start()
         self._asked.put((episode, prompt, seed))
 
-    def answers(self) -> list[tuple[int, Decision]]:
-        """See Places; raises `RunError` if none can be had any more."""
+    def collect(self) -> list[tuple[int, Decision]]:
+        """See Slots; raises `RunError` if none can be had any more."""
         found: list[tuple[int, Decision]] = []
         while self._waiting and not (found and self._answers.empty()):
             episode, answer = self._answers.get()
@@ -69,12 +69,12 @@ class ServedPlaces:
             found.append((episode, answer))
         return found
 
-    def leave(self, episode: int) -> None:
-        """See Places."""
+    def release(self, episode: int) -> None:
+        """See Slots."""
         self._held.discard(episode)
 
     def close(self) -> None:
-        """See Places; says how many answers could not be had."""
+        """See Slots; says how many answers could not be had."""
         self._over = True
         for _ in self._threads:
             self._asked.put(None)
@@ -125,17 +125,17 @@ class ServedPolicy:
         """Returns about how many tokens a text is; rather too many."""
         return estimate(text)
 
-    def places(self, temperature: float) -> ServedPlaces:
-        """See HasPlaces."""
-        return ServedPlaces(self._chat, self._settings, temperature)
+    def slots(self, temperature: float) -> ServedSlots:
+        """See SupportsSlots."""
+        return ServedSlots(self._chat, self._settings, temperature)
 
     def act(self, prompts: Sequence[Prompt], seeds: Sequence[int], temperature: float) -> list[Decision]:
         """Asks for one answer to each prompt, some at a time; raises `RunError` if none at all can be had."""
-        with closing(self.places(temperature)) as places:
-            return decide(places, prompts, seeds)
+        with closing(self.slots(temperature)) as slots:
+            return decide(slots, prompts, seeds)
 
-    def write(self, chats: Sequence[Sequence[dict[str, str]]], tokens: int) -> list[str]:
-        """See Writes; an answer that cannot be had is an empty one."""
+    def generate_chat(self, chats: Sequence[Sequence[dict[str, str]]], tokens: int) -> list[str]:
+        """See SupportsChat; an answer that cannot be had is an empty one."""
 
         def ask(messages: Sequence[dict[str, str]]) -> str:
             try:

@@ -2,7 +2,7 @@
 
 from d2skill.config import ReflectConfig
 from d2skill.errors import ConfigError
-from d2skill.protocols import Policy, Reflector, Writes
+from d2skill.protocols import Policy, Reflector, SupportsChat
 from d2skill.reflectors.contrast import ContrastReflector
 
 
@@ -14,7 +14,7 @@ def make_reflector(settings: ReflectConfig, check: bool = True, policy: Policy |
     if settings.kind == "policy":
         from d2skill.reflectors.policy import PolicyReflector
 
-        if not isinstance(policy, Writes):
+        if not isinstance(policy, SupportsChat):
             raise ConfigError(
                 "reflect.kind policy needs a policy that writes text: --policy causal-lm or --policy served"
             )

@@ -96,9 +96,9 @@ class _Question:
 
 
 class LLMReflector:
-    """Implements `Reflector`, `ReflectsMany`, `Accounts` and `Signs` by asking a model; `chat` is one already made."""
+    """A reflector that asks a model behind a server (`BatchReflector`, `BudgetedReflector`, `HasOrigin`)."""
 
-    beside_update = True
+    runs_beside_update = True
 
     def __init__(self, settings: ReflectConfig, chat: Chat | None = None) -> None:
         self._settings = settings
@@ -122,12 +122,12 @@ class LLMReflector:
 
     def reflect(self, failure: Trajectory, success: Trajectory | None) -> Reflection:
         """Asks about one failure; raises `ReflectionFault` when no usable answer can be had."""
-        (reflection,) = self.reflect_many([(failure, success)])
+        (reflection,) = self.reflect_batch([(failure, success)])
         if reflection is None:
             raise ReflectionFault(self._calls[-1].outcome)
         return reflection
 
-    def reflect_many(self, pairs: Sequence[Pair]) -> list[Reflection | None]:
+    def reflect_batch(self, pairs: Sequence[Pair]) -> list[Reflection | None]:
         """Asks about all failures, as many at a time as the settings say; None where no usable answer came.
 
         What fits the budget is settled before anything is asked: in the order of the pairs, each sets aside what two
@@ -147,7 +147,7 @@ class LLMReflector:
         self._left_to_contrast = [failure.name for failure, _ in rest]
         return [reflection for reflection, _ in asked] + [ContrastReflector().reflect(*pair) for pair in rest]
 
-    def account(self) -> tuple[list[dict[str, Any]], dict[str, float]]:
+    def drain_calls(self) -> tuple[list[dict[str, Any]], dict[str, float]]:
         """Returns the calls since the last account, by pair and attempt, and what they come to."""
         calls = [asdict(call) for call in self._calls]
         metrics = tally(self._calls) | {
@@ -158,7 +158,7 @@ class LLMReflector:
         self._calls, self._left_to_contrast = [], []
         return calls, metrics
 
-    def spent(self, calls: Iterable[Mapping[str, Any]]) -> None:
+    def restore_usage(self, calls: Iterable[Mapping[str, Any]]) -> None:
         """Takes calls of earlier accounts as those that the budget was used for so far."""
         self._used = _usage(calls)
 

@@ -10,7 +10,7 @@ from typing import Any
 from d2skill.config import ReflectConfig
 from d2skill.endpoints import estimate
 from d2skill.errors import ReflectionFault
-from d2skill.protocols import Writes
+from d2skill.protocols import SupportsChat
 from d2skill.reflectors.answer import Unusable, read
 from d2skill.reflectors.llm import Call, Pair, tally, used
 from d2skill.reflectors.prompt import FINGERPRINT, question, repair
@@ -20,15 +20,15 @@ _ATTEMPTS = 2
 
 
 class PolicyReflector:
-    """Implements `Reflector`, `ReflectsMany`, `Accounts` and `Signs` by a policy that writes.
+    """Implements `Reflector`, `BatchReflector`, `BudgetedReflector` and `HasOrigin` by a policy that writes.
 
     It is asked after its update, all failures in one batch, and once more about answers that cannot be used. Nothing is
     paid for, so there is no budget.
     """
 
-    beside_update = False
+    runs_beside_update = False
 
-    def __init__(self, settings: ReflectConfig, policy: Writes) -> None:
+    def __init__(self, settings: ReflectConfig, policy: SupportsChat) -> None:
         self._settings = settings
         self._policy = policy
         self._calls: list[Call] = []
@@ -43,19 +43,19 @@ class PolicyReflector:
 
     def reflect(self, failure: Trajectory, success: Trajectory | None) -> Reflection:
         """Asks about one failure; raises `ReflectionFault` when no usable answer comes."""
-        (reflection,) = self.reflect_many([(failure, success)])
+        (reflection,) = self.reflect_batch([(failure, success)])
         if reflection is None:
             raise ReflectionFault(self._calls[-1].outcome)
         return reflection
 
-    def reflect_many(self, pairs: Sequence[Pair]) -> list[Reflection | None]:
+    def reflect_batch(self, pairs: Sequence[Pair]) -> list[Reflection | None]:
         """Asks about all failures at once; None where no usable answer came."""
         found: list[Reflection | None] = [None] * len(pairs)
         chats = {at: question(*pair, self._settings.prompt_tokens) for at, pair in enumerate(pairs)}
         calls: dict[tuple[int, int], Call] = {}
         for attempt in range(_ATTEMPTS):
             started = perf_counter()
-            answers = self._policy.write(list(chats.values()), self._settings.answer_tokens) if chats else []
+            answers = self._policy.generate_chat(list(chats.values()), self._settings.answer_tokens) if chats else []
             seconds = (perf_counter() - started) / max(1, len(chats))
             again = {}
             for (at, messages), answer in zip(chats.items(), answers, strict=True):
@@ -73,12 +73,12 @@ class PolicyReflector:
         self._calls += [calls[key] for key in sorted(calls)]
         return found
 
-    def account(self) -> tuple[list[dict[str, Any]], dict[str, float]]:
+    def drain_calls(self) -> tuple[list[dict[str, Any]], dict[str, float]]:
         """Returns the calls since the last account, by pair and attempt, and what they come to."""
         calls, self._calls = self._calls, []
         return [asdict(call) for call in calls], tally(calls)
 
-    def spent(self, calls: Iterable[Mapping[str, Any]]) -> None:
+    def restore_usage(self, calls: Iterable[Mapping[str, Any]]) -> None:
         """Does nothing: there is no budget."""
 
     def stop(self) -> None:

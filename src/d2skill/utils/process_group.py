@@ -28,13 +28,13 @@ from d2skill.errors import ConfigError, D2SkillError, RunError
 _PATIENCE = timedelta(days=30)  # a reflector or an environment may keep the first process busy for long
 
 
-def launched() -> int:
+def launched_processes() -> int:
     """Returns how many processes a launcher has started, of which this is one; 1 without a launcher."""
     return int(os.environ.get("WORLD_SIZE") or 1) if "LOCAL_RANK" in os.environ else 1
 
 
 @contextmanager
-def told_to_launcher() -> Iterator[None]:
+def report_to_launcher() -> Iterator[None]:
     """Leaves a launcher the sentence of an error, and raises it; the launcher's own report, a traceback, ends with it.
 
     Nothing but exit status 0 would keep that report away, and then nobody could tell that the run failed.
@@ -49,7 +49,7 @@ def told_to_launcher() -> Iterator[None]:
         raise
 
 
-def whole_groups(keys: Sequence[str], count: int) -> list[list[int]]:
+def shard_whole_groups(keys: Sequence[str], count: int) -> list[list[int]]:
     """Cuts items into `count` shares, given the key of each, so that those with equal keys are in one share.
 
     Returns the places of each share's items in their order. Shares are about as large as each other, as far as whole
@@ -64,7 +64,7 @@ def whole_groups(keys: Sequence[str], count: int) -> list[list[int]]:
     return [sorted(share) for share in shares]
 
 
-def even_shares(keys: Sequence[str], count: int) -> list[list[int]]:
+def shard_evenly(keys: Sequence[str], count: int) -> list[list[int]]:
     """Cuts items into `count` shares whose sizes differ by one at most; equal keys are together where that allows it.
 
     Returns the places of each share's items.
@@ -75,21 +75,21 @@ def even_shares(keys: Sequence[str], count: int) -> list[list[int]]:
     return [order[start:end] for start, end in pairwise(bounds)]
 
 
-class Ranks:
+class ProcessGroup:
     """A process that trains alone."""
 
-    number = 0
-    """Of this process; the first one leads."""
-    count = 1
-    """How many there are."""
+    rank = 0
+    """Number of this process; the first one, 0, leads."""
+    world_size = 1
+    """Number of processes."""
     lost = False
-    """Whether the others can no longer be reached."""
+    """True once the others can no longer be reached."""
 
-    def tell(self, thing: Any = None) -> Any:
+    def broadcast(self, thing: Any = None) -> Any:
         """Returns in every process what the first one gives; the others wait for it."""
         return thing
 
-    def exchange(self, own: Any) -> list[Any]:
+    def all_gather(self, own: Any) -> list[Any]:
         """Returns in every process what each of them gives, by number. For small things."""
         return [own]
 
@@ -97,15 +97,15 @@ class Ranks:
         """Returns in the first process what each of them gives, by number; in the others nothing."""
         return [own]
 
-    def add(self, tensors: Sequence[Any]) -> None:
+    def all_reduce(self, tensors: Sequence[Any]) -> None:
         """Makes each tensor, in place, the sum of those of all processes, the same to the bit everywhere."""
 
-    def own(self, keys: Sequence[str]) -> Sequence[int]:
-        """Returns the places of the items, given the key of each, that are this process's share (see `even_shares`)."""
+    def shard(self, keys: Sequence[str]) -> Sequence[int]:
+        """Returns the indices of this process's share of some items, given the key of each (see `shard_evenly`)."""
         return range(len(keys))
 
     @contextmanager
-    def together(self) -> Iterator[None]:
+    def synchronized(self) -> Iterator[None]:
         """Encloses what all processes do. If some of them fail, all raise the error of the first one that does."""
         yield
 
@@ -120,7 +120,7 @@ class _Failed:
     error: Exception
 
 
-class Processes(Ranks):
+class LaunchedProcessGroup(ProcessGroup):
     """One of several processes that a launcher started on this machine.
 
     Raises ConfigError if they are on several machines, there are fewer GPUs than processes (not `on_cpu`), or the
@@ -130,10 +130,10 @@ class Processes(Ranks):
     def __init__(self, on_cpu: bool) -> None:
         import torch
 
-        here = int(os.environ.get("LOCAL_WORLD_SIZE") or launched())
-        if here != launched():
+        here = int(os.environ.get("LOCAL_WORLD_SIZE") or launched_processes())
+        if here != launched_processes():
             raise ConfigError(
-                f"{launched()} processes were started, {here} of them on this machine: start all of them on one machine"
+                f"{launched_processes()} processes were started, {here} of them here: start all on one machine"
             )
         on_cpu = on_cpu or not torch.cuda.is_available()
         if not on_cpu and here > (gpus := torch.cuda.device_count()):
@@ -147,17 +147,17 @@ class Processes(Ranks):
         self._group = self._torch.new_group(backend="gloo", timeout=_PATIENCE)
         self._backend: str = self._torch.get_backend()
         self._known: Exception | None = None
-        self.number, self.count = state.process_index, state.num_processes
+        self.rank, self.world_size = state.process_index, state.num_processes
 
-    def tell(self, thing: Any = None) -> Any:
-        """See Ranks."""
+    def broadcast(self, thing: Any = None) -> Any:
+        """See ProcessGroup."""
         box = [thing]
         with self._linked():
             self._torch.broadcast_object_list(box, src=0, group=self._group)
         return box[0]
 
-    def exchange(self, own: Any) -> list[Any]:
-        """See Ranks."""
+    def all_gather(self, own: Any) -> list[Any]:
+        """See ProcessGroup."""
         found = self._exchange(own)
         if failed := next((one for one in found if isinstance(one, _Failed)), None):
             self._known = failed.error
@@ -165,42 +165,42 @@ class Processes(Ranks):
         return found
 
     def _exchange(self, own: Any) -> list[Any]:
-        found = [None] * self.count
+        found = [None] * self.world_size
         with self._linked():
             self._torch.all_gather_object(found, own, group=self._group)
         return found
 
     def gather(self, own: Any) -> list[Any]:
-        """See Ranks."""
-        self.exchange(None)
-        found: list[Any] = [None] * self.count if self.number == 0 else []
+        """See ProcessGroup."""
+        self.all_gather(None)
+        found: list[Any] = [None] * self.world_size if self.rank == 0 else []
         with self._linked():
             self._torch.gather_object(own, found or None, dst=0, group=self._group)
         return found
 
-    def add(self, tensors: Sequence[Any]) -> None:
-        """See Ranks."""
-        self.exchange(None)
+    def all_reduce(self, tensors: Sequence[Any]) -> None:
+        """See ProcessGroup."""
+        self.all_gather(None)
         with self._linked():
             for work in [self._torch.all_reduce(tensor, async_op=True) for tensor in tensors]:
                 work.wait()
 
-    def own(self, keys: Sequence[str]) -> Sequence[int]:
-        """See Ranks."""
-        return even_shares(keys, self.count)[self.number]
+    def shard(self, keys: Sequence[str]) -> Sequence[int]:
+        """See ProcessGroup."""
+        return shard_evenly(keys, self.world_size)[self.rank]
 
     @contextmanager
-    def together(self) -> Iterator[None]:
-        """See Ranks. An interruption waits for nobody: the others find this process gone."""
+    def synchronized(self) -> Iterator[None]:
+        """See ProcessGroup. An interruption waits for nobody: the others find this process gone."""
         try:
             yield
-            self.exchange(None)
+            self.all_gather(None)
         except Exception as error:
             if self.lost or error is self._known:
                 raise
-            failed = self._exchange(_Failed(_portable(error, self.number)))
+            failed = self._exchange(_Failed(_portable(error, self.rank)))
             first = next(number for number, one in enumerate(failed) if isinstance(one, _Failed))
-            if first == self.number:
+            if first == self.rank:
                 raise
             raise failed[first].error from None
         except BaseException:
@@ -214,15 +214,15 @@ class Processes(Ranks):
         except RuntimeError as error:
             self.lost = True
             raise RunError(
-                f"another of the {self.count} processes is gone, what it or the launcher says tells why: "
+                f"another of the {self.world_size} processes is gone, what it or the launcher says tells why: "
                 "go on by `d2skill resume`"
             ) from error
 
     def close(self) -> None:
-        """See Ranks."""
-        if self.number == 0 and not self.lost:
+        """See ProcessGroup."""
+        if self.rank == 0 and not self.lost:
             with suppress(RunError):
-                self.tell(None)
+                self.broadcast(None)
         self._group = None
         if not self.lost or self._backend == "gloo":  # nccl would wait for what the others never finish
             self._torch.destroy_process_group()

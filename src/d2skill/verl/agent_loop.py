@@ -26,7 +26,7 @@ from d2skill.prompts import parse_action
 from d2skill.rollout import half_of, start_session
 from d2skill.runs.folder import RunFolder
 from d2skill.types import Arm, Decision, Retrieved
-from d2skill.verl.bank_actor import Query, keeper_of
+from d2skill.verl.bank_actor import Query, find_bank_actor
 from d2skill.verl.rows import Answer, SessionRow, session_rows
 
 
@@ -78,7 +78,7 @@ class Room:
         ends = _end_tokens(model.path, tokenizer)
         self.chat = Chat(tokenizer, self.config.policy.lm, ends, rollout.prompt_length)
         self.answer_tokens = int(rollout.response_length)
-        self.skills = Retriever(keeper_of(run))
+        self.skills = Retriever(find_bank_actor(run))
 
 
 _ROOMS: dict[str, Room] = {}

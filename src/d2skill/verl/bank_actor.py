@@ -22,7 +22,7 @@ from d2skill.config import Config
 from d2skill.embedders import make_embedder
 from d2skill.errors import BankError, D2SkillError, RunError
 from d2skill.learner import BankUpdate, Learner, Reflecting
-from d2skill.protocols import Accounts
+from d2skill.protocols import BudgetedReflector
 from d2skill.reflectors import make_reflector
 from d2skill.runs.folder import RunFolder
 from d2skill.types import Group, Retrieved
@@ -50,7 +50,7 @@ class Observed:
     metrics: dict[str, float] = field(default_factory=dict)
 
 
-class Keeper:
+class BankActor:
     """The bank of a run, its learner and its reflector. Its one user is the trainer, but for `retrieve`."""
 
     def __init__(self, run: Path) -> None:
@@ -66,12 +66,12 @@ class Keeper:
         self._reflector = make_reflector(config.reflect, check=False)
         self._learner = Learner(self._bank, self._reflector, config.reflect)
         self._begun: tuple[int, Reflecting] | None = None
-        if isinstance(self._reflector, Accounts):
-            self._reflector.spent(self._run.read_reflections())
+        if isinstance(self._reflector, BudgetedReflector):
+            self._reflector.restore_usage(self._run.read_reflections())
 
     def check(self) -> None:
         """Finds out whether a reflector that works elsewhere can; raises `ConfigError` with the way out if not."""
-        if isinstance(self._reflector, Accounts):
+        if isinstance(self._reflector, BudgetedReflector):
             self._reflector.check()
 
     def retrieve(self, queries: Sequence[Query]) -> list[tuple[Retrieved, ...]]:
@@ -114,9 +114,9 @@ class Keeper:
             )
         finally:
             self._begun = None
-        if not isinstance(self._reflector, Accounts):
+        if not isinstance(self._reflector, BudgetedReflector):
             return Observed(update)
-        calls, metrics = self._reflector.account()
+        calls, metrics = self._reflector.drain_calls()
         return Observed(update, calls, metrics | {"time/reflect": reflecting.seconds})
 
     def settle(self, iteration: int, after: int) -> dict[str, int]:
@@ -148,7 +148,7 @@ class Keeper:
     def close(self) -> None:
         """Leaves the journal to the next writer, and gives up what is being reflected on."""
         self._bank.close()
-        if isinstance(self._reflector, Accounts):
+        if isinstance(self._reflector, BudgetedReflector):
             self._reflector.stop()
 
     def _done_since(self, after: int) -> bool:
@@ -162,18 +162,18 @@ class Keeper:
         return event > after
 
 
-def start_keeper(run: Path) -> Any:
-    """Returns the Ray actor with the `Keeper` of a run, which is started on this node if there is none.
+def start_bank_actor(run: Path) -> Any:
+    """Returns the Ray actor with the `BankActor` of a run, which is started on this node if there is none.
 
     It lives as long as the process that started it. Ray starts it again when it dies, and then does again the calls
-    that had no answer. Raises what `Keeper` and its `check` raise.
+    that had no answer. Raises what `BankActor` and its `check` raise.
     """
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     keeper = (
-        ray.remote(Keeper)
+        ray.remote(BankActor)
         .options(
             name=_name(run),
             namespace=NAMESPACE,
@@ -190,8 +190,8 @@ def start_keeper(run: Path) -> Any:
     return keeper
 
 
-def keeper_of(run: Path) -> Any:
-    """Returns the Ray actor with the `Keeper` of a run; raises `RunError` if none was started."""
+def find_bank_actor(run: Path) -> Any:
+    """Returns the Ray actor with the `BankActor` of a run; raises `RunError` if none was started."""
     import ray
 
     try:
@@ -200,8 +200,8 @@ def keeper_of(run: Path) -> Any:
         raise RunError(f"the bank of {run} has no keeper in this Ray cluster: the trainer starts it") from error
 
 
-def stop_keeper(keeper: Any) -> None:
-    """Closes the keeper that `start_keeper` returned, and ends its process."""
+def stop_bank_actor(keeper: Any) -> None:
+    """Closes the keeper that `start_bank_actor` returned, and ends its process."""
     import ray
 
     ray.get(keeper.close.remote())

@@ -17,7 +17,7 @@ from d2skill.envs import make_environment
 from d2skill.errors import ConfigError, RunError
 from d2skill.evaluation import begin_with
 from d2skill.reflectors import make_reflector
-from d2skill.run_recorder import Logbook
+from d2skill.run_recorder import RunRecorder
 from d2skill.runs import checkpoint
 from d2skill.runs.folder import RunFolder
 from d2skill.runs.tasks import RunTasks
@@ -74,7 +74,7 @@ def resume(folder: Path) -> dict[str, Any]:
     bank = SkillBank.open(run.bank, make_embedder(config.embedder), *settings, event=progress.bank_event)
     bank.record(run.bank, back_to=progress.bank_event, wait=config.bank.wait)
     bank.close()
-    Logbook(run, config).back_to(progress.iteration)
+    RunRecorder(run, config).back_to(progress.iteration)
     return _train(config, folder, progress.iteration)
 
 

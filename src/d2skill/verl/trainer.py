@@ -36,7 +36,7 @@ from d2skill.evaluation import arms_of, validation_of
 from d2skill.iteration_metrics import describe
 from d2skill.policies.causal_lm.policy import FORMAT, KIND, META
 from d2skill.rollout import require_played
-from d2skill.run_recorder import Logbook
+from d2skill.run_recorder import RunRecorder
 from d2skill.runs import checkpoint
 from d2skill.runs.checkpoint import Progress
 from d2skill.runs.folder import RunFolder
@@ -44,7 +44,7 @@ from d2skill.runs.tasks import RunTasks
 from d2skill.trackers.terminal import LiveDisplay
 from d2skill.types import Arm, Group, Trajectory
 from d2skill.utils.rng import derive
-from d2skill.verl.bank_actor import start_keeper, told_by_ray
+from d2skill.verl.bank_actor import start_bank_actor, told_by_ray
 from d2skill.verl.batch import read_batch, shaped, trajectory_of
 from d2skill.verl.data import SOURCES
 from d2skill.verl.overrides import MODE
@@ -72,7 +72,7 @@ class D2SkillTrainer(PPOTrainerSync):  # type: ignore[misc]
         self._run = RunFolder(Path(config.d2skill.run))
         self._settings = self._run.config()
         display = LiveDisplay(self._settings, Console(force_terminal=False))
-        self._logbook = Logbook(self._run, self._settings, [display])
+        self._logbook = RunRecorder(self._run, self._settings, [display])
         self._progress = Progress(0, 0, 0.0)
         self._started = perf_counter()
         self._played: list[Group] = []
@@ -82,7 +82,7 @@ class D2SkillTrainer(PPOTrainerSync):  # type: ignore[misc]
 
     def on_init_end(self) -> None:
         """See PPOTrainer: starts the keeper of the bank."""
-        self._keeper = start_keeper(self._run.path)
+        self._keeper = start_bank_actor(self._run.path)
         if self.global_steps:
             done = checkpoint.read_progress(self._run.path / "checkpoints" / f"{self.global_steps:06d}")
             # that the bank was taken back to the checkpoint is an event as well
@@ -202,7 +202,7 @@ class D2SkillTrainer(PPOTrainerSync):  # type: ignore[misc]
         super()._compute_metrics(batch, metrics, timing_raw, global_steps, epoch)
         steps = sum(len(t.turns) for group in self._played for t in group.trajectories)
         found = {ours: float(metrics[theirs]) for ours, theirs in _POLICY.items() if theirs in metrics}
-        found |= {name: sum(timing_raw.get(part, 0.0) for part in parts) for name, parts in _TIMES.items()}
+        found |= {name: sum(timing_raw.get(part, 0.0) for part in components) for name, components in _TIMES.items()}
         self._progress = Progress(global_steps, self._progress.env_steps + steps, 0.0)
         self._report(found)
         if global_steps >= self.total_training_steps:

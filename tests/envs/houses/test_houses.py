@@ -16,7 +16,7 @@ from d2skill.envs.houses.environment import HousesEnvironment
 from d2skill.envs.houses.floor_plans import floor_plans
 from d2skill.envs.houses.statistics import OPENABLE
 from d2skill.errors import ConfigError
-from d2skill.protocols import Environment, Teaches
+from d2skill.protocols import Environment, SupportsExpert
 
 SETTINGS = HousesConfig()
 SPLITS = ("train", "valid_seen", "valid_unseen", "test_seen")
@@ -316,7 +316,7 @@ def test_names_count_down_as_in_alfworld():
 
 def test_the_environment_follows_its_protocols():
     environment = HousesEnvironment(SETTINGS)
-    assert isinstance(environment, Environment) and isinstance(environment, Teaches)
+    assert isinstance(environment, Environment) and isinstance(environment, SupportsExpert)
     ids = environment.task_ids("train")
     assert ids[7] == "train/0007" and len(ids) == 480
     assert [len(environment.task_ids(s)) for s in SPLITS[1:]] == [140, 140, 140]

@@ -11,7 +11,7 @@ from d2skill.envs import make_environment
 from d2skill.envs.check import check_environment
 from d2skill.envs.webshop.instruction import wish_in
 from d2skill.errors import ConfigError
-from d2skill.protocols import Environment, Teaches
+from d2skill.protocols import Environment, SupportsExpert
 
 COLOURS = ("red", "blue", "green", "black")
 THINGS = ("mug", "lamp", "desk", "shirt", "towel", "pillow", "candle", "basket", "mirror", "clock")
@@ -83,7 +83,7 @@ def shop(data, cache):
 
 
 def test_it_keeps_the_rules_of_environments(shop):
-    assert isinstance(shop, Environment) and isinstance(shop, Teaches)
+    assert isinstance(shop, Environment) and isinstance(shop, SupportsExpert)
     assert [finding.detail for finding in check_environment(shop) if not finding.ok] == []
 
 

@@ -137,7 +137,7 @@ def test_a_prompt_over_the_context_loses_its_beginning():
 
 def log_probs(p, decided):
     """Returns what decisions weigh; the greedy actions beside are those of acting."""
-    weights = p.weigh(decided)
+    weights = p.score_answers(decided)
     greedy = p.act([asked for asked, _ in decided], [0] * len(decided), 0.0)
     assert [weight.greedy for weight in weights] == [made.action for made in greedy]
     return [weight.log_prob for weight in weights]
@@ -201,7 +201,7 @@ def test_greedy_answers_are_written_only_where_another_one_was_given(answer, mon
     assert others and log_probs(p, greedy + drawn)
     asked, act = [], p.act
     monkeypatch.setattr(p, "act", lambda prompts, *more: asked.extend(prompts) or act(prompts, *more))
-    p.weigh(greedy + drawn)
+    p.score_answers(greedy + drawn)
     assert sorted(map(repr, asked)) == sorted(repr(one) for one, _ in others)
 
 

@@ -15,7 +15,7 @@ from lm_toys import SMALL, WORDS, policy, prompt, rows, write_model  # noqa: E40
 from d2skill.errors import ConfigError  # noqa: E402
 from d2skill.policies.causal_lm import generation, prefix_sharing  # noqa: E402
 from d2skill.policies.causal_lm.generation import Sampling, Writer, draw  # noqa: E402
-from d2skill.protocols import HasPlaces  # noqa: E402
+from d2skill.protocols import SupportsSlots  # noqa: E402
 from d2skill.types import Prompt  # noqa: E402
 
 
@@ -181,7 +181,7 @@ def test_a_cut_distribution_is_learned_from_with_the_ratio_of_the_whole_one(answ
 @pytest.mark.parametrize("answer", ["choice", "free"])
 def test_places_decide_step_by_step_what_a_policy_decides_at_once(answer):
     p = policy(SMALL.model_copy(update={"answer": answer, "generate_batch": 3}))
-    assert isinstance(p, HasPlaces)
+    assert isinstance(p, SupportsSlots)
     chance = random.Random(1)
 
     def step(episode, past):
@@ -189,29 +189,29 @@ def test_places_decide_step_by_step_what_a_policy_decides_at_once(answer):
         actions = ("look",) if chance.random() < 0.3 else ("look", *(f"take {w}" for w in seen))
         return Prompt(f"find {episode}", "You see a " + ", a ".join(seen), actions, tuple(past))
 
-    places, asked, history, over = p.places(1.0), {}, {}, 0
+    slots, asked, history, over = p.slots(1.0), {}, {}, 0
     everything = []
     for episode in range(3):
         history[episode] = []
         asked[episode] = step(episode, [])
-        places.ask(episode, asked[episode], episode)
+        slots.submit(episode, asked[episode], episode)
     while asked:
-        for episode, decision in places.answers():
+        for episode, decision in slots.collect():
             before = asked.pop(episode)
             seed = episode + 100 * len(history[episode])
             everything.append((before, seed, decision))
             history[episode].append((before.observation, decision.action))
             if len(history[episode]) == 4:
-                places.leave(episode)
+                slots.release(episode)
                 over += 1
                 continue
             asked[episode] = step(episode, history[episode])
-            places.ask(episode, asked[episode], episode + 100 * len(history[episode]))
+            slots.submit(episode, asked[episode], episode + 100 * len(history[episode]))
     assert over == 3 and len(everything) == 12
     at_once = p.act([a for a, _, _ in everything], [s for _, s, _ in everything], 1.0)
     for (_, _, one), two in zip(everything, at_once, strict=True):
         assert one.tokens == two.tokens and one.log_probs == pytest.approx(two.log_probs, abs=1e-4)
-    places.close()
+    slots.close()
 
 
 def test_flash_attention_gives_way_while_answers_are_written(monkeypatch):

@@ -7,7 +7,7 @@ pytest.importorskip("torch")
 from lm_toys import policy
 
 from d2skill.policies.causal_lm.constrained_decoding import TextWalker
-from d2skill.protocols import Writes
+from d2skill.protocols import SupportsChat
 
 CHATS = [[{"role": "user", "content": f"Say something about chest {number}."}] for number in range(5)]
 CHATS[2].insert(0, {"role": "system", "content": "You are asked about chests."})
@@ -22,7 +22,7 @@ def test_answers_are_the_likeliest_and_do_not_depend_on_their_batch(monkeypatch)
 
     monkeypatch.setattr("d2skill.policies.causal_lm.text_generation.TextWalker", Watched)
     own = policy()
-    assert isinstance(own, Writes)
+    assert isinstance(own, SupportsChat)
     together = own.write(CHATS, 12)
     assert together == [own.write([chat], 12)[0] for chat in CHATS] == own.write(CHATS[::-1], 12)[::-1]
     assert all(0 < len(one.tokens) <= 12 for one in walkers)

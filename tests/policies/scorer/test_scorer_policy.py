@@ -145,7 +145,7 @@ def test_actions_that_are_empty_or_without_words_can_be_chosen():
 
 def log_probs(policy, decided):
     """Returns what decisions weigh; the greedy actions beside are those of acting."""
-    weights = policy.weigh(decided)
+    weights = policy.score_answers(decided)
     greedy = policy.act([asked for asked, _ in decided], [0] * len(decided), 0.0)
     assert [weight.greedy for weight in weights] == [made.action for made in greedy]
     return [weight.log_prob for weight in weights]

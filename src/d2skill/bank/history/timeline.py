@@ -22,7 +22,7 @@ from d2skill.bank.journal import (
     Rewind,
 )
 from d2skill.bank.ranking import credited_utility
-from d2skill.bank.worth import Evidence
+from d2skill.bank.worth import Worth
 from d2skill.errors import BankError
 from d2skill.types import Skill
 
@@ -39,7 +39,7 @@ class Written:
     origin: Mapping[str, str]
     failure: int | None = None
     success: int | None = None
-    evidence: Evidence | None = None
+    evidence: Worth | None = None
     mark: Mark | None = None
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, astuple, dataclass, field, fields
 from typing import Any, Literal
 
-from d2skill.bank.worth import Evidence
+from d2skill.bank.worth import Worth
 from d2skill.types import Granularity, Skill, SkillText
 
 Origin = Mapping[str, str]
@@ -40,7 +40,7 @@ class Insert:
     skills: tuple[Skill, ...]
     iteration: int
     origin: Origin = field(default_factory=dict)
-    evidence: Mapping[str, Evidence] = field(default_factory=dict)
+    evidence: Mapping[str, Worth] = field(default_factory=dict)
     marks: Mapping[str, Mark] = field(default_factory=dict)
     tasks: Sequence[str] = ()
 
@@ -158,7 +158,7 @@ def decode(body: bytes) -> Event:
     kind = _KINDS[values.pop("kind")]
     if kind is Insert:
         values["skills"] = tuple(map(_skill, values["skills"]))
-        values["evidence"] = {id: Evidence(*one) for id, one in values.get("evidence", {}).items()}
+        values["evidence"] = {id: Worth(*one) for id, one in values.get("evidence", {}).items()}
         values["marks"] = {id: Mark(*one) for id, one in values.get("marks", {}).items()}
         values["tasks"] = tuple(values.get("tasks", ()))
     elif kind is Change:

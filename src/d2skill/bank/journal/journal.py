@@ -16,7 +16,7 @@ from d2skill.bank.journal.lock import Acknowledged, WriteLock, acknowledged
 from d2skill.bank.journal.sqlite_file import Head
 from d2skill.bank.journal.state import no_garbage_collection
 from d2skill.bank.journal.view import State, View, counts
-from d2skill.bank.worth import Evidence
+from d2skill.bank.worth import Worth
 from d2skill.types import Skill
 
 SNAPSHOT_BYTES = 1 << 20
@@ -37,7 +37,7 @@ class Journal:
             """The fingerprint of the embedder that the bank was made with."""
 
     @staticmethod
-    def is_one(path: Path) -> bool:
+    def is_journal(path: Path) -> bool:
         """Tells whether a file is an SQLite database, as journals are."""
         with path.open("rb") as opened:
             return opened.read(16) == b"SQLite format 3\0"
@@ -174,7 +174,7 @@ def from_records(
     path: Path,
     embedder: str,
     skills: Sequence[Skill],
-    evidence: Mapping[str, Evidence] | None = None,
+    evidence: Mapping[str, Worth] | None = None,
     marks: Mapping[str, Mark] | None = None,
     tasks: Sequence[str] = (),
     source: str = "records",

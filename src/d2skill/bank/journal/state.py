@@ -30,7 +30,7 @@ from d2skill.bank.journal.events import (
     Status,
 )
 from d2skill.bank.ranking import Floats, Integers
-from d2skill.bank.worth import Evidence, Influence
+from d2skill.bank.worth import Influence, Worth
 from d2skill.errors import BankError
 from d2skill.types import Granularity, Skill, SkillText
 
@@ -136,7 +136,7 @@ class BankState:
         """Returns the iterations in which the skills of some rows were written."""
         return np.array([self._texts[_CREATED][row] for row in rows.tolist()], dtype=np.int64)
 
-    def evidence(self, skill_id: str) -> Evidence:
+    def evidence(self, skill_id: str) -> Worth:
         """Returns what the signals of a skill add up to, with those of the skills that were merged into it."""
         evidence = self._evidence(self.row(skill_id))
         for other in self.merged.get(skill_id, ()):
@@ -206,9 +206,9 @@ class BankState:
         self.vouched, self.seen = set(values["vouched"]), set(values["seen"])
         self.influence = {skill_id: Influence(*one) for skill_id, one in values["influence"].items()}
 
-    def _evidence(self, row: int) -> Evidence:
+    def _evidence(self, row: int) -> Worth:
         names = ("signals", "squares", "total", "spread", "last")
-        return Evidence(*(self._numbers[name][row].item() for name in names))
+        return Worth(*(self._numbers[name][row].item() for name in names))
 
     def _insert(self, event: Insert) -> None:
         skills, start = event.skills, len(self)
@@ -220,7 +220,7 @@ class BankState:
             raise BankError(f"{strange[0]!r} is no id of a skill: t or s and a number")
         for column, texts in zip(self._texts, zip(*map(_texts, skills), strict=True), strict=False):
             column.extend(texts)
-        evidence = [event.evidence.get(skill_id, Evidence()) for skill_id in ids]
+        evidence = [event.evidence.get(skill_id, Worth()) for skill_id in ids]
         for name, values in self._numbers.items():
             own = skills if name in ("utility", "retrievals", "credits") else evidence
             new = np.array([getattr(one, name) for one in own], dtype=values.dtype)
@@ -243,7 +243,7 @@ class BankState:
                 self._last[granularity] = number
 
     def _credit(self, event: Credit) -> None:
-        """Does what `ranking.credited_utility` and `Evidence.add` do, for all skills at once and to the same bit."""
+        """Does what `ranking.credited_utility` and `Worth.add` do, for all skills at once and to the same bit."""
         credited = {skill_id: own for skill_id, own in event.signals.items() if own}
         rows = self._find(credited)
         kinds = [self._texts[_GRANULARITY][row] for row in rows.tolist()]

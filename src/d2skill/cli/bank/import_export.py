@@ -84,7 +84,7 @@ def bank_import(source: Positional[Path], out: Positional[Path], run: Path | Non
         raise BankError(f"{out} exists: choose another name, or remove it first")
     config = RunFolder.open(run).config() if run else Config()
     embedder = make_embedder(config.embedder)
-    ours = (source.is_dir() and (source / "config.toml").is_file()) or (source.is_file() and Journal.is_one(source))
+    ours = (source.is_dir() and (source / "config.toml").is_file()) or (source.is_file() and Journal.is_journal(source))
     found = read(source) if ours else _foreign(import_skills(source))
     taken = _through_the_door(found, lambda: SkillBank(embedder, config.bank, config.retrieval, config.credit))
     events = found.state.events(0) if found.state else []

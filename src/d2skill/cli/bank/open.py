@@ -58,7 +58,7 @@ class Contents(BankRecord):
 def read(run: Path, at: int | None = None) -> Contents:
     """Returns what a run's journal or a bank file holds, or held after an iteration."""
     path = bank_of(run)
-    if Journal.is_one(path):
+    if Journal.is_journal(path):
         journal = Journal(path)
         check_iteration(run, journal, at)
         state = journal.replay(BankState(), at=at)
@@ -86,7 +86,7 @@ def check_iteration(run: Path, journal: Journal, at: int | None) -> None:
 def journal_of(run: Path) -> Journal:
     """Returns the journal of a run or at a path. Raises `BankError` if there is none."""
     path = bank_of(run)
-    if not Journal.is_one(path):
+    if not Journal.is_journal(path):
         raise BankError(f"{path} is no journal: name a run folder, or a bank.db")
     return Journal(path)
 

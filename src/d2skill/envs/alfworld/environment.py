@@ -65,7 +65,7 @@ class AlfworldSession:
 
 
 class GameFile:
-    """The environment of one game file, whose path is its one task id; see `Environment` and `Teaches`."""
+    """The environment of one game file, whose path is its one task id; see `Environment` and `SupportsExpert`."""
 
     def __init__(self, path: Path) -> None:
         self._game = Game.load(path)
@@ -85,7 +85,7 @@ class GameFile:
 
 
 class AlfworldEnvironment:
-    """Official ALFWorld games; see `Environment` and `Teaches`.
+    """Official ALFWorld games; see `Environment` and `SupportsExpert`.
 
     Only the split that is asked for is ever read. Raises `ConfigError` when no data folder is named and
     `DataError` when it is not there.

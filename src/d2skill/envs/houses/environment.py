@@ -19,7 +19,7 @@ _ID = re.compile(r"([a-z_]+)/(\d{4,})")
 
 
 class HousesEnvironment:
-    """Games in recurring floor plans, made when first started; see `Environment` and `Teaches`."""
+    """Games in recurring floor plans, made when first started; see `Environment` and `SupportsExpert`."""
 
     def __init__(self, settings: HousesConfig) -> None:
         self._settings = settings

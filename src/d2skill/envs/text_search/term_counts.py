@@ -48,10 +48,10 @@ def count(texts: Iterable[str]) -> Postings:
     batches.reverse()
     while batches:
         batch = batches.pop()
-        sizes, ranks = np.diff(batch.ends), rank[batch.terms]
-        places = np.arange(len(batch.rows)) + np.repeat(filled[ranks] - batch.ends[:-1], sizes)
+        sizes, processes = np.diff(batch.ends), rank[batch.terms]
+        places = np.arange(len(batch.rows)) + np.repeat(filled[processes] - batch.ends[:-1], sizes)
         rows[places], counts[places] = batch.rows, batch.counts
-        filled[ranks] += sizes
+        filled[processes] += sizes
     return Postings(terms, ends, rows, counts, np.frombuffer(lengths, np.int64) if lengths else np.zeros(0, np.int64))
 
 

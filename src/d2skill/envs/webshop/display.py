@@ -1,4 +1,4 @@
-"""Pages as a person reads them: in lines, without what can be clicked, which stands in a menu below; see `Shows`."""
+"""Pages for people (`HumanReadable`): text in lines; what can be clicked stands in the menu below."""
 
 from __future__ import annotations
 

@@ -49,12 +49,12 @@ class WebshopSession:
         return self._observation
 
     @property
-    def shown(self) -> str:
-        """The page in lines, the same for both forms of it; see `Shows`."""
+    def display_text(self) -> str:
+        """The page in lines, the same for both forms of it; see `HumanReadable`."""
         return shown(self._shop)
 
     @property
-    def described(self) -> Mapping[str, str]:
+    def action_notes(self) -> Mapping[str, str]:
         """Price and title of the products that can be clicked."""
         return described(self._shop)
 
@@ -79,7 +79,7 @@ class WebshopSession:
 
 
 class WebshopEnvironment:
-    """WebShop's goals over its products; see `Environment` and `Teaches`.
+    """WebShop's goals over its products; see `Environment` and `SupportsExpert`.
 
     All sessions share one catalogue. Raises `ConfigError` when no data folder is named or it lacks a file.
     """

@@ -98,14 +98,14 @@ class GoalSet:
 
     goals: Sequence[Goal]
     prices: Mapping[str, float] = field(repr=False)
-    weigh: Callable[[], npt.NDArray[np.float64]] = field(repr=False, compare=False)
+    score_answers: Callable[[], npt.NDArray[np.float64]] = field(repr=False, compare=False)
     """Returns the weights of all goals without making them."""
 
     @cached_property
     def cumulative_weights(self) -> npt.NDArray[np.float64]:
         """The weights summed up, from 0 to the sum of all."""
         sums = np.zeros(len(self.goals) + 1)
-        np.cumsum(self.weigh(), out=sums[1:])
+        np.cumsum(self.score_answers(), out=sums[1:])
         return sums
 
     def draw(self, random: Random) -> int:

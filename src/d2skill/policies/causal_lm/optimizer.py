@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from d2skill.utils.process_group import Ranks
+from d2skill.utils.process_group import ProcessGroup
 
 
 class Adam:
@@ -32,18 +32,18 @@ class Adam:
         self._adam = torch.optim.Adam(self._masters.values(), lr=learning_rate)
         self._max_grad_norm = max_grad_norm
 
-    def step(self, ranks: Ranks | None = None) -> float:
+    def step(self, processes: ProcessGroup | None = None) -> float:
         """Steps against the gradients, clears them, and returns their norm before it was cut.
 
-        With `ranks` the gradients are the sums over processes. Raises RuntimeError if one is not finite; the weights
+        With `processes` the gradients are summed over processes. Raises RuntimeError if one is not finite; the weights
         are then as before.
         """
         for name, master in self._masters.items():
             weight = self._weights[name]
             if master is not weight and weight.grad is not None:
                 master.grad, weight.grad = weight.grad.float(), None
-        if ranks and ranks.count > 1:
-            self._add_up(ranks)
+        if processes and processes.world_size > 1:
+            self._add_up(processes)
         norm = torch.nn.utils.clip_grad_norm_(self._masters.values(), self._max_grad_norm, error_if_nonfinite=True)
         self._adam.step()
         self._adam.zero_grad(set_to_none=True)
@@ -53,15 +53,15 @@ class Adam:
                     self._weights[name].copy_(master)
         return float(norm)
 
-    def _add_up(self, ranks: Ranks) -> None:
+    def _add_up(self, processes: ProcessGroup) -> None:
         """Makes gradients the sums over all processes; one without a share of the rows has none."""
         known = {name for name, master in self._masters.items() if master.grad is not None}
-        known = known.union(*ranks.exchange(known))
+        known = known.union(*processes.all_gather(known))
         masters = [master for name, master in self._masters.items() if name in known]
         for master in masters:
             if master.grad is None:
                 master.grad = torch.zeros_like(master)
-        ranks.add([master.grad for master in masters])
+        processes.all_reduce([master.grad for master in masters])
 
     def checksum(self) -> str:
         """Returns a checksum of what is stepped, to the bit."""

@@ -30,12 +30,12 @@ from d2skill.policies.causal_lm.gradient_checkpointing import layers_of, recompu
 from d2skill.policies.causal_lm.loading import attention_kinds, check_context, context_of, end_tokens, read_pretrained
 from d2skill.policies.causal_lm.loss import Item, pack, policy_terms, token_log_probs, token_weights
 from d2skill.policies.causal_lm.optimizer import Adam
-from d2skill.policies.causal_lm.slots import LanguageModelPlaces
+from d2skill.policies.causal_lm.slots import LanguageModelSlots
 from d2skill.policies.causal_lm.text_generation import write
 from d2skill.policies.causal_lm.tiny_model import make_tiny
 from d2skill.policies.causal_lm.tuning import make_tuning, require_peft
-from d2skill.types import Decision, Prompt, Row, Weight
-from d2skill.utils.process_group import Ranks
+from d2skill.types import AnswerScore, Decision, Prompt, Row
+from d2skill.utils.process_group import ProcessGroup
 from d2skill.utils.torch_device import device_named
 
 KIND, FORMAT = "causal-lm", 1
@@ -72,7 +72,7 @@ class CausalLMPolicy:
     ) -> None:
         self._settings, self._optim, self._warm_start = settings, optim, warm_start
         self._temperature, self._seed = temperature, seed
-        self.ranks = Ranks()
+        self.processes = ProcessGroup()
         self._rate, self._imitation_rate = step_sizes("causal-lm", optim, warm_start, adapter=settings.lora_rank > 0)
         self._device = device_named(settings.device, "policy.lm.device")
         if settings.lora_rank:
@@ -101,21 +101,21 @@ class CausalLMPolicy:
         """See Policy."""
         return self.chat.count(text)
 
-    def places(self, temperature: float) -> LanguageModelPlaces:
-        """See HasPlaces."""
+    def slots(self, temperature: float) -> LanguageModelSlots:
+        """See SupportsSlots."""
         lm = self._settings
         sampling = Sampling(temperature, lm.top_p, lm.top_k)
-        return LanguageModelPlaces(
+        return LanguageModelSlots(
             self.model, self.chat, sampling, lm.generate_batch, answer=lm.max_new_tokens, budget=lm.microbatch_tokens
         )
 
     def act(self, prompts: Sequence[Prompt], seeds: Sequence[int], temperature: float) -> list[Decision]:
         """See Policy. Log-probabilities are those before top-p and top-k, 0 for forced tokens."""
-        with closing(self.places(temperature)) as places:
-            return decide(places, prompts, seeds)
+        with closing(self.slots(temperature)) as slots:
+            return decide(slots, prompts, seeds)
 
-    def write(self, chats: Sequence[Sequence[dict[str, str]]], tokens: int) -> list[str]:
-        """See Writes."""
+    def generate_chat(self, chats: Sequence[Sequence[dict[str, str]]], tokens: int) -> list[str]:
+        """See SupportsChat."""
         lm = self._settings
         return write(
             self.model,
@@ -127,15 +127,15 @@ class CausalLMPolicy:
             budget=lm.microbatch_tokens,
         )
 
-    def weigh(self, decided: Sequence[tuple[Prompt, Decision]]) -> list[Weight]:
-        """See Weighs. As in `update`, only tokens that were chosen count; 0 where the trie left nothing to choose.
+    def score_answers(self, decided: Sequence[tuple[Prompt, Decision]]) -> list[AnswerScore]:
+        """See SupportsScoring. As in `update`, only chosen tokens count; 0 where the trie left nothing to choose.
 
         An answer all of whose tokens are the likeliest is the greedy one; elsewhere that is written.
         """
         every = [self._item(Row(prompt, decision, 0.0)) for prompt, decision in decided]
         places = [i for i, item in enumerate(every) if item]
         items = [item for item in every if item]
-        found = [Weight(0.0, decision.action) for _, decision in decided]
+        found = [AnswerScore(0.0, decision.action) for _, decision in decided]
         elsewhere = [i for i, (_, decision) in enumerate(decided) if not decision.tokens]
         for group in pack(items, self._settings.microbatch_tokens, self._device.type):
             batch = [items[i] for i in group]
@@ -143,7 +143,7 @@ class CausalLMPolicy:
             parts = [one.split(sizes) for one in token_weights(self.model, batch)]
             for i, log_probs, likeliest in zip(group, *parts, strict=True):
                 place = places[i]
-                found[place] = Weight(sum(log_probs.tolist()), decided[place][1].action)
+                found[place] = AnswerScore(sum(log_probs.tolist()), decided[place][1].action)
                 if not likeliest.all():
                     elsewhere.append(place)
         written = self.act([decided[i][0] for i in elsewhere], [0] * len(elsewhere), 0.0)
@@ -168,14 +168,14 @@ class CausalLMPolicy:
         for start in range(0, len(order), self._optim.minibatch_rows):
             items, tasks = zip(*(known[i] for i in order[start : start + self._optim.minibatch_rows]), strict=True)
             count = sum(len(item.positions) for item in items)
-            batch = [items[i] for i in self.ranks.own(tasks)]
+            batch = [items[i] for i in self.processes.shard(tasks)]
             for group in pack(batch, self._settings.microbatch_tokens, self._device.type):
                 sums, error = self._backward([batch[i] for i in group], count)
                 totals += sums
                 ratio_error = max(ratio_error, error) if start == 0 else ratio_error
             tokens += count
-            norms.append(self._adam.step(self.ranks))
-        self.ranks.add([totals])
+            norms.append(self._adam.step(self.processes))
+        self.processes.all_reduce([totals])
         loss, kl, clipped, entropy = (totals / max(1, tokens)).tolist()
         return {
             "policy/loss": loss,
@@ -183,7 +183,7 @@ class CausalLMPolicy:
             "policy/clip_fraction": clipped,
             "policy/entropy": entropy,
             "policy/grad_norm": float(np.mean(norms)) if norms else 0.0,
-            "policy/ratio_error": max(self.ranks.exchange(ratio_error)),
+            "policy/ratio_error": max(self.processes.all_gather(ratio_error)),
         }
 
     def _backward(self, items: Sequence[Item], count: int) -> tuple[torch.Tensor, float]:
@@ -255,20 +255,20 @@ class CausalLMPolicy:
             for start in range(0, len(order), self._warm_start.minibatch_rows):
                 places = order[start : start + self._warm_start.minibatch_rows]
                 count = sum(len(items[i].tokens) for i in places)
-                own = self.ranks.own([demonstrations[i][0].task for i in places])
+                own = self.processes.shard([demonstrations[i][0].task for i in places])
                 batch = [items[places[i]] for i in own]
                 for group in pack(batch, self._settings.microbatch_tokens, self._device.type):
                     loss = -self._learn([batch[i] for i in group], 1.0)[0].sum()
                     (loss / count).backward()
                     total += float(loss.detach())
-                self._adam.step(self.ranks)
+                self._adam.step(self.processes)
         del self._adam
         self._adam = Adam(self.model, self._rate, self._optim.max_grad_norm)
         sample = rng.permutation(len(items))[:ACCURACY_SAMPLE].tolist()
-        mine = sample[self.ranks.number :: self.ranks.count]
+        mine = sample[self.processes.rank :: self.processes.world_size]
         greedy = self.act([demonstrations[i][0] for i in mine], [0] * len(mine), 0.0)
         hits = sum(d.action == demonstrations[i][1] for i, d in zip(mine, greedy, strict=True))
-        losses, hit = zip(*self.ranks.exchange((total, hits)), strict=True)
+        losses, hit = zip(*self.processes.all_gather((total, hits)), strict=True)
         tokens = sum(len(item.tokens) for item in items)
         return {"warm_start/loss": sum(losses) / tokens, "warm_start/accuracy": sum(hit) / len(sample)}
 

@@ -1,4 +1,4 @@
-"""Places in which a language model plays (see protocols.Places)."""
+"""Places in which a language model plays (see protocols.Slots)."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class _Question:
     rng: np.random.Generator
 
 
-class LanguageModelPlaces:
-    """Implements `Places` by rows of a `Writer`.
+class LanguageModelSlots:
+    """Implements `Slots` by rows of a `Writer`.
 
     Args:
         model: a causal language model of Transformers.
@@ -36,14 +36,14 @@ class LanguageModelPlaces:
     """
 
     def __init__(self, model: Any, chat: Chat, sampling: Sampling, size: int, *, answer: int, budget: int) -> None:
-        self.size = size
+        self.capacity = size
         self._chat, self._answer = chat, answer
         self._writer = Writer(model, size, sampling, budget)
         self._questions: dict[int, _Question] = {}
         self._forced: list[int] = []
 
-    def ask(self, episode: int, prompt: Prompt, seed: int) -> None:
-        """See Places."""
+    def submit(self, episode: int, prompt: Prompt, seed: int) -> None:
+        """See Slots."""
         tokens, rng, walker = self._chat.prompt_ids(prompt), np.random.default_rng(seed), self._walker(prompt)
         if isinstance(walker, ChoiceWalker):
             tokens += walker.lead()
@@ -53,17 +53,17 @@ class LanguageModelPlaces:
         else:
             self._writer.ask(episode, tokens, walker, rng)
 
-    def answers(self) -> list[tuple[int, Decision]]:
-        """See Places. What leaves no choice is answered first."""
+    def collect(self) -> list[tuple[int, Decision]]:
+        """See Slots. What leaves no choice is answered first."""
         ended, self._forced = self._forced or self._writer.run(), []
         return [(episode, self._decision(self._questions.pop(episode))) for episode in ended]
 
-    def leave(self, episode: int) -> None:
-        """See Places."""
+    def release(self, episode: int) -> None:
+        """See Slots."""
         self._writer.leave(episode)
 
     def close(self) -> None:
-        """See Places. What was read goes with the places."""
+        """See Slots. What was read goes with the places."""
         del self._writer
 
     def _walker(self, prompt: Prompt) -> Walker:

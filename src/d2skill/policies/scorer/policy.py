@@ -18,7 +18,7 @@ from d2skill.config import OptimConfig, ScorerConfig, WarmStartConfig, step_size
 from d2skill.errors import RunError
 from d2skill.policies.scorer.features import Batch, Featurizer, count_words
 from d2skill.policies.scorer.loss import clipped_loss
-from d2skill.types import Decision, Prompt, Row, Weight
+from d2skill.types import AnswerScore, Decision, Prompt, Row
 from d2skill.utils.rng import generator
 
 Floats = npt.NDArray[np.float64]
@@ -76,23 +76,23 @@ class ScorerPolicy:
         batch = self._featurize([prompt])
         return _log_softmax(self._scores(batch, self._weights), batch)
 
-    def weigh(self, decided: Sequence[tuple[Prompt, Decision]]) -> list[Weight]:
-        """See Weighs. Raises `ValueError` where the prompt has another action, or none, at the index chosen."""
+    def score_answers(self, decided: Sequence[tuple[Prompt, Decision]]) -> list[AnswerScore]:
+        """See SupportsScoring. Raises `ValueError` if the prompt has another action, or none, at the chosen index."""
         for prompt, decision in decided:
             if decision.tokens and prompt.actions[decision.tokens[0] :][:1] != (decision.action,):
                 raise ValueError(f"{decision.action!r} is not action {decision.tokens[0]} of this prompt")
         pairs = [(prompt, decision) for prompt, decision in decided if prompt.actions]
         found = iter(self._weigh(pairs) if pairs else ())
-        return [next(found) if prompt.actions else Weight(0.0, "") for prompt, _ in decided]
+        return [next(found) if prompt.actions else AnswerScore(0.0, "") for prompt, _ in decided]
 
-    def _weigh(self, decided: Sequence[tuple[Prompt, Decision]]) -> list[Weight]:
+    def _weigh(self, decided: Sequence[tuple[Prompt, Decision]]) -> list[AnswerScore]:
         batch = self._featurize([prompt for prompt, _ in decided])
         log_probs = _log_softmax(self._scores(batch, self._weights), batch)
         weights = []
         for start, (prompt, decision) in zip(batch.starts, decided, strict=True):
             own = log_probs[start : start + len(prompt.actions)]
             chosen = float(own[decision.tokens[0]]) if decision.tokens else 0.0
-            weights.append(Weight(chosen, prompt.actions[int(np.argmax(own))]))
+            weights.append(AnswerScore(chosen, prompt.actions[int(np.argmax(own))]))
         return weights
 
     def update(self, rows: Sequence[Row], seed: int) -> dict[str, float]:
