@@ -144,10 +144,11 @@ def test_rows_are_shared_evenly_and_few_tasks_are_cut(keys, count):
 
 def test_a_process_alone_has_everything_for_itself():
     alone = ProcessGroup()
-    assert (alone.number, alone.count, alone.tell(3), alone.exchange(4), alone.gather(5)) == (0, 1, 3, [4], [5])
-    assert list(alone.own("abc")) == [0, 1, 2]
-    with alone.together():
-        alone.add([object()])
+    assert (alone.rank, alone.world_size) == (0, 1)
+    assert (alone.broadcast(3), alone.all_gather(4), alone.gather(5)) == (3, [4], [5])
+    assert list(alone.shard("abc")) == [0, 1, 2]
+    with alone.synchronized():
+        alone.all_reduce([object()])
 
 
 class OwnError(DataError):
@@ -187,12 +188,12 @@ def test_each_process_takes_a_gpu_of_its_own(processes, own, monkeypatch):
 def test_a_replica_that_follows_the_events_finds_what_the_bank_finds():
     settings = {"bank": {"trial": 0.25, "step_capacity": 2, "protect": 0}}
     bank, replica, events = make_bank(**settings), make_bank(**settings), []
-    bank.watch(events.append)
+    bank.subscribe(events.append)
     asked = [f"take the {gem}" for gem in ("ruby", "opal", "pearl")]
 
     def agree():
         for event in events:
-            replica.follow(event)
+            replica.apply(event)
         events.clear()
         for trial in (False, True):
             assert replica.retrieve_task(asked, trial=trial) == bank.retrieve_task(asked, trial=trial)
@@ -402,7 +403,7 @@ def learn(wrap, kind):
     metrics = [learner.imitate(demonstrations, 5)]
     learner.freeze_reference()
     metrics += [learner.update(rows(own, copies=2 if kind != "free" else 1), seed) for seed in (1, 2)]
-    return metrics, weights(own), own._adam.tensors()
+    return metrics, weights(own), own._adam.state_tensors()
 
 
 def learn_together(kind):
@@ -641,8 +642,9 @@ def test_the_report_of_a_launcher_ends_with_what_is_wrong(monkeypatch, tmp_path)
 @pytest.mark.parametrize("variables", [{}, {"WORLD_SIZE": "4"}, {"WORLD_SIZE": "1", "LOCAL_RANK": "0"}])
 def test_without_a_launcher_nothing_of_it_is_read(variables):
     code = (
-        "import sys; from d2skill.config import Config; from d2skill.data_parallel import joined\n"
-        "with joined(Config()) as ranks: print(ranks.count, 'accelerate' in sys.modules, 'torch' in sys.modules)"
+        "import sys\nfrom d2skill.config import Config\nfrom d2skill.data_parallel import joined_processes\n"
+        "with joined_processes(Config()) as processes:\n"
+        "    print(processes.world_size, 'accelerate' in sys.modules, 'torch' in sys.modules)"
     )
     clean = {name: value for name, value in os.environ.items() if name not in ("WORLD_SIZE", "LOCAL_RANK", "RANK")}
     found = subprocess.run([sys.executable, "-c", code], env=clean | variables, capture_output=True, text=True)

@@ -1,4 +1,4 @@
-"""Training by several processes, each with a replica of the policy: episodes and updates are shared.
+"""Data-parallel training: several processes, each with a replica of the policy, share episodes and updates.
 
 The first process leads: it has the trainer, the bank, the reflector and all files. The others are workers, which play
 their share of the episodes and take part in updates. All members of a task are played by one process, and each knows
@@ -26,19 +26,19 @@ from d2skill.utils.process_group import LaunchedProcessGroup, ProcessGroup, laun
 
 
 class Replica(Policy, SupportsScoring, SupportsChat, Protocol):
-    """A policy of which several processes can have a replica each, and learn together."""
+    """A policy that several processes can hold a replica of, and train together."""
 
     processes: ProcessGroup
 
     def checksum(self) -> str:
-        """Returns what is equal in replicas that are: a checksum of all that trains."""
+        """Returns a checksum of all weights that train; equal replicas have equal checksums."""
 
 
 @contextmanager
-def joined(config: Config) -> Iterator[ProcessGroup]:
-    """Gives the processes that a launcher started; at the end those that follow the first one stop.
+def joined_processes(config: Config) -> Iterator[ProcessGroup]:
+    """Yields the process group that a launcher started; at the end the workers stop.
 
-    Raises `ConfigError` for settings that more than one process cannot work by.
+    Raises `ConfigError` for settings that allow one process only.
     """
     if launched_processes() == 1:
         yield ProcessGroup()
@@ -54,7 +54,7 @@ def joined(config: Config) -> Iterator[ProcessGroup]:
 
 
 def _require_shareable(config: Config) -> str:
-    """Returns the device of several processes; raises `ConfigError` for settings that they cannot work by."""
+    """Returns the device setting of several processes; raises `ConfigError` for settings that allow one only."""
     count = launched_processes()
     if (kind := config.policy.kind) != "causal-lm":
         raise ConfigError(
@@ -66,7 +66,7 @@ def _require_shareable(config: Config) -> str:
 
 
 def make_components(processes: ProcessGroup, make: Callable[[], Components]) -> Components:
-    """Returns the parts that each process makes for itself; raises what goes wrong in one of them in all."""
+    """Returns the components, made by each process for itself; an error of one process is raised in all."""
     with processes.synchronized():
         components = make()
         if processes.world_size > 1:
@@ -75,8 +75,8 @@ def make_components(processes: ProcessGroup, make: Callable[[], Components]) -> 
     return components
 
 
-def share(processes: ProcessGroup, config: Config, components: Components) -> tuple[Components, Rollouts]:
-    """Returns the parts as the first process uses them, and what plays its episodes, with the help of the others."""
+def split_work(processes: ProcessGroup, config: Config, components: Components) -> tuple[Components, Rollouts]:
+    """Returns the components and the rollouts of the first process, which hand work to the others."""
     given = components.environment, components.policy, components.bank, config.prompt, config.env.max_steps
     if processes.world_size == 1:
         return components, Rollouts(*given)
@@ -90,7 +90,7 @@ def _replica(components: Components) -> Replica:
 
 
 def _require_equal(processes: ProcessGroup, policy: Replica) -> None:
-    """Raises `RunError` in all processes if their replicas are not the same."""
+    """Raises `RunError` in all processes if their replicas differ."""
     found = processes.all_gather(policy.checksum())
     if others := [number for number, one in enumerate(found) if one != found[0]]:
         raise RunError(
@@ -100,8 +100,8 @@ def _require_equal(processes: ProcessGroup, policy: Replica) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Play:
-    """Episodes to play, by process, and what has happened to the bank since the last ones."""
+class _PlayOrder:
+    """An order to all processes: episodes to play, by rank, and the bank's events since the last order."""
 
     shares: list[list[Member]]
     temperature: float
@@ -109,14 +109,14 @@ class _Play:
 
 
 @dataclass(frozen=True, slots=True)
-class _Learn:
-    """A method of the policy to call in all processes."""
+class _UpdateOrder:
+    """An order to all processes: a method of the policy to call."""
 
     method: str
     given: tuple[Any, ...]
 
     def do(self, processes: ProcessGroup, policy: Replica) -> Any:
-        """Calls it, and finds out whether the replicas are still the same."""
+        """Calls it, and checks that the replicas are still equal."""
         result = getattr(policy, self.method)(*self.given)
         _require_equal(processes, policy)
         return result
@@ -134,27 +134,37 @@ class SharedRollouts(Rollouts):
         prompt: PromptConfig,
         max_steps: int,
     ) -> None:
+        """Plays nothing yet.
+
+        Args:
+            processes: The process group; this is its first process.
+            environment: See `Rollouts`, as the following.
+            policy: The policy of this process.
+            bank: The bank, whose events go to the others.
+            prompt: Length of the history and token budget of prompts.
+            max_steps: Decisions after which an episode ends without success.
+        """
         super().__init__(environment, policy, bank, prompt, max_steps)
         self._processes = processes
         self._news: list[Event] = []
-        bank.watch(self._news.append)
+        bank.subscribe(self._news.append)
 
-    def play_share(self, members: Sequence[Member], temperature: float) -> list[Trajectory]:
+    def play_shard(self, members: Sequence[Member], temperature: float) -> list[Trajectory]:
         """See Rollouts."""
-        places = shard_whole_groups([member.task_id for member in members], self._processes.world_size)
-        order = _Play([[members[i] for i in own] for own in places], temperature, list(self._news))
+        indices = shard_whole_groups([member.task_id for member in members], self._processes.world_size)
+        order = _PlayOrder([[members[i] for i in own] for own in indices], temperature, list(self._news))
         self._news.clear()
         self._processes.broadcast(order)
         with self._processes.synchronized():
-            shares: list[list[Trajectory]] = self._processes.gather(super().play_share(order.shares[0], temperature))
+            shares: list[list[Trajectory]] = self._processes.gather(super().play_shard(order.shares[0], temperature))
         found: dict[int, Trajectory] = {}
-        for own, played in zip(places, shares, strict=True):
+        for own, played in zip(indices, shares, strict=True):
             found |= zip(own, played, strict=True)
         return [found[i] for i in range(len(members))]
 
 
 class SharedPolicy:
-    """A policy that learns in all processes; what it is asked besides, the first one answers (see Policy)."""
+    """A policy that learns in all processes and decides in the first one (see Policy)."""
 
     def __init__(self, processes: ProcessGroup, policy: Replica) -> None:
         self._processes = processes
@@ -199,14 +209,14 @@ class SharedPolicy:
         self._everywhere("load", folder)
 
     def _everywhere(self, method: str, *given: Any) -> Any:
-        order = _Learn(method, given)
+        order = _UpdateOrder(method, given)
         self._processes.broadcast(order)
         with self._processes.synchronized():
             return order.do(self._processes, self._policy)
 
 
 class Worker:
-    """A process that follows the first one."""
+    """A process of the group other than the first: it carries out the first one's orders."""
 
     def __init__(self, processes: ProcessGroup, config: Config, components: Components) -> None:
         self._processes = processes
@@ -217,18 +227,18 @@ class Worker:
         )
 
     def serve(self) -> None:
-        """Does what the first process asks for until that one stops or is gone; what goes wrong is told there."""
+        """Carries out orders until the first process stops or is gone; errors are reported there."""
         with suppress(RunError):
             while not self._processes.lost and (order := self._processes.broadcast()) is not None:
                 with suppress(Exception):
                     self._do(order)
 
-    def _do(self, order: _Play | _Learn) -> None:
+    def _do(self, order: _PlayOrder | _UpdateOrder) -> None:
         with self._processes.synchronized():
-            if isinstance(order, _Learn):
+            if isinstance(order, _UpdateOrder):
                 order.do(self._processes, self._policy)
                 return
             for event in order.news:
-                self._bank.follow(event)
-            played = self._rollouts.play_share(order.shares[self._processes.rank], order.temperature)
+                self._bank.apply(event)
+            played = self._rollouts.play_shard(order.shares[self._processes.rank], order.temperature)
             self._processes.gather(played)

@@ -1,10 +1,10 @@
-"""The processes that train one run together, as one of them sees them: its number and what goes between them.
+"""Process groups: the processes that train one run together, with broadcast, gather and all-reduce.
 
 A launcher starts them (accelerate, torchrun), on one machine, each with a device of its own. Objects go through a gloo
 group of their own, which waits as long as another process takes; tensors through nccl on GPUs, through gloo elsewhere.
 
-A process that fails must not leave the others waiting. So what they do together is in `together`, where each exchange
-begins by telling whether all have got there: an error of one is then raised in all of them.
+A process that fails must not leave the others waiting. So common work stands in `synchronized`, where each exchange
+first finds out if all processes got there: an error of one is then raised in all of them.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ _PATIENCE = timedelta(days=30)  # a reflector or an environment may keep the fir
 
 
 def launched_processes() -> int:
-    """Returns how many processes a launcher has started, of which this is one; 1 without a launcher."""
+    """Returns the number of processes that a launcher started, this one included; 1 without a launcher."""
     return int(os.environ.get("WORLD_SIZE") or 1) if "LOCAL_RANK" in os.environ else 1
 
 
 @contextmanager
 def report_to_launcher() -> Iterator[None]:
-    """Leaves a launcher the sentence of an error, and raises it; the launcher's own report, a traceback, ends with it.
+    """Passes the sentence of an error on to the launcher, whose own report (a traceback) ends with it; then raises it.
 
-    Nothing but exit status 0 would keep that report away, and then nobody could tell that the run failed.
+    Only exit status 0 would suppress that report, and then nobody could tell that the run failed.
     """
     try:
         yield
@@ -50,10 +50,10 @@ def report_to_launcher() -> Iterator[None]:
 
 
 def shard_whole_groups(keys: Sequence[str], count: int) -> list[list[int]]:
-    """Cuts items into `count` shares, given the key of each, so that those with equal keys are in one share.
+    """Splits items into `count` shards, given the key of each, so that items with equal keys share a shard.
 
-    Returns the places of each share's items in their order. Shares are about as large as each other, as far as whole
-    groups go: the larger ones are dealt out first, each to the smallest share.
+    Returns the indices of each shard's items in their order. Shards are about equally large: larger groups are
+    dealt out first, each to the smallest shard.
     """
     groups: dict[str, list[int]] = {}
     for place, key in enumerate(keys):
@@ -65,9 +65,9 @@ def shard_whole_groups(keys: Sequence[str], count: int) -> list[list[int]]:
 
 
 def shard_evenly(keys: Sequence[str], count: int) -> list[list[int]]:
-    """Cuts items into `count` shares whose sizes differ by one at most; equal keys are together where that allows it.
+    """Splits items into `count` shards whose sizes differ by one at most; equal keys are together where that allows it.
 
-    Returns the places of each share's items.
+    Returns the indices of each shard's items.
     """
     first = {key: place for place, key in reversed(list(enumerate(keys)))}
     order = sorted(range(len(keys)), key=lambda place: (first[keys[place]], place))
@@ -76,7 +76,7 @@ def shard_evenly(keys: Sequence[str], count: int) -> list[list[int]]:
 
 
 class ProcessGroup:
-    """A process that trains alone."""
+    """The process group of a single process, and the interface of larger ones."""
 
     rank = 0
     """Number of this process; the first one, 0, leads."""
@@ -86,15 +86,15 @@ class ProcessGroup:
     """True once the others can no longer be reached."""
 
     def broadcast(self, thing: Any = None) -> Any:
-        """Returns in every process what the first one gives; the others wait for it."""
+        """Returns the first process's object in every process; the others wait for it."""
         return thing
 
     def all_gather(self, own: Any) -> list[Any]:
-        """Returns in every process what each of them gives, by number. For small things."""
+        """Returns the objects of all processes, by rank, in every process. For small objects."""
         return [own]
 
     def gather(self, own: Any) -> list[Any]:
-        """Returns in the first process what each of them gives, by number; in the others nothing."""
+        """Returns the objects of all processes, by rank, in the first process; an empty list in the others."""
         return [own]
 
     def all_reduce(self, tensors: Sequence[Any]) -> None:
@@ -106,16 +106,16 @@ class ProcessGroup:
 
     @contextmanager
     def synchronized(self) -> Iterator[None]:
-        """Encloses what all processes do. If some of them fail, all raise the error of the first one that does."""
+        """Encloses common work. If some processes fail, all raise the error of the first one that did."""
         yield
 
     def close(self) -> None:
-        """Leaves the others; from the first process this tells them to stop."""
+        """Leaves the group; from the first process this tells the others to stop."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Failed:
-    """Stands for what a process could not give."""
+    """The error of a process, sent in place of its object."""
 
     error: Exception
 
@@ -229,7 +229,7 @@ class LaunchedProcessGroup(ProcessGroup):
 
 
 def _portable(error: Exception, number: int) -> Exception:
-    """Returns an error that any process can read, of the nearest kind known to all, with a note of where it is from."""
+    """Returns an error that any process can unpickle, of the nearest class known to all, with a note of its origin."""
     known = {**vars(builtins), **vars(errors)}
     kind = next(kind for kind in type(error).__mro__ if known.get(kind.__name__) is kind)
     text = str(error) if kind is type(error) else f"{type(error).__name__}: {error}"
