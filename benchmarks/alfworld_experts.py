@@ -17,7 +17,7 @@ from time import perf_counter
 
 from d2skill.envs.alfworld import Game
 from d2skill.envs.alfworld.environment import AlfworldEnvironment
-from d2skill.envs.alfworld.planner import plan
+from d2skill.envs.alfworld.planner import shortest_plan
 
 LIMIT, SHORT = 50, 20
 
@@ -30,7 +30,7 @@ def planned(paths: list[Path]) -> dict:
     for path in paths:
         game = Game.load(path)
         started = perf_counter()
-        commands = plan(game)
+        commands = shortest_plan(game)
         times.append(1e3 * (perf_counter() - started))
         solvable[json.loads(path.read_bytes())["solvable"]].append(commands is not None)
         if commands is None:

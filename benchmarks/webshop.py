@@ -1,4 +1,4 @@
-"""How fast WebShop starts, searches and steps, and what it takes; prints one JSON object and says which bars are met.
+"""Benchmark of WebShop: start, search and step times, and memory; prints one JSON object and says which bars are met.
 
 Times are of one core. `start` is of fresh processes, import included: `cold` has to clean and index the products,
 `cached` opens what another process left; the files themselves are in the system's cache in both. `agent` searches with
@@ -41,7 +41,7 @@ from typing import Any, TextIO
 import numpy as np
 
 from d2skill.config import WebshopConfig
-from d2skill.envs.text_search import Index, analyze
+from d2skill.envs.text_search import BM25Index, analyze
 from d2skill.envs.webshop import Catalogue, Goal, GoalSet, Page, Shop, cache_folder, make_goals
 from d2skill.envs.webshop.environment import WebshopEnvironment
 from d2skill.envs.webshop.pages import SUB_PAGES
@@ -204,7 +204,7 @@ def in_the_middle(catalogue: Catalogue, goals: GoalSet, rng: random.Random) -> S
     shop = Shop(catalogue, goals.prices)
     shop.reset(goal)
     page = shop.step(f"search[{cut(goal.text, rng)}]")
-    if found := [name for name in page.click if shop.result(name)]:
+    if found := [name for name in page.click if shop.linked_product(name)]:
         page = shop.step(f"click[{rng.choice(found)}]")
         shop.step(f"click[{page.click[-1]}]" if page.click[-1] != "buy now" else "click[features]")
     return shop
@@ -359,7 +359,7 @@ def part_use(data: Path) -> dict[str, Any]:
     catalogue = Catalogue.load(data)
     goals = make_goals(catalogue, human=True)
     ready = memory()
-    index = Index.open(next(cache_folder().glob("*/index")))
+    index = BM25Index.open(next(cache_folder().glob("*/index")))
     queries = different_queries([goal.text for goal in goals.goals], 2000, rng)
     return {
         "queries": len(queries),
@@ -418,8 +418,8 @@ class Maker:
         chosen[others] = np.where(beyond, 0, drawn)
         found = self.words[chosen]
         chances = self.rng.random(int(beyond.sum()))
-        processes = np.minimum(len(self.words) * (1 - chances) ** (-self.discount / (1 - self.discount)), 1e15)
-        found[others[beyond]] = [coined(rank) for rank in processes.astype(np.int64).tolist()]
+        ranks = np.minimum(len(self.words) * (1 - chances) ** (-self.discount / (1 - self.discount)), 1e15)
+        found[others[beyond]] = [coined(rank) for rank in ranks.astype(np.int64).tolist()]
         return found
 
     def products(self, wanted: int) -> Iterator[tuple[dict[str, Any], str]]:
@@ -449,7 +449,7 @@ class Maker:
         values = self.random.sample(list(self.values[name]), len({content["value"] for content in contents}))
         return [content | {"value": value} for content, value in zip(contents, values, strict=False)]
 
-    def generate_chat(self, folder: Path, wanted: int) -> None:
+    def write(self, folder: Path, wanted: int) -> None:
         with (
             (folder / "items_shuffle.json").open("w") as products,
             (folder / "items_ins_v2.json").open("w") as attributes,
@@ -543,7 +543,7 @@ def small(data: Path, steps: int) -> dict[str, Any]:
         rng = random.Random(0)
         report |= {"products": len(catalogue), "goals": len(goals.goals)}
         say("searches")
-        index = Index.open(next(cache_folder().glob("*/index")))
+        index = BM25Index.open(next(cache_folder().glob("*/index")))
         queries = different_queries([goal.text for goal in goals.goals], 5000, rng)
         report |= {"queries": len(queries), "search_ms": query_times(index.search, queries)}
         report["bm25s_search_ms"] = beside_bm25s(catalogue, queries)

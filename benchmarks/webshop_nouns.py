@@ -1,4 +1,4 @@
-"""How often WebShop's type term is another with the nouns of a spaCy model than with ours; prints one JSON object.
+"""Compares WebShop's type term with the nouns of a spaCy model and with ours; prints one JSON object.
 
 For each product with goals, one goal of it, its text as the search, and the first 20 results as purchases; the right
 product apart. Needs spaCy and a model of it, which is named as Python imports it.
@@ -14,8 +14,7 @@ from pathlib import Path
 from statistics import fmean
 
 from d2skill.envs.webshop import Catalogue, make_goals, plain_nouns
-from d2skill.envs.webshop.nouns import MODELS, spacy_nouns
-from d2skill.envs.webshop.reward import type_parts
+from d2skill.envs.webshop.reward import SPACY_MODELS, spacy_noun_finder, type_parts
 
 RESULTS = 20
 
@@ -34,10 +33,10 @@ def compared(pairs, nouns) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder with the original's files")
-    parser.add_argument("--model", default=MODELS[1], help="module of the spaCy model")
+    parser.add_argument("--model", default=SPACY_MODELS[1], help="module of the spaCy model")
     given = parser.parse_args()
     try:
-        nouns = spacy_nouns(given.model)
+        nouns = spacy_noun_finder(given.model)
     except (ImportError, OSError) as error:
         raise SystemExit(f"spaCy or its model {given.model} is missing ({error}): install both") from None
     catalogue = Catalogue.load(given.data)

@@ -8,7 +8,7 @@ from typing import Any
 
 
 def raw(asin: str, **fields: Any) -> dict[str, Any]:
-    """A product as its file holds it."""
+    """Returns a raw record of a product."""
     return {
         "asin": asin,
         "name": f"Lamp {asin}",
@@ -27,12 +27,12 @@ def raw(asin: str, **fields: Any) -> dict[str, Any]:
 
 
 def options(**values: list[str] | None) -> dict[str, list[dict[str, str]] | None]:
-    """Options as the file of products holds them."""
+    """Returns options as raw records hold them."""
     return {name: None if given is None else [{"value": value} for value in given] for name, given in values.items()}
 
 
 def write_set(folder: Path, products: list[Any], attributes: dict[str, Any], people: dict[str, Any]) -> Path:
-    """A data set under the names of the original's small one."""
+    """Writes a data set under the file names of the original's small one."""
     folder.mkdir(parents=True, exist_ok=True)
     files = {"items_shuffle_1000": products, "items_ins_v2_1000": attributes, "items_human_ins": people}
     for name, content in files.items():

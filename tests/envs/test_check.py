@@ -271,24 +271,24 @@ def test_sound_environment_passes(sound: Any) -> None:
     findings = check_environment(sound)
     assert [finding for finding in findings if not finding.ok] == []
     assert all(finding.detail for finding in findings)
-    assert any(finding.what.startswith("the expert") for finding in findings) == isinstance(sound, Taught)
+    assert any(finding.rule.startswith("the expert") for finding in findings) == isinstance(sound, Taught)
 
 
 @pytest.mark.parametrize(("broken", "rule", "detail"), [b[1:] for b in BROKEN], ids=[b[0] for b in BROKEN])
 def test_broken_environment_is_found_by_its_rule(broken: Any, rule: str, detail: str) -> None:
     found = [finding for finding in check_environment(broken) if not finding.ok]
-    assert any(rule in finding.what and detail in finding.detail for finding in found), found
+    assert any(rule in finding.rule and detail in finding.detail for finding in found), found
 
 
 def test_every_rule_is_broken_by_some_environment() -> None:
-    rules = {finding.what for finding in check_environment(Taught())}
+    rules = {finding.rule for finding in check_environment(Taught())}
     names = {name for _, _, name, _ in BROKEN}
     assert len(rules) == len(names)
     assert all(sum(name in rule for rule in rules) == 1 for name in names)
 
 
 def test_later_stages_are_left_out_after_a_broken_rule() -> None:
-    whats = [finding.what for finding in check_environment(rooms(Raises))]
+    whats = [finding.rule for finding in check_environment(rooms(Raises))]
     assert "can be played" in whats[-1]
 
 

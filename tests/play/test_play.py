@@ -7,21 +7,25 @@ import select
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from functools import partial
 
 import pytest
 from rich.console import Console
-from toys import FaultyEnvironment, TreasureEnvironment, task
+from toys import FaultyEnvironment, TreasureEnvironment, task, tiny_config
 from webshop_products import options, raw, write_set
 
 from d2skill.config import EnvConfig, HousesConfig, WebshopConfig
 from d2skill.envs import make_environment
 from d2skill.envs.houses import generate
 from d2skill.envs.houses.environment import HousesEnvironment
-from d2skill.play import line_reader, overview, play, replay
+from d2skill.errors import ConfigError, RunError
+from d2skill.play import line_reader, load_trajectories, play, print_overview, replay
 from d2skill.play.game import COMMANDS
-from d2skill.play.menu import blocks, meanings, print_menu
+from d2skill.play.menu import group_actions, matching_actions, print_menu
 from d2skill.protocols import HumanReadable
+from d2skill.runs import trajectories
+from d2skill.runs.folder import RunFolder
 from d2skill.runs.trajectories import Saved, SavedTurn
 from d2skill.types import Observation
 
@@ -50,8 +54,36 @@ def script(*lines):
 def played(*lines, environment=TREASURE, of="train/000", terminal=False, **options):
     """Plays what is typed; returns the record and all that was shown."""
     console = screen(terminal)
-    saved = play(lambda: environment.start(of), console, script(*lines), **options)
+    saved = play(environment, of, console, script(*lines), **options)
     return saved, console.file.getvalue()
+
+
+class Only:
+    """An environment of one task, whose sessions and, if it has one, experts are made by calls."""
+
+    def __init__(self, make, make_expert=None):
+        self.make = make
+        if make_expert:
+            self.expert = lambda task, hints, seed: make_expert()
+
+    def task_ids(self, split):
+        return ("train/000",)
+
+    def start(self, task_id):
+        return self.make()
+
+
+class Planned(TreasureEnvironment):
+    """Chests whose sessions know a plan."""
+
+    def __init__(self, plan):
+        super().__init__()
+        self.plan = plan
+
+    def start(self, task_id):
+        session = super().start(task_id)
+        session.shortest_plan = lambda: self.plan
+        return session
 
 
 def actions(saved):
@@ -62,12 +94,17 @@ def actions(saved):
 def test_a_house_is_won_by_its_walkthrough(number):
     houses = HousesEnvironment(HousesConfig())
     way = generate(HousesConfig(), "train", number)["walkthrough"]
-    saved, shown = played(*way, environment=houses, of=f"train/{number:04d}", max_steps=50, best=len(way))
+    saved, shown = played(*way, environment=houses, of=f"train/{number:04d}", max_steps=50)
+    best = len(houses.start(f"train/{number:04d}").shortest_plan())
     assert saved.success and saved.arm == "person" and saved.task.id == f"train/{number:04d}"
     assert actions(saved) == tuple(way) and all(turn.admissible for turn in saved.turns)
     assert saved.turns[0].observation.startswith("You are in the middle of a room")
     assert f"Task: {saved.task.text}\n" in shown and saved.final in shown
-    assert f"After {len(way)} steps: won." in shown and f"The shortest plan takes {len(way)} steps." in shown
+    assert (
+        f"After {len(way)} steps: won." in shown
+        and f"The shortest plan takes {best} steps." in shown
+        and best <= len(way)
+    )
 
 
 def test_actions_are_taken_by_number_and_shortened():
@@ -94,10 +131,11 @@ def test_an_action_that_is_not_there_is_played_and_the_nearest_named():
 @pytest.mark.parametrize("way_out", ["quit", "q", "exit", EOFError(), KeyboardInterrupt()])
 def test_leaving_keeps_what_was_played(way_out):
     assert actions(played(way_out)[0]) == ()
-    saved, shown = played("open chest 1", way_out, "open chest 2", best=2)
+    saved, shown = played("open chest 1", way_out, "open chest 2", environment=Planned(WAY))
     assert actions(saved) == ("open chest 1",) and not saved.success and not saved.fault
     assert saved.final == "You open the chest 1. It is empty."
     assert "After 1 step: left.\n" in shown and "The shortest plan takes 2 steps." in shown
+    assert "shortest plan" not in played(way_out, environment=Planned(None))[1]
 
 
 def test_undo_takes_back_one_step():
@@ -138,11 +176,9 @@ def obeying(console, *lines):
 
 def test_hints_lead_to_the_end():
     houses = HousesEnvironment(HousesConfig())
-    start = partial(houses.start, "train/0001")
-    expert = partial(houses.expert, start().task, (), 0)
     shown = screen()
     follow = obeying(shown, "go to drawer 1", "undo", "go to drawer 2")
-    saved = play(start, shown, follow, max_steps=50, expert=expert)
+    saved = play(houses, "train/0001", shown, follow, max_steps=50)
     assert saved.success and saved.turns[0].action == "go to drawer 2"
 
 
@@ -151,8 +187,11 @@ def test_a_hint_needs_an_expert_that_knows_a_way():
         def act(self, observation):
             raise LookupError("which way?")
 
-    assert "has no expert" in played("hint")[1]
-    saved, shown = played("hint", expert=Lost)
+    def start():
+        return TREASURE.start("train/000")
+
+    assert "has no expert" in played("hint", environment=Only(start))[1]
+    saved, shown = played("hint", environment=Only(start, Lost))
     assert "knows no way" in shown and not saved.turns
 
 
@@ -196,16 +235,17 @@ class Climber:
 )
 def test_where_no_way_wins_a_hint_leads_to_the_highest_score(rungs, before, hint):
     console = screen()
-    play(Scored, console, script(*before, "hint"), expert=partial(Climber, rungs))
+    play(Only(Scored, partial(Climber, rungs)), "", console, script(*before, "hint"))
     assert hint in console.file.getvalue()
 
 
 def test_a_way_is_followed_while_it_is_obeyed_and_the_score_told_at_the_end():
     console = screen()
-    saved = play(Scored, console, script("hint", "climb", "hint", "climb", "hint", "stop"), expert=partial(Climber, 2))
-    told = re.findall(r"The expert would: (.*)\n", console.file.getvalue())
+    lines = script("hint", "climb", "hint", "climb", "hint", "stop")
+    saved = play(Only(Scored, partial(Climber, 2)), "", console, lines)
+    hints = re.findall(r"The expert would: (.*)\n", console.file.getvalue())
     gets = " (it gets 0.50 of 1 that way)"
-    assert told == [f"climb{gets}", f"climb{gets}", f"stop{gets}"]
+    assert hints == [f"climb{gets}", f"climb{gets}", f"stop{gets}"]
     assert saved.score == 0.5 and "After 3 steps: not won, score 0.50." in console.file.getvalue()
 
 
@@ -236,21 +276,22 @@ class Parrot:
 
 def test_any_text_is_an_action_where_none_are_listed():
     console = screen()
-    saved = play(Parrot, console, script("7", "well met", "bye"), expert=None)
+    saved = play(Only(Parrot), "", console, script("7", "well met", "bye"))
     assert actions(saved) == ("7", "well met", "bye") and all(turn.admissible for turn in saved.turns)
     assert saved.success and "none of the actions" not in console.file.getvalue()
 
 
 def test_what_a_terminal_would_act_on_is_shown_harmless():
     console = screen()
-    saved = play(Parrot, console, script())
+    saved = play(Only(Parrot), "", console, script())
     replay(saved, console)
     assert console.file.getvalue().count("\ufffd[2JHello [bold]you[/bold].") == 2
     assert saved.final == "\x1b[2JHello [bold]you[/bold]."
 
 
 def test_an_action_comes_before_a_command_of_its_name():
-    saved = play(lambda: Parrot(("list", "help", "2", "bye")), screen(), script("list", "help", "2", "4"))
+    environment = Only(lambda: Parrot(("list", "help", "2", "bye")))
+    saved = play(environment, "", screen(), script("list", "help", "2", "4"))
     assert actions(saved) == ("list", "help", "2", "bye")
 
 
@@ -275,7 +316,7 @@ MENU = ("look", "look at mug 1", "go to cabinet 1", "go to cabinet 10", "go to f
     ],
 )
 def test_what_typed_text_can_mean(typed, meant):
-    assert meanings(typed, MENU) == meant
+    assert matching_actions(typed, MENU) == meant
 
 
 PAGE = (
@@ -325,19 +366,19 @@ PAGE = (
     ],
 )
 def test_what_typed_text_can_mean_among_names_in_brackets(typed, meant):
-    assert meanings(typed, PAGE, ("search[...]",)) == meant
+    assert matching_actions(typed, PAGE, ("search[...]",)) == meant
 
 
 def test_a_form_that_is_typed_out_comes_before_what_it_would_abbreviate():
     menu, forms = ("search[red canvas shoes]",), ("search[...]", "say ...")
-    assert meanings("search red shoes", menu) == list(menu)
-    assert meanings("search red shoes", menu, forms) == ["search[red shoes]"]
-    assert meanings("red shoes", menu, forms) == meanings("sea red", menu, forms) == list(menu)
+    assert matching_actions("search red shoes", menu) == list(menu)
+    assert matching_actions("search red shoes", menu, forms) == ["search[red shoes]"]
+    assert matching_actions("red shoes", menu, forms) == matching_actions("sea red", menu, forms) == list(menu)
 
 
-def menu_of(*listed, width=60, told=None):
+def menu_of(*listed, width=60, notes=None):
     console = Console(file=io.StringIO(), width=width, color_system=None)
-    print_menu(console, listed, told)
+    print_menu(console, listed, notes)
     return [line.rstrip() for line in console.file.getvalue().splitlines() if line.strip()]
 
 
@@ -346,7 +387,7 @@ def test_names_in_brackets_stand_below_what_they_are_names_for():
     assert menu_of("click[red]") == ["  1 click[red]"]
     assert menu_of("click[red]", "look") == ["  1 click[red]    2 look"]
     many = [f"click[{n} oz]" for n in range(5)]
-    assert blocks(["search[a b]", *many, "search[a c]"]) == [("search[a b]", "search[a c]"), tuple(many)]
+    assert group_actions(["search[a b]", *many, "search[a c]"]) == [("search[a b]", "search[a c]"), tuple(many)]
 
 
 def test_long_actions_have_lines_of_their_own_and_go_on_below_themselves():
@@ -361,8 +402,8 @@ def test_long_actions_have_lines_of_their_own_and_go_on_below_themselves():
 
 
 def test_what_is_to_be_said_of_actions_stands_beside_them():
-    told = {"click[b2]": "$2  A lamp [bold]\x1b[2J with a name that does not fit on a line"}
-    assert menu_of("click[back to search]", "click[b2]", told=told) == [
+    notes = {"click[b2]": "$2  A lamp [bold]\x1b[2J with a name that does not fit on a line"}
+    assert menu_of("click[back to search]", "click[b2]", notes=notes) == [
         *("click[...]", "  1 back to search", "  2 b2             $2  A lamp [bold]\ufffd[2J with a name that"),
         "                   does not fit on a line",
     ]
@@ -385,7 +426,7 @@ class Shown(Parrot):
 
 def test_a_session_may_show_itself_to_people_and_the_record_keeps_what_agents_see():
     console = screen()
-    saved = play(Shown, console, script("hello"))
+    saved = play(Only(Shown), "", console, script("hello"))
     shown = console.file.getvalue()
     assert isinstance(Shown(), HumanReadable) and not isinstance(Parrot(), HumanReadable)
     assert shown.count("A parrot.") == 2 and "You said" not in shown and "2 bye   leaves" in shown
@@ -401,7 +442,7 @@ def test_a_pipe_sees_the_actions_of_which_something_is_said():
 
     for kind, times in ((Shown, 1), (Told, 2)):
         console = screen()
-        play(kind, console, script("hello"))
+        play(Only(kind), "", console, script("hello"))
         assert console.file.getvalue().count("2 bye") == times
 
 
@@ -412,7 +453,7 @@ def test_a_form_costs_no_step_until_it_is_filled_in():
             self.observation = Observation("Well?", ("click[next >]",), forms=("search[...]",))
 
     console = screen()
-    saved = play(Searching, console, script("?", "search", "nexd >"))
+    saved = play(Only(Searching), "", console, script("?", "search", "nexd >"))
     shown = console.file.getvalue()
     assert actions(saved) == ("nexd >",) and "That could be search[...]: say more." in shown
     assert 'did you mean "click[next >]"?' in shown
@@ -421,18 +462,18 @@ def test_a_form_costs_no_step_until_it_is_filled_in():
 
 def test_many_actions_of_a_verb_make_a_block_and_fit_on_a_screen():
     listed = (*(f"go to place {n}" for n in range(34)), "look", *(f"take cup {n}" for n in range(4)), "wait")
-    assert blocks(listed) == [("look", *(f"take cup {n}" for n in range(4)), "wait"), listed[:34]]
+    assert group_actions(listed) == [("look", *(f"take cup {n}" for n in range(4)), "wait"), listed[:34]]
     console = Console(file=io.StringIO(), width=80, force_terminal=True, color_system=None)
-    play(lambda: Parrot(listed), console, script("7"))
+    play(Only(lambda: Parrot(listed)), "", console, script("7"))
     menu = console.file.getvalue().partition("look")[2].partition("You said")[0]
     assert menu.count("\n") < 20 and menu.count("go to") == 2  # the heading, and the action
-    assert blocks(()) == []
+    assert group_actions(()) == []
 
 
 def test_piped_lines_are_echoed(monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(f"open chest 1\n{WAY[0]}\n\xff\n".encode("latin-1"))))
     console = screen()
-    saved = play(lambda: TREASURE.start("train/000"), console, line_reader(console), max_steps=9)
+    saved = play(TREASURE, "train/000", console, line_reader(console), max_steps=9)
     assert actions(saved) == ("open chest 1", WAY[0], "\ufffd")
     shown = console.file.getvalue()
     assert "0/9 > open chest 1\n\nYou open the chest 1. It is empty.\n" in shown
@@ -491,7 +532,7 @@ def test_a_replay_can_wait_and_be_stopped(typed, turns):
 
 def test_an_overview_has_a_line_for_each():
     console = screen()
-    overview([SKILLED, Saved(task("[b]x[/b]"), "person", 0, True, (), "")], console)
+    print_overview([SKILLED, Saved(task("[b]x[/b]"), "person", 0, True, (), "")], console)
     lines = console.file.getvalue().splitlines()
     assert len(lines) == 4
     assert [cell.strip() for cell in lines[2].split("│")] == ["1", "train/000", "skills", "2", "2", "not won"]
@@ -520,8 +561,7 @@ def shopped(shop, *lines, **settings):
         for one in environment.task_ids("published-test")
         if "color: red, and size: large" in environment.start(one).task.text
     )
-    task = environment.start(goal).task
-    saved, shown = played(*lines, environment=environment, of=goal, expert=partial(environment.expert, task, (), 0))
+    saved, shown = played(*lines, environment=environment, of=goal)
     return saved, "\n".join(line.rstrip() for line in shown.splitlines())
 
 
@@ -569,14 +609,8 @@ def test_a_number_that_is_also_a_name_costs_no_step(shop):
 
 
 def test_hints_lead_through_the_shop(shop):
-    environment, goal = shop(), "synthetic/00000"
     console = screen()
-    saved = play(
-        partial(environment.start, goal),
-        console,
-        obeying(console, "search lamp", "next"),
-        expert=partial(environment.expert, environment.start(goal).task, (), 0),
-    )
+    saved = play(shop(), "synthetic/00000", console, obeying(console, "search lamp", "next"))
     assert saved.success and actions(saved)[:2] == ("search[lamp]", "click[next >]")
 
 
@@ -628,3 +662,18 @@ def test_tab_completes_whole_actions_in_a_terminal():
 def test_tab_completes_the_words_that_candidates_share():
     shown = converse(TYPIST, "g\tc\t\n", "\x04")
     assert "GOT 'go to cabinet 1'" in shown and "EOFError" in shown
+
+
+def test_trajectories_are_loaded_from_a_file_a_run_and_an_iteration_of_it(tmp_path):
+    run = RunFolder.create(tmp_path / "run")
+    run.begin(tiny_config(), {})
+    file, other = tmp_path / "some.jsonl", replace(SKILLED, index=5)
+    for path, saved in ((file, [SKILLED, other]), (run.trajectories, [SKILLED]), (run.rollout(3), [other])):
+        path.parent.mkdir(exist_ok=True)
+        trajectories.write(path, saved)
+    assert load_trajectories(file) == [SKILLED, other]
+    assert load_trajectories(run.path) == [SKILLED] and load_trajectories(run.path, 3) == [other]
+    with pytest.raises(RunError, match="iterations 3: there are none of 2"):
+        load_trajectories(run.path, 2)
+    with pytest.raises(ConfigError, match="is a file"):
+        load_trajectories(file, 3)

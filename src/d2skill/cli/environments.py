@@ -1,11 +1,9 @@
-"""Environments without training: play, houses, check-env."""
+"""Commands on environments without training: play, houses, check-env."""
 
 from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -18,11 +16,11 @@ from d2skill.cli.bank import read as read_bank
 from d2skill.config import EnvConfig, toml_files
 from d2skill.config.cli_flags import Field, parse_houses
 from d2skill.envs import make_environment
-from d2skill.errors import ConfigError, RunError
-from d2skill.play import line_reader, overview
+from d2skill.errors import ConfigError
+from d2skill.play import line_reader, load_trajectories, print_overview
 from d2skill.play import play as play_task
 from d2skill.play import replay as replay_trajectory
-from d2skill.protocols import Environment, SupportsExpert, SupportsShortestPlan
+from d2skill.protocols import Environment
 from d2skill.runs import trajectories
 from d2skill.runs.folder import RunFolder
 
@@ -64,31 +62,20 @@ def play(
     if replay is not None:
         _replay(replay, iteration, task or None, number, member, console)
         return
-    for name, asked in (("--iteration", iteration), ("--number", number), ("--member", member)):
-        if asked is not None:
+    for name, value in (("--iteration", iteration), ("--number", number), ("--member", member)):
+        if value is not None:
             raise ConfigError(f"{name} tells which saved trajectory to show: name their file or run with --replay")
     if save is not None and not save.absolute().parent.is_dir():
         raise ConfigError(f"--save {save}: the folder {save.parent} does not exist")
-    given = {name: value for name, value in (("kind", env), ("data", data)) if value is not None}
-    environment, task_id = _task(toml_files.load(config).env.model_copy(update=given), task, split)
-    start = partial(environment.start, task_id)
-    session = start()
-    expert = partial(environment.expert, session.task, (), 0) if isinstance(environment, SupportsExpert) else None
-    plan = session.shortest_plan() if isinstance(session, SupportsShortestPlan) else None
-    saved = play_task(
-        start,
-        console,
-        line_reader(console),
-        max_steps=max_steps,
-        expert=expert,
-        best=None if plan is None else len(plan),
-    )
+    changes = {name: value for name, value in (("kind", env), ("data", data)) if value is not None}
+    environment, task_id = _choose_task(toml_files.load(config).env.model_copy(update=changes), task, split)
+    saved = play_task(environment, task_id, console, line_reader(console), max_steps=max_steps)
     if save is not None:
         trajectories.write(save, [saved])
         console.print(f"Saved: `d2skill play --replay {save}` shows it.", markup=False, highlight=False, soft_wrap=True)
 
 
-def _task(settings: EnvConfig, task: str, split: str) -> tuple[Environment, str]:
+def _choose_task(settings: EnvConfig, task: str, split: str) -> tuple[Environment, str]:
     """Returns the environment and the id of the task to play in it."""
     if Path(task).is_file():
         from d2skill.envs.alfworld import GameFile
@@ -106,69 +93,35 @@ def _task(settings: EnvConfig, task: str, split: str) -> tuple[Environment, str]
 def _replay(
     path: Path, iteration: int | None, task: str | None, number: int | None, member: int | None, console: Console
 ) -> None:
-    titles = {}
-    if iteration is not None and path.is_file():
-        raise ConfigError(f"{path} is a file: name its run folder with --replay, or leave --iteration out")
-    if path.is_dir() or iteration is not None:
-        run = RunFolder.open(path)
-        if run.bank.exists():
-            titles = {skill.id: skill.text.title for skill in read_bank(run.bank).skills}
-        path = run.trajectories if iteration is None else _kept(run, iteration)
-    saved = trajectories.read(path)
-    if len(saved) > 1 and all(asked is None for asked in (task, number, member)):
-        overview(saved, console)
+    saved = load_trajectories(path, iteration)
+    if len(saved) > 1 and all(choice is None for choice in (task, number, member)):
+        print_overview(saved, console)
         console.print("--number, or a task id with --member, shows one of them.", highlight=False)
         return
+    bank = RunFolder(path).bank
+    titles = {skill.id: skill.text.title for skill in read_bank(bank).skills} if bank.exists() else {}
     read_line = line_reader(console) if sys.stdin.isatty() and console.is_terminal else None
     replay_trajectory(trajectories.choose(saved, task, number, member), console, titles=titles, read_line=read_line)
 
 
-def _kept(run: RunFolder, iteration: int) -> Path:
-    """Returns the file of a training iteration. Raises `RunError` if it is not kept, and tells which are."""
-    kept = run.kept_rollouts()
-    if iteration in kept:
-        return run.rollout(iteration)
-    if kept:
-        spans = [f"{first} to {last}" if first < last else str(first) for first, last in _spans(kept)]
-        raise RunError(
-            f"{run.path} keeps training episodes of iterations {', '.join(spans)}: there are none of {iteration}"
-        )
-    if not run.config().train.keep_rollouts:
-        raise RunError(
-            f"{run.path} keeps no training episodes, as train.keep_rollouts is off in it: "
-            "train with --train.keep-rollouts, or leave --iteration out to see the last validation"
-        )
-    raise RunError(
-        f"{run.path} has no training episodes: no iteration is done yet, or it is from before they were kept; "
-        "leave --iteration out to see the last validation"
-    )
-
-
-def _spans(numbers: Sequence[int]) -> list[tuple[int, int]]:
-    """Returns the first and last of each run of ascending numbers without a gap."""
-    starts = [n for n in numbers if n - 1 not in numbers]
-    ends = [n for n in numbers if n + 1 not in numbers]
-    return list(zip(starts, ends, strict=True))
-
-
 def houses(arguments: list[str]) -> None:
-    """Writes generated houses as files; the settings of houses are flags, see `flags`."""
+    """Writes generated houses as files; the settings of houses are flags, see `config.cli_flags`."""
     from d2skill.envs.houses import PANEL
     from d2skill.envs.houses.alfworld_files import write_houses
 
-    own: list[Field] = [
+    fields: list[Field] = [
         ("out", Annotated[Positional[Path], tyro.conf.arg(metavar="OUT", help="New or empty folder")], tyro.MISSING),
         ("count", Annotated[int, tyro.conf.arg(help="Training games")], 480),
         ("panel", Annotated[int, tyro.conf.arg(help="Games in valid_seen and in valid_unseen each")], PANEL),
     ]
-    given, settings = parse_houses(arguments, "d2skill houses", _HOUSES, own, without=["games_per_plan"])
-    counts = {"train": given.count, "valid_seen": given.panel, "valid_unseen": given.panel}
+    options, settings = parse_houses(arguments, "d2skill houses", _HOUSES, fields, without=["games_per_plan"])
+    counts = {"train": options.count, "valid_seen": options.panel, "valid_unseen": options.panel}
     with Progress(console=Console(), transient=True) as progress:
         bar = progress.add_task("Writing houses")
-        write_houses(given.out, settings, counts, lambda done, of: progress.update(bar, completed=done, total=of))
-    told = ", ".join(f"{count} in {split}" for split, count in counts.items())
+        write_houses(options.out, settings, counts, lambda done, of: progress.update(bar, completed=done, total=of))
+    games = ", ".join(f"{count} in {split}" for split, count in counts.items())
     Console().print(
-        f"Games written: {told}. Try `d2skill train --env alfworld --data {given.out}`.",
+        f"Games written: {games}. Try `d2skill train --env alfworld --data {options.out}`.",
         markup=False,
         highlight=False,
         soft_wrap=True,
@@ -201,6 +154,6 @@ def check_env(
     for finding in findings:
         mark = "ok   " if finding.ok else "WRONG"
         detail = f": {finding.detail}" if finding.detail else ""
-        Console().print(f"{mark} {finding.what}{detail}", markup=False, highlight=False, soft_wrap=True)
+        Console().print(f"{mark} {finding.rule}{detail}", markup=False, highlight=False, soft_wrap=True)
     if not all(finding.ok for finding in findings):
         sys.exit(1)

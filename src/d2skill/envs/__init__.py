@@ -1,7 +1,7 @@
-"""Environments: what the agent acts in. `make_environment` finds one by its kind.
+"""Environments that agents act in; `make_environment` makes one of its kind.
 
-Beside the built-in kinds there are classes of one's own, `package.module:Class`; text environments with Gymnasium's
-interface, `gymnasium:package.module:Class`; and what installed packages declare as entry points of the group
+Beside the built-in kinds there are your own classes, `package.module:Class`; text environments with Gymnasium's
+interface, `gymnasium:package.module:Class`; and entry points of installed packages in the group
 `d2skill.environments`. Only the module of the kind that is asked for is imported.
 """
 
@@ -36,38 +36,43 @@ _GYMNASIUM = "gymnasium:"
 def make_environment(settings: EnvConfig) -> Environment:
     """Returns the environment that the settings ask for.
 
-    A class is made with no argument, or with `data=settings.data` if that is set. Raises `ConfigError` for a kind that
-    does not exist, cannot be imported or made, or is no environment, and for a data folder that nothing would read.
+    A class is called with no argument, or with `data=settings.data` if that is set. Raises `ConfigError` for a kind
+    that does not exist, cannot be imported or made, or is no environment, and for a data folder that nothing reads.
     """
-    if settings.kind == "houses":
-        if settings.data is not None:
-            raise ConfigError(
-                f"env.data is {settings.data}, but houses are generated and read no data: leave it out, or set "
-                "env.kind to alfworld"
-            )
-        return cast(Environment, _builtin("houses")(settings.houses))
-    if settings.kind == "alfworld":
-        return cast(Environment, _builtin("alfworld")(settings.data))
-    if settings.kind == "webshop":
-        return cast(Environment, _builtin("webshop")(settings.data, settings.webshop))
-    if settings.kind.startswith(_GYMNASIUM):
+    kind, data = settings.kind, settings.data
+    if kind in KINDS:
+        return _make_builtin(settings)
+    if kind.startswith(_GYMNASIUM):
         from d2skill.envs.gymnasium import GymnasiumEnvironment
 
-        make = _maker(settings.kind.removeprefix(_GYMNASIUM), settings.data)
-        return cast(Environment, _made(settings.kind, lambda: GymnasiumEnvironment(make)))
-    path = settings.kind if ":" in settings.kind else _declared(settings.kind)
-    environment = _made(settings.kind, _maker(path, settings.data))
-    _verify(environment, settings.kind)
+        make = _constructor(kind.removeprefix(_GYMNASIUM), data)
+        return cast(Environment, _make(kind, lambda: GymnasiumEnvironment(make)))
+    environment = _make(kind, _constructor(kind if ":" in kind else _entry_point(kind), data))
+    missing = [name for name in ("task_ids", "start") if not callable(getattr(environment, name, None))]
+    if missing:
+        gymnasium = all(callable(getattr(environment, name, None)) for name in ("reset", "step"))
+        way_out = f"env.kind gymnasium:{kind} adapts it" if gymnasium else "see d2skill.protocols.Environment"
+        raise ConfigError(f"{kind} is no environment, it lacks {' and '.join(missing)}: {way_out}")
     return cast(Environment, environment)
 
 
-def _builtin(kind: str) -> Callable[..., object]:
-    """Returns the class of a built-in kind. It is our own code, so whatever goes wrong in it is not dressed up."""
-    module, name = KINDS[kind].split(":")
-    return cast(Callable[..., object], getattr(import_module(module), name))
+def _make_builtin(settings: EnvConfig) -> Environment:
+    """Returns an environment of a built-in kind. Its code is ours, so that errors in it pass unchanged."""
+    if settings.kind == "houses" and settings.data is not None:
+        raise ConfigError(
+            f"env.data is {settings.data}, but houses are generated and read no data: leave it out, or set "
+            "env.kind to alfworld"
+        )
+    arguments: dict[str, tuple[object, ...]] = {
+        "houses": (settings.houses,),
+        "alfworld": (settings.data,),
+        "webshop": (settings.data, settings.webshop),
+    }
+    module, _, name = KINDS[settings.kind].partition(":")
+    return cast(Environment, getattr(import_module(module), name)(*arguments[settings.kind]))
 
 
-def _declared(kind: str) -> str:
+def _entry_point(kind: str) -> str:
     """Returns the "module:Class" that an installed package declares for a kind."""
     declared = {point.name: point.value for point in entry_points(group=ENTRY_POINTS)}
     if kind not in declared:
@@ -79,19 +84,23 @@ def _declared(kind: str) -> str:
     return declared[kind].partition("[")[0].strip()
 
 
-def _maker(path: str, data: Path | None) -> Callable[[], object]:
-    """Returns a call without arguments that makes what `path` names, with the data folder if there is one."""
-    target = _imported(path)
+def _constructor(path: str, data: Path | None) -> Callable[[], object]:
+    """Returns the class that `path` names, bound to the data folder if there is one."""
+    target = _import(path)
     if data is None:
         return target
-    if not _takes_data(target):
+    try:
+        takes_data = "data" in signature(target).parameters
+    except (TypeError, ValueError):  # some classes written in C have no signature
+        takes_data = False
+    if not takes_data:
         raise ConfigError(
             f"env.data is {data}, but {path} takes no data: leave it out, or give the class a parameter named data"
         )
     return partial(target, data=data)
 
 
-def _imported(path: str) -> Callable[..., object]:
+def _import(path: str) -> Callable[..., object]:
     """Imports "module:Class". The current directory is put on `sys.path` and stays: the module may import later."""
     module_name, _, name = path.partition(":")
     if not module_name or not name:
@@ -115,17 +124,10 @@ def _imported(path: str) -> Callable[..., object]:
     return target
 
 
-def _takes_data(target: Callable[..., object]) -> bool:
+def _make(kind: str, constructor: Callable[[], object]) -> object:
+    """Calls a constructor that is not ours; whatever it raises becomes a sentence for the user, who can fix it."""
     try:
-        return "data" in signature(target).parameters
-    except (TypeError, ValueError):  # some classes written in C have no signature
-        return False
-
-
-def _made(kind: str, make: Callable[[], object]) -> object:
-    """Calls a constructor that is not ours. What it raises is the user's to mend, so it is told in a sentence."""
-    try:
-        return make()
+        return constructor()
     except D2SkillError:
         raise
     except Exception as error:
@@ -133,13 +135,3 @@ def _made(kind: str, make: Callable[[], object]) -> object:
             f"environment {kind} could not be made ({type(error).__name__}: {error}): its class is called without "
             "arguments, or with data=FOLDER if env.data is set"
         ) from error
-
-
-def _verify(environment: object, kind: str) -> None:
-    """Raises `ConfigError` for an object that is not an `Environment`."""
-    missing = [name for name in ("task_ids", "start") if not callable(getattr(environment, name, None))]
-    if not missing:
-        return
-    gymnasium = all(callable(getattr(environment, name, None)) for name in ("reset", "step"))
-    way_out = f"env.kind gymnasium:{kind} adapts it" if gymnasium else "see d2skill.protocols.Environment"
-    raise ConfigError(f"{kind} is no environment, it lacks {' and '.join(missing)}: {way_out}")

@@ -1,4 +1,4 @@
-"""Recorded episodes, played again and compared: what the rules of `check` are made of."""
+"""Recorded episodes of an environment, replayed and compared: the parts that the rules of `check` are made of."""
 
 from __future__ import annotations
 
@@ -8,89 +8,90 @@ from dataclasses import dataclass
 from d2skill.protocols import Session
 from d2skill.types import Observation
 
-STEPS = 50
+MAX_STEPS = 50
 """Steps after which an episode is long enough to have been checked."""
 
 
-class Broken(Exception):
-    """A rule does not hold; the message says what was seen and how to mend it."""
+class RuleViolation(Exception):
+    """A rule does not hold; the message says what was seen and how to fix it."""
+
+
+def require(holds: object, message: str) -> None:
+    """Raises `RuleViolation` with a message if a condition does not hold."""
+    if not holds:
+        raise RuleViolation(message)
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
-    """A recorded episode: the observation before each action, and the one after the last."""
+class RecordedEpisode:
+    """The actions of an episode, with the observation before each and the one after the last."""
 
     task_id: str
     actions: tuple[str, ...]
     observations: tuple[Observation, ...]
 
-    @property
-    def half(self) -> int:
-        """Number of actions in the first half."""
-        return len(self.actions) // 2
+    @classmethod
+    def record(cls, session: Session, choose: Callable[[Observation], str]) -> RecordedEpisode:
+        """Plays an episode up to its end, to the limit, or to an observation that cannot be acted on."""
+        seen = [session.observation]
+        actions: list[str] = []
+        while not (seen[-1].done or len(actions) == MAX_STEPS or malformation(seen[-1])):
+            if seen[0].actions and not seen[-1].actions:
+                break
+            actions.append(choose(seen[-1]))
+            seen.append(checked_step(session, actions[-1]))
+        return cls(session.task.id, tuple(actions), tuple(seen))
 
     def replay(self, session: Session, start: int = 0, stop: int | None = None) -> None:
-        """Plays recorded actions; raises `Broken` where what is seen differs from the record."""
+        """Plays recorded actions; raises `RuleViolation` where an observation differs from the record."""
         for step in range(len(self.actions))[start:stop]:
-            self.compare(step + 1, step_of(session, self.actions[step]))
+            self.compare(step + 1, checked_step(session, self.actions[step]))
 
     def compare(self, steps: int, seen: Observation) -> None:
-        """Raises `Broken` if an observation differs from the one after so many steps."""
+        """Raises `RuleViolation` if an observation differs from the recorded one after so many steps."""
         expected = self.observations[steps]
         for name in ("text", "actions", "done", "success"):
             was, now = getattr(expected, name), getattr(seen, name)
             if was != now:
-                raise Broken(
-                    f"{self.place(steps)}, {name} was {short(was)} and then {short(now)}: let an episode depend on its "
+                raise RuleViolation(
+                    f"{self.at(steps)}, {name} was {short(was)} and then {short(now)}: let an episode depend on its "
                     "id and actions alone, with a random generator of its own, seeded from the id, and no shared state"
                 )
 
-    def goes_on(self, session: Session, start: int) -> None:
-        """Plays the rest after a refused action; raises `Broken` if other actions are admissible than on record.
+    def replay_after_refusal(self, session: Session, start: int) -> None:
+        """Plays the rest after a refused action; raises `RuleViolation` if other actions become admissible.
 
         Texts may differ, and an episode may end sooner, since an environment may count its steps.
         """
         for step in range(start, len(self.actions)):
-            seen = step_of(session, self.actions[step])
+            seen = checked_step(session, self.actions[step])
             if seen.done:
                 return
-            if seen.actions != self.observations[step + 1].actions:
-                raise Broken(
-                    f"{self.place(step + 1)}, other actions are admissible than without the refused action before: "
-                    "an action that is refused must not change the state"
-                )
+            require(
+                seen.actions == self.observations[step + 1].actions,
+                f"{self.at(step + 1)}, other actions are admissible than without the refused action before: "
+                "an action that is refused must not change the state",
+            )
 
-    def place(self, steps: int) -> str:
-        """Says where in the episode something was seen."""
+    def at(self, steps: int) -> str:
+        """Returns a place in the episode in words."""
         return f"task {self.task_id!r}, after {steps} steps"
 
 
-def record(session: Session, choose: Callable[[Observation], str]) -> Record:
-    """Plays an episode up to its end, to the limit, or to an observation that cannot be acted on."""
-    seen = [session.observation]
-    actions: list[str] = []
-    while not (seen[-1].done or len(actions) == STEPS or flaw(seen[-1])):
-        if seen[0].actions and not seen[-1].actions:
-            break
-        actions.append(choose(seen[-1]))
-        seen.append(step_of(session, actions[-1]))
-    return Record(session.task.id, tuple(actions), tuple(seen))
+def checked_step(session: Session, action: str) -> Observation:
+    """Plays an action; raises `RuleViolation` if it returns no observation."""
+    return as_observation(session.step(action), f"step({action!r})")
 
 
-def step_of(session: Session, action: str) -> Observation:
-    """Plays an action; raises `Broken` if what comes back is not an observation."""
-    return observed(session.step(action), f"step({action!r})")
+def as_observation(value: object, source: str) -> Observation:
+    """Returns an observation as such; raises `RuleViolation` if it is something else."""
+    if not isinstance(value, Observation):
+        raise RuleViolation(f"{source} is a {type(value).__name__}: make it a d2skill.types.Observation")
+    return value
 
 
-def observed(seen: object, source: str) -> Observation:
-    """Returns an observation as such; raises `Broken` if it is something else."""
-    if not isinstance(seen, Observation):
-        raise Broken(f"{source} is a {type(seen).__name__}: make it a d2skill.types.Observation")
-    return seen
-
-
-def flaw(observation: Observation) -> str:
-    """Says what is wrong with the form of an observation, nothing if it is right."""
+def malformation(observation: Observation) -> str:
+    """Returns what is wrong with the fields of an observation; empty if nothing is."""
     actions: object = observation.actions
     if not isinstance(observation.text, str):
         return f"text is a {type(observation.text).__name__}: make it a str"

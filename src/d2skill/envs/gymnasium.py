@@ -1,4 +1,4 @@
-"""Text environments with Gymnasium's interface, adapted. Gymnasium itself is not needed.
+"""Adapter for text environments with Gymnasium's interface. Gymnasium itself is not needed.
 
 An environment has `reset(seed=, options=) -> (observation, info)` and `step(action) -> (observation, reward,
 terminated, truncated, info)`. The rest is convention, the one that wrappers of TextWorld and ALFWorld follow:
@@ -6,7 +6,7 @@ terminated, truncated, info)`. The rest is convention, the one that wrappers of 
 - Observations are text (`str`).
 - Admissible actions are `info["admissible_commands"]`, or `info["actions"]`; without either any text is admissible.
   Where they are listed, an action that is not among them is answered here and never reaches the environment, since
-  it shall change nothing but the text.
+  it must change nothing but the text.
 - The task is `info["task"]` of the reset, else the first line of the first observation.
 - Success is `info["won"]`, or `info["success"]`; without either, an episode that terminated with a reward above 0. An
   episode that is won is over, whether or not the environment would go on.
@@ -37,10 +37,10 @@ _REFUSED = "Nothing happens."
 
 
 class GymnasiumEnvironment:
-    """Implements `Environment` with a call that makes Gymnasium-style environments."""
+    """An `Environment` over a constructor of Gymnasium-style environments."""
 
     def __init__(self, make: Callable[[], Any], tasks_per_split: Mapping[str, int] = TASKS_PER_SPLIT) -> None:
-        """Makes one environment to look at. Raises `ConfigError` if it has no `reset` or no `step`."""
+        """Makes one environment to inspect. Raises `ConfigError` if it has no `reset` or no `step`."""
         self._make = make
         self._tasks_per_split = dict(tasks_per_split)
         sample = make()
@@ -50,9 +50,9 @@ class GymnasiumEnvironment:
                 f"{type(sample).__name__} has no {' and no '.join(missing)}, so it is no Gymnasium environment: an "
                 "environment with task_ids and start is named without gymnasium: in front"
             )
-        # Gymnasium's wrappers hide the methods of what they wrap, but show it as `unwrapped`.
-        named = sample if hasattr(sample, "task_ids") else getattr(sample, "unwrapped", sample)
-        self._own_ids: Callable[[str], Sequence[str]] | None = getattr(named, "task_ids", None)
+        # Gymnasium's wrappers hide the methods of the environment that they wrap, but show it as `unwrapped`.
+        inner = sample if hasattr(sample, "task_ids") else getattr(sample, "unwrapped", sample)
+        self._own_ids: Callable[[str], Sequence[str]] | None = getattr(inner, "task_ids", None)
         if self._own_ids is None and hasattr(sample, "close"):
             sample.close()
 
@@ -69,14 +69,14 @@ class GymnasiumEnvironment:
         """Makes an environment and resets it. Raises `EnvironmentFault` if that fails or shows no text."""
         split, _, rest = task_id.partition("/")
         if self._own_ids is not None and rest:
-            seed, options = derive(task_id) % _SEEDS, {"task_id": rest}
+            reset: dict[str, Any] = {"seed": derive(task_id) % _SEEDS, "options": {"task_id": rest}}
         elif rest.isdecimal() and int(rest) < self._tasks_per_split.get(split, 0):
-            seed, options = derive(split, int(rest)) % _SEEDS, None
+            reset = {"seed": derive(split, int(rest)) % _SEEDS, "options": None}
         else:
             raise ConfigError(f'there is no task "{task_id}": take one that task_ids of a split returns')
-        with _boundary("making one"):
+        with _faults_in("making one"):
             environment = self._make()
-        return GymnasiumSession(environment, task_id, split, seed, options)
+        return GymnasiumSession(environment, task_id, reset)
 
     def _ask_ids(self, split: str) -> list[str]:
         assert self._own_ids is not None
@@ -97,14 +97,15 @@ class GymnasiumEnvironment:
 class GymnasiumSession:
     """One episode in an environment of its own."""
 
-    def __init__(self, environment: Any, task_id: str, split: str, seed: int, options: dict[str, str] | None) -> None:
+    def __init__(self, environment: Any, task_id: str, reset: Mapping[str, Any]) -> None:
+        """Starts the episode of a task, whose id is "split/ID", by a reset with these arguments."""
         self._environment = environment
-        self._close = finalize(self, getattr(environment, "close", _nothing))
-        with _boundary("reset"):
-            result = environment.reset(seed=seed, options=options)
-            observation, info = _parts(result, 2, "reset", "(observation, info)")
+        self._close = finalize(self, getattr(environment, "close", lambda: None))
+        with _faults_in("reset"):
+            result = environment.reset(**reset)
+            observation, info = _unpack(result, 2, "reset", "(observation, info)")
             text = _text(observation, "reset")
-            self.task = Task(task_id, _task_text(text, info), split)
+            self.task = Task(task_id, _task_text(text, info), task_id.partition("/")[0])
             self.observation = Observation(text, _actions(info))
 
     def step(self, action: str) -> Observation:
@@ -113,25 +114,22 @@ class GymnasiumSession:
         if listed and action not in listed:
             self.observation = Observation(_REFUSED, listed)
             return self.observation
-        with _boundary("step"):
-            self.observation = self._played(action)
-            if self.observation.done:
+        with _faults_in("step"):
+            result = self._environment.step(action)
+            names = "(observation, reward, terminated, truncated, info)"
+            observation, reward, terminated, truncated, info = _unpack(result, 5, "step", names)
+            verdict = next((info[key] for key in ("won", "success") if key in info), None)
+            success = bool(terminated and reward > 0) if verdict is None else bool(verdict)
+            done = bool(terminated or truncated) or success
+            self.observation = Observation(_text(observation, "step"), _actions(info), done, success)
+            if done:
                 self._close()
         return self.observation
 
-    def _played(self, action: str) -> Observation:
-        result = self._environment.step(action)
-        names = "(observation, reward, terminated, truncated, info)"
-        observation, reward, terminated, truncated, info = _parts(result, 5, "step", names)
-        verdict = next((info[key] for key in ("won", "success") if key in info), None)
-        success = bool(terminated and reward > 0) if verdict is None else bool(verdict)
-        done = bool(terminated or truncated) or success
-        return Observation(_text(observation, "step"), _actions(info), done, success)
-
 
 @contextmanager
-def _boundary(call: str) -> Iterator[None]:
-    """Turns what code that is not ours raises into an `EnvironmentFault` that says where it came from."""
+def _faults_in(call: str) -> Iterator[None]:
+    """Turns exceptions of code that is not ours into an `EnvironmentFault` that names the call."""
     try:
         yield
     except D2SkillError:
@@ -142,8 +140,8 @@ def _boundary(call: str) -> Iterator[None]:
         ) from error
 
 
-def _parts(result: Any, count: int, call: str, names: str) -> tuple[Any, ...]:
-    """Returns the parts of a result. Environments for the old gym return one part less."""
+def _unpack(result: Any, count: int, call: str, names: str) -> tuple[Any, ...]:
+    """Returns the values of a result. Environments for the old gym return one value less."""
     if not isinstance(result, tuple) or len(result) != count or not isinstance(result[-1], Mapping):
         shape = f"{len(result)} values" if isinstance(result, tuple) else f"a {type(result).__name__}"
         raise EnvironmentFault(f"{call} returned {shape}, not {names}, as Gymnasium has it since 0.26")
@@ -169,12 +167,8 @@ def _actions(info: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _task_text(first: str, info: Mapping[str, Any]) -> str:
-    """Returns what the task is, as said by the environment or by the first line of what it shows."""
+    """Returns the text of the task, from the info of the reset or the first line of the first observation."""
     text = info.get("task") or next((line for line in first.splitlines() if line.strip()), "")
     if not isinstance(text, str) or not text.strip():
         raise EnvironmentFault('nothing says what the task is: put it into info["task"] of the reset, as text')
     return text.strip()
-
-
-def _nothing() -> None:
-    """Closes an environment that needs no closing."""

@@ -1,10 +1,7 @@
-"""A task played in the terminal by a person, and saved trajectories shown there again.
-
-Input and output are handed in. `line_reader` makes the input of a terminal, with completion, or of a pipe.
-"""
+"""Terminal game: a person plays a task, and saved trajectories are shown turn by turn."""
 
 from d2skill.play.game import play
-from d2skill.play.replay import overview, replay
+from d2skill.play.replay import load_trajectories, print_overview, replay
 from d2skill.play.terminal import ReadLine, line_reader
 
-__all__ = ["ReadLine", "line_reader", "overview", "play", "replay"]
+__all__ = ["ReadLine", "line_reader", "load_trajectories", "play", "print_overview", "replay"]

@@ -1,20 +1,21 @@
-"""A task played by a person."""
+"""Task played by a person, with hints from the environment's expert."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import partial
 
 from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
 
 from d2skill.episode import describe_fault
-from d2skill.play.hints import Adviser
-from d2skill.play.menu import blocks, meanings, name, print_menu
-from d2skill.play.replay import steps
-from d2skill.play.terminal import ReadLine, in_lines, say
-from d2skill.protocols import Expert, HumanReadable, Session
+from d2skill.play.menu import group_actions, label_of, matching_actions, print_menu
+from d2skill.play.replay import count_steps
+from d2skill.play.terminal import ReadLine, print_text, split_lines
+from d2skill.protocols import Environment, Expert, HumanReadable, Session, SupportsExpert, SupportsShortestPlan
 from d2skill.runs.trajectories import Saved, SavedTurn, outcome
 
 COMMANDS = {
@@ -24,178 +25,169 @@ COMMANDS = {
     "undo": "take the last step back",
     "quit": "leave and keep what was played; Ctrl-D does the same",
 }
-"""What a player can type besides actions. An action of the same name comes first."""
+"""Commands beside the actions. An action of the same name comes first."""
 
-_SAME = {"help": "?", "q": "quit", "exit": "quit"}
-_SOME = 5
+_ALIASES = {"help": "?", "q": "quit", "exit": "quit"}
+_LISTED = 5
+_LOOKAHEAD = 100
 
 
 def play(
-    start: Callable[[], Session],
+    environment: Environment,
+    task_id: str,
     console: Console,
     read_line: ReadLine,
     *,
     max_steps: int | None = None,
-    expert: Callable[[], Expert] | None = None,
-    best: int | None = None,
 ) -> Saved:
-    """Lets a person play a task to its end or until they leave, and returns what they played.
+    """Lets a person play a task to its end or until they leave, and returns the trajectory.
 
-    `start` starts the task, always from the same state; `expert` makes the player that `hint` asks. `best` is the
-    number of steps of the shortest plan, told at the end.
+    Args:
+        environment: Environment of the task. Its expert gives hints, and its shortest plan is named at the end.
+        task_id: Id of the task.
+        console: Terminal to print to.
+        read_line: Reader of lines, such as `line_reader(console)`.
+        max_steps: Steps after which the game ends, None for no limit.
     """
-    game = _Game(start, max_steps)
-    table = _Player(game, console, expert)
-    say(console, f"Task: {game.session.task.text}", style="bold")
-    say(console, game.session.task.id, style="dim")
-    say(console, "Type an action or its number; ? lists what else there is.", style="dim")
-    table.show(actions=True)
+    start = partial(environment.start, task_id)
+    game = _TerminalGame(start, console, max_steps)
+    session = game.session
+    if isinstance(environment, SupportsExpert):
+        game.hints = _HintFinder(start, partial(environment.expert, session.task, (), 0))
+    shortest_plan = session.shortest_plan() if isinstance(session, SupportsShortestPlan) else None
+    print_text(console, f"Task: {session.task.text}", style="bold")
+    print_text(console, session.task.id, style="dim")
+    print_text(console, "Type an action or its number; ? lists what else there is.", style="dim")
+    game.show(actions=True)
     left = False
     try:
         while not game.done and not left:
             limit = f"/{max_steps}" if max_steps else ""
-            known = dict.fromkeys([*game.actions, *map(name, game.actions), *COMMANDS])
-            line = read_line(f"{len(game.turns)}{limit} > ", list(known))
-            left = not table.take(" ".join(line.split()))
+            completions = dict.fromkeys([*game.actions, *map(label_of, game.actions), *COMMANDS])
+            line = read_line(f"{len(game.turns)}{limit} > ", list(completions))
+            left = not game.obey(" ".join(line.split()))
     except (EOFError, KeyboardInterrupt):
         console.print()
         left = True
     saved = game.saved()
-    say(console, f"After {steps(len(saved.turns))}: {'left' if left else outcome(saved)}.", style="bold")
-    if best is not None:
-        say(console, f"The shortest plan takes {steps(best)}.")
+    print_text(console, f"After {count_steps(len(saved.turns))}: {'left' if left else outcome(saved)}.", style="bold")
+    if shortest_plan is not None:
+        print_text(console, f"The shortest plan takes {count_steps(len(shortest_plan))}.")
     return saved
 
 
-class _Game:
-    """An episode that can go back: its session, and the turns so far."""
+class _TerminalGame:
+    """Game at the terminal: an episode with undo, and the interpreter of the lines that a person types."""
 
-    def __init__(self, start: Callable[[], Session], max_steps: int | None) -> None:
-        self.start = start
+    def __init__(self, start: Callable[[], Session], console: Console, max_steps: int | None) -> None:
+        self.hints: _HintFinder | None = None
+        self._start = start
+        self._console = console
         self._max_steps = max_steps
-        self._begin()
+        self._note = partial(print_text, console, style="dim")
+        self._restart()
 
-    def _begin(self) -> None:
-        self.session = self.start()
+    def _restart(self) -> None:
+        self.session = self._start()
         self.turns: list[SavedTurn] = []
-        self.fault = ""
+        self._fault = ""
 
     @property
     def actions(self) -> tuple[str, ...]:
-        """The admissible actions in the order of the menu: numbers count along it."""
-        return tuple(action for block in blocks(self.session.observation.actions) for action in block)
-
-    @property
-    def played(self) -> tuple[str, ...]:
-        """The actions so far."""
-        return tuple(turn.action for turn in self.turns)
+        """The admissible actions in the order of the menu's numbers."""
+        return tuple(action for group in group_actions(self.session.observation.actions) for action in group)
 
     @property
     def done(self) -> bool:
-        """Whether nothing more can be played."""
+        """True if nothing more can be played."""
         used_up = self._max_steps is not None and len(self.turns) >= self._max_steps
-        return bool(self.fault) or self.session.observation.done or used_up
-
-    def act(self, action: str) -> None:
-        """Plays an action; a failing environment ends the game."""
-        seen = self.session.observation
-        turn = SavedTurn(seen.text, action, admissible=seen.admits(action))
-        try:
-            self.session.step(action)
-        except Exception as error:  # whatever an environment raises is a fact about this episode
-            self.fault = describe_fault(error)
-        self.turns.append(turn)
-
-    def undo(self) -> None:
-        """Goes one step back: plays all but the last action in a fresh session."""
-        played = self.played
-        self._begin()
-        for action in played[:-1]:
-            self.act(action)
+        return bool(self._fault) or self.session.observation.done or used_up
 
     def saved(self) -> Saved:
-        """Returns the record of what was played."""
-        seen = self.session.observation
-        success, score = seen.success and not self.fault, None if self.fault else seen.score
-        return Saved(self.session.task, "person", 0, success, tuple(self.turns), seen.text, self.fault, score)
-
-
-class _Player:
-    """The player's side of the table: understands what is typed and shows what comes of it."""
-
-    def __init__(self, game: _Game, console: Console, expert: Callable[[], Expert] | None) -> None:
-        self._game = game
-        self._console = console
-        self._adviser = Adviser(game.start, expert) if expert is not None else None
+        """Returns the trajectory so far."""
+        last, fault = self.session.observation, self._fault
+        success, score = last.success and not fault, None if fault else last.score
+        return Saved(self.session.task, "person", 0, success, tuple(self.turns), last.text, fault, score)
 
     def show(self, actions: bool) -> None:
-        """Shows what is seen, and the actions if they are wanted or what is said of them is a part of what is seen."""
-        session = self._game.session
-        seen = session.observation
-        text, told = (
-            (session.display_text, session.action_notes) if isinstance(session, HumanReadable) else (seen.text, {})
-        )
+        """Prints the observation, and the menu if `actions` is true or the session has notes on actions."""
+        observation = self.session.observation
+        text = observation.text
+        notes: Mapping[str, str] = {}
+        if isinstance(self.session, HumanReadable):
+            text, notes = self.session.display_text, self.session.action_notes
         self._console.print()
-        say(self._console, in_lines(text))
-        if (actions or told) and not self._game.done:
-            print_menu(self._console, seen.actions, told)
-            if seen.forms:
-                say(self._console, f"Also, in words of your own: {', '.join(seen.forms)}", style="dim")
+        print_text(self._console, split_lines(text))
+        if (actions or notes) and not self.done:
+            print_menu(self._console, observation.actions, notes)
+            if observation.forms:
+                self._note(f"Also, in words of your own: {', '.join(observation.forms)}")
 
-    def take(self, line: str) -> bool:
-        """Does what a line says; returns False if it says to leave."""
-        command, seen = _SAME.get(line, line), self._game.session.observation
-        found = meanings(line, self._game.actions, seen.forms)
-        if command in COMMANDS and line not in self._game.actions:
-            return self._obey(command)
-        if len(found) == 1:
-            self._play(found[0], shorthand=found[0] != line)
-        elif found:
-            some = ", ".join(found[:_SOME]) + (", ..." if len(found) > _SOME else "")
-            say(self._console, f"That could be {some}: say more.", style="dim")
-        elif line.isdecimal() and self._game.actions:
-            say(self._console, f"The actions have the numbers 1 to {len(self._game.actions)}.", style="dim")
-        elif seen.admits(line):
+    def obey(self, line: str) -> bool:
+        """Carries out a line; returns False if the person leaves."""
+        observation, actions = self.session.observation, self.actions
+        command = _ALIASES.get(line, line)
+        if command in COMMANDS and line not in actions:
+            return self._run_command(command)
+        matches = matching_actions(line, actions, observation.forms)
+        if len(matches) == 1:
+            if matches[0] != line:
+                self._note(f"({matches[0]})")
+            self._play(matches[0])
+        elif matches:
+            some = ", ".join(matches[:_LISTED]) + (", ..." if len(matches) > _LISTED else "")
+            self._note(f"That could be {some}: say more.")
+        elif line.isdecimal() and actions:
+            self._note(f"The actions have the numbers 1 to {len(actions)}.")
+        elif observation.admits(line):
             self._play(line)
-        elif unfilled := [form for form in seen.forms if line and form.startswith(f"{line}[")]:
-            say(self._console, f"That could be {unfilled[0]}: say more.", style="dim")
+        elif unfilled := [form for form in observation.forms if line and form.startswith(f"{line}[")]:
+            self._note(f"That could be {unfilled[0]}: say more.")
         elif line:
-            self._play_unlisted(line)
+            # The environment's answer to an action that is not admissible is part of the game.
+            if actions or observation.forms:
+                action_of = {text: action for action in actions for text in (label_of(action), action)}
+                near = get_close_matches(line, action_of, n=1)
+                meant = f': did you mean "{action_of[near[0]]}"?' if near else "."
+                self._note(f"That is none of the actions here{meant} (`undo` takes it back.)")
+            self._play(line)
         return True
 
-    def _obey(self, command: str) -> bool:
+    def _run_command(self, command: str) -> bool:
+        played = tuple(turn.action for turn in self.turns)
         if command == "?":
-            _print_help(self._console, self._game.session.observation.forms)
+            _print_help(self._console, self.session.observation.forms)
         elif command == "list":
-            say(self._console, f"Task: {self._game.session.task.text}", style="bold")
+            print_text(self._console, f"Task: {self.session.task.text}", style="bold")
             self.show(actions=True)
         elif command == "hint":
-            hint = self._adviser.hint(self._game.played) if self._adviser else "This environment has no expert to ask."
-            say(self._console, hint, style="green")
-        elif command == "undo" and self._game.turns:
-            say(self._console, f"(took back: {self._game.played[-1]})", style="dim")
-            self._game.undo()
+            hint = self.hints.find(played) if self.hints else "This environment has no expert to ask."
+            print_text(self._console, hint, style="green")
+        elif command == "undo" and played:
+            self._note(f"(took back: {played[-1]})")
+            self._restart()
+            for action in played[:-1]:
+                self._step(action)
             self.show(actions=self._console.is_terminal)
         elif command == "undo":
-            say(self._console, "There is nothing to take back.", style="dim")
+            self._note("There is nothing to take back.")
         return command != "quit"
 
-    def _play(self, action: str, shorthand: bool = False) -> None:
-        if shorthand:
-            say(self._console, f"({action})", style="dim")
-        self._game.act(action)
-        if not self._game.fault:
-            # In the transcript of a piped game the lists of every step would drown the game.
+    def _play(self, action: str) -> None:
+        self._step(action)
+        if not self._fault:
+            # A piped game prints no menus, which would take up most of its transcript.
             self.show(actions=self._console.is_terminal)
 
-    def _play_unlisted(self, action: str) -> None:
-        """Plays what is typed as it is: the environment's answer is part of the game."""
-        if self._game.actions or self._game.session.observation.forms:
-            known = {text: listed for listed in self._game.actions for text in (name(listed), listed)}
-            near = get_close_matches(action, known, n=1)
-            meant = f': did you mean "{known[near[0]]}"?' if near else "."
-            say(self._console, f"That is none of the actions here{meant} (`undo` takes it back.)", style="dim")
-        self._play(action)
+    def _step(self, action: str) -> None:
+        """Plays an action; a failing environment ends the game."""
+        observation = self.session.observation
+        turn = SavedTurn(observation.text, action, admissible=observation.admits(action))
+        try:
+            self.session.step(action)
+        except Exception as error:  # any exception of an environment is recorded as the fault of this episode
+            self._fault = describe_fault(error)
+        self.turns.append(turn)
 
 
 def _print_help(console: Console, forms: Sequence[str]) -> None:
@@ -206,3 +198,61 @@ def _print_help(console: Console, forms: Sequence[str]) -> None:
     for command, effect in COMMANDS.items():
         table.add_row(command, effect)
     console.print(Padding(table, (0, 2)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Continuation:
+    """Actions of a game that an expert took over, from the start of the game, and their result."""
+
+    actions: tuple[str, ...]
+    won: bool
+    score: float
+
+    @property
+    def rank(self) -> tuple[bool, float, int]:
+        """Sort key: a win, then the score, then fewer actions."""
+        return self.won, self.score, -len(self.actions)
+
+
+class _HintFinder:
+    """Finder of hints: it plays ahead with the environment's expert, in sessions of its own."""
+
+    def __init__(self, start: Callable[[], Session], make_expert: Callable[[], Expert]) -> None:
+        self._start, self._make_expert = start, make_expert
+        self._best: _Continuation | None = None
+
+    def find(self, played: tuple[str, ...]) -> str:
+        """Returns the next action of the best continuation that the expert finds, with its score if it does not win.
+
+        An expert that was not obeyed loses track of its search, and one that has not watched does not know what the
+        player holds. So two are asked: one that has watched the whole game and one that begins here.
+        """
+        best, count = self._best, len(played)
+        if best is None or len(best.actions) <= count or best.actions[:count] != played:
+            continuations = [self._continue(played, since) for since in (0, count)]
+            self._best = best = max(filter(None, continuations), key=lambda one: one.rank, default=None)
+        if best is None:
+            return "The expert knows no way from here."
+        score = "" if best.won else f" (it gets {best.score:.2f} of 1 that way)"
+        return f"The expert would: {best.actions[count]}{score}"
+
+    def _continue(self, played: tuple[str, ...], since: int) -> _Continuation | None:
+        """Returns the game as an expert continues it that has watched from turn `since` on.
+
+        None if the expert neither wins nor raises the score.
+        """
+        try:
+            session, expert = self._start(), self._make_expert()
+            for number, action in enumerate(played):
+                if number >= since:
+                    expert.act(session.observation)
+                session.step(action)
+            actions, before = list(played), session.observation.score or 0.0
+            while not session.observation.done and len(actions) < len(played) + _LOOKAHEAD:
+                actions.append(expert.act(session.observation))
+                session.step(actions[-1])
+        except Exception:  # an expert may fail in any way; it has no hint then
+            return None
+        last = session.observation
+        score = last.score or 0.0
+        return _Continuation(tuple(actions), last.success, score) if last.success or score > before else None

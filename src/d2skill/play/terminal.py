@@ -1,4 +1,4 @@
-"""The terminal: lines in, with completion, and text out that cannot act on it."""
+"""Input and output of a terminal: lines with completion, and text without control characters."""
 
 from __future__ import annotations
 
@@ -11,56 +11,56 @@ from rich.console import Console
 from rich.text import Text
 
 ReadLine = Callable[[str, Sequence[str]], str]
-"""Asks for a line with a prompt and texts that it may be completed to. Raises `EOFError` when there is none."""
+"""Reads a line, given a prompt and texts that it may be completed to. Raises `EOFError` at the end of the input."""
 
 _SEPARATOR = " [SEP] "
-"""What stands between the parts of a text that was made for a language model in one line, as in WebShop's pages"""
+"""Separator of the parts of a text in one line, as in WebShop's pages."""
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def line_reader(console: Console) -> ReadLine:
-    """Returns what reads lines from standard input: with completion in a terminal, with an echo from a pipe."""
+    """Returns a reader of standard input: with completion in a terminal, with an echo from a pipe."""
     if isinstance(sys.stdin, io.TextIOWrapper):
         sys.stdin.reconfigure(errors="replace")
     if not sys.stdin.isatty():
-        return lambda prompt, completions: _piped_line(console, prompt)
+        return lambda prompt, completions: _read_piped_line(console, prompt)
     try:
         import readline
     except ImportError:  # Windows, and some builds of Python
         return lambda prompt, completions: input(prompt)
     libedit = "libedit" in (readline.__doc__ or "")
     readline.parse_and_bind("bind ^I rl_complete" if libedit else "tab: complete")
-    readline.set_completer_delims("\n")  # an action is one thing to complete, spaces and all
+    readline.set_completer_delims("\n")  # an action is completed as a whole, with its spaces
 
-    def ask(prompt: str, completions: Sequence[str]) -> str:
+    def read_line(prompt: str, completions: Sequence[str]) -> str:
         def complete(text: str, state: int) -> str | None:
-            found = [completion for completion in completions if completion.startswith(text.lstrip())]
-            return found[state] if state < len(found) else None
+            matches = [completion for completion in completions if completion.startswith(text.lstrip())]
+            return matches[state] if state < len(matches) else None
 
         readline.set_completer(complete)
         return input(prompt)
 
-    return ask
+    return read_line
 
 
-def _piped_line(console: Console, prompt: str) -> str:
+def _read_piped_line(console: Console, prompt: str) -> str:
     line = sys.stdin.readline()
     if not line:
         raise EOFError
-    say(console, f"{prompt}{line.rstrip()}", style="bold")
+    print_text(console, f"{prompt}{line.rstrip()}", style="bold")
     return line
 
 
-def say(console: Console, text: str, style: str = "") -> None:
-    """Prints a text as it is, whatever markup it holds."""
-    console.print(Text(plain(text), style=style))
+def print_text(console: Console, text: str, style: str = "") -> None:
+    """Prints a text as it is, without markup and control characters."""
+    console.print(Text(replace_control(text), style=style))
 
 
-def in_lines(text: str) -> str:
+def split_lines(text: str) -> str:
     """Returns a text with each of its parts on a line."""
     return text.replace(_SEPARATOR, "\n")
 
 
-def plain(text: str) -> str:
-    """Replaces what a terminal would act on, such as escape sequences."""
+def replace_control(text: str) -> str:
+    """Replaces control characters, which begin the escape sequences of a terminal."""
     return _CONTROL.sub("\ufffd", text)

@@ -14,15 +14,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from d2skill.envs.alfworld import Game, Observation
-from d2skill.envs.alfworld.domain import read_domain
+from d2skill.envs.alfworld import Game, GameObservation
+from d2skill.envs.alfworld.domain import parse_domain
 from d2skill.errors import DataError
 
 ROOT = Path(__file__).parents[3]
 NOTHING = "Nothing happens."
 
 
-def play(game: Game, commands: Sequence[str]) -> Observation:
+def play(game: Game, commands: Sequence[str]) -> GameObservation:
     seen = game.reset()
     for command in commands:
         seen = game.step(command)
@@ -38,7 +38,7 @@ def test_plays_byte_for_byte_like_the_official_engine(recorded: list[dict[str, A
         for i, step in enumerate(record["steps"]):
             seen = game.step(step["command"]) if i else game.reset()
             commands = commands if step["commands"] is None else step["commands"]
-            assert seen == Observation(step["text"], commands, step["won"]), (record["name"], i, step["command"])
+            assert seen == GameObservation(step["text"], commands, step["won"]), (record["name"], i, step["command"])
             observations += 1
     assert observations > 400
 
@@ -54,7 +54,7 @@ def same_as_the_official_engine(games: list[Path], folder: Path) -> int:
     spec = importlib.util.spec_from_file_location("alfworld_parity", ROOT / "benchmarks" / "alfworld_parity.py")
     parity = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(parity)
-    lines = map(json.loads, (ROOT / "results" / "alfworld_parity.jsonl").read_text().splitlines())
+    lines = parity.read_lines(Path(__file__).parent / "data" / "official_digests.jsonl.xz")
     compared = {line["game"]: line for line in lines if "digest" in line}
     names = {path: str(path.parent.relative_to(folder)) for path in games}
     known = [path for path, name in names.items() if name in compared]
@@ -141,10 +141,10 @@ def test_a_caller_may_change_its_command_list(game_json: dict[str, Any]) -> None
 
 
 @pytest.mark.parametrize("command", ["", "dance", "go to", "Look", "take nothing 1 from nowhere 2", "{o}", "\0"])
-def test_what_is_not_admissible_changes_nothing(game_json: dict[str, Any], command: str) -> None:
+def test_a_command_that_is_not_admissible_changes_nothing(game_json: dict[str, Any], command: str) -> None:
     game = Game.load(game_json)
     before = game.reset()
-    assert game.step(command) == Observation(NOTHING, before.commands, False)
+    assert game.step(command) == GameObservation(NOTHING, before.commands, False)
 
 
 @pytest.mark.parametrize("key", ["pddl_domain", "grammar", "pddl_problem"])
@@ -199,18 +199,18 @@ def test_broken_games_are_refused_in_one_sentence(
 
 def test_what_cleans_is_read_off_the_domain(game_json: dict[str, Any]) -> None:
     """alfworld 0.4.2 makes games in which sinks no longer clean, only sink basins do."""
-    either = read_domain(game_json["pddl_domain"])
+    either = parse_domain(game_json["pddl_domain"])
     newer = changed(game_json, "pddl_domain", "(receptacleType ?r SinkType)", ";(receptacleType ?r SinkType)")
-    basin_only = read_domain(newer["pddl_domain"])
+    basin_only = parse_domain(newer["pddl_domain"])
     assert either.types["cleanobject"] == {"sinktype", "sinkbasintype"}
     assert basin_only.types["cleanobject"] == {"sinkbasintype"}
     problem = game_json["pddl_problem"].replace("SinkType - otype", "SinkType - rtype")
     problem = re.sub(r"\(objectType \S+ SinkType\)", "", problem).replace(" SinkBasinType)", " SinkType)")
     for domain, cleans in ((game_json, True), (newer, False)):
-        assert any(Game.load({**domain, "pddl_problem": problem})._world.cleans) is cleans
+        assert bool(Game.load({**domain, "pddl_problem": problem})._world.tools["cleanobject"]) is cleans
 
 
-def told(game: dict[str, Any], task: str) -> str:
+def displayed_task(game: dict[str, Any], task: str) -> str:
     rule = re.sub(
         r"Your task is to: [^\"]*", lambda _: json.dumps(f"Your task is to: {task}")[1:-1], game["grammar"], count=1
     )
@@ -230,15 +230,15 @@ def told(game: dict[str, Any], task: str) -> str:
         ("put # 1.", "put "),
     ],
 )
-def test_a_task_is_told_as_by_the_official_engine(game_json: dict[str, Any], task: str, seen: str) -> None:
+def test_a_task_is_displayed_as_by_the_official_engine(game_json: dict[str, Any], task: str, seen: str) -> None:
     """Found by comparing it with the official engine."""
-    assert told(game_json, task) == seen
+    assert displayed_task(game_json, task) == seen
 
 
 @pytest.mark.parametrize("task", ["look #look.feedback#", "put {0}", "put [{o.name | holds(a:agent, o:object)}]"])
 def test_a_task_with_a_formula_is_refused(game_json: dict[str, Any], task: str) -> None:
     with pytest.raises(DataError, match="has a task with a formula"):
-        told(game_json, task)
+        displayed_task(game_json, task)
 
 
 def test_what_lies_in_itself_is_not_listed(game_json: dict[str, Any]) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from d2skill.config import HousesConfig
 from d2skill.envs.alfworld.environment import AlfworldEnvironment
-from d2skill.envs.alfworld.expert import Explorer, Request, parse_task
+from d2skill.envs.alfworld.expert import Explorer, ParsedTask, parse_task
 from d2skill.envs.houses import generate
 from d2skill.envs.houses.environment import HousesEnvironment
 from d2skill.types import Observation
@@ -23,28 +23,28 @@ def play(session, expert, limit=50):
 
 
 @pytest.mark.parametrize(
-    ("text", "request_"),
+    ("text", "parsed"),
     [
-        ("put a mug in coffeemachine", Request("place", "mug", "coffeemachine")),
+        ("put a mug in coffeemachine", ParsedTask("place", "mug", "coffeemachine")),
         (
             "Your task is to: put some toiletpaper on toiletpaperhanger.",
-            Request("place", "toiletpaper", "toiletpaperhanger"),
+            ParsedTask("place", "toiletpaper", "toiletpaperhanger"),
         ),
-        ("examine the cd with the desklamp", Request("look", "cd", "desklamp")),
-        ("look at pillow under the desklamp", Request("look", "pillow", "desklamp")),
-        ("clean some egg and put it in microwave", Request("clean", "egg", "microwave")),
-        ("put a clean egg in microwave", Request("clean", "egg", "microwave")),
-        ("heat some egg and put it in fridge", Request("heat", "egg", "fridge")),
-        ("put a hot egg in fridge", Request("heat", "egg", "fridge")),
-        ("cool some egg and put it in sinkbasin", Request("cool", "egg", "sinkbasin")),
-        ("put a cool egg in sinkbasin", Request("cool", "egg", "sinkbasin")),
-        ("find two pen and put them in drawer", Request("two", "pen", "drawer")),
-        ("put two pen in drawer", Request("two", "pen", "drawer")),
+        ("examine the cd with the desklamp", ParsedTask("look", "cd", "desklamp")),
+        ("look at pillow under the desklamp", ParsedTask("look", "pillow", "desklamp")),
+        ("clean some egg and put it in microwave", ParsedTask("clean", "egg", "microwave")),
+        ("put a clean egg in microwave", ParsedTask("clean", "egg", "microwave")),
+        ("heat some egg and put it in fridge", ParsedTask("heat", "egg", "fridge")),
+        ("put a hot egg in fridge", ParsedTask("heat", "egg", "fridge")),
+        ("cool some egg and put it in sinkbasin", ParsedTask("cool", "egg", "sinkbasin")),
+        ("put a cool egg in sinkbasin", ParsedTask("cool", "egg", "sinkbasin")),
+        ("find two pen and put them in drawer", ParsedTask("two", "pen", "drawer")),
+        ("put two pen in drawer", ParsedTask("two", "pen", "drawer")),
         ("sing a song", None),
     ],
 )
-def test_every_phrasing_is_read(text, request_):
-    assert parse_task(text) == request_
+def test_every_phrasing_is_read(text, parsed):
+    assert parse_task(text) == parsed
 
 
 @pytest.mark.parametrize("split", ["valid_seen", "valid_unseen"])

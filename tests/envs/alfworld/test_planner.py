@@ -9,7 +9,7 @@ import pytest
 
 from d2skill.config import HousesConfig
 from d2skill.envs.alfworld.game import Game
-from d2skill.envs.alfworld.planner import plan
+from d2skill.envs.alfworld.planner import shortest_plan
 from d2skill.envs.houses import generate
 
 SETTINGS = HousesConfig()
@@ -139,7 +139,7 @@ def test_plans_win_every_kind_of_house_no_slower_than_the_walkthrough(kind):
     assert len(numbers) >= 3
     for number in numbers:
         game = Game.load(generate(SETTINGS, "train", number))
-        commands = plan(game)
+        commands = shortest_plan(game)
         assert wins(game, commands)
         assert len(commands) <= len(game.walkthrough)
 
@@ -170,7 +170,7 @@ def test_plans_win_every_kind_of_house_no_slower_than_the_walkthrough(kind):
 )
 def test_small_cases(goal, commands):
     game = game_of(KITCHEN, goal)
-    found = plan(game)
+    found = shortest_plan(game)
     assert wins(game, commands.split("; ")) and wins(game, found)
     assert len(found) == len(commands.split("; "))
 
@@ -228,7 +228,7 @@ def test_no_plan_of_a_small_game_can_be_shorter():
         fewest = fewest_steps(game, limit=250)
         if fewest == -1:
             continue
-        commands = plan(game)
+        commands = shortest_plan(game)
         assert (None if commands is None else len(commands)) == fewest
         assert commands is None or wins(game, commands)
         lengths[fewest] += 1
@@ -237,7 +237,7 @@ def test_no_plan_of_a_small_game_can_be_shorter():
 
 def test_a_game_that_is_won_needs_no_step():
     game = game_of(KITCHEN, in_a("Mug", "Cabinet"))
-    assert game.won and plan(game) == []
+    assert game.won and shortest_plan(game) == []
 
 
 @pytest.mark.parametrize(
@@ -251,32 +251,32 @@ def test_a_game_that_is_won_needs_no_step():
     ],
 )
 def test_what_cannot_be_had_has_no_plan(goal):
-    assert plan(game_of(KITCHEN, goal)) is None
+    assert shortest_plan(game_of(KITCHEN, goal)) is None
 
 
 def test_plans_go_on_from_where_a_game_is():
     game = Game.load(generate(SETTINGS, "train", 13))
-    whole = plan(game)
+    whole = shortest_plan(game)
     for number, command in enumerate(whole):
-        assert len(plan(game)) == len(whole) - number
+        assert len(shortest_plan(game)) == len(whole) - number
         game.step(command)
-    assert plan(game) == []
+    assert shortest_plan(game) == []
 
 
 def test_a_hand_that_is_full_is_emptied_first():
     game = game_of(KITCHEN, HOLD_MUG)
-    assert plan(game) == ["go to cabinet 2", "open cabinet 2", "take mug 2 from cabinet 2"]
+    assert shortest_plan(game) == ["go to cabinet 2", "open cabinet 2", "take mug 2 from cabinet 2"]
     for command in ("go to cabinet 1", "take apple 1 from cabinet 1"):
         game.step(command)
-    commands = plan(game)
+    commands = shortest_plan(game)
     assert commands[0] == "move apple 1 to cabinet 1" and len(commands) == 4 and wins(game, commands)
 
 
 def test_planning_leaves_a_game_as_it_is():
     game = Game.load(generate(SETTINGS, "train", 13))
-    game.step(plan(game)[0])
+    game.step(shortest_plan(game)[0])
     before, seen = state_of(game), game.clone().step("look")
-    plan(game)
+    shortest_plan(game)
     assert state_of(game) == before and game.step("look") == seen
 
 
@@ -289,7 +289,7 @@ def test_many_that_are_alike_take_no_time():
     two = in_a("Mug", "Fridge").replace("(?o", "(?o ?p").removesuffix("))")
     game = game_of(facts, f"{two} (objectType ?p MugType) (inReceptacle ?p ?r) (not (= ?o ?p))))")
     started = time.process_time()
-    commands = plan(game)
+    commands = shortest_plan(game)
     assert time.process_time() - started < 1
     assert len(commands) == 10 and wins(game, commands)
 
@@ -297,7 +297,7 @@ def test_many_that_are_alike_take_no_time():
 def test_plans_win_sampled_games_as_fast_as_their_walkthroughs(sampled_games):
     for path in sampled_games:
         game = Game.load(path)
-        commands = plan(game)
+        commands = shortest_plan(game)
         assert wins(game, commands) and len(commands) <= len(game.walkthrough), path
 
 
@@ -305,7 +305,7 @@ def test_plans_win_sampled_games_as_fast_as_their_walkthroughs(sampled_games):
 def test_plans_win_every_game_as_fast_as_its_walkthrough(all_games):
     for path in all_games:
         game = Game.load(path)
-        commands = plan(game)
+        commands = shortest_plan(game)
         assert wins(game, commands) and len(commands) <= len(game.walkthrough), path
 
 
@@ -313,6 +313,6 @@ def test_plans_win_every_game_as_fast_as_its_walkthrough(all_games):
 def test_older_games_marked_as_solvable_have_plans(older_games):
     for path in older_games:
         game = Game.load(path)
-        commands = plan(game)
+        commands = shortest_plan(game)
         assert commands is None or wins(game, commands)
         assert commands or not json.loads(path.read_text())["solvable"], path

@@ -144,9 +144,9 @@ def test_the_same_settings_give_the_same_bytes(houses, tmp_path):
 
 def test_a_split_may_be_larger_than_its_panel(tmp_path):
     settings = HousesConfig(floor_plans=2, games_per_plan=1)
-    told = []
-    write_houses(tmp_path, settings, {"train": 5, "test_seen": 150}, lambda *done: told.append(done))
-    assert told == [(number, 155) for number in range(1, 156)]
+    progress = []
+    write_houses(tmp_path, settings, {"train": 5, "test_seen": 150}, lambda *done: progress.append(done))
+    assert progress == [(number, 155) for number in range(1, 156)]
     problems = {path.read_text().partition("(:init")[2] for path in tmp_path.rglob("initial_state.pddl")}
     assert len(problems) == 155
 

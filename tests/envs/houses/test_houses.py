@@ -10,8 +10,8 @@ import pytest
 from d2skill.config import HousesConfig
 from d2skill.config.toml_files import load as load_settings
 from d2skill.envs.alfworld.game import Game
+from d2skill.envs.alfworld.world import assign_names
 from d2skill.envs.houses import generate, sizes
-from d2skill.envs.houses.blueprint import numbered
 from d2skill.envs.houses.environment import HousesEnvironment
 from d2skill.envs.houses.floor_plans import floor_plans
 from d2skill.envs.houses.statistics import OPENABLE
@@ -33,7 +33,16 @@ GOLDEN = (
     "put a tissuebox in desk",
     ("go to drawer 9", "open drawer 9", "take tissuebox 1 from drawer 9", "go to desk 1", "move tissuebox 1 to desk 1"),
 )
-DIGEST = "8a7bba1651a4f149ee9e81a7311ce84c32d521a4553e47d93dc1e2aedb2c0fbe"
+DIGESTS = [
+    (HousesConfig(), SPLITS, "8a7bba1651a4f149ee9e81a7311ce84c32d521a4553e47d93dc1e2aedb2c0fbe"),
+    (
+        HousesConfig(
+            alfworld_rooms=True, alfworld_homes=True, alfworld_errands=True, shared_spots=0.2, spare_targets=3
+        ),
+        ("valid_seen", "valid_unseen"),
+        "5e6884e10ea509eeaf95cd1f2d70cbd4ee0cf8dbd3146d33a7d2e6f7f2fded39",
+    ),
+]
 
 
 def load(split, number, settings=SETTINGS):
@@ -94,14 +103,15 @@ def test_this_very_game_is_generated():
     assert (game.task.text, game.walkthrough) == GOLDEN
 
 
-def test_these_very_houses_are_generated():
-    """Golden, over all default games."""
+@pytest.mark.parametrize(("settings", "splits", "expected"), DIGESTS, ids=["default", "alfworld"])
+def test_these_very_houses_are_generated(settings, splits, expected):
+    """Golden, over all default games and some that use every table of statistics."""
     digest = hashlib.sha256()
-    for split in SPLITS:
-        for number in range(sizes(SETTINGS)[split]):
-            game = generate(SETTINGS, split, number)
+    for split in splits:
+        for number in range(sizes(settings)[split]):
+            game = generate(settings, split, number)
             digest.update(json.dumps([game["pddl_problem"], game["walkthrough"], game["task_type"]]).encode())
-    assert digest.hexdigest() == DIGEST
+    assert digest.hexdigest() == expected
 
 
 def test_spare_targets_lie_around_elsewhere():
@@ -126,12 +136,12 @@ def test_seen_splits_share_floor_plans_and_games_differ():
     def first(split, number):
         return load(split, number).first_look
 
-    plans = SETTINGS.floor_plans
-    train = [first("train", n) for n in range(plans)]
-    assert len(set(train)) == plans
+    count = SETTINGS.floor_plans
+    train = [first("train", n) for n in range(count)]
+    assert len(set(train)) == count
     for split in ("valid_seen", "test_seen"):
-        assert [first(split, n) for n in range(plans)] == train
-    assert not {first("valid_unseen", n) for n in range(plans)} & set(train)
+        assert [first(split, n) for n in range(count)] == train
+    assert not {first("valid_unseen", n) for n in range(count)} & set(train)
     problems = {
         facts_of(generate(SETTINGS, split, n)) for split in ("train", "valid_seen", "test_seen") for n in range(140)
     }
@@ -147,11 +157,11 @@ def test_targets_recur_and_keep_to_their_habit():
     plans = floor_plans(SETTINGS, 2 * SETTINGS.floor_plans)
     for number in range(sizes(SETTINGS)["train"]):
         game = generate(SETTINGS, "train", number)
-        plan = plans[number % SETTINGS.floor_plans]
+        floor_plan = plans[number % SETTINGS.floor_plans]
         target, _ = goal_types(game)
-        pairs[plan.number, target] += 1
+        pairs[floor_plan.number, target] += 1
         types = dict(facts(game, "objectType"))
-        home = plan.receptacles[plan.homes[target.removesuffix("Type")]].id
+        home = floor_plan.receptacles[floor_plan.homes[target.removesuffix("Type")]].id
         at_home += [r == home for o, r in facts(game, "inReceptacle") if types[o] == target]
     assert min(pairs.values()) >= 4
     assert 0.60 <= sum(at_home) / len(at_home) <= 0.72
@@ -159,12 +169,12 @@ def test_targets_recur_and_keep_to_their_habit():
 
 def test_habit_one_puts_everything_at_home():
     settings = HousesConfig(habit=1.0, second_habit=0.0)
-    plan = floor_plans(settings, 24)[0]
+    floor_plan = floor_plans(settings, 24)[0]
     game = generate(settings, "train", 0)
     types = dict(facts(game, "objectType"))
     for o, r in facts(game, "inReceptacle"):
         kind = types[o].removesuffix("Type")
-        assert r == plan.receptacles[plan.homes[kind]].id
+        assert r == floor_plan.receptacles[floor_plan.homes[kind]].id
 
 
 @pytest.mark.parametrize(
@@ -228,7 +238,7 @@ def target_places(game):
         HousesConfig(shared_spots=0.5),
         load_settings("alfworld-like").env.houses,
     ],
-    ids=["rooms", "small rooms", "large rooms", "homes", "errands", "spots", "preset"],
+    ids=["rooms", "small rooms", "large rooms", "homes", "tasks", "spots", "preset"],
 )
 def test_houses_as_in_alfworld_can_be_won(settings):
     for split in ("train", "valid_unseen"):
@@ -272,7 +282,7 @@ def test_alfworld_homes_are_mostly_open():
     assert closed_share(games(alfworld_homes=True)) < 0.6 * closed_share(games())
 
 
-def test_alfworld_errands_come_as_often_as_there():
+def test_alfworld_tasks_come_as_often_as_there():
     drawn = games(alfworld_errands=True, count=240)
     assert {game["task_type"] for game in drawn} == KINDS
     assert 0.8 <= mean(game["task_type"] in PROCESSED for game in kitchens(drawn)) <= 0.95
@@ -305,12 +315,12 @@ def test_walkthroughs_take_a_target_that_lies_in_the_open():
 
 
 def test_names_count_down_as_in_alfworld():
-    ids = ["Sink_bar__plus_01_bar_SinkBasin", "Mug_bar__plus_02", "Mug_bar__minus_03", "Mug_bar__plus_01"]
-    assert numbered(ids) == {
-        "Mug_bar__minus_03": "mug 3",
-        "Mug_bar__plus_01": "mug 2",
-        "Mug_bar__plus_02": "mug 1",
-        "Sink_bar__plus_01_bar_SinkBasin": "sinkbasin 1",
+    ids = {"sink_bar__plus_01_bar_sinkbasin", "mug_bar__plus_02", "mug_bar__minus_03", "mug_bar__plus_01"}
+    assert assign_names(ids) == {
+        "mug_bar__minus_03": "mug 3",
+        "mug_bar__plus_01": "mug 2",
+        "mug_bar__plus_02": "mug 1",
+        "sink_bar__plus_01_bar_sinkbasin": "sinkbasin 1",
     }
 
 

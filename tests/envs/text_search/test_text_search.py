@@ -1,4 +1,4 @@
-"""The search engine of WebShop against Lucene: its rankings, its words and terms, and numbers worked by hand.
+"""Full-text search against Lucene: its rankings, its words and terms, and numbers worked by hand.
 
 `data/lucene_words.json.xz` has texts, most of them random mixtures of all kinds of characters, with what the
 StandardTokenizer and the DefaultEnglishAnalyzer of Anserini 0.14 (the jar in pyserini 0.17.0) make of them.
@@ -19,11 +19,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from d2skill.envs.text_search import Index, analyze, bm25, index_files, term_counts
+from d2skill.envs.text_search import BM25Index, analyze, bm25, index_files, postings
 from d2skill.envs.text_search import index as index_module
 from d2skill.envs.text_search.analyzer import STOP_WORDS
 from d2skill.envs.text_search.porter_stemmer import stem
-from d2skill.envs.text_search.tokenizer import LONGEST, tokens
+from d2skill.envs.text_search.tokenizer import MAX_TOKEN_LENGTH, tokenize
 from d2skill.errors import DataError
 
 ARCHIVES = Path(__file__).parents[4] / "shared" / "data"
@@ -31,22 +31,22 @@ RECORDED = Path(__file__).parent / "data" / "lucene_words.json.xz"
 THREE = {"a": "red shoe", "b": "red red sock", "c": "blue shoe shoe shoe"}
 
 
-def built(documents: dict[str, str]) -> Index:
-    return Index.build(list(documents), iter(documents.values()))
+def built(documents: dict[str, str]) -> BM25Index:
+    return BM25Index.build(list(documents), iter(documents.values()))
 
 
 # --- against the original ---------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
-def products() -> Index:
+def products() -> BM25Index:
     archive = ARCHIVES / "webshop_1k.tar.xz"
     if not archive.is_file():
         pytest.skip(f"the archive {archive.name} of real products is not there")
     with tarfile.open(archive) as tar:
         name = next(name for name in tar.getnames() if name.endswith("documents.jsonl"))
         documents = [json.loads(line) for line in tar.extractfile(name)]
-    return Index.build([document["id"] for document in documents], (document["contents"] for document in documents))
+    return BM25Index.build([document["id"] for document in documents], (document["contents"] for document in documents))
 
 
 @pytest.fixture(scope="module")
@@ -58,12 +58,13 @@ def rankings() -> list[dict]:
 
 
 @pytest.mark.parametrize(
-    ("few", "searched", "many"), [(index_module._FEW, 0, 128), (-1, 0, 128), (-1, 16, 128), (-1, 16, 1)]
+    ("exhaustive", "binary_search", "seeding"),
+    [(index_module._EXHAUSTIVE, 0, 128), (-1, 0, 128), (-1, 16, 128), (-1, 16, 1)],
 )
-def test_the_rankings_are_lucenes(products, rankings, few, searched, many, monkeypatch):
-    monkeypatch.setattr(index_module, "_MANY", many)
-    monkeypatch.setattr(index_module, "_FEW", few)
-    monkeypatch.setattr(index_module, "_SEARCHED", searched)
+def test_the_rankings_are_lucenes(products, rankings, exhaustive, binary_search, seeding, monkeypatch):
+    monkeypatch.setattr(index_module, "_SEEDING", seeding)
+    monkeypatch.setattr(index_module, "_EXHAUSTIVE", exhaustive)
+    monkeypatch.setattr(index_module, "_BINARY_SEARCH", binary_search)
     assert len(rankings) == 129
     for ranking in rankings:
         hits = products.search(ranking["query"])
@@ -75,7 +76,7 @@ def test_words_and_terms_are_lucenes():
     recorded = json.loads(lzma.decompress(RECORDED.read_bytes()))
     assert len(recorded) > 2000
     for sample in recorded:
-        assert tokens(sample["text"]) == sample["words"], ascii(sample["text"])
+        assert tokenize(sample["text"]) == sample["words"], ascii(sample["text"])
         assert analyze(sample["text"]) == sample["terms"], ascii(sample["text"])
 
 
@@ -109,31 +110,31 @@ WORDS = {
 @pytest.mark.parametrize("name", WORDS)
 def test_words(name):
     text, words = WORDS[name]
-    assert tokens(text) == words.split(" " if words else None)
+    assert tokenize(text) == words.split(" " if words else None)
 
 
 @pytest.mark.parametrize("char", ["a", "1", "é", "𝒶", "ก", "_"])
 def test_no_word_is_longer_than_255_units(char):
     units = 2 if char > "\uffff" else 1
     word = "x" + char * 600
-    cut = tokens(word)
+    cut = tokenize(word)
     assert "".join(cut) in (word, word[: len("".join(cut))])
-    assert max(map(len, cut)) == 1 + (LONGEST - 1) // units
-    assert tokens(f"{char * LONGEST} b")[-1] == "b"
+    assert max(map(len, cut)) == 1 + (MAX_TOKEN_LENGTH - 1) // units
+    assert tokenize(f"{char * MAX_TOKEN_LENGTH} b")[-1] == "b"
 
 
 @given(st.text(max_size=60))
 def test_words_come_from_the_text_in_their_order(text):
     place = 0
-    for token in tokens(text):
+    for token in tokenize(text):
         place = text.index(token, place) + len(token)
 
 
 @given(st.lists(st.text(st.characters(max_codepoint=127), max_size=20)))
 def test_plain_text_is_cut_alike_beside_other_characters(parts):
     text = " ".join(parts)
-    assert tokens(text + " é") == [*tokens(text), "é"]
-    assert tokens(text + "\u00a0") == tokens(text)
+    assert tokenize(text + " é") == [*tokenize(text), "é"]
+    assert tokenize(text + "\u00a0") == tokenize(text)
 
 
 @pytest.mark.parametrize("text", ["_", "\u200d", "日", "a.", "é.", "_\u0301", "#\u0301", 'א"', "☝\u200d", "1,", "'"])
@@ -203,7 +204,7 @@ def test_scores_worked_by_hand():
 
 def test_what_a_byte_keeps_of_lengths():
     lengths = [0, 1, 23, 24, 39, 40, 41, 42, 55, 56, 59, 60, 100, 1000, 123_456, 2**31 - 1]
-    assert bm25.kept(np.array(lengths)).tolist() == [
+    assert bm25.encoded_lengths(np.array(lengths)).tolist() == [
         *[0, 1, 23, 24, 39, 40, 40, 42, 54, 56, 56, 60, 96, 984, 122_904, 2_013_265_944],
     ]
 
@@ -216,10 +217,10 @@ def test_long_documents_have_the_length_that_a_byte_keeps():
 
 @pytest.mark.parametrize("times", [255, 256, 65_535, 65_536])
 def test_terms_that_a_document_repeats_often(times, monkeypatch):
-    monkeypatch.setattr(term_counts, "_BATCH", 0)
+    monkeypatch.setattr(postings, "_BATCH", 0)
     documents = {"a": "x y", "b": "x " * times + "y", "c": "y z"}
     assert [name for name, _ in built(documents).search("x")] == ["b", "a"]
-    assert built(documents).search("x y") == brute_shown(documents, "x y")
+    assert built(documents).search("x y") == brute_rounded(documents, "x y")
 
 
 def test_documents_without_terms_do_not_count():
@@ -231,17 +232,17 @@ def test_documents_without_terms_do_not_count():
 
 def test_equal_scores_are_in_the_order_of_ids_and_spread():
     ids = ["b", "a", "é", "C", "😀", "\uffff"]
-    hits = Index.build(ids, ["red shoe"] * len(ids)).search("red")
+    hits = BM25Index.build(ids, ["red shoe"] * len(ids)).search("red")
     assert [name for name, _ in hits] == ["C", "a", "b", "é", "\uffff", "😀"]
     assert [round((hits[0][1] - score) * 1e6) for _, score in hits] == [0, 1, 2, 3, 4, 5]
-    assert Index.build(ids, ["red shoe"] * len(ids)).search("red", 2) == hits[:2]
+    assert BM25Index.build(ids, ["red shoe"] * len(ids)).search("red", 2) == hits[:2]
 
 
-def test_shown_scores():
+def test_rounded_scores():
     # 12.420249938964844 · 10⁴ is 124202.4999 and would be 124202.5 in single precision.
     scores = np.array([12.420249938964844, 3.00004, 3.00001, 3.0, 2.9999, 2.5], np.float32)
     expected = [12.4202, 3.0, 2.999999, 2.999998, 2.999897, 2.5]
-    assert bm25.shown(scores) == pytest.approx(expected, abs=4e-7)
+    assert bm25.rounded_scores(scores) == pytest.approx(expected, abs=4e-7)
 
 
 @pytest.mark.parametrize("query", ["", "  ", "the of and", "unknown", "!?", "\u200d", "\ud800"])
@@ -255,7 +256,7 @@ def test_odd_sizes():
     assert built(THREE).search("red", 0) == []
     assert len(built(THREE).search("red", 1000)) == 2
     with pytest.raises(ValueError, match="2 ids for 1 texts"):
-        Index.build(["a", "b"], ["red"])
+        BM25Index.build(["a", "b"], ["red"])
 
 
 def test_a_very_long_query_is_answered():
@@ -284,8 +285,8 @@ def brute_force(documents: dict[str, str], query: str) -> list[tuple[str, np.flo
             if number := counts[name][term]:
                 having = sum(term in count for count in counts.values())
                 idf = np.float32(math.log(1 + (len(lengths) - having + 0.5) / (having + 0.5)))
-                kept = np.float32(bm25.kept(np.array([length]))[0])
-                inverse = 1 / (bm25.K1 * ((1 - bm25.B) + bm25.B * kept / average))
+                encoded = np.float32(bm25.encoded_lengths(np.array([length]))[0])
+                inverse = 1 / (bm25.K1 * ((1 - bm25.B) + bm25.B * encoded / average))
                 weight = np.float32(times) * idf
                 parts.append(weight - weight / (1 + np.float32(number) * inverse))
         if parts:
@@ -293,10 +294,10 @@ def brute_force(documents: dict[str, str], query: str) -> list[tuple[str, np.flo
     return sorted(found, key=lambda hit: (-hit[1], hit[0]))
 
 
-def brute_shown(documents: dict[str, str], query: str) -> list[tuple[str, float]]:
-    """All hits, with scores as they are given out."""
+def brute_rounded(documents: dict[str, str], query: str) -> list[tuple[str, float]]:
+    """All hits, with scores as they are reported."""
     hits = brute_force(documents, query)
-    scores = bm25.shown(np.array([score for _, score in hits], np.float32))
+    scores = bm25.rounded_scores(np.array([score for _, score in hits], np.float32))
     return list(zip([name for name, _ in hits], scores, strict=True))
 
 
@@ -310,15 +311,15 @@ def brute_shown(documents: dict[str, str], query: str) -> list[tuple[str, float]
     st.integers(0, 40),
 )
 @settings(deadline=None)
-def test_any_corpus_is_ranked_as_the_formula_says(texts, query, k, few, searched, many, batch):
+def test_any_corpus_is_ranked_as_the_formula_says(texts, query, k, exhaustive, binary_search, seeding, batch):
     documents = {f"d{len(texts) - number:02}": text for number, text in enumerate(texts)}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(index_module, "_FEW", few)
-        patch.setattr(index_module, "_SEARCHED", searched)
-        patch.setattr(index_module, "_MANY", many)
-        patch.setattr(term_counts, "_BATCH", batch)
+        patch.setattr(index_module, "_EXHAUSTIVE", exhaustive)
+        patch.setattr(index_module, "_BINARY_SEARCH", binary_search)
+        patch.setattr(index_module, "_SEEDING", seeding)
+        patch.setattr(postings, "_BATCH", batch)
         hits = built(documents).search(query, k)
-    assert hits == brute_shown(documents, query)[:k]
+    assert hits == brute_rounded(documents, query)[:k]
 
 
 @given(TEXTS, QUERIES, st.sampled_from(sorted(STOP_WORDS)))
@@ -326,7 +327,7 @@ def test_any_corpus_is_ranked_as_the_formula_says(texts, query, k, few, searched
 def test_stop_words_change_nothing(texts, query, word):
     ids = [f"d{number}" for number in range(len(texts))]
     stuffed = [f"{word} {text.replace(' ', f' {word} ')}" for text in texts]
-    assert Index.build(ids, stuffed).search(f"{query} {word}") == Index.build(ids, texts).search(query)
+    assert BM25Index.build(ids, stuffed).search(f"{query} {word}") == BM25Index.build(ids, texts).search(query)
 
 
 @given(TEXTS, QUERIES)
@@ -343,7 +344,7 @@ def test_a_saved_index_answers_as_before(texts, query):
     index = built({f"d{number}": text for number, text in enumerate(texts)})
     with tempfile.TemporaryDirectory() as folder:
         index.save(Path(folder) / "index")
-        assert Index.open(Path(folder) / "index").search(query) == index.search(query)
+        assert BM25Index.open(Path(folder) / "index").search(query) == index.search(query)
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
@@ -357,24 +358,24 @@ def saved(tmp_path: Path) -> Path:
 
 def test_an_index_without_documents_is_kept_too(tmp_path):
     built({}).save(tmp_path / "index")
-    assert Index.open(tmp_path / "index").search("red") == []
+    assert BM25Index.open(tmp_path / "index").search("red") == []
 
 
 def test_an_index_is_mapped_and_cannot_be_changed(saved):
-    index = Index.open(saved)
+    index = BM25Index.open(saved)
     assert len(index) == 3
     with pytest.raises(ValueError, match="read-only"):
-        index._growth[0] = 1
+        index._tf_factors[0] = 1
 
 
 def test_saving_replaces_an_index_and_leaves_nothing_beside_it(saved):
-    opened = Index.open(saved)
+    opened = BM25Index.open(saved)
     built({"x": "red"}).save(saved)
-    assert [name for name, _ in Index.open(saved).search("red")] == ["x"]
+    assert [name for name, _ in BM25Index.open(saved).search("red")] == ["x"]
     assert [name for name, _ in opened.search("red")] == ["b", "a"], "the files that it maps are still there"
     assert list(saved.parent.iterdir()) == [saved]
-    Index.open(saved).save(saved)
-    assert [name for name, _ in Index.open(saved).search("red")] == ["x"]
+    BM25Index.open(saved).save(saved)
+    assert [name for name, _ in BM25Index.open(saved).search("red")] == ["x"]
 
 
 def test_the_files_are_the_same_each_time(saved, tmp_path):
@@ -383,15 +384,21 @@ def test_the_files_are_the_same_each_time(saved, tmp_path):
         assert file.read_bytes() == (tmp_path / "again" / file.name).read_bytes()
 
 
+def test_the_names_of_the_files_belong_to_the_format(saved):
+    names = "ids id_ends order counted terms term_ends ends rows growth peaks".split()
+    assert {file.name for file in saved.iterdir()} == {"search_index.json", *(f"{name}.npy" for name in names)}
+    assert json.loads((saved / "search_index.json").read_text())["format"] == index_files.FORMAT == 1
+
+
 def test_a_missing_index_is_refused(tmp_path):
     with pytest.raises(DataError, match="no search index"):
-        Index.open(tmp_path / "nowhere")
+        BM25Index.open(tmp_path / "nowhere")
 
 
 def test_another_format_is_refused(saved, monkeypatch):
     monkeypatch.setattr(index_files, "FORMAT", index_files.FORMAT + 1)
     with pytest.raises(DataError, match="format 1, not 2"):
-        Index.open(saved)
+        BM25Index.open(saved)
 
 
 CONTENTS = [
@@ -410,7 +417,7 @@ CONTENTS = [
 def test_a_damaged_table_of_contents_is_refused(saved, text):
     (saved / "search_index.json").write_text(text)
     with pytest.raises(DataError, match="build the search index again"):
-        Index.open(saved)
+        BM25Index.open(saved)
 
 
 def test_damaged_arrays_are_refused(saved):
@@ -421,16 +428,16 @@ def test_damaged_arrays_are_refused(saved):
         for damaged in (whole[:-1], whole + b"\0", b"", whole[:-1] + bytes([whole[-1] ^ 1]), b"X" + whole[1:]):
             file.write_bytes(damaged)
             with pytest.raises(DataError, match=f"{file.name} is damaged .*: build the search index again"):
-                Index.open(saved)
+                BM25Index.open(saved)
         file.unlink()
         with pytest.raises(DataError, match=f"{file.name} is damaged"):
-            Index.open(saved)
+            BM25Index.open(saved)
         file.write_bytes(whole)
-    Index.open(saved)
+    BM25Index.open(saved)
 
 
 def test_threads_share_an_index(saved):
-    index, expected, wrong = Index.open(saved), built(THREE).search("red blue shoes"), []
+    index, expected, wrong = BM25Index.open(saved), built(THREE).search("red blue shoes"), []
 
     def search():
         for _ in range(200):
@@ -446,7 +453,7 @@ def test_threads_share_an_index(saved):
 
 
 def search_in_another_process(folder: Path) -> list[tuple[str, float]]:
-    return Index.open(folder).search("red blue shoes")
+    return BM25Index.open(folder).search("red blue shoes")
 
 
 def test_processes_share_an_index(saved):

@@ -14,7 +14,7 @@ import pytest
 from webshop_products import options, raw, write_set
 
 from d2skill.envs.webshop import Catalogue, cache_folder
-from d2skill.envs.webshop.source_files import Sources, stream
+from d2skill.envs.webshop.source_files import SourceFiles, stream_array
 from d2skill.errors import ConfigError, DataError
 
 
@@ -100,7 +100,7 @@ def test_the_full_set_has_other_names(tmp_path):
     write_set(tmp_path, [raw("A")], {}, {})
     for name in ("items_shuffle", "items_ins_v2"):
         (tmp_path / f"{name}_1000.json").rename(tmp_path / f"{name}.json")
-    assert Sources.find(tmp_path).products.name == "items_shuffle.json"
+    assert SourceFiles.find(tmp_path).products.name == "items_shuffle.json"
     assert len(Catalogue.load(tmp_path, tmp_path / "cache")) == 1
 
 
@@ -130,7 +130,7 @@ def test_a_list_is_read_in_pieces(tmp_path, monkeypatch):
     (tmp_path / "list.json").write_text("\n [ " + " ,\n".join(map(json.dumps, values)) + "\n]\n")
     for size in (1, 7, 64, 1 << 20):
         monkeypatch.setattr("d2skill.envs.webshop.source_files._CHUNK", max(size, 8))
-        assert list(stream(tmp_path / "list.json")) == values
+        assert list(stream_array(tmp_path / "list.json")) == values
 
 
 # the cache
@@ -167,9 +167,7 @@ def test_a_damaged_cache_is_made_again(tmp_path, file):
         damaged.write_bytes(damaged.read_bytes()[:-9])
     again = Catalogue.load(folder, cache)
     assert (
-        again.find("A").title == "Lamp A"
-        and again.search("lamp")
-        and again.storage.instructions("synthetic").goals == 0
+        again.find("A").title == "Lamp A" and again.search("lamp") and again.store.instructions["synthetic"].goals == 0
     )
     assert folders(cache) == [kept]
 
@@ -181,21 +179,21 @@ def test_without_a_place_for_a_cache_it_works_all_the_same(tmp_path, caplog):
     (tmp_path / "file").write_text("")
     shop = Catalogue.load(folder, tmp_path / "file" / "cache")
     assert shop.find("A").title == "Lamp A" and shop.search("lamp")
-    assert shop.storage.instructions("synthetic").lines[0] == ["Find me", ["x"]]
+    assert shop.store.instructions["synthetic"].lines[0] == ["Find me", ["x"]]
     assert "cannot be written" in caplog.text
 
 
 def test_large_files_are_digested_once(tmp_path, monkeypatch):
-    monkeypatch.setattr("d2skill.envs.webshop.source_files._REMEMBERED", 0)
+    monkeypatch.setattr("d2skill.envs.webshop.source_files._LARGE", 0)
     folder, cache = write_set(tmp_path / "set", [raw("A")], {}, {}), tmp_path / "cache"
     cache.mkdir()
-    first = Sources.find(folder).digest(cache / "digests.json")
+    first = SourceFiles.find(folder).digest(cache / "digests.json")
     assert len(json.loads((cache / "digests.json").read_text())) == 3
     monkeypatch.setattr("hashlib.file_digest", None)
-    assert Sources.find(folder).digest(cache / "digests.json") == first
+    assert SourceFiles.find(folder).digest(cache / "digests.json") == first
     (cache / "digests.json").write_text("{broken")
     monkeypatch.undo()
-    assert Sources.find(folder).digest(cache / "digests.json") == first
+    assert SourceFiles.find(folder).digest(cache / "digests.json") == first
 
 
 def test_the_cache_is_where_the_variable_says(monkeypatch, tmp_path):
@@ -210,7 +208,7 @@ def test_the_cache_is_where_the_variable_says(monkeypatch, tmp_path):
 
 def test_what_is_in_the_cache_is_not_made_again(small_set, tmp_path, monkeypatch):
     first = Catalogue.load(small_set, tmp_path)
-    monkeypatch.setattr("d2skill.envs.webshop.catalogue.write", lambda *_: pytest.fail("it was made again"))
+    monkeypatch.setattr("d2skill.envs.webshop.catalogue.write_store", lambda *_: pytest.fail("it was made again"))
     assert Catalogue.load(small_set, tmp_path).search("lamp") == first.search("lamp")
 
 

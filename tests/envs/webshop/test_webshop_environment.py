@@ -9,7 +9,7 @@ from d2skill.cli.main import main
 from d2skill.config import EnvConfig, WebshopConfig
 from d2skill.envs import make_environment
 from d2skill.envs.check import check_environment
-from d2skill.envs.webshop.instruction import wish_in
+from d2skill.envs.webshop.instruction import parse_instruction
 from d2skill.errors import ConfigError
 from d2skill.protocols import Environment, SupportsExpert
 
@@ -111,9 +111,11 @@ def test_a_goal_that_is_not_there_is_named(shop, task_id):
 def test_the_page_is_shown_without_the_instruction_and_names_have_labels(data, rich):
     environment = made(data, rich=rich)
     session = environment.start(environment.task_ids("train")[0])
-    seen, wish = [session.observation], wish_in(session.task.text)
+    seen, wanted = [session.observation], parse_instruction(session.task.text)
     first = seen[0]
-    assert first.actions == tuple(f"search[{query}]" for query in wish.queries[:4]) and first.forms == ("search[...]",)
+    assert first.actions == tuple(f"search[{query}]" for query in wanted.queries[:4]) and first.forms == (
+        "search[...]",
+    )
     assert "click[search]" not in first.actions
     seen.append(session.step("search[solid mug]"))
     product = next(action for action in seen[1].actions if action.startswith("click[b0"))
@@ -186,18 +188,18 @@ def test_hints_come_first(shop):
         ("", None, (), ""),
     ],
 )
-def test_an_instruction_is_taken_apart(instruction, limit, options, query):
-    wish = wish_in(instruction)
-    assert (wish.limit, wish.options) == (limit, options)
-    assert query in wish.queries if query else wish.queries == ()
-    assert all("[" not in one and one.strip() for one in wish.queries)
-    assert len(set(wish.queries)) == len(wish.queries)
+def test_an_instruction_is_parsed(instruction, limit, options, query):
+    parsed = parse_instruction(instruction)
+    assert (parsed.price_limit, parsed.options) == (limit, options)
+    assert query in parsed.queries if query else parsed.queries == ()
+    assert all("[" not in each and each.strip() for each in parsed.queries)
+    assert len(set(parsed.queries)) == len(parsed.queries)
 
 
 def test_prices_over_the_limit_are_labelled_costly(shop):
     for task_id in shop.task_ids("train")[:5]:
         session = shop.start(task_id)
-        limit = wish_in(session.task.text).limit
+        limit = parse_instruction(session.task.text).price_limit
         seen = session.step("search[fine]")
         for line, following in pairwise(seen.text.split(" [SEP] ")):
             if line.startswith("B0"):

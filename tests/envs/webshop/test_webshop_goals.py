@@ -1,4 +1,4 @@
-"""The goals against those that the original made, and made by hand; the panels."""
+"""The goals against those that the original made, and made by hand; the splits."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from webshop_products import options, raw
 
-from d2skill.envs.webshop import Catalogue, Goal, make_goals, panel, split_goals
-from d2skill.envs.webshop.lazy_sequence import Made, shuffled
+from d2skill.envs.webshop import Catalogue, Goal, goals_of_split, make_goals, split_goals
+from d2skill.envs.webshop.lazy_sequence import LazySequence, Numbers, shuffled
 from d2skill.errors import ConfigError, DataError
 
 
@@ -228,7 +228,7 @@ def test_goals_made_when_asked_for_are_those_made_at_once(stocked, records, seed
 @pytest.mark.parametrize("damage", [None, "array.npy", "search_index.json"])
 def test_what_is_drawn_for_many_goals_is_drawn_once(small_set, tmp_path, monkeypatch, damage):
     drawn = make_goals(Catalogue.load(small_set, tmp_path), 5)
-    monkeypatch.setattr("d2skill.envs.webshop.product_store._MANY", 100)
+    monkeypatch.setattr("d2skill.envs.webshop.product_store._CACHED_SIZE", 100)
     first = make_goals(Catalogue.load(small_set, tmp_path), 5)
     (kept,) = (path for path in tmp_path.iterdir() if path.is_dir())
     folders = sorted(kept.glob("*-*"))
@@ -238,13 +238,13 @@ def test_what_is_drawn_for_many_goals_is_drawn_once(small_set, tmp_path, monkeyp
             (path / damage).write_bytes((path / damage).read_bytes()[:-9])
     else:
         monkeypatch.setattr("d2skill.envs.webshop.product_store.shuffled", None)
-        monkeypatch.setattr("d2skill.envs.webshop.goals._limits", None)
+        monkeypatch.setattr("d2skill.envs.webshop.goals._draw_limits", None)
     second = make_goals(Catalogue.load(small_set, tmp_path), 5)
     assert drawn.goals == first.goals == second.goals
 
 
 def test_what_cannot_be_kept_is_drawn_each_time(small_set, tmp_path, monkeypatch):
-    monkeypatch.setattr("d2skill.envs.webshop.product_store._MANY", 0)
+    monkeypatch.setattr("d2skill.envs.webshop.product_store._CACHED_SIZE", 0)
     (tmp_path / "file").write_text("")
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     goals = make_goals(Catalogue.load(small_set, tmp_path / "file" / "cache")).goals
@@ -267,35 +267,47 @@ def test_numbers_are_shuffled_by_pythons_generator(count, seed):
     assert shuffled(count, seed).tolist() == order
 
 
-def test_a_made_sequence_is_a_sequence():
-    made = Made(np.array([3, 1, 2], np.int32), str)
+def test_a_lazy_sequence_is_a_sequence():
+    made = LazySequence(np.array([3, 1, 2], np.int32), str)
     assert made == ["3", "1", "2"] == list(made) and made == ("3", "1", "2") and made[1:] == ("1", "2")
-    assert made != ["3", "1"] and made != ["3", "1", "3"] and made != 7 and Made(np.array([3], np.int32), str) != "3"
+    assert (
+        made != ["3", "1"]
+        and made != ["3", "1", "3"]
+        and made != 7
+        and LazySequence(np.array([3], np.int32), str) != "3"
+    )
     assert (made[np.int64(1)], made[-1], made.index("2"), "4" in made) == ("1", "2", 2, False)
     assert Random(0).sample(made, 3) == Random(0).sample(["3", "1", "2"], 3)
 
 
+def listed(splits: dict[str, Numbers]) -> dict[str, list[int]]:
+    return {name: numbers.tolist() for name, numbers in splits.items()}
+
+
 @given(st.integers(0, 3000), st.integers(0, 5))
 def test_each_goal_is_in_one_split(count, seed):
-    splits = split_goals(count, seed)
+    order = shuffled(count, seed)
+    splits = listed(split_goals(order))
     assert sorted(number for numbers in splits.values() for number in numbers) == list(range(count))
-    assert splits == split_goals(count, seed)
+    assert [number for numbers in splits.values() for number in numbers] == order.tolist()
+    assert splits == listed(split_goals(shuffled(count, seed)))
     assert abs(len(splits["test"]) - count / 10) <= 1
-    assert all(panel(name, count, seed) == numbers for name, numbers in splits.items())
+    assert all(goals_of_split(name, order).tolist() == numbers for name, numbers in splits.items())
 
 
 def test_splits_depend_on_the_seed():
-    assert split_goals(100, 0) != split_goals(100, 1)
-    assert list(split_goals(10, shares={"a": 0.5, "b": 0.5})) == ["a", "b"]
+    assert listed(split_goals(shuffled(100, 0))) != listed(split_goals(shuffled(100, 1)))
+    assert list(split_goals(shuffled(10, 0), shares={"a": 0.5, "b": 0.5})) == ["a", "b"]
     with pytest.raises(ConfigError, match="add up to 1"):
-        split_goals(10, shares={"a": 0.5})
+        split_goals(shuffled(10, 0), shares={"a": 0.5})
 
 
 def test_the_published_slices_can_be_asked_for():
-    assert panel("published-test", 6910) == tuple(range(500))
-    assert panel("published-eval", 6910) == tuple(range(500, 1500))
-    assert panel("published-train", 6910) == tuple(range(1500, 6910))
+    order = shuffled(6910, 0)
+    assert goals_of_split("published-test", order).tolist() == list(range(500))
+    assert goals_of_split("published-eval", order).tolist() == list(range(500, 1500))
+    assert goals_of_split("published-train", order).tolist() == list(range(1500, 6910))
     with pytest.raises(ConfigError, match="published-train is empty: there are only 1000 goals"):
-        panel("published-train", 1000)
+        goals_of_split("published-train", order[:1000])
     with pytest.raises(ConfigError, match="no goals called 'dev'; there are: train, validation, test, published-test"):
-        panel("dev", 1000)
+        goals_of_split("dev", order)

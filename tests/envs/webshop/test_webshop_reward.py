@@ -11,10 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from webshop_products import options, raw
 
-from d2skill.envs.webshop import Goal, find_nouns, make_goals, plain_nouns, reward
-from d2skill.envs.webshop import nouns as nouns_module
+from d2skill.envs.webshop import Goal, compute_reward, default_noun_finder, make_goals, plain_nouns
 from d2skill.envs.webshop.reward import colour, matched_attributes, matched_options, type_term
-from d2skill.envs.webshop.token_set_ratio import is_like, token_set_ratio
+from d2skill.envs.webshop.token_set_ratio import is_similar, token_set_ratio
 
 
 @pytest.mark.parametrize(
@@ -34,12 +33,12 @@ from d2skill.envs.webshop.token_set_ratio import is_like, token_set_ratio
 def test_phrases_are_compared_as_sets_of_words(one, other, ratio):
     """As thefuzz 0.19.0 rates them."""
     assert token_set_ratio(one, other) == token_set_ratio(other, one) == ratio
-    assert is_like(one, other) == is_like(other, one) == (ratio > 85)
+    assert is_similar(one, other) == is_similar(other, one) == (ratio > 85)
 
 
 @given(st.text("abcé -'1", max_size=12), st.text("abcé -'1", max_size=12), st.sampled_from([0, 50, 70, 85, 99, 100]))
 def test_the_short_cut_agrees_with_the_ratio(one, other, above):
-    assert is_like(one, other, above) == (token_set_ratio(one, other) > above)
+    assert is_similar(one, other, above) == (token_set_ratio(one, other) > above)
 
 
 def goal(**fields) -> Goal:
@@ -71,7 +70,7 @@ def sold(stocked):
 
 
 def test_the_right_purchase_is_worth_one(sold):
-    earned = reward(sold.find("A"), goal(), 35.0, {"color": "grey", "size": "xl"}, plain_nouns)
+    earned = compute_reward(sold.find("A"), goal(), 35.0, {"color": "grey", "size": "xl"}, plain_nouns)
     assert earned.value == 1.0
     kind = {"r_type": 1.0, "query_match": True, "category_match": True, "title_score": 1.0}
     weights = {"w_att": 3 / 6, "w_option": 2 / 6, "w_price": 1 / 6}
@@ -79,8 +78,8 @@ def test_the_right_purchase_is_worth_one(sold):
 
 
 def test_each_part_counts_by_its_number(sold):
-    assert reward(sold.find("A"), goal(), 41.0, {"size": "xl"}, plain_nouns).value == pytest.approx(4 / 6)
-    without = reward(sold.find("B"), goal(options={}), 40.0, {"size": "xl"}, plain_nouns)
+    assert compute_reward(sold.find("A"), goal(), 41.0, {"size": "xl"}, plain_nouns).value == pytest.approx(4 / 6)
+    without = compute_reward(sold.find("B"), goal(options={}), 40.0, {"size": "xl"}, plain_nouns)
     assert without.value == pytest.approx(3 / 4) and "r_option" not in without.parts
     assert (without.parts["query_match"], without.parts["category_match"]) == (False, True)
 
@@ -106,7 +105,7 @@ def test_the_type_is_right_by_query_or_category_or_title(query, category, title,
 
 
 def test_a_title_without_nouns_is_a_fifth(sold):
-    earned = reward(sold.find("C"), goal(name="for the 3"), 1.0, {}, plain_nouns)
+    earned = compute_reward(sold.find("C"), goal(name="for the 3"), 1.0, {}, plain_nouns)
     assert (earned.parts["title_score"], earned.parts["r_type"]) == (0.2, 0.5)
 
 
@@ -160,9 +159,9 @@ def test_words_of_titles():
 @pytest.fixture
 def fresh():
     """Forgets before and after a test where nouns come from."""
-    find_nouns.cache_clear()
+    default_noun_finder.cache_clear()
     yield
-    find_nouns.cache_clear()
+    default_noun_finder.cache_clear()
 
 
 def test_nouns_come_from_spacy_where_it_is(monkeypatch, fresh):
@@ -175,10 +174,10 @@ def test_nouns_come_from_spacy_where_it_is(monkeypatch, fresh):
     spacy = ModuleType("spacy")
     spacy.load = load
     monkeypatch.setitem(sys.modules, "spacy", spacy)
-    monkeypatch.setattr(nouns_module, "find_spec", lambda name: name in {"spacy", "en_core_web_sm"})
-    assert find_nouns()("Buy Lamps now") == ("buy", "lamps")
+    monkeypatch.setattr("d2skill.envs.webshop.reward.find_spec", lambda name: name in {"spacy", "en_core_web_sm"})
+    assert default_noun_finder()("Buy Lamps now") == ("buy", "lamps")
 
 
 def test_nouns_come_from_words_elsewhere(monkeypatch, fresh):
-    monkeypatch.setattr(nouns_module, "find_spec", lambda name: name == "spacy")
-    assert find_nouns() is plain_nouns
+    monkeypatch.setattr("d2skill.envs.webshop.reward.find_spec", lambda name: name == "spacy")
+    assert default_noun_finder() is plain_nouns

@@ -224,11 +224,11 @@ def test_an_asin_with_small_letters_leads_nowhere(shop):
 
 
 def test_names_lead_to_products(shop):
-    assert shop.product is None and shop.result("search") is None
+    assert shop.product is None and shop.linked_product("search") is None
     shop.step("search[first]")
-    assert shop.result("l00").title == "Lamp & <b>first</b>" and shop.result("next >") is None
+    assert shop.linked_product("l00").title == "Lamp & <b>first</b>" and shop.linked_product("next >") is None
     shop.step("click[l00]")
-    assert shop.product.asin == "L00" and shop.result("blue") is None
+    assert shop.product.asin == "L00" and shop.linked_product("blue") is None
 
 
 def test_there_is_nothing_before_reset(lamps):

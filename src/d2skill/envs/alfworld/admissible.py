@@ -1,119 +1,108 @@
-"""Which commands are admissible in a state: the preconditions of the domain's actions."""
+"""Admissible commands of a state: the preconditions of the domain's actions."""
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from dataclasses import dataclass, field
 
-from d2skill.envs.alfworld.state import State
-from d2skill.envs.alfworld.world import FLAGS, World
+from d2skill.envs.alfworld.domain import FLAGS
+from d2skill.envs.alfworld.state import GameState, GroundAction
+from d2skill.envs.alfworld.world import World
 
 _PICKUPABLE, _TOGGLEABLE, _SLICEABLE = FLAGS["pickupable"], FLAGS["toggleable"], FLAGS["sliceable"]
-_CLEANABLE, _HEATABLE, _COOLABLE = FLAGS["cleanable"], FLAGS["heatable"], FLAGS["coolable"]
+_PROCESSING = {"cleanobject": FLAGS["cleanable"], "heatobject": FLAGS["heatable"], "coolobject": FLAGS["coolable"]}
 
-_LISTINGS_KEPT = 128
-"""Listings kept for each game, some 200 bytes each beside their words."""
-
-Move = tuple[str, int, int]
-"""An action with the receptacle and the object that it is about, -1 where there is none."""
+_CACHE_SIZE = 128
+"""Cached results for each game, some 200 bytes each beside their words."""
 
 
 @dataclass(slots=True)
-class Listing:
-    """What can be done in a state: every admissible command, sorted, and what the local ones do.
+class AdmissibleCommands:
+    """Sorted admissible commands of a state, and the ground actions of all but the `go to` commands.
 
-    `actions` are the commands without `help`. `texts` keeps what arriving at, opening or examining a receptacle says.
+    `actions` are the commands without `help`. `feedback` caches the descriptions of arriving at, opening or examining
+    a receptacle in this state.
     """
 
     commands: tuple[str, ...]
     actions: tuple[str, ...]
-    moves: dict[str, Move]
-    texts: dict[tuple[str, int], str] = field(default_factory=dict)
+    ground_actions: dict[str, GroundAction]
+    feedback: dict[GroundAction, str] = field(default_factory=dict)
 
 
-def list_moves(world: World, state: State) -> Listing:
-    """Returns the listing of a state. It hangs on little of the state, so most are found, not made."""
+def list_admissible(world: World, state: GameState) -> AdmissibleCommands:
+    """Returns the admissible commands of a state, mostly from a cache: they depend on a small part of the state."""
     at, held = state.at, state.held
-    if held >= 0 and world.knife[held]:  # a knife also reaches what the receptacles here do not hold
-        return _make_listing(world, state)
-    here = world.here[at]
+    if held >= 0 and world.knife[held]:  # a knife also reaches objects that are not in the receptacles here
+        return _build(world, state)
+    here = world.receptacles_at[at]
     inside = state.inside[here[0]] if len(here) == 1 else tuple([state.inside[r] for r in here])
-    key = (at, held, state.opened & world.masks[at], inside)
-    listing = world.listings.get(key)
-    if listing is None:
-        if len(world.listings) >= _LISTINGS_KEPT:
-            world.listings.clear()
-        listing = world.listings[key] = _make_listing(world, state)
-    return listing
+    key = (at, held, state.opened & world.bits_at[at], inside)
+    admissible: AdmissibleCommands | None = world.admissible_cache.get(key)
+    if admissible is None:
+        if len(world.admissible_cache) >= _CACHE_SIZE:
+            world.admissible_cache.clear()
+        admissible = world.admissible_cache[key] = _build(world, state)
+    return admissible
 
 
-def _make_listing(world: World, state: State) -> Listing:
-    travel = travel_commands(world, state.at)
-    moves = local_moves(world, state)
-    local = sorted(moves)
+def _build(world: World, state: GameState) -> AdmissibleCommands:
+    go_to = _go_to_commands(world, state.at)
+    ground_actions = _local_actions(world, state)
+    local = sorted(ground_actions)
     # `go to` commands are one block of the sorted list, as no other command starts like them.
-    cut = bisect_left(local, travel[0]) if travel else 0
-    commands = (*local[:cut], *travel, *local[cut:])
+    cut = bisect_left(local, go_to[0]) if go_to else 0
+    commands = (*local[:cut], *go_to, *local[cut:])
     actions = tuple([command for command in commands if command != "help"]) if world.has_help else commands
-    return Listing(commands, actions, moves)
+    return AdmissibleCommands(commands, actions, ground_actions)
 
 
-def travel_commands(world: World, at: int) -> list[str]:
-    """Returns the sorted `go to` commands at a location: all but those that lead to where one is."""
-    travel = world.travel.get(at)
-    if travel is None:
-        travel = sorted(c for c, r in world.destinations.items() if world.location_of[r] != at)
-        world.travel[at] = travel
-    return travel
+def _go_to_commands(world: World, at: int) -> list[str]:
+    """Returns the sorted `go to` commands at a location: all but those that lead to the location itself."""
+    commands = world.go_to_cache.get(at)
+    if commands is None:
+        commands = sorted(c for c, r in world.destinations.items() if world.location_of[r] != at)
+        world.go_to_cache[at] = commands
+    return commands
 
 
-def local_moves(world: World, state: State) -> dict[str, Move]:
-    """Returns every admissible command but `go to`, with what it does."""
-    flags, held, say = state.flags, state.held, world.wording.commands
-    moves: dict[str, Move] = {say["look"]: ("look", -1, -1), say["inventory"]: ("inventory", -1, -1)}
+def _local_actions(world: World, state: GameState) -> dict[str, GroundAction]:
+    """Returns every admissible command except `go to`, with its ground action."""
+    flags, held, templates = state.flags, state.held, world.templates.commands
+    actions: dict[str, GroundAction] = {
+        templates["look"]: ("look", -1, -1),
+        templates["inventory"]: ("inventory", -1, -1),
+    }
     if world.has_help:
-        moves[say["help"]] = ("help", -1, -1)
-    take, use = say["pickupobject"], say["toggleobject"]
-    for r in world.here[state.at]:
+        actions[templates["help"]] = ("help", -1, -1)
+    take, use = templates["pickupobject"], templates["toggleobject"]
+    for r in world.receptacles_at[state.at]:
         receptacle = world.receptacles[r]
-        moves[say["examinereceptacle"].format(r=receptacle)] = ("examinereceptacle", r, -1)
+        actions[templates["examinereceptacle"].format(r=receptacle)] = ("examinereceptacle", r, -1)
         reachable = True
         if world.openable[r]:
             reachable = bool(state.opened >> r & 1)
             action = "closeobject" if reachable else "openobject"
-            moves[say[action].format(r=receptacle)] = (action, r, -1)
+            actions[templates[action].format(r=receptacle)] = (action, r, -1)
         for o in state.inside[r]:
             name = world.objects[o]
             if flags[o] & _TOGGLEABLE:
-                moves[use.format(o=name)] = ("toggleobject", r, o)
+                actions[use.format(o=name)] = ("toggleobject", r, o)
             if reachable and held < 0 and flags[o] & _PICKUPABLE:
-                moves[take.format(o=name, r=receptacle)] = ("pickupobject", r, o)
+                actions[take.format(o=name, r=receptacle)] = ("pickupobject", r, o)
         if held >= 0:
-            _add_moves_with(world, flags[held], held, r, reachable, moves)
+            possible = ["putobject"] if reachable and r in world.fits[held] else []
+            # Appliances may stay closed while they clean, heat or cool.
+            possible += [name for name, flag in _PROCESSING.items() if flags[held] & flag and r in world.tools[name]]
+            for action in possible:
+                actions[templates[action].format(o=world.objects[held], r=receptacle)] = (action, r, held)
     if held >= 0:
-        # The domain would also let one examine what lies here, but a stray comma in it, "?l - location, ?r",
+        # The domain would also let the agent examine what lies here, but a stray comma in it, "?l - location, ?r",
         # makes that case impossible in the official engine.
-        moves[say["examineobject"].format(o=world.objects[held])] = ("examineobject", -1, held)
+        actions[templates["examineobject"].format(o=world.objects[held])] = ("examineobject", -1, held)
         if world.knife[held]:
-            _add_slices(world, state, moves)
-    return moves
-
-
-def _add_moves_with(world: World, flags: int, o: int, r: int, reachable: bool, moves: dict[str, Move]) -> None:
-    """Adds what can be done with the object in hand at a receptacle; appliances may stay closed for it."""
-    for action, possible in (
-        ("putobject", reachable and r in world.fits[o]),
-        ("cleanobject", flags & _CLEANABLE and world.cleans[r]),
-        ("heatobject", flags & _HEATABLE and world.heats[r]),
-        ("coolobject", flags & _COOLABLE and world.cools[r]),
-    ):
-        if possible:
-            command = world.wording.commands[action].format(o=world.objects[o], r=world.receptacles[r])
-            moves[command] = (action, r, o)
-
-
-def _add_slices(world: World, state: State, moves: dict[str, Move]) -> None:
-    template, knife = world.wording.commands["sliceobject"], world.objects[state.held]
-    for o, flags in enumerate(state.flags):
-        if flags & _SLICEABLE and state.at in state.spots[o]:
-            moves[template.format(co=world.objects[o], ko=knife)] = ("sliceobject", -1, o)
+            for o, spots in enumerate(state.spots):
+                if flags[o] & _SLICEABLE and state.at in spots:
+                    command = templates["sliceobject"].format(co=world.objects[o], ko=world.objects[held])
+                    actions[command] = ("sliceobject", -1, o)
+    return actions

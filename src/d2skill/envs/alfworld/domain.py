@@ -1,7 +1,7 @@
-"""A game's own domain. All releases share one, but for `help` and for what some actions can be done with.
+"""Reader for the PDDL domain of a game, which must be ALFWorld's.
 
-The engine's actions are plain code, so a domain whose actions are other than ALFWorld's is refused rather than
-played wrongly.
+All releases share one domain, except for the action `help` and for the types that some actions apply to. The actions
+of the engine are Python code, so a domain with other actions is rejected.
 """
 
 from __future__ import annotations
@@ -11,14 +11,23 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib.resources import files
 
-from d2skill.envs.alfworld.pddl import Broken, Tree, read_tree
+from d2skill.envs.alfworld.pddl import GameError, Tree, parse_define
 
-_TYPES_OF = ("receptacletype", "objecttype")
+PROPERTIES = (
+    "pickupable", "cleanable", "heatable", "coolable", "sliceable", "toggleable", "moveable",
+    "isreceptacleobject", "isreceptacleobjectfull", "isclean", "ishot", "iscool", "ison", "istoggled",
+    "issliced",
+)  # fmt: skip
+"""Predicates of one object."""
+FLAGS = {name: 1 << i for i, name in enumerate(PROPERTIES)}
+"""Bit of each property."""
+
+_TYPE_PREDICATES = ("receptacletype", "objecttype")
 
 
 @dataclass(frozen=True, slots=True)
 class Domain:
-    """The actions of a domain, and for each the types of receptacles or objects that it can be done with.
+    """Actions of a domain, and for each the types of receptacles or objects that it applies to.
 
     In one release things are cleaned in sinks and sink basins, in another in sink basins only.
     """
@@ -28,39 +37,35 @@ class Domain:
 
 
 @lru_cache(maxsize=16)
-def read_domain(text: str) -> Domain:
-    """Reads a domain; all games share very few, hence the cache. Raises `Broken` for one that is not ALFWorld's."""
-    known = _known()
+def parse_domain(text: str) -> Domain:
+    """Parses a domain; cached, as all games share very few. Raises `GameError` if it is not ALFWorld's."""
+    known = _alfworld_actions()
     types = {}
-    for name, body in _actions(text).items():
+    for name, body in _parse_actions(text).items():
         if name not in known:
-            raise Broken(f"has the action {name}, which this engine does not know")
+            raise GameError(f"has the action {name}, which this engine does not know")
         types[name] = frozenset(_take_types(body))
         if body != known[name]:
-            raise Broken(f'has a "pddl_domain" whose action {name} is not that of ALFWorld')
+            raise GameError(f'has a "pddl_domain" whose action {name} is not that of ALFWorld')
     for name in known:
         if name not in types and name != "help":
-            raise Broken(f'has a "pddl_domain" without the action {name}')
+            raise GameError(f'has a "pddl_domain" without the action {name}')
     return Domain(frozenset(types), types)
 
 
 @cache
-def _known() -> dict[str, list[Tree]]:
-    """Returns ALFWorld's actions without their types."""
+def _alfworld_actions() -> dict[str, list[Tree]]:
+    """Returns ALFWorld's own actions without their types."""
     text = (files("d2skill.envs.alfworld") / "resources" / "domain.pddl").read_text(encoding="utf-8")
-    actions = _actions(text)
+    actions = _parse_actions(text)
     for body in actions.values():
         _take_types(body)
     return actions
 
 
-def _actions(text: str) -> dict[str, list[Tree]]:
-    trees = read_tree(text, "pddl_domain")
-    define = trees[0] if len(trees) == 1 else ""
-    if not isinstance(define, list) or define[:1] != ["define"]:
-        raise Broken('has a "pddl_domain" that is no "(define (domain ...) ...)"')
+def _parse_actions(text: str) -> dict[str, list[Tree]]:
     actions = {}
-    for part in define[1:]:
+    for part in parse_define(text, "pddl_domain"):
         match part:
             case [":action", str(name), *body]:
                 actions[name] = body
@@ -68,11 +73,11 @@ def _actions(text: str) -> dict[str, list[Tree]]:
 
 
 def _take_types(body: list[Tree]) -> set[str]:
-    """Takes the alternatives `(or (receptacleType ?r SinkType) ...)` out of an action and returns their types."""
+    """Removes the alternatives `(or (receptacleType ?r SinkType) ...)` from an action and returns their types."""
     types: set[str] = set()
     for part in body:
         match part:
-            case ["or", *options] if all(isinstance(o, list) and o[:1] and o[0] in _TYPES_OF for o in options):
+            case ["or", *options] if all(isinstance(o, list) and o[:1] and o[0] in _TYPE_PREDICATES for o in options):
                 types.update(str(option[2]) for option in options if len(option) == 3)
                 del part[1:]
             case [*inner]:

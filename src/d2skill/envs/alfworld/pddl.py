@@ -1,7 +1,6 @@
-"""Reading PDDL: the little of it that ALFWorld's problems and domains use.
+"""Parser for the part of PDDL that ALFWorld's problems and domains use.
 
-Everything here works on lower-case text, because the official engine lower-cases all names and that decides
-in which order things are listed.
+All text is lower-cased, as in the official engine: the order in which things are listed depends on it.
 """
 
 from __future__ import annotations
@@ -18,27 +17,39 @@ _TOKEN = re.compile(r"\([^()]*\)|[()]|[^\s()]+")
 _COMMENT = re.compile(r";[^\n]*")
 
 
-class Broken(ValueError):
-    """What is wrong with a game, as the end of a sentence that starts with the game's name."""
+class GameError(ValueError):
+    """Error in a game file; its message is the end of a sentence that starts with the game's name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A parsed problem: objects with their types, facts that hold at the start, and the goal."""
+    """Parsed problem: objects with their types, facts that hold at the start, and the goal."""
 
     types: dict[str, str]
     facts: frozenset[tuple[str, ...]]
     goal: Tree
 
 
-def show(tree: Tree) -> str:
-    """Writes a tree back as PDDL, cut short, for messages."""
-    text = tree if isinstance(tree, str) else "(" + " ".join(map(show, tree)) + ")"
+def format_tree(tree: Tree) -> str:
+    """Writes a tree as PDDL for messages, at most 80 characters."""
+    text = tree if isinstance(tree, str) else "(" + " ".join(map(format_tree, tree)) + ")"
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-def read_tree(text: str, part: str) -> list[Tree]:
-    """Reads all parenthesised lists of a part of a game. Raises `Broken` when parentheses do not match."""
+def parse_define(text: str, key: str) -> list[Tree]:
+    """Parses `(define (kind ...) section ...)` and returns what follows `define`.
+
+    `key` is the part of the game that holds the text. Raises `GameError` for any other text.
+    """
+    trees = parse_trees(text, key)
+    define = trees[0] if len(trees) == 1 else ""
+    if not isinstance(define, list) or define[:1] != ["define"]:
+        raise GameError(f'has a "{key}" that is no "(define ({key.removeprefix("pddl_")} ...) ...)"')
+    return define[1:]
+
+
+def parse_trees(text: str, key: str) -> list[Tree]:
+    """Parses all trees of a text. Raises `GameError` if parentheses do not match."""
     text = text.lower()
     if ";" in text:
         text = _COMMENT.sub("", text)
@@ -55,73 +66,71 @@ def read_tree(text: str, part: str) -> list[Tree]:
             current = inner
         elif token == ")":
             if not open_lists:
-                raise Broken(f'has a ")" too many in line {_unmatched(text)} of its "{part}": is the file damaged?')
+                line = _unmatched_line(text)
+                raise GameError(f'has a ")" too many in line {line} of its "{key}": is the file damaged?')
             current = open_lists.pop()
         else:
             current.append(token)
     if open_lists:
-        raise Broken(f'has a "(" in line {_unmatched(text)} of its "{part}" that is never closed: is it cut off?')
+        line = _unmatched_line(text)
+        raise GameError(f'has a "(" in line {line} of its "{key}" that is never closed: is it cut off?')
     return top
 
 
-def _unmatched(text: str) -> int:
+def _unmatched_line(text: str) -> int:
     """Returns the line of the first ")" that closes nothing, or else of the first "(" that is never closed."""
-    waiting = []
+    open_lines = []
     for number, line in enumerate(text.split("\n"), start=1):
-        for mark in line:
-            if mark == "(":
-                waiting.append(number)
-            elif mark == ")":
-                if not waiting:
+        for sign in line:
+            if sign == "(":
+                open_lines.append(number)
+            elif sign == ")":
+                if not open_lines:
                     return number
-                waiting.pop()
-    return waiting[0]
+                open_lines.pop()
+    return open_lines[0]
 
 
-def read_typed(items: list[Tree]) -> dict[str, str]:
-    """Reads a typed list, `a b - type c - other`, into a type for each name."""
+def parse_typed_list(items: list[Tree]) -> dict[str, str]:
+    """Parses a typed list, `a b - type c - other`, into the type of each name."""
     types: dict[str, str] = {}
-    waiting: list[str] = []
+    untyped: list[str] = []
     remaining = iter(items)
     for item in remaining:
         if not isinstance(item, str):
-            raise Broken(f"has {show(item)} where PDDL wants a name with its type")
+            raise GameError(f"has {format_tree(item)} where PDDL wants a name with its type")
         if item == "-":
             kind = next(remaining, "")
-            if not isinstance(kind, str) or not kind or not waiting:
-                raise Broken("has a PDDL list of names in which a type is missing")
-            types.update(dict.fromkeys(waiting, kind))
-            waiting = []
+            if not isinstance(kind, str) or not kind or not untyped:
+                raise GameError("has a PDDL list of names in which a type is missing")
+            types.update(dict.fromkeys(untyped, kind))
+            untyped = []
         else:
-            waiting.append(item)
-    if waiting:
-        raise Broken(f"names {waiting[0]} without a type")
+            untyped.append(item)
+    if untyped:
+        raise GameError(f"names {untyped[0]} without a type")
     return types
 
 
-def _read_fact(tree: Tree) -> tuple[str, ...]:
+def _parse_fact(tree: Tree) -> tuple[str, ...]:
     if not isinstance(tree, list) or not tree or list in map(type, tree):
-        raise Broken(f"has {show(tree)} among its facts, which is none")
+        raise GameError(f"has {format_tree(tree)} among its facts, which is none")
     return tuple(cast(list[str], tree))
 
 
-def read_problem(text: str) -> Problem:
-    """Reads a PDDL problem. Raises `Broken` for anything that is not one."""
-    trees = read_tree(text, "pddl_problem")
-    define = trees[0] if len(trees) == 1 else ""
-    if not isinstance(define, list) or define[:1] != ["define"]:
-        raise Broken('has a "pddl_problem" that is no "(define (problem ...) ...)"')
+def parse_problem(text: str) -> Problem:
+    """Parses a PDDL problem. Raises `GameError` for anything that is not one."""
     sections: dict[str, list[Tree]] = {}
-    for part in define[1:]:
+    for part in parse_define(text, "pddl_problem"):
         if isinstance(part, list) and part and isinstance(part[0], str):
             sections[part[0]] = part[1:]
     for name in (":objects", ":init", ":goal"):
         if name not in sections:
-            raise Broken(f'has a "pddl_problem" without "{name}"')
+            raise GameError(f'has a "pddl_problem" without "{name}"')
     if len(sections[":goal"]) != 1:
-        raise Broken('has a "pddl_problem" whose ":goal" is not one formula')
+        raise GameError('has a "pddl_problem" whose ":goal" is not one formula')
     # Costs, `(= (distance ...) 3)`, are for planners.
     facts = frozenset(
-        _read_fact(tree) for tree in sections[":init"] if not (isinstance(tree, list) and tree[:1] == ["="])
+        _parse_fact(tree) for tree in sections[":init"] if not (isinstance(tree, list) and tree[:1] == ["="])
     )
-    return Problem(read_typed(sections[":objects"]), facts, sections[":goal"][0])
+    return Problem(parse_typed_list(sections[":objects"]), facts, sections[":goal"][0])

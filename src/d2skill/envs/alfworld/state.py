@@ -1,18 +1,22 @@
-"""What changes in a game: the state, and the effects of the domain's actions on it."""
+"""State of a game in play, and the effects of the domain's actions on it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from d2skill.envs.alfworld.world import FLAGS, World
+from d2skill.envs.alfworld.domain import FLAGS
+from d2skill.envs.alfworld.world import World
 
 _CLEAN, _HOT, _COOL = FLAGS["isclean"], FLAGS["ishot"], FLAGS["iscool"]
 _TOGGLED, _SLICED = FLAGS["istoggled"], FLAGS["issliced"]
 
+GroundAction = tuple[str, int, int]
+"""An action of the domain with the receptacle and the object that it is applied to, -1 where there is none."""
+
 
 @dataclass(slots=True)
-class State:
-    """The state of a game over the numbers of its world."""
+class GameState:
+    """State of a game over the numbers of its world."""
 
     at: int
     """Location of the agent."""
@@ -25,22 +29,23 @@ class State:
     inside: list[tuple[int, ...]]
     """Objects in each receptacle; some objects are in two."""
     spots: list[frozenset[int]]
-    """Locations at which the facts put each object."""
-    left: frozenset[tuple[int, int]] = frozenset()
-    """Pairs (object, receptacle) of a taking that no putting back has undone."""
+    """Locations of each object by the fact `objectAtLocation`."""
+    removed: frozenset[tuple[int, int]] = frozenset()
+    """Pairs (object, receptacle): the object was taken from the receptacle and not put back there."""
 
     @classmethod
-    def at_start(cls, world: World) -> State:
+    def initial(cls, world: World) -> GameState:
         """Returns the state in which a game starts."""
         return cls(world.start, -1, world.opened, world.flags[:], world.inside[:], world.spots[:])
 
-    def copy(self) -> State:
-        """Returns a copy that shares nothing that can change."""
-        return State(self.at, self.held, self.opened, self.flags[:], self.inside[:], self.spots[:], self.left)
+    def copy(self) -> GameState:
+        """Returns an independent copy."""
+        return GameState(self.at, self.held, self.opened, self.flags[:], self.inside[:], self.spots[:], self.removed)
 
-    def apply(self, action: str, r: int, o: int, world: World) -> None:
-        """Applies the effects of an admissible action on receptacle `r` and object `o`."""
-        match action:
+    def apply(self, action: GroundAction, world: World) -> None:
+        """Applies the effects of an admissible action."""
+        name, r, o = action
+        match name:
             case "gotolocation":
                 self.at = world.location_of[r]
             case "openobject":
@@ -51,12 +56,12 @@ class State:
                 self.held = o
                 self.inside[r] = tuple(thing for thing in self.inside[r] if thing != o)
                 self.spots[o] -= {self.at}
-                self.left |= {(o, r)}
+                self.removed |= {(o, r)}
             case "putobject":
                 self.held = -1
                 self.inside[r] = tuple(sorted({*self.inside[r], o}))
                 self.spots[o] |= {self.at}
-                self.left -= {(o, r)}
+                self.removed -= {(o, r)}
             case "cleanobject":
                 self.flags[o] |= _CLEAN
             case "heatobject":
@@ -69,5 +74,5 @@ class State:
                 self.flags[o] |= _SLICED
 
     def won(self, world: World) -> bool:
-        """Returns whether the goal holds now; it may cease to hold."""
+        """Returns True while the goal holds; it may cease to hold."""
         return all(block.holds(self, world.location_of) for block in world.goal)

@@ -1,8 +1,7 @@
 """Generated games in the file format of ALFWorld, so that training can start without a download.
 
-`resources/domain.pddl` and `resources/grammar.twl2` are ALFWorld's own (github.com/alfworld/alfworld, MIT
-licence), comments left out: they are the file format, and with them the official engine loads these games
-too. The tables of `statistics` were counted over ALFWorld's training games.
+The domain and the grammar in `envs/alfworld/resources` are ALFWorld's own (github.com/alfworld/alfworld, MIT licence),
+comments left out: they are part of the file format, and with them the official engine loads these games too.
 
 Splits: `train` and, with other games in the same floor plans, `valid_seen` and `test_seen`; `valid_unseen`
 has floor plans of its own.

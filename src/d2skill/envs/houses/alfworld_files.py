@@ -1,4 +1,4 @@
-"""Generated houses as files, in the layout of ALFWorld's data: the official loader and engine take them too.
+"""Writer of generated houses as files in the layout of ALFWorld's data; the official loader and engine take them too.
 
     OUT/json_2.1.1/<split>/<task type>-<target>-None-<destination>-<scene>/<trial>/
         game.tw-pddl         the game, for both engines
@@ -29,16 +29,24 @@ def write_houses(
     counts: Mapping[str, int],
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Writes the first `counts[split]` games of each split into a folder that is new or empty.
+    """Writes games into a folder that is new or empty, but for hidden files.
 
-    `OUT/json_2.1.1` appears when it is complete, and its bytes depend on the settings and counts alone. After each
-    game `progress` is told how many are written and how many there will be. Raises `ConfigError` for an unknown split
-    or a count below 1, `DataError` for a folder that holds files; hidden ones are no obstacle.
+    `OUT/json_2.1.1` appears when it is complete, and its bytes depend on the settings and counts alone.
+
+    Args:
+        out: The folder.
+        settings: Settings of the houses.
+        counts: Number of games of each split, the first of it.
+        progress: Called after each game with the numbers of games written and to write.
+
+    Raises:
+        ConfigError: For an unknown split or a count below 1.
+        DataError: For a folder that holds files.
     """
     for split, count in counts.items():
         split_size(settings, split)
         if count < 1:
-            raise ConfigError(f"{split} is to have {count} games: ask for 1 or more, or leave the split out")
+            raise ConfigError(f"{split} cannot have {count} games: ask for 1 or more, or leave the split out")
     _require_empty(out)
 
     def fill(root: Path) -> None:
@@ -61,13 +69,13 @@ def _require_empty(out: Path) -> None:
 
 
 def _trial(settings: HousesConfig, split: str, number: int) -> str:
-    """Returns the name of a trial, no two the same, such as trial_T00000000_000001_000139."""
+    """Returns the unique name of a trial, such as trial_T00000000_000001_000139."""
     return f"trial_T{settings.seed:08d}_{list(sizes(settings)).index(split):06d}_{number:06d}"
 
 
 def _write_game(split: Path, house: House, trial: str) -> None:
-    errand = house.errand
-    folder = split / f"{errand.kind}-{errand.target}-None-{errand.destination}-{house.scene}" / trial
+    task = house.task
+    folder = split / f"{task.kind}-{task.target}-None-{task.destination}-{house.scene}" / trial
     folder.mkdir(parents=True)
     texts = {
         "game.tw-pddl": json.dumps(house.content),
@@ -79,19 +87,19 @@ def _write_game(split: Path, house: House, trial: str) -> None:
 
 
 def _annotations(house: House, trial: str) -> dict[str, Any]:
-    """Returns the content of `traj_data.json`: those of its keys that mean something without the simulator."""
-    errand = house.errand
-    look = errand.kind == "look_at_obj_in_light"
+    """Returns the content of `traj_data.json`, without the keys that only the simulator needs."""
+    task = house.task
+    look = task.kind == "look_at_obj_in_light"
     return {
         "task_id": trial,
-        "task_type": errand.kind,
+        "task_type": task.kind,
         "pddl_params": {
-            "object_target": errand.target,
-            "parent_target": "" if look else errand.destination,
-            "toggle_target": errand.destination if look else "",
+            "object_target": task.target,
+            "parent_target": "" if look else task.destination,
+            "toggle_target": task.destination if look else "",
             "mrecep_target": "",
             "object_sliced": False,
         },
         "scene": {"floor_plan": f"FloorPlan{house.scene}", "scene_num": house.scene},
-        "turk_annotations": {"anns": [{"task_desc": house.task}]},
+        "turk_annotations": {"anns": [{"task_desc": house.task_text}]},
     }

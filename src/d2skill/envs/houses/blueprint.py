@@ -1,26 +1,26 @@
-"""A floor plan as a record, and what the drawing of houses shares."""
+"""Records of a floor plan and its tasks, and random helpers that the drawing of houses shares."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
 
-from d2skill.envs.houses.statistics import CAN_CONTAIN, PLACES, RECEPTACLES
+from d2skill.envs.houses.statistics import CAN_CONTAIN, OBJECT_PLACES, RECEPTACLES
 
 _T = TypeVar("_T")
 
 ROOMS = ("kitchen", "bedroom", "kitchen", "bathroom", "kitchen", "living")
 _FIRST_SCENES = {"kitchen": 1, "living": 201, "bedroom": 301, "bathroom": 401}
 
-TOOLS: Mapping[str, tuple[str, str, str]] = {
+PROCESSING: Mapping[str, tuple[str, str, str]] = {
     "pick_clean_then_place_in_recep": ("clean", "cleanable", "SinkBasin"),
     "pick_heat_then_place_in_recep": ("heat", "heatable", "Microwave"),
     "pick_cool_then_place_in_recep": ("cool", "coolable", "Fridge"),
 }
-"""Task type: the verb, what the target must be, and the receptacle that does it."""
+"""Kind of task: the verb, the trait that the target must have, and the receptacle type that does it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +35,8 @@ class Receptacle:
 
 
 @dataclass(frozen=True, slots=True)
-class Errand:
-    """What a game asks for: task type, type of the target and type of the destination (DeskLamp to look)."""
+class HouseTask:
+    """Task of a game: its kind, the type of the target and the type of the destination (DeskLamp to look)."""
 
     kind: str
     target: str
@@ -45,23 +45,23 @@ class Errand:
 
 @dataclass(frozen=True, slots=True)
 class FloorPlan:
-    """A room and its habit.
+    """A room, the usual places of objects in it, and the tasks of its games.
 
-    `homes` gives the index of the receptacle where each object type mostly lies, `haunts` those of up to two others
-    where it is often, `lamp` that of the lamp.
+    `homes` has the index of the receptacle where each object type mostly lies, `second_homes` those of up to two
+    others where it often lies, `lamp` that of the receptacle with the lamp.
     """
 
     number: int
     room: str
     receptacles: tuple[Receptacle, ...]
     homes: Mapping[str, int]
-    haunts: Mapping[str, tuple[int, ...]]
-    errands: tuple[Errand, ...]
+    second_homes: Mapping[str, tuple[int, ...]]
+    tasks: tuple[HouseTask, ...]
     lamp: int | None
 
     @property
     def scene(self) -> int:
-        """The number of the plan among ALFWorld's scenes, whose last three digits tell the room.
+        """The number of the floor plan among ALFWorld's scenes, whose last three digits tell the room.
 
         Kitchens are 1-100, living rooms 201-300, bedrooms 301-400, bathrooms 401-500, of which ALFWorld uses the
         first thirty each; the next hundred of a room are a thousand higher.
@@ -70,17 +70,17 @@ class FloorPlan:
         thousands, rest = divmod(rounds * ROOMS.count(self.room) + ROOMS[:place].count(self.room), 100)
         return 1000 * thousands + _FIRST_SCENES[self.room] + rest
 
-    def usual(self, target: str, places: Sequence[int]) -> Sequence[float]:
-        """Returns odds of places for a type of object: how common it is in one such receptacle of ALFWorld.
+    def place_weights(self, target: str, places: Sequence[int]) -> list[float]:
+        """Returns how common objects of a type are in one receptacle like each of the places in ALFWorld.
 
-        A little is left for receptacles where ALFWorld has such objects rarely or never.
+        Receptacles where ALFWorld has such objects rarely or never get a small weight.
         """
-        shares, table = PLACES[self.room][target], RECEPTACLES[self.room]
+        shares, counts = OBJECT_PLACES[self.room][target], RECEPTACLES[self.room]
         kinds = [self.receptacles[place].type for place in places]
-        return [shares.get(kind, 0.2) / table[kind][2] for kind in kinds]
+        return [shares.get(kind, 0.2) / counts[kind].mean for kind in kinds]
 
     def places(self, target: str, without: str = "") -> list[int]:
-        """Returns the receptacles that may hold objects of a type, those of the type `without` left out."""
+        """Returns the receptacles that may hold objects of a type, except those of the type `without`."""
         return [
             i
             for i, receptacle in enumerate(self.receptacles)
@@ -88,21 +88,8 @@ class FloorPlan:
         ]
 
 
-def numbered(ids: Iterable[str]) -> dict[str, str]:
-    """Names entities as ALFWorld does: by type, counting down in the order of the lower-case ids."""
-    names: dict[str, list[str]] = {}
-    for identifier in sorted(ids, key=str.lower):
-        kind = identifier.split("_bar_")[0].lower() + ("basin" if "Basin" in identifier else "")
-        names.setdefault(kind, []).append(identifier)
-    return {
-        identifier: f"{kind} {len(group) - place}"
-        for kind, group in names.items()
-        for place, identifier in enumerate(group)
-    }
-
-
-def identifiers(kind: str, random: np.random.Generator) -> Iterator[str]:
-    """Yields ids such as `Mug_bar__plus_01_dot_20_bar__minus_00_dot_35_bar__plus_02_dot_00`, none twice."""
+def draw_ids(kind: str, random: np.random.Generator) -> Iterator[str]:
+    """Yields ids such as `Mug_bar__plus_01_dot_20_bar__minus_00_dot_35_bar__plus_02_dot_00`, all different."""
     seen: set[tuple[int, ...]] = set()
     base = kind.removesuffix("Basin")
     while True:

@@ -1,8 +1,8 @@
-"""Floor plans of the generated houses: what stays the same from game to game, so that experience can pay.
+"""Random floor plans of the generated houses; they recur from game to game, so that experience can pay.
 
-A floor plan fixes the room, its receptacles with their numbered names, and a habit: the one receptacle
-where objects of a type mostly lie. It also fixes which errands its games are about, so that a target recurs
-with its plan about as often as in ALFWorld (4.3 games for each pair of scene and target type).
+A floor plan fixes the room, its receptacles with their numbered names, and the receptacle where objects of each
+type mostly lie. It also fixes the tasks of its games, so that a target recurs with its floor plan about as often as
+in ALFWorld (4.3 games for each pair of scene and target type).
 """
 
 from __future__ import annotations
@@ -17,110 +17,100 @@ from itertools import permutations
 import numpy as np
 
 from d2skill.config import HousesConfig
-from d2skill.envs.houses.blueprint import ROOMS, FloorPlan, Receptacle, draw, identifiers, numbered
-from d2skill.envs.houses.statistics import (
-    LAMP_PLACES,
-    MEAN_RECEPTACLES,
-    NEIGHBOURS,
-    OPENABLE,
-    PLACES,
-    RECEPTACLES,
-    SCENE_SIZES,
-    STAND_OPEN,
-)
-from d2skill.envs.houses.tasks import alfworld_errands, teaching_errands
+from d2skill.envs.alfworld.world import assign_names
+from d2skill.envs.houses import statistics
+from d2skill.envs.houses.blueprint import ROOMS, FloorPlan, Receptacle, draw, draw_ids
+from d2skill.envs.houses.tasks import draw_alfworld_tasks, draw_search_tasks
 from d2skill.utils import rng
 
 
 @lru_cache(maxsize=16)
 def floor_plans(settings: HousesConfig, count: int) -> tuple[FloorPlan, ...]:
-    """Returns the first `count` plans.
+    """Draws the first `count` floor plans.
 
-    No two list the same receptacles as long as others can be drawn, so that a player can tell them apart.
+    No two have the same receptacle types as long as others can be drawn, so that a player can tell them apart.
     """
-    listings: set[tuple[str, ...]] = set()
-    plans = []
+    seen: set[tuple[str, ...]] = set()
+    drawn = []
     for number in range(count):
         room = ROOMS[number % len(ROOMS)]
-        sizes = _sizes(room, settings)
         for attempt in range(50):
             random = rng.generator(settings.seed, "floor plan", number, attempt)
-            types = tuple(sorted(_furnish(room, sizes, random)))
-            if types not in listings:
+            types = tuple(sorted(_draw_receptacle_types(room, _sizes(room, settings), random)))
+            if types not in seen:
                 break
-        listings.add(types)
-        bare = _bare_plan(number, room, types, settings, random)
-        homes = _homes(bare, settings.alfworld_homes, random)
-        draw_errands = alfworld_errands if settings.alfworld_errands else teaching_errands
-        errands = tuple(draw_errands(bare, homes, random))
-        haunts = _haunts(bare, homes, settings.alfworld_homes, random)
-        plans.append(replace(bare, homes=homes, haunts=haunts, errands=errands))
-    return tuple(plans)
+        seen.add(types)
+        bare = _bare_floor_plan(number, room, types, settings, random)
+        homes = _draw_homes(bare, settings.alfworld_homes, random)
+        draw_tasks = draw_alfworld_tasks if settings.alfworld_errands else draw_search_tasks
+        tasks = tuple(draw_tasks(bare, homes, random))
+        second_homes = _draw_second_homes(bare, homes, settings.alfworld_homes, random)
+        drawn.append(replace(bare, homes=homes, second_homes=second_homes, tasks=tasks))
+    return tuple(drawn)
 
 
 def _sizes(room: str, settings: HousesConfig) -> Sequence[int]:
-    """Returns the numbers of receptacles that a room may have, all as likely."""
+    """Returns the numbers of receptacles that a room may have, all equally likely."""
     if settings.alfworld_rooms:
-        return [round(size * settings.receptacles / MEAN_RECEPTACLES) for size in SCENE_SIZES[room]]
+        mean, sizes = statistics.MEAN_RECEPTACLES, statistics.SCENE_SIZES[room]
+        return [round(size * settings.receptacles / mean) for size in sizes]
     return range(max(settings.receptacles - 4, 8), settings.receptacles + 1)
 
 
-def _furnish(room: str, sizes: Sequence[int], random: np.random.Generator) -> Iterator[str]:
-    """Yields the receptacle types of a room: what its tasks need, then more as such rooms have them."""
-    table = RECEPTACLES[room]
-    have = Counter({kind: least for kind, (least, _, _) in table.items()})
-    yield from have.elements()
-    taste = {kind: mean * math.exp(random.normal(0, 0.6)) for kind, (_, _, mean) in table.items()}
-    for _ in range(int(random.choice(sizes)) - have.total()):
-        open_kinds = [kind for kind, (_, limit, _) in table.items() if have[kind] < limit]
-        if open_kinds:
-            kind = draw(open_kinds, [taste[k] for k in open_kinds], random)
-            have[kind] += 1
+def _draw_receptacle_types(room: str, sizes: Sequence[int], random: np.random.Generator) -> Iterator[str]:
+    """Yields the receptacle types of a room: those that its tasks need, then others as common as in such rooms."""
+    counts = statistics.RECEPTACLES[room]
+    drawn = Counter({kind: count.least for kind, count in counts.items()})
+    yield from drawn.elements()
+    weights = {kind: count.mean * math.exp(random.normal(0, 0.6)) for kind, count in counts.items()}
+    for _ in range(int(random.choice(sizes)) - drawn.total()):
+        kinds = [kind for kind, count in counts.items() if drawn[kind] < count.most]
+        if kinds:
+            kind = draw(kinds, [weights[k] for k in kinds], random)
+            drawn[kind] += 1
             yield kind
 
 
-def _bare_plan(
-    number: int,
-    room: str,
-    types: Sequence[str],
-    settings: HousesConfig,
-    random: np.random.Generator,
+def _bare_floor_plan(
+    number: int, room: str, types: Sequence[str], settings: HousesConfig, random: np.random.Generator
 ) -> FloorPlan:
-    """Builds a plan around receptacles of these types, without its habit and errands."""
-    sources = {kind: identifiers(kind, random) for kind in sorted(set(types))}
+    """Draws a floor plan with receptacles of these types, without homes and tasks."""
+    sources = {kind: draw_ids(kind, random) for kind in sorted(set(types))}
     ids = [next(sources[kind]) for kind in types]
-    names = numbered(ids)
+    names = assign_names({identifier.lower() for identifier in ids})
     spots = random.permutation(len(ids)).tolist()
-    for mover, host in _neighbours(types, settings.shared_spots, random):
-        spots[mover] = spots[host]
+    for first, second in _draw_pairs(types, settings.shared_spots, random):
+        spots[first] = spots[second]
     locations = [f"loc_bar_{spot % 6}_bar__minus_{spot // 6}_bar_{spot % 4}_bar_60" for spot in spots]
-    stand_open = STAND_OPEN if settings.alfworld_rooms else {}
-    openable = [kind in OPENABLE and not (kind in stand_open and random.random() < stand_open[kind]) for kind in types]
-    receptacles = tuple(map(Receptacle, ids, [names[i] for i in ids], types, locations, openable))
-    stands = [i for i, r in enumerate(receptacles) if r.type in LAMP_PLACES.get(room, ())]
-    lamp = int(random.choice(stands)) if stands else None
+    open_shares = statistics.STANDS_OPEN if settings.alfworld_rooms else {}
+    openable = [
+        kind in statistics.OPENABLE and not (kind in open_shares and random.random() < open_shares[kind])
+        for kind in types
+    ]
+    receptacles = tuple(map(Receptacle, ids, [names[i.lower()] for i in ids], types, locations, openable))
+    lamp_places = [i for i, r in enumerate(receptacles) if r.type in statistics.LAMP_PLACES.get(room, ())]
+    lamp = int(random.choice(lamp_places)) if lamp_places else None
     return FloorPlan(number, room, receptacles, {}, {}, (), lamp)
 
 
-def _neighbours(types: Sequence[str], share: float, random: np.random.Generator) -> Iterator[tuple[int, int]]:
-    """Yields pairs of receptacles that share a spot, none in two pairs, until that share of all is in one.
+def _draw_pairs(types: Sequence[str], share: float, random: np.random.Generator) -> Iterator[tuple[int, int]]:
+    """Yields pairs of receptacles at one location, none in two pairs, until that share of all receptacles is in one.
 
-    Types pair as often as in ALFWorld. Where half a pair is left, it comes with that probability.
+    Types pair as often as in ALFWorld. If half a pair is left, it comes with that probability.
     """
-    odds = {
-        pair: NEIGHBOURS.get(types[pair[0]], {}).get(types[pair[1]], 0) for pair in permutations(range(len(types)), 2)
-    }
+    table = statistics.SHARED_LOCATIONS
+    weights = {(a, b): table.get(types[a], {}).get(types[b], 0) for a, b in permutations(range(len(types)), 2)}
     left = share * len(types) / 2
-    while left > 0 and any(odds.values()):
+    while left > 0 and any(weights.values()):
         if random.random() < left:
-            pair = draw(list(odds), list(odds.values()), random)
-            odds = {other: odd for other, odd in odds.items() if not {*pair} & {*other}}
+            pair = draw(list(weights), list(weights.values()), random)
+            weights = {other: weight for other, weight in weights.items() if not {*pair} & {*other}}
             yield pair
         left -= 1
 
 
-def _homes(plan: FloorPlan, alfworld_homes: bool, random: np.random.Generator) -> dict[str, int]:
-    """Draws the one receptacle where objects of a type mostly lie, for each type.
+def _draw_homes(floor_plan: FloorPlan, alfworld_homes: bool, random: np.random.Generator) -> dict[str, int]:
+    """Draws, for each object type, the receptacle where objects of the type mostly lie.
 
     With `alfworld_homes` these are as common as in ALFWorld. Otherwise any receptacle that may hold a type can be its
     home, those where ALFWorld has such objects twice as likely as others, closed ones more than open ones, and those
@@ -129,31 +119,32 @@ def _homes(plan: FloorPlan, alfworld_homes: bool, random: np.random.Generator) -
     """
     homes: dict[str, int] = {}
     used: Counter[int] = Counter()
-    for target in random.permutation(sorted(PLACES[plan.room])).tolist():
-        places = plan.places(target)
+    object_places = statistics.OBJECT_PLACES[floor_plan.room]
+    for target in random.permutation(sorted(object_places)).tolist():
+        places = floor_plan.places(target)
         if places:
             if alfworld_homes:
-                weights = plan.usual(target, places)
+                weights = floor_plan.place_weights(target, places)
             else:
-                options = [plan.receptacles[i] for i in places]
-                odds = [(2 if r.type in PLACES[plan.room][target] else 1) * (3 if r.openable else 1) for r in options]
-                weights = [odd * 0.4 ** used[i] for i, odd in zip(places, odds, strict=True)]
+                options = [floor_plan.receptacles[i] for i in places]
+                bare = [(2 if r.type in object_places[target] else 1) * (3 if r.openable else 1) for r in options]
+                weights = [weight * 0.4 ** used[i] for i, weight in zip(places, bare, strict=True)]
             homes[target] = draw(places, weights, random)
             used[homes[target]] += 1
     return homes
 
 
-def _haunts(
-    plan: FloorPlan, homes: Mapping[str, int], alfworld_homes: bool, random: np.random.Generator
+def _draw_second_homes(
+    floor_plan: FloorPlan, homes: Mapping[str, int], alfworld_homes: bool, random: np.random.Generator
 ) -> dict[str, tuple[int, ...]]:
     """Draws up to two other usual places of each object type."""
-    haunts = {}
+    second_homes = {}
     for target, home in homes.items():
-        others = [place for place in plan.places(target) if place != home]
+        others = [place for place in floor_plan.places(target) if place != home]
         if alfworld_homes and others:
-            odds = np.asarray(plan.usual(target, others))
-            drawn = random.choice(others, min(2, len(others)), replace=False, p=odds / odds.sum())
+            weights = np.asarray(floor_plan.place_weights(target, others))
+            drawn = random.choice(others, min(2, len(others)), replace=False, p=weights / weights.sum())
         else:
             drawn = random.permutation(others)[:2]
-        haunts[target] = tuple(drawn.tolist())
-    return haunts
+        second_homes[target] = tuple(drawn.tolist())
+    return second_homes

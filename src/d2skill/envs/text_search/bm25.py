@@ -1,4 +1,4 @@
-"""The numbers of BM25 in Lucene's precision: single where it has single, so that equal scores are equal here too."""
+"""Formulas of BM25 in Lucene's precision: single where Lucene has single, so that equal scores are equal here too."""
 
 from __future__ import annotations
 
@@ -9,50 +9,54 @@ import numpy as np
 from numpy.typing import NDArray
 
 K1 = np.float32(0.9)
-"""How fast the worth of a term's repetitions shrinks: Anserini's choice."""
+"""Saturation of the term frequency; Anserini's choice."""
 B = np.float32(0.4)
-"""How much a document's length counts: Anserini's choice."""
+"""Strength of length normalisation; Anserini's choice."""
 
-_EXACT = 24  # lengths below are kept as they are
-_BITS = 4  # of what is above, that are kept
-_AT_ONCE = 1 << 22
-_PLACES = 1e4
+_EXACT_LENGTHS = 24  # lengths below are encoded exactly
+_MANTISSA_BITS = 4  # of a longer length's excess over 24
+_CHUNK = 1 << 22  # postings that are computed at once
+_DECIMALS = 1e4
 _TIE = float(np.float32(1e-4))
-_STEP = np.float32(1e-6)
+_TIE_STEP = np.float32(1e-6)
 
 
-def kept(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
-    """What Lucene's byte (SmallFloat.intToByte4) keeps of lengths: 24 and the first four bits of the rest."""
-    above = np.maximum(lengths - _EXACT, 0)
-    cut = np.maximum(np.frexp(above.astype(np.float64))[1] - _BITS, 0)
-    return np.where(lengths < _EXACT, lengths, _EXACT + (above >> cut << cut))
+def encoded_lengths(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Returns document lengths as Lucene's byte decodes them (SmallFloat.intToByte4): 24 and four bits of the rest."""
+    excess = np.maximum(lengths - _EXACT_LENGTHS, 0)
+    dropped = np.maximum(np.frexp(excess.astype(np.float64))[1] - _MANTISSA_BITS, 0)
+    return np.where(lengths < _EXACT_LENGTHS, lengths, _EXACT_LENGTHS + (excess >> dropped << dropped))
 
 
-def rarity(having: int, counted: int) -> np.float32:
-    """The inverse document frequency of a term that `having` of `counted` documents have."""
-    return np.float32(math.log(1 + (counted - having + 0.5) / (having + 0.5)))
+def idf(document_frequency: int, documents: int) -> np.float32:
+    """Returns the inverse document frequency of a term."""
+    return np.float32(math.log(1 + (documents - document_frequency + 0.5) / (document_frequency + 0.5)))
 
 
-def growths(counts: NDArray[Any], rows: NDArray[np.int32], lengths: NDArray[np.int64]) -> NDArray[np.float32]:
-    """One plus count / norm for each posting; the higher, the nearer a term's part comes to its weight."""
+def tf_factors(
+    frequencies: NDArray[Any], documents: NDArray[np.int32], lengths: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """Returns 1 + tf / norm for each posting, by its term frequency and document; `lengths` are of all documents."""
     average = np.float32(int(lengths.sum()) / max(1, int(np.count_nonzero(lengths))))
-    inverses = 1 / (K1 * ((1 - B) + B * kept(lengths).astype(np.float32) / max(average, np.float32(1))))
-    found = np.empty(len(counts), np.float32)
-    for first in range(0, len(counts), _AT_ONCE):
-        some = slice(first, first + _AT_ONCE)
-        found[some] = 1 + counts[some].astype(np.float32) * inverses[rows[some]]
-    return found
+    norms = K1 * ((1 - B) + B * encoded_lengths(lengths).astype(np.float32) / max(average, np.float32(1)))
+    inverse_norms = 1 / norms
+    factors = np.empty(len(frequencies), np.float32)
+    for start in range(0, len(frequencies), _CHUNK):
+        chunk = slice(start, start + _CHUNK)
+        factors[chunk] = 1 + frequencies[chunk].astype(np.float32) * inverse_norms[documents[chunk]]
+    return factors
 
 
-def shown(scores: NDArray[np.float32]) -> list[float]:
-    """Falling scores as Anserini gives them out: four places, less a millionth for each one above that was the same.
+def rounded_scores(scores: NDArray[np.float32]) -> list[float]:
+    """Returns falling scores as Anserini reports them: four decimals, with ties broken.
 
-    Scores that differ by no more than 0.0001 are the same to it, after the one above has been lowered.
+    A score at most 0.0001 below the reported one above is a tie, and is lowered by 0.000001 for each of the ties
+    before it.
     """
-    rounded = (np.floor(scores.astype(np.float64) * _PLACES + 0.5) / _PLACES).astype(np.float32)
-    found: list[float] = []
-    same = 0
+    rounded = (np.floor(scores.astype(np.float64) * _DECIMALS + 0.5) / _DECIMALS).astype(np.float32)
+    reported: list[float] = []
+    ties = 0
     for score in rounded.tolist():
-        same = same + 1 if found and found[-1] - score <= _TIE else 0
-        found.append(float(np.float32(score) - _STEP * np.float32(same)) if same else score)
-    return found
+        ties = ties + 1 if reported and reported[-1] - score <= _TIE else 0
+        reported.append(float(np.float32(score) - _TIE_STEP * np.float32(ties)) if ties else score)
+    return reported

@@ -1,15 +1,16 @@
-"""Ranks documents by BM25 as Lucene 8 computes it, and answers as Anserini's SimpleSearcher does.
+"""BM25 index: ranks documents as Lucene 8 and Anserini's SimpleSearcher do.
 
-The score of a document is the sum, over the distinct terms of the query, of w − w / (1 + n / norm), where
+The score of a document is the sum, over the distinct terms of the query, of w − w / (1 + tf / norm), where
 
-    w      how often the query has the term, times ln(1 + (N − d + 0.5) / (d + 0.5)): d of N documents have it
-    n      how often the document has it
+    w      how often the query has the term, times its idf: ln(1 + (N − df + 0.5) / (df + 0.5)) if df of N documents
+           have it
+    tf     how often the document has it
     norm   k1 · (1 − b + b · length / average length), with k1 = 0.9 and b = 0.4
 
-Documents without any term count neither in N nor in the average, which is of exact lengths; in the norm a length is
-what a byte keeps of it (`bm25.kept`). Parts are single precision, their sum is double and rounded once. Equal scores
-are in the order of ids. What is given out is rounded and spread a little (`bm25.shown`). A query of more than 1,024
-distinct terms, which Lucene refuses, is answered.
+Documents without any term count neither in N nor in the average, which is of exact lengths; the length in the norm is
+rounded to what fits into a byte (`bm25.encoded_lengths`). Parts are single precision, their sum is double and rounded
+once. Equal scores are in the order of ids. Reported scores are rounded and ties broken (`bm25.rounded_scores`). A
+query of more than 1,024 distinct terms, which Lucene refuses, is answered.
 """
 
 from __future__ import annotations
@@ -24,81 +25,79 @@ import numpy as np
 from numpy.typing import NDArray
 
 from d2skill.envs.text_search.analyzer import analyze
-from d2skill.envs.text_search.bm25 import growths, rarity, shown
-from d2skill.envs.text_search.index_files import read_arrays, write_arrays
-from d2skill.envs.text_search.string_table import Strings, encoded
-from d2skill.envs.text_search.term_counts import count
+from d2skill.envs.text_search.bm25 import idf, rounded_scores, tf_factors
+from d2skill.envs.text_search.index_files import StringArray, encode_strings, read_arrays, write_arrays
+from d2skill.envs.text_search.postings import build_postings
 
 _ARRAYS = ("ids", "id_ends", "order", "counted", "terms", "term_ends", "ends", "rows", "growth", "peaks")
-_FEW = 1 << 15  # documents that are summed without looking for shortcuts
-_KNOWN = 1 << 16  # terms whose place is remembered
-_SEARCHED = 16  # a document is looked up in a list that is this many times longer than the documents in question
-_TRIED = 4  # times k documents are scored to the end first
-_MANY = 128  # times k documents: where a term has fewer, that does not pay
-_SLACK = 1 - 1e-6  # of a score: more than what rounding can hide
+_EXHAUSTIVE = 1 << 15  # documents of an index that scores all matches of a query
+_TERM_CACHE = 1 << 16  # terms whose number is remembered
+_BINARY_SEARCH = 16  # candidates are looked up one by one in postings that are this many times as many
+_SEEDS = 4  # candidates for each hit that are scored completely first, which raises the threshold
+_SEEDING = 128  # candidates for each hit from which that pays
+_ROUNDING_MARGIN = 1 - 1e-6  # lowers a threshold by more than rounding can hide
 
 Rows = NDArray[np.int32]
 Floats = NDArray[np.float32]
 
 
-class _Wanted(NamedTuple):
-    """A term of a query that documents have."""
+class _QueryTerm(NamedTuple):
+    """A term of a query, with its postings from `first` to before `last`."""
 
     weight: float
     first: int
     last: int
-    """Its postings are those from `first` to before `last`."""
-    peak: float
-    """The largest growth among them."""
+    max_factor: float
+    """The largest tf factor of its postings."""
 
     @property
-    def most(self) -> float:
+    def max_score(self) -> float:
         """The most that the term adds to a score."""
-        return float(np.float32(self.weight) - np.float32(self.weight) / np.float32(self.peak))
+        return float(np.float32(self.weight) - np.float32(self.weight) / np.float32(self.max_factor))
 
 
-class Index:
-    """Documents that can be searched. Nothing in it changes, so threads and forked processes can share it."""
+class BM25Index:
+    """An immutable index of documents, which threads and forked processes can share."""
 
     def __init__(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Wraps the arrays of an index; see `build` and `open`."""
         self._arrays = dict(arrays)
-        self._ids = Strings(arrays["ids"], arrays["id_ends"])
-        self._find = lru_cache(_KNOWN)(Strings(arrays["terms"], arrays["term_ends"]).find)
-        self._order: Rows = arrays["order"]
-        self._ends = arrays["ends"].data
+        self._ids = StringArray(arrays["ids"], arrays["id_ends"])
+        self._term_number = lru_cache(_TERM_CACHE)(StringArray(arrays["terms"], arrays["term_ends"]).find)
+        self._id_ranks: Rows = arrays["order"]
+        self._offsets = arrays["ends"].data
         self._rows: Rows = arrays["rows"]
-        self._growth: Floats = arrays["growth"]
-        self._peaks = arrays["peaks"].data
-        self._counted = int(arrays["counted"][0])
+        self._tf_factors: Floats = arrays["growth"]
+        self._max_factors = arrays["peaks"].data
+        self._documents = int(arrays["counted"][0])
 
     def __len__(self) -> int:
-        """How many documents there are."""
+        """Returns the number of documents."""
         return len(self._ids)
 
     @classmethod
-    def build(cls, ids: Sequence[str], texts: Iterable[str]) -> Index:
+    def build(cls, ids: Sequence[str], texts: Iterable[str]) -> BM25Index:
         """Indexes documents: their ids, and as many texts, which are read once."""
-        postings = count(texts)
+        postings = build_postings(texts)
         if len(postings.lengths) != len(ids):
             raise ValueError(f"{len(ids)} ids for {len(postings.lengths)} texts")
-        order = np.empty(len(ids), np.int32)
-        order[sorted(range(len(ids)), key=ids.__getitem__)] = np.arange(len(ids), dtype=np.int32)
-        counted = int(np.count_nonzero(postings.lengths))
-        growth = growths(postings.counts, postings.rows, postings.lengths)
-        encoded_ids, id_ends = encoded(ids)
-        terms, term_ends = encoded(postings.terms)
+        id_ranks = np.empty(len(ids), np.int32)
+        id_ranks[sorted(range(len(ids)), key=ids.__getitem__)] = np.arange(len(ids), dtype=np.int32)
+        factors = tf_factors(postings.frequencies, postings.documents, postings.lengths)
+        encoded_ids, id_ends = encode_strings(ids)
+        terms, term_ends = encode_strings(postings.terms)
         return cls(
             {
                 "ids": encoded_ids,
                 "id_ends": id_ends,
-                "order": order,
-                "counted": np.array([counted]),
+                "order": id_ranks,
+                "counted": np.array([int(np.count_nonzero(postings.lengths))]),
                 "terms": terms,
                 "term_ends": term_ends,
-                "ends": postings.ends,
-                "rows": postings.rows,
-                "growth": growth,
-                "peaks": np.maximum.reduceat(growth, postings.ends[:-1]) if len(growth) else growth,
+                "ends": postings.offsets,
+                "rows": postings.documents,
+                "growth": factors,
+                "peaks": np.maximum.reduceat(factors, postings.offsets[:-1]) if len(factors) else factors,
             }
         )
 
@@ -107,97 +106,97 @@ class Index:
         write_arrays(folder, self._arrays)
 
     @classmethod
-    def open(cls, folder: Path) -> Index:
-        """Opens what `save` wrote, in place; raises `DataError` if it is missing, damaged or of another format."""
+    def open(cls, folder: Path) -> BM25Index:
+        """Maps a saved index into memory; raises `DataError` if it is missing, damaged or of another format."""
         return cls(read_arrays(folder, _ARRAYS))
 
     def search(self, query: str, k: int = 50) -> list[tuple[str, float]]:
-        """Returns the best `k` documents for a query, as ids and scores; none for a query without a known term."""
-        wanted = sorted(self._wanted(query), reverse=True)
-        if not wanted or k < 1:
+        """Returns ids and scores of the best `k` documents for a query; none if it has no term of the index."""
+        terms = sorted(self._query_terms(query), reverse=True)
+        if not terms or k < 1:
             return []
-        rows, scores = self._all(wanted) if len(self) <= _FEW else self._promising(wanted, k)
+        rows, scores = self._score_all(terms) if len(self) <= _EXHAUSTIVE else self._score_best(terms, k)
         if len(scores) > k:
-            best = np.flatnonzero(scores >= _at(scores, k))
+            best = np.flatnonzero(scores >= _kth_largest(scores, k))
             rows, scores = rows[best], scores[best]
-        best = np.lexsort((self._order[rows], -scores))[:k]
-        return list(zip(map(self._ids.__getitem__, rows[best].tolist()), shown(scores[best]), strict=True))
+        best = np.lexsort((self._id_ranks[rows], -scores))[:k]
+        return list(zip(map(self._ids.__getitem__, rows[best].tolist()), rounded_scores(scores[best]), strict=True))
 
-    def _wanted(self, query: str) -> Iterator[_Wanted]:
-        """The terms of a query that documents have."""
+    def _query_terms(self, query: str) -> Iterator[_QueryTerm]:
+        """Yields the terms of a query that are in the index."""
         for term, times in Counter(analyze(query)).items():
-            number = self._find(term)
+            number = self._term_number(term)
             if number is not None:
-                first, last = self._ends[number], self._ends[number + 1]
-                weight = np.float32(times) * rarity(last - first, self._counted)
-                yield _Wanted(float(weight), first, last, self._peaks[number])
+                first, last = self._offsets[number], self._offsets[number + 1]
+                weight = np.float32(times) * idf(last - first, self._documents)
+                yield _QueryTerm(float(weight), first, last, self._max_factors[number])
 
-    def _all(self, wanted: list[_Wanted]) -> tuple[Rows, Floats]:
-        """Rows and scores of all documents that have a term, from all postings at once."""
-        rows = np.concatenate([self._rows[term.first : term.last] for term in wanted])
-        growth = np.concatenate([self._growth[term.first : term.last] for term in wanted])
-        weights = np.array([term.weight for term in wanted], np.float32)
-        weights = np.repeat(weights, [term.last - term.first for term in wanted])
-        sums = np.bincount(rows, weights - weights / growth)
+    def _score_all(self, terms: list[_QueryTerm]) -> tuple[Rows, Floats]:
+        """Returns rows and scores of all documents that have a term, from all postings at once."""
+        rows = np.concatenate([self._rows[term.first : term.last] for term in terms])
+        factors = np.concatenate([self._tf_factors[term.first : term.last] for term in terms])
+        weights = np.array([term.weight for term in terms], np.float32)
+        weights = np.repeat(weights, [term.last - term.first for term in terms])
+        sums = np.bincount(rows, weights - weights / factors)
         hits = np.flatnonzero(sums).astype(np.int32)
         return hits, sums[hits].astype(np.float32)
 
-    def _promising(self, wanted: list[_Wanted], k: int) -> tuple[Rows, Floats]:
-        """Rows and scores of documents, the best `k` and all that equal the last of them among them.
+    def _score_best(self, terms: list[_QueryTerm], k: int) -> tuple[Rows, Floats]:
+        """Returns rows and scores of documents, the best `k` and all that equal the last of them among them.
 
-        Rare terms come first, until those that remain cannot lift a document that has none of them to the best. From
-        there on only documents are looked at that were met, and that the rest can still lift so far: fewer after each
-        term, and from the beginning if some of the best are scored to the end first.
+        Terms of high weight come first, until those that remain cannot lift a document that has none of them above
+        the threshold, the score that `k` documents have so far. From there on the candidates are the documents that
+        the remaining terms can still lift that far: fewer after each term, and fewer from the beginning if some of the
+        best are scored completely first.
         """
         sums = np.zeros(len(self))
-        rest, least = sum(term.most for term in wanted), 0.0
-        done, met = 0, sums
-        for term in wanted:
+        remaining, threshold = sum(term.max_score for term in terms), 0.0
+        done, partial = 0, sums
+        for term in terms:
             rows = self._rows[term.first : term.last]
-            met = sums[rows] + self._parts(term, slice(term.first, term.last))
-            sums[rows] = met
-            rest -= term.most
+            partial = sums[rows] + self._scores(term, slice(term.first, term.last))
+            sums[rows] = partial
+            remaining -= term.max_score
             done += 1
-            high = met[met > least]
+            high = partial[partial > threshold]
             if len(high) >= k:
-                least = _SLACK * float(_at(high, k))
-            if rest < least:
+                threshold = _ROUNDING_MARGIN * float(_kth_largest(high, k))
+            if remaining < threshold:
                 break
-        if len(met) >= _MANY * k:
-            some = np.flatnonzero(met >= _at(met, min(len(met), _TRIED * k)))
-            tried = met[some]
-            for term in wanted[done:]:
-                tried += self._given(term, rows[some])
-            least = max(least, _SLACK * float(_at(tried, k)))
-        hits = np.flatnonzero(sums > max(0.0, least - rest)).astype(np.int32)
-        for term in wanted[done:]:
+        if len(partial) >= _SEEDING * k:
+            seeds = np.flatnonzero(partial >= _kth_largest(partial, min(len(partial), _SEEDS * k)))
+            complete = partial[seeds]
+            for term in terms[done:]:
+                complete += self._scores_of(term, rows[seeds])
+            threshold = max(threshold, _ROUNDING_MARGIN * float(_kth_largest(complete, k)))
+        candidates = np.flatnonzero(sums > max(0.0, threshold - remaining)).astype(np.int32)
+        for term in terms[done:]:
             rows = self._rows[term.first : term.last]
-            if len(hits) * _SEARCHED > len(rows):
-                sums[rows] += self._parts(term, slice(term.first, term.last))
+            if len(candidates) * _BINARY_SEARCH > len(rows):
+                sums[rows] += self._scores(term, slice(term.first, term.last))
             else:
-                sums[hits] += self._given(term, hits)
-            rest -= term.most
-            if len(hits) > k:
-                met = sums[hits]
-                least = max(least, _SLACK * float(_at(met, k)))
-                hits = hits[met >= least - rest]
-        return hits, sums[hits].astype(np.float32)
+                sums[candidates] += self._scores_of(term, candidates)
+            remaining -= term.max_score
+            if len(candidates) > k:
+                partial = sums[candidates]
+                threshold = max(threshold, _ROUNDING_MARGIN * float(_kth_largest(partial, k)))
+                candidates = candidates[partial >= threshold - remaining]
+        return candidates, sums[candidates].astype(np.float32)
 
-    def _given(self, term: _Wanted, documents: Rows) -> Floats:
-        """What a term adds to the score of documents, whose rows rise; nothing to those without it."""
+    def _scores_of(self, term: _QueryTerm, documents: Rows) -> Floats:
+        """Returns what a term adds to the scores of ascending documents; zero for those without it."""
         rows = self._rows[term.first : term.last]
         places = np.minimum(np.searchsorted(rows, documents), len(rows) - 1)
-        parts = self._parts(term, places + term.first)
-        parts[rows[places] != documents] = 0
-        return parts
+        scores = self._scores(term, places + term.first)
+        scores[rows[places] != documents] = 0
+        return scores
 
-    def _parts(self, term: _Wanted, postings: slice | NDArray[np.int64]) -> Floats:
-        """What a term adds to the score of documents."""
+    def _scores(self, term: _QueryTerm, postings: slice | NDArray[np.int64]) -> Floats:
+        """Returns what a term adds to the score of the document of each of some postings."""
         weight = np.float32(term.weight)
-        parts: Floats = weight - weight / self._growth[postings]
-        return parts
+        scores: Floats = weight - weight / self._tf_factors[postings]
+        return scores
 
 
-def _at(scores: NDArray[Any], k: int) -> Any:
-    """The score at rank `k`."""
+def _kth_largest(scores: NDArray[Any], k: int) -> Any:
     return np.partition(scores, len(scores) - k)[len(scores) - k]

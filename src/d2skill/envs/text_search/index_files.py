@@ -1,10 +1,14 @@
-"""An index in a folder: a file for each array, which is mapped rather than read, and a table of contents."""
+"""Files of an index: a folder with a file for each array, mapped rather than read, and a table of contents.
+
+Strings are kept as two arrays as well: their UTF-8 bytes on end, and where each ends.
+"""
 
 from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterable, Mapping
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +19,10 @@ from d2skill.errors import DataError
 from d2skill.utils.atomic_files import write_folder, write_json
 
 FORMAT = 1
-"""The number of the format; it changes with what the arrays mean."""
+"""Version of the format; it changes with the meaning of the arrays."""
 
 _CONTENTS = "search_index.json"
-_LOOKED_AT = 1 << 20  # bytes at either end of a file that are compared when it is opened
+_CHECKED = 1 << 20  # bytes at either end of a file that its checksum covers
 
 
 def write_arrays(folder: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
@@ -27,33 +31,64 @@ def write_arrays(folder: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
     def fill(temporary: Path) -> None:
         for name, array in arrays.items():
             np.save(temporary / f"{name}.npy", array, allow_pickle=False)
-        marks = {name: _marks(temporary / f"{name}.npy") for name in arrays}
-        write_json(temporary / _CONTENTS, {"format": FORMAT, "arrays": marks})
+        checksums = {name: _checksum(temporary / f"{name}.npy") for name in arrays}
+        write_json(temporary / _CONTENTS, {"format": FORMAT, "arrays": checksums})
 
     write_folder(folder, fill)
 
 
 def read_arrays(folder: Path, names: Iterable[str]) -> dict[str, NDArray[Any]]:
-    """Maps the named arrays of a folder; raises `DataError` that says in a sentence why that is not possible.
+    """Maps the named arrays of a folder; raises `DataError` if one is missing, damaged or of another format.
 
-    Sizes are compared, and checksums of what is near the ends of the files: whole files of small indexes.
+    Sizes are compared, and checksums of both ends of each file, which is all of a small one.
     """
     try:
         contents = json.loads((folder / _CONTENTS).read_text(encoding="utf-8"))
-        number = contents["format"]
-        marks = {name: contents["arrays"][name] for name in names} if number == FORMAT else {}
+        version = contents["format"]
+        checksums = {name: contents["arrays"][name] for name in names} if version == FORMAT else {}
     except FileNotFoundError:
         raise DataError(f"{folder} is no search index ({_CONTENTS} is missing): build it") from None
     except (OSError, ValueError, KeyError, TypeError):
         raise DataError(f"{folder / _CONTENTS} is damaged: build the search index again") from None
-    if number != FORMAT:
-        raise DataError(f"{folder} is a search index of format {number}, not {FORMAT}: build it again")
-    return {name: _mapped(folder / f"{name}.npy", mark) for name, mark in marks.items()}
+    if version != FORMAT:
+        raise DataError(f"{folder} is a search index of format {version}, not {FORMAT}: build it again")
+    return {name: _map(folder / f"{name}.npy", checksum) for name, checksum in checksums.items()}
 
 
-def _mapped(path: Path, mark: Any) -> NDArray[Any]:
+def encode_strings(strings: Sequence[str]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Returns bytes and ends: string i is `bytes[ends[i] : ends[i + 1]]`."""
+    parts = [string.encode("utf-8", "surrogatepass") for string in strings]
+    ends = np.zeros(len(parts) + 1, np.int64)
+    np.cumsum(np.fromiter(map(len, parts), np.int64, len(parts)), out=ends[1:])
+    return np.frombuffer(b"".join(parts), np.uint8), ends
+
+
+class StringArray:
+    """Strings by their number, decoded from the arrays of `encode_strings` one at a time."""
+
+    def __init__(self, content: NDArray[Any], ends: NDArray[Any]) -> None:
+        self._content = content.data
+        self._ends = ends.data
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    def __getitem__(self, number: int) -> str:
+        return str(self._bytes(number), "utf-8", "surrogatepass")
+
+    def find(self, string: str) -> int | None:
+        """Returns the number of a string among sorted ones, None if it is not there."""
+        wanted = string.encode("utf-8", "surrogatepass")
+        number = bisect_left(range(len(self)), wanted, key=self._bytes)
+        return number if number < len(self) and self._bytes(number) == wanted else None
+
+    def _bytes(self, number: int) -> bytes:
+        return bytes(self._content[self._ends[number] : self._ends[number + 1]])
+
+
+def _map(path: Path, checksum: Any) -> NDArray[Any]:
     try:
-        if _marks(path) != mark:
+        if _checksum(path) != checksum:
             raise ValueError("its content has changed")
         return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
     except (OSError, ValueError) as error:
@@ -61,11 +96,11 @@ def _mapped(path: Path, mark: Any) -> NDArray[Any]:
         raise DataError(f"{path} is damaged ({reason}): build the search index again") from None
 
 
-def _marks(path: Path) -> dict[str, int]:
-    """Size and checksum of a file's ends."""
+def _checksum(path: Path) -> dict[str, int]:
+    """Returns the size of a file and the checksum of its ends."""
     with path.open("rb") as file:
         size = file.seek(0, 2)
         file.seek(0)
-        checksum = zlib.crc32(file.read(_LOOKED_AT))
-        file.seek(max(0, size - _LOOKED_AT))
-        return {"bytes": size, "checksum": zlib.crc32(file.read(_LOOKED_AT), checksum)}
+        checksum = zlib.crc32(file.read(_CHECKED))
+        file.seek(max(0, size - _CHECKED))
+        return {"bytes": size, "checksum": zlib.crc32(file.read(_CHECKED), checksum)}

@@ -1,7 +1,7 @@
-"""Cuts text into words as Lucene 8's StandardTokenizer does: the word boundaries of UAX #29, emoji sequences as words.
+"""Tokenizer: cuts text into words at the boundaries of UAX #29, with emoji sequences as words, like Lucene 8's.
 
-What is plain ASCII is cut by one pattern over the text. Elsewhere each character is replaced by a letter for its kind
-(`word_break.txt`), and the rules are patterns over those letters; of the rules that match, the longest match wins:
+ASCII text is cut by one pattern. In other text each character is replaced by a letter for its kind (`word_break.txt`),
+and the rules are patterns over those letters; of the rules that match, the longest match wins:
 
     L H l   letters: any, Hebrew, such that are emoji too (ℹ)       e       what extends the character before it
     N       digits                                                  Z       the zero-width joiner
@@ -20,82 +20,83 @@ what would join letters behind such a mark does not, and no word is longer than 
 from __future__ import annotations
 
 import re
-from bisect import bisect_right
+import sys
 from functools import cache, lru_cache
 from importlib.resources import files
 
-LONGEST = 255
-"""UTF-16 units that a word has at most: what is longer is cut there, and the rest is a word of its own."""
+MAX_TOKEN_LENGTH = 255
+"""Most UTF-16 units of a token: a longer word is cut there, and the rest is a token of its own."""
 
 _ASCII = re.compile(r"(?:(?<!_)_++)?+(?:(?:[A-Za-z]++(?:[:.'][A-Za-z]++)*+|[0-9]++(?:[,.';][0-9]++)*+)++_*+)++")
-_VAIN = re.compile("_++|Z++")  # what a word may start with any number of: where none does, only the last may start one
-_PIECE = re.compile(r"(?<![\x21-\x7f])[\x21-\x7f]*+[^\x00-\x7f][^\x00-\x20]*+")  # other characters, and what is beside
-_KNOWN = 1 << 14  # pieces of text with other characters that are remembered
+# Characters of which any number may begin a token; of a run that begins none, only the end may still begin one.
+_PREFIX_RUN = re.compile("_++|Z++")
+_NON_ASCII = re.compile(r"(?<![\x21-\x7f])[\x21-\x7f]*+[^\x00-\x7f][^\x00-\x20]*+")  # and the ASCII beside it
+_CACHE = 1 << 14  # pieces of text beyond ASCII whose tokens are remembered
 
 
-def tokens(text: str) -> list[str]:
-    """Returns the words of a text in their order; spaces, punctuation and control characters are none."""
+def tokenize(text: str) -> list[str]:
+    """Returns the tokens of a text in their order, without spaces, punctuation and control characters."""
     if text.isascii():
-        return _plain(text)
-    found = []
-    done = 0
-    for piece in _PIECE.finditer(text):
-        found += _plain(text[done : piece.start()])
-        found += _remembered(piece[0]) if len(piece[0]) <= LONGEST else _exact(piece[0])
-        done = piece.end()
-    return found + _plain(text[done:])
+        return _tokenize_ascii(text)
+    tokens = []
+    end = 0
+    for piece in _NON_ASCII.finditer(text):
+        tokens += _tokenize_ascii(text[end : piece.start()])
+        tokens += _cached(piece[0]) if len(piece[0]) <= MAX_TOKEN_LENGTH else _tokenize_by_kinds(piece[0])
+        end = piece.end()
+    return tokens + _tokenize_ascii(text[end:])
 
 
-def _plain(text: str) -> list[str]:
-    """The words of ASCII text."""
-    found = _ASCII.findall(text)
-    if len(text) > LONGEST and max(map(len, found), default=0) > LONGEST:
-        return [part for token in found for part in (_exact(token) if len(token) > LONGEST else (token,))]
-    return found
+def _tokenize_ascii(text: str) -> list[str]:
+    tokens = _ASCII.findall(text)
+    limit = MAX_TOKEN_LENGTH
+    if len(text) > limit and max(map(len, tokens), default=0) > limit:
+        return [part for token in tokens for part in (_tokenize_by_kinds(token) if len(token) > limit else (token,))]
+    return tokens
 
 
-def _exact(text: str) -> tuple[str, ...]:
-    """The words of any text, by its characters' kinds."""
+def _tokenize_by_kinds(text: str) -> tuple[str, ...]:
+    """Returns the tokens of any text, by the kinds of its characters."""
     kinds = text.translate(_kinds())
     rules = _rules()
-    found = []
+    tokens = []
     start = 0
     while start < len(kinds):
-        end = _end(kinds, start, start + LONGEST, rules)
-        if end - start > LONGEST // 2:
-            end = _end(kinds, start, _limit(text, start, end), rules)
+        end = _token_end(kinds, start, start + MAX_TOKEN_LENGTH, rules)
+        if end - start > MAX_TOKEN_LENGTH // 2:
+            end = _token_end(kinds, start, _length_limit(text, start, end), rules)
         if end > start:
-            found.append(text[start:end])
+            tokens.append(text[start:end])
             start = end
-        elif run := _VAIN.match(kinds, start):
-            start = max(start + 1, run.end() - LONGEST)
+        elif run := _PREFIX_RUN.match(kinds, start):
+            start = max(start + 1, run.end() - MAX_TOKEN_LENGTH)
         else:
             start += 1
-    return tuple(found)
+    return tuple(tokens)
 
 
-_remembered = lru_cache(_KNOWN)(_exact)
+_cached = lru_cache(_CACHE)(_tokenize_by_kinds)
 
 
-def _end(kinds: str, start: int, limit: int, rules: dict[str, tuple[re.Pattern[str], ...]]) -> int:
-    """Where the longest word that starts at `start` ends, before `limit`; `start` if there is none."""
+def _token_end(kinds: str, start: int, limit: int, rules: dict[str, tuple[re.Pattern[str], ...]]) -> int:
+    """Returns the end of the longest token from `start`, at most `limit`; `start` if there is none."""
     matches = [rule.match(kinds, start, limit) for rule in rules.get(kinds[start], ())]
     return max((match.end() for match in matches if match), default=start)
 
 
-def _limit(text: str, start: int, end: int) -> int:
-    """How far a word reaches, of the text up to `end`, before its UTF-16 units are too many."""
+def _length_limit(text: str, start: int, end: int) -> int:
+    """Returns the place up to `end` where a token from `start` has as many UTF-16 units as it may have."""
     units = 0
-    for at in range(start, end):
-        units += 2 if text[at] > "\uffff" else 1
-        if units > LONGEST:
-            return at
+    for place in range(start, end):
+        units += 2 if text[place] > "\uffff" else 1
+        if units > MAX_TOKEN_LENGTH:
+            return place
     return end
 
 
 @cache
 def _rules() -> dict[str, tuple[re.Pattern[str], ...]]:
-    """The rules that may match a word, by the kind of its first character."""
+    """Returns the rules that may match a token, by the kind of its first character."""
     letters = "[H][']|[H][Q][H]|[LHl](?:[:.'][LHl])*+"
     digits = "[N](?:[,.'][N])*+"
     run = f"(?:[K]++|(?:{letters}|{digits})++)"
@@ -109,34 +110,23 @@ def _rules() -> dict[str, tuple[re.Pattern[str], ...]]:
 
 
 def _rule(text: str) -> re.Pattern[str]:
-    """A pattern over kinds, where `[...]` is a character with all that extends it, and `%` extensions of an emoji.
+    """Compiles a pattern over kinds: `[...]` is a character with all that extends it, `%` the extensions of an emoji.
 
-    What chooses a picture extends words, but is a part of its own in an emoji.
+    The kinds F and f extend words, but are parts of their own in an emoji.
     """
     text = re.sub(r"\[[^]]+\]", lambda kinds: f"(?:{kinds[0]}[eZFfCTts]*+)", text)
     return re.compile(text.replace("%", "[eZCTts]*+"))
 
 
-class _Kinds(dict[int, str]):
-    """The kind of a character, by its code point; those that were met are kept."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        ranges = []
-        table = files("d2skill.envs.text_search") / "word_break.txt"
-        for line in table.read_text(encoding="utf-8").splitlines()[2:]:
-            kind, *parts = line.split()
-            for part in parts:
-                first, _, last = part.partition("-")
-                ranges.append((int(first, 16), int(last or first, 16), kind))
-        self.ranges = sorted(ranges)
-        self.firsts = [first for first, _, _ in self.ranges]
-
-    def __missing__(self, code: int) -> str:
-        """`-` is what belongs to no word."""
-        first, last, kind = self.ranges[bisect_right(self.firsts, code) - 1]
-        self[code] = kind if first <= code <= last else "-"
-        return self[code]
-
-
-_kinds = cache(_Kinds)
+@cache
+def _kinds() -> str:
+    """Returns the kind of each character by code point; `-` belongs to no token."""
+    kinds = bytearray(b"-" * (sys.maxunicode + 1))
+    table = files("d2skill.envs.text_search") / "word_break.txt"
+    for line in table.read_text(encoding="utf-8").splitlines()[2:]:
+        kind, *ranges = line.split()
+        for part in ranges:
+            first, _, last = part.partition("-")
+            start, end = int(first, 16), int(last or first, 16) + 1
+            kinds[start:end] = kind.encode() * (end - start)
+    return kinds.decode()

@@ -1,28 +1,26 @@
-"""WebShop: shopping by search and click in text, by an engine of our own."""
+"""WebShop in pure Python: an environment of shopping by search and click, as text."""
 
 from d2skill.envs.webshop.catalogue import Catalogue, cache_folder
-from d2skill.envs.webshop.goals import Goal, GoalSet, make_goals
-from d2skill.envs.webshop.nouns import Nouns, find_nouns, plain_nouns
+from d2skill.envs.webshop.goals import Goal, GoalSet, goals_of_split, make_goals, split_goals
 from d2skill.envs.webshop.pages import Page
 from d2skill.envs.webshop.product import Product
-from d2skill.envs.webshop.reward import Reward, reward
+from d2skill.envs.webshop.reward import NounFinder, Reward, compute_reward, default_noun_finder, plain_nouns
 from d2skill.envs.webshop.shop import Shop
-from d2skill.envs.webshop.splits import panel, split_goals
 
 __all__ = [
     "Catalogue",
     "Goal",
     "GoalSet",
-    "Nouns",
+    "NounFinder",
     "Page",
     "Product",
     "Reward",
     "Shop",
     "cache_folder",
-    "find_nouns",
+    "compute_reward",
+    "default_noun_finder",
+    "goals_of_split",
     "make_goals",
-    "panel",
     "plain_nouns",
-    "reward",
     "split_goals",
 ]

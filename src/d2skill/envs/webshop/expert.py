@@ -1,93 +1,84 @@
-"""A scripted shopper: searches with the instruction, looks at what is found within the price, chooses options, buys."""
+"""Scripted shopper: searches with the instruction, looks at results within the price, chooses options and buys."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from d2skill.envs.webshop.instruction import wish_in
+from d2skill.envs.webshop.instruction import parse_instruction
 from d2skill.types import Observation
 from d2skill.utils import rng
 from d2skill.utils.text import tokens
 
-_LEAST = 4
-"""Letters of a name that a hint can mean, at least"""
-_LOOKS = 4
+_SHORTEST_HINT = 4  # letters of a name that a hint can mean
+_MAX_LOOKS = 4  # products that are looked at before one is bought in any case
 
 
-class Shopper:
-    """Plays one episode, by the text of the task and what is listed with its labels.
+class ScriptedShopper:
+    """Plays one episode, by the text of the task and the listed actions with their labels.
 
     It searches with all options that the task names, looks at the results in their order, leaves what costs too much
-    or has not the options, and buys the fourth at the latest. Hints are texts that may name what to search for or to
-    click; what they name comes first. Seeds differ in the search.
+    or lacks the options, and buys the fourth at the latest. Hints are texts that may name queries or products; what
+    they name comes first. Seeds differ in the search.
     """
 
     def __init__(self, instruction: str, hints: Sequence[str] = (), seed: int = 0) -> None:
-        self._wish = wish_in(instruction)
+        self._wanted = parse_instruction(instruction)
         self._hints = " ".join(hints).lower()
         self._random = rng.generator(seed, "shopper")
         self._searched: set[str] = set()
-        self._looked: set[str] = set()
+        self._visited: set[str] = set()
         self._chosen: set[str] = set()
 
     def act(self, observation: Observation) -> str:
-        """Returns the admissible action to play next. Raises `ValueError` where none is listed with its label."""
+        """Returns the admissible action to play next. Raises `ValueError` if none is listed with its label."""
         if not observation.actions or len(observation.labels) != len(observation.actions):
             raise ValueError("the shopper needs observations that list actions with labels")
-        listed = list(zip(observation.actions, observation.labels, strict=True))
         kinds: dict[str, list[tuple[str, str]]] = {}
-        for action, label in listed:
+        for action, label in zip(observation.actions, observation.labels, strict=True):
             kind, _, words = label.partition(" ")
             kinds.setdefault(kind, []).append((action, words))
         if "query" in kinds:
-            return self._search(kinds["query"])
+            return self._search([action for action, _ in kinds["query"]])
         if "buy-product" in kinds or "buy-costly" in kinds:
             return self._at_product(kinds)
         return self._among_results(kinds)
 
-    def _search(self, queries: Sequence[tuple[str, str]]) -> str:
-        fresh = [action for action, _ in queries if action not in self._searched] or [action for action, _ in queries]
-        hinted = [action for action in fresh if self._hinted(action)]
-        named = [sum(option in action for option in self._wish.options) for action in hinted or fresh]
-        best = [action for action, count in zip(hinted or fresh, named, strict=True) if count == max(named)]
+    def _search(self, queries: Sequence[str]) -> str:
+        fresh = [action for action in queries if action not in self._searched] or queries
+        preferred = [action for action in fresh if self._is_hinted(action)] or fresh
+        counts = [sum(option in action for option in self._wanted.options) for action in preferred]
+        best = [action for action, count in zip(preferred, counts, strict=True) if count == max(counts)]
         action = str(self._random.choice(best))
         self._searched.add(action)
         return action
 
     def _among_results(self, kinds: dict[str, list[tuple[str, str]]]) -> str:
-        fresh = [action for action, _ in kinds.get("product", ()) if action not in self._looked]
+        fresh = [action for action, _ in kinds.get("product", ()) if action not in self._visited]
         if not fresh:
             return next(kinds[kind][0][0] for kind in ("back", "next", "previous") if kind in kinds)
-        action = next((action for action in fresh if self._hinted(action)), fresh[0])
-        self._looked.add(action)
+        action = next(filter(self._is_hinted, fresh), fresh[0])
+        self._visited.add(action)
         self._chosen.clear()
         return action
 
     def _at_product(self, kinds: dict[str, list[tuple[str, str]]]) -> str:
-        wanted = [
-            action
-            for action, words in kinds.get("option", ())
-            if action not in self._chosen
-            and (words in self._wish.options or (not self._wish.options and self._all(words)))
-        ]
-        if wanted:
-            self._chosen.add(wanted[0])
-            return wanted[0]
-        missing = set(self._wish.options) - {words for _, words in (*kinds.get("chosen", ()), *kinds.get("option", ()))}
+        options = self._wanted.options
+        listed = kinds.get("option", [])
+        for action, words in listed:
+            if action not in self._chosen and (words in options if options else self._names_all(words)):
+                self._chosen.add(action)
+                return action
+        missing = set(options) - {words for _, words in (*kinds.get("chosen", ()), *listed)}
         back = kinds.get("previous") or kinds.get("back")
-        if back and ("buy-costly" in kinds or missing) and len(self._looked) < _LOOKS:
+        if back and ("buy-costly" in kinds or missing) and len(self._visited) < _MAX_LOOKS:
             return back[0][0]
         return (kinds.get("buy-product") or kinds["buy-costly"])[0][0]
 
-    def _named(self, action: str) -> int:
-        """Returns how many of the options that the instruction names a search has."""
-        return sum(option in action for option in self._wish.options)
+    def _names_all(self, words: str) -> bool:
+        """Returns True if the instruction has all words of an option."""
+        wanted = tokens(words)
+        return bool(wanted) and self._wanted.words.issuperset(wanted)
 
-    def _all(self, words: str) -> bool:
-        """Tells whether the instruction has all words of a name."""
-        found = tokens(words)
-        return bool(found) and self._wish.words.issuperset(found)
-
-    def _hinted(self, action: str) -> bool:
+    def _is_hinted(self, action: str) -> bool:
         name = action.partition("[")[2][:-1]
-        return len(name) >= _LEAST and name in self._hints
+        return len(name) >= _SHORTEST_HINT and name in self._hints

@@ -1,4 +1,4 @@
-"""What shoppers are asked to buy: the goals that the original makes of a catalogue, in its order.
+"""Goals: the tasks that the original makes of a catalogue, in its order, and their splits.
 
 The original draws prices while it loads products, then the price limits of the goals, from Python's generator, which it
 does not seed; then it seeds it with 233 and shuffles the goals. Here the first seed is a parameter.
@@ -10,6 +10,7 @@ from bisect import bisect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import accumulate
 from random import Random
 from typing import Any
 
@@ -17,12 +18,21 @@ import numpy as np
 import numpy.typing as npt
 
 from d2skill.envs.webshop.catalogue import Catalogue
-from d2skill.envs.webshop.lazy_sequence import Made
-from d2skill.envs.webshop.product_store import PEOPLE, SYNTHETIC, Instructions
-from d2skill.errors import DataError
+from d2skill.envs.webshop.lazy_sequence import LazySequence, Numbers
+from d2skill.envs.webshop.product_store import Author, Instructions
+from d2skill.errors import ConfigError, DataError
+
+PUBLISHED_SPLITS: Mapping[str, slice] = {
+    "published-test": slice(0, 500),
+    "published-eval": slice(500, 1500),
+    "published-train": slice(1500, None),
+}
+"""The original's slices of the goals in their order. Its published figures are those of the 500 test goals."""
+
+SPLIT_SHARES: Mapping[str, float] = {"train": 0.8, "validation": 0.1, "test": 0.1}
 
 SHUFFLE_SEED = 233
-MOST_GOALS = (1 << 31) - 1
+MAX_GOALS = (1 << 31) - 1
 NO_LIMIT = 1_000_000
 """The price limit of goals whose product costs too much for one."""
 
@@ -31,7 +41,7 @@ _LIMITS = tuple(10.0 * i for i in range(1, 100))
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """One task: the text that the shopper reads, and what the purchase is held against.
+    """One task: the instruction, and the attributes, options and price limit that a purchase is scored by.
 
     `options` are by name in synthetic goals, a tuple of values in those by people. `weight` is how often the original
     draws the goal, relative to others.
@@ -49,44 +59,39 @@ class Goal:
     weight: float = 1.0
 
     @classmethod
-    def of(cls, told: Mapping[str, Any]) -> Goal:
+    def from_record(cls, record: Mapping[str, Any]) -> Goal:
         """Returns a goal from a record with the original's names: asin, instruction_text, goal_options ...
 
         Raises `KeyError` for one that lacks a name; without a weight, it is 1.
         """
-        options = told["goal_options"]
+        options = record["goal_options"]
         return cls(
-            told["asin"],
-            told["instruction_text"],
-            tuple(told["attributes"]),
-            told["price_upper"],
-            dict(options) if isinstance(options, Mapping) else tuple(options),
-            told["name"],
-            told["category"],
-            told["query"],
-            told["product_category"],
-            told.get("weight", 1.0),
+            text=record["instruction_text"],
+            attributes=tuple(record["attributes"]),
+            options=dict(options) if isinstance(options, Mapping) else tuple(options),
+            weight=record.get("weight", 1.0),
+            **{name: record[name] for name in ("asin", "price_upper", "name", "category", "query", "product_category")},
         )
 
 
-class Prices(Mapping[str, float]):
-    """What each product costs, by asin; one number a product, so that a million of them take little."""
+class ProductPrices(Mapping[str, float]):
+    """The price of each product by asin, kept as one number a product."""
 
-    def __init__(self, catalogue: Catalogue, values: npt.NDArray[np.float64]) -> None:
+    def __init__(self, catalogue: Catalogue, prices: npt.NDArray[np.float64]) -> None:
         self._catalogue = catalogue
-        self._values = values
+        self._prices = prices
 
     def __getitem__(self, asin: str) -> float:
         number = self._catalogue.number(asin)
         if number is None:
             raise KeyError(asin)
-        return float(self._values[number])
+        return float(self._prices[number])
 
     def __iter__(self) -> Iterator[str]:
-        return (one.asin for one in self._catalogue)
+        return iter(self._catalogue.store.asins())
 
     def __len__(self) -> int:
-        return len(self._values)
+        return len(self._prices)
 
 
 @dataclass(frozen=True)
@@ -98,24 +103,25 @@ class GoalSet:
 
     goals: Sequence[Goal]
     prices: Mapping[str, float] = field(repr=False)
-    score_answers: Callable[[], npt.NDArray[np.float64]] = field(repr=False, compare=False)
-    """Returns the weights of all goals without making them."""
+    weights: Callable[[], npt.NDArray[np.float64]] = field(repr=False, compare=False)
+    """Returns the weights of all goals without making the goals."""
 
     @cached_property
     def cumulative_weights(self) -> npt.NDArray[np.float64]:
         """The weights summed up, from 0 to the sum of all."""
         sums = np.zeros(len(self.goals) + 1)
-        np.cumsum(self.score_answers(), out=sums[1:])
+        np.cumsum(self.weights(), out=sums[1:])
         return sums
 
     def draw(self, random: Random) -> int:
         """Returns the number of a goal, drawn by weight as the original draws one for a session without a number.
 
-        It is off by one there and here: the first goal is never drawn, the last one with its own weight and another.
+        It is off by one, as the original is: the first goal is never drawn, the last one with its own weight and
+        another.
         """
         sums = self.cumulative_weights
-        at = int(np.searchsorted(sums, random.uniform(0, float(sums[-1])), side="right"))
-        return min(at, len(self.goals) - 1)
+        place = int(np.searchsorted(sums, random.uniform(0, float(sums[-1])), side="right"))
+        return min(place, len(self.goals) - 1)
 
 
 def make_goals(catalogue: Catalogue, seed: int = 0, human: bool = False) -> GoalSet:
@@ -126,21 +132,53 @@ def make_goals(catalogue: Catalogue, seed: int = 0, human: bool = False) -> Goal
     """
     random = Random(seed)
     random.getrandbits(32)
-    prices = draw_prices(catalogue, random)
-    storage, teller = catalogue.storage, PEOPLE if human else SYNTHETIC
-    told = storage.instructions(teller)
-    if told.goals > MOST_GOALS:
-        raise DataError(f"the options of the products can be chosen in {told.goals:,} ways: more than {MOST_GOALS:,}")
-    name = f"limits-of-{teller}-{seed}"
-    limits = storage.kept(name, len(told.products), lambda: _limits(prices[told.products], random))
-    order = storage.shuffled(told.goals, SHUFFLE_SEED)
-    goals = Made(order, _Maker(catalogue, told, limits))
-    return GoalSet(goals, Prices(catalogue, prices), lambda: np.repeat(told.weights, np.diff(told.ends))[order])
+    prices = _draw_prices(catalogue, random)
+    author: Author = "people" if human else "synthetic"
+    store, instructions = catalogue.store, catalogue.store.instructions[author]
+    count, products = instructions.goals, instructions.products
+    if count > MAX_GOALS:
+        raise DataError(f"the options of the products can be chosen in {count:,} ways: more than {MAX_GOALS:,}")
+    limits = store.cached(f"limits-of-{author}-{seed}", len(products), lambda: _draw_limits(prices[products], random))
+    order = store.shuffled(count, SHUFFLE_SEED)
+    goals = LazySequence(order, lambda number: _make_goal(catalogue, instructions, limits, number))
+    return GoalSet(
+        goals,
+        ProductPrices(catalogue, prices),
+        lambda: np.repeat(instructions.weights, np.diff(instructions.ends))[order],
+    )
 
 
-def draw_prices(catalogue: Catalogue, random: Random) -> npt.NDArray[np.float64]:
+def split_goals(order: Numbers, shares: Mapping[str, float] = SPLIT_SHARES) -> dict[str, Numbers]:
+    """Cuts a permutation of the goals' numbers into splits, so that each goal is in one of them.
+
+    The splits follow each other in the order of `shares`, whose rounded sums are where the permutation is cut. Raises
+    `ConfigError` for shares that do not add up to 1.
+    """
+    if any(share < 0 for share in shares.values()) or not 0.999 < sum(shares.values()) < 1.001:
+        raise ConfigError(f"the shares of the splits must add up to 1, not {dict(shares)}")
+    ends = [round(share * len(order)) for share in accumulate(shares.values())]
+    return dict(zip(shares, np.split(order, ends), strict=False))
+
+
+def goals_of_split(name: str, order: Numbers) -> Numbers:
+    """Returns the numbers of the goals of a split of ours, cut from a permutation, or of the original's.
+
+    Raises `ConfigError` for an unknown name, or an original split of a data set that has too few goals for it.
+    """
+    if (published := PUBLISHED_SPLITS.get(name)) is not None:
+        numbers = np.arange(len(order), dtype=np.int32)[published]
+        if not len(numbers):
+            raise ConfigError(f"{name} is empty: there are only {len(order)} goals")
+        return numbers
+    if name not in SPLIT_SHARES:
+        known = ", ".join([*SPLIT_SHARES, *PUBLISHED_SPLITS])
+        raise ConfigError(f"there are no goals called {name!r}; there are: {known}")
+    return split_goals(order)[name]
+
+
+def _draw_prices(catalogue: Catalogue, random: Random) -> npt.NDArray[np.float64]:
     """Returns a price for each product: its own, or one drawn from its range."""
-    bounds = catalogue.storage.bounds
+    bounds = catalogue.store.price_bounds
     prices, high = bounds[:, 0].copy(), bounds[:, 1]
     ranges = np.flatnonzero(~np.isnan(high))
     drawn = np.array([random.random() for _ in range(len(ranges))])
@@ -148,7 +186,7 @@ def draw_prices(catalogue: Catalogue, random: Random) -> npt.NDArray[np.float64]
     return prices
 
 
-def _limits(prices: npt.NDArray[np.float64], random: Random) -> npt.NDArray[np.uint8]:
+def _draw_limits(prices: npt.NDArray[np.float64], random: Random) -> npt.NDArray[np.uint8]:
     """Returns price limits in tens: the higher of two of the next four above a price, 0 where there are no two."""
     limits = bytearray()
     for price in prices.tolist():
@@ -158,44 +196,37 @@ def _limits(prices: npt.NDArray[np.float64], random: Random) -> npt.NDArray[np.u
     return np.array(limits, np.uint8)
 
 
-class _Maker:
-    """Makes goals by their numbers, which count through the choices of options of each instruction's product."""
-
-    def __init__(self, catalogue: Catalogue, told: Instructions, limits: npt.NDArray[np.uint8]) -> None:
-        self._catalogue = catalogue
-        self._told = told
-        self._limits = limits
-
-    def __call__(self, number: int) -> Goal:
-        at = int(np.searchsorted(self._told.ends, number, side="right")) - 1
-        one = self._catalogue.product(int(self._told.products[at]))
-        instruction, attributes, *by_people = self._told.lines[at]
-        options: dict[str, str] | tuple[str, ...]
-        if by_people:
-            options, text = tuple(by_people[0]), instruction.strip(".")
-        else:
-            options = _chosen(one.options, number - int(self._told.ends[at]))
-            wish = ", and ".join(f"{name}: {value}" for name, value in options.items())
-            text = f"{instruction}{f' with {wish}' if wish else ''}"
-        limit = _LIMITS[int(self._limits[at]) - 1] if self._limits[at] else NO_LIMIT
-        return Goal(
-            one.asin,
-            text if limit == NO_LIMIT else f"{text}, and price lower than {limit:.2f} dollars",
-            tuple(attributes),
-            limit,
-            options,
-            one.title,
-            one.category,
-            one.query,
-            one.product_category,
-            float(self._told.weights[at]),
-        )
+def _make_goal(catalogue: Catalogue, instructions: Instructions, limits: npt.NDArray[np.uint8], number: int) -> Goal:
+    """Returns a goal by its number, which counts through the choices of options of each instruction's product."""
+    place = int(np.searchsorted(instructions.ends, number, side="right")) - 1
+    product = catalogue.product(int(instructions.products[place]))
+    instruction, attributes, *by_people = instructions.lines[place]
+    options: dict[str, str] | tuple[str, ...]
+    if by_people:
+        options, text = tuple(by_people[0]), instruction.strip(".")
+    else:
+        options = _choice_of_options(product.options, number - int(instructions.ends[place]))
+        chosen = ", and ".join(f"{name}: {value}" for name, value in options.items())
+        text = f"{instruction}{f' with {chosen}' if chosen else ''}"
+    limit = _LIMITS[int(limits[place]) - 1] if limits[place] else NO_LIMIT
+    return Goal(
+        product.asin,
+        text if limit == NO_LIMIT else f"{text}, and price lower than {limit:.2f} dollars",
+        tuple(attributes),
+        limit,
+        options,
+        product.title,
+        product.category,
+        product.query,
+        product.product_category,
+        float(instructions.weights[place]),
+    )
 
 
-def _chosen(options: Mapping[str, Sequence[str]], choice: int) -> dict[str, str]:
+def _choice_of_options(options: Mapping[str, Sequence[str]], choice: int) -> dict[str, str]:
     """Returns a choice of options by its number; the values of the last name change first."""
     chosen = []
     for name in sorted(options, reverse=True):
-        choice, at = divmod(choice, len(options[name]))
-        chosen.append((name, options[name][at]))
+        choice, place = divmod(choice, len(options[name]))
+        chosen.append((name, options[name][place]))
     return dict(reversed(chosen))

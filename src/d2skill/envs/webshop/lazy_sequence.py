@@ -1,11 +1,11 @@
-"""Sequences that keep a number for each item and make the item when it is asked for, and the order of the numbers."""
+"""Lazy sequences: a number is kept for each item, and the item is made from it when it is asked for."""
 
 from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from random import Random
-from typing import TypeVar, overload
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -14,31 +14,20 @@ Numbers = npt.NDArray[np.int32]
 T = TypeVar("T")
 
 
-class Made(Sequence[T]):
-    """What `make` returns for each of some numbers, made anew each time. It equals sequences of the same items."""
+class LazySequence(Sequence[T]):
+    """The results of `make` for some numbers, made anew each time. It equals sequences of the same items."""
 
     def __init__(self, numbers: Numbers, make: Callable[[int], T]) -> None:
         self._numbers = numbers
         self._make = make
 
-    @property
-    def numbers(self) -> Numbers:
-        """What the items are made of."""
-        return self._numbers
-
     def __len__(self) -> int:
         return len(self._numbers)
 
-    @overload
-    def __getitem__(self, at: int) -> T: ...
-
-    @overload
-    def __getitem__(self, at: slice) -> Made[T]: ...
-
-    def __getitem__(self, at: int | slice) -> T | Made[T]:
-        if isinstance(at, slice):
-            return Made(self._numbers[at], self._make)
-        return self._make(int(self._numbers[at]))
+    def __getitem__(self, place: Any) -> Any:
+        if isinstance(place, slice):
+            return LazySequence(self._numbers[place], self._make)
+        return self._make(int(self._numbers[place]))
 
     def __iter__(self) -> Iterator[T]:
         return map(self._make, map(int, self._numbers))

@@ -1,8 +1,8 @@
-"""The pages of the shop as an agent reads them: the original's `text` and `text_rich` observations.
+"""Pages of the shop, as the original's `text` and `text_rich` observations.
 
-The original renders HTML and takes it apart again; here the strings are built at once. What the detour does to texts is
-done too: one of nothing but ASCII blanks is a single blank, or is left out if a line break is among them, and the plain
-form strips each text.
+The original renders HTML and parses it again; here the strings are built at once, with the same effects on texts: one
+of nothing but ASCII blanks becomes a single blank, or is left out if a line break is among them, and the plain form
+strips each text.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ _PREVIOUS, _NEXT, _BACK = "< Prev", "Next >", "Back to Search"
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """What is seen after an action.
+    """One page of the shop.
 
-    `text` and `rich` are the two forms of the page, `search` tells whether it has a search bar, `click` lists what can
-    be clicked. `reward` and its `parts`, by the original's names, come with the purchase, which is `done`.
+    `text` and `rich` are its two forms, `search` is True if it has a search bar, `click` lists the names that can be
+    clicked. `reward` and its `parts`, by the original's names, come with the purchase, which is `done`.
     """
 
     text: str
@@ -41,24 +41,20 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True)
-class Head:
-    """The top of all pages of one goal but the first and the last, ready made, and the first page."""
+class PageHeader:
+    """The top of all pages of one goal but the first and the last, in both forms, and the whole first page."""
 
     text: str
     rich: str
-    first: Page
+    first_page: Page
 
     @classmethod
-    def of(cls, instruction: str) -> Head:
-        """Returns the head for an instruction."""
-        said = _nodes(instruction)
-        text, rich = _both([*_nodes("Instruction:", *said), _Button(_BACK)])
-        first = _both(["WebShop", "Instruction: ", *said, _Button("Search")])
+    def of_instruction(cls, instruction: str) -> PageHeader:
+        """Returns the header of a goal's pages."""
+        texts = _parsed_texts(instruction)
+        text, rich = _both_forms([*_parsed_texts("Instruction:", *texts), _Button(_BACK)])
+        first = _both_forms(["WebShop", "Instruction: ", *texts, _Button("Search")])
         return cls(text, rich, Page(*first, True, ("search",)))
-
-    def page(self, text: str, rich: str, click: tuple[str, ...], before: str = "") -> Page:
-        """Returns a page with this head above what is given, and in the rich form some lines `before` all of it."""
-        return Page(f"{self.text}{SEPARATOR}{text}", f"{before}{self.rich}{rich}", False, ("back to search", *click))
 
 
 class _Button(str):
@@ -67,52 +63,69 @@ class _Button(str):
     __slots__ = ()
 
 
-def results_page(head: Head, products: Sequence[Product], page: int, total: int, visited: Iterable[str]) -> Page:
-    """Returns a page of search results; what was `visited` is marked. There is always a next page, empty or not."""
+def results_page(
+    header: PageHeader, products: Sequence[Product], page: int, total: int, visited: Iterable[str]
+) -> Page:
+    """Returns a page of search results. There is always a next page, empty or not.
+
+    Args:
+        header: The top of the goal's pages.
+        products: The results on this page.
+        page: Its number, from 1.
+        total: The number of results on all pages.
+        visited: Asins of products that are marked as clicked.
+    """
     buttons = [_PREVIOUS, _NEXT] if page > 1 else [_NEXT]
-    text, rich = _both([f"Page {page} (Total results: {total})", *map(_Button, buttons)])
+    text, rich = _both_forms([f"Page {page} (Total results: {total})", *map(_Button, buttons)])
     seen = frozenset(visited)
     texts, riches = [text], [rich]
     for product in products:
-        plain, clicked, unclicked = _result(product)
-        texts.append(plain)
+        text, clicked, unclicked = _result(product)
+        texts.append(text)
         riches.append(clicked if product.asin in seen else unclicked)
     names = dict.fromkeys([*(name.lower() for name in buttons), *(product.asin.lower() for product in products)])
-    return head.page(SEPARATOR.join(texts), "".join(riches), tuple(names))
+    return _page(header, SEPARATOR.join(texts), "".join(riches), tuple(names))
 
 
-def item_page(head: Head, product: Product, url: str) -> Page:
+def item_page(header: PageHeader, product: Product, url: str) -> Page:
     """Returns the page of a product.
 
-    An option is marked as clicked if it stands in quotes in the page's address. That is where the original looks, too,
-    so an option that JSON writes differently is never marked, and one that was searched for in quotes always is.
+    An option is marked as clicked if it stands in quotes in the page's address. The original looks there too, so an
+    option that JSON writes differently is never marked, and one that was searched for in quotes always is.
     """
     item = _item(product)
     if '"' not in url:
-        return head.page(item.text, item.rich, item.click)
-    rich, notes = [item.top], []
-    for name, values in item.labels:
+        return _page(header, item.text, item.rich, item.click)
+    rich, notes = [item.top], ""
+    for name, values in item.options:
         rich.append(name)
         for value in values:
             clicked = f'"{value}"' in url
             mark = "clicked button" if clicked else "button"
             rich.append(f"  [{mark}] {value} [{mark}_]\n")
             if clicked:
-                notes.append(f"You have clicked {value}.\n")
-    return head.page(item.text, f"{''.join(rich)}{item.bottom}", item.click, "".join(reversed(notes)))
+                notes = f"You have clicked {value}.\n{notes}"
+    return _page(header, item.text, f"{''.join(rich)}{item.bottom}", item.click, notes)
 
 
-def sub_page(head: Head, product: Product, name: str) -> Page:
+def sub_page(header: PageHeader, product: Product, name: str) -> Page:
     """Returns the page with a product's description, features, reviews (there are none) or attributes."""
-    return head.page(*_sub_page(product, name), ("< prev",))
+    return _page(header, *_sub_page(product, name), ("< prev",))
 
 
 def last_page(asin: str, options: Mapping[str, str], reward: float, parts: Mapping[str, float | bool]) -> Page:
-    """Returns the page after a purchase, which nothing on it tells about the goal."""
+    """Returns the page after a purchase, which shows nothing of the goal.
+
+    Args:
+        asin: The product that was bought.
+        options: Its options that were clicked, by name.
+        reward: The reward, 0 to 1.
+        parts: The parts of the reward, by the original's names.
+    """
     bought = json.dumps(options, sort_keys=True)
     for sign in "<>&'":
         bought = bought.replace(sign, f"\\u{ord(sign):04x}")
-    text, rich = _both(
+    text, rich = _both_forms(
         [
             *("Thank you for shopping with us!", "Your code: ", "None", " (Paste it in your MTurk interface.)"),
             *("Purchased", "asin", asin, "options", bought, "attrs", "None", "category", "None", "query", "None"),
@@ -125,50 +138,53 @@ def last_page(asin: str, options: Mapping[str, str], reward: float, parts: Mappi
 
 
 def option_names(product: Product) -> Mapping[str, str]:
-    """Returns the name of the option that a value belongs to, for all values; the last one of those that share it."""
-    return _item(product).options
+    """Returns the name of the option that each value belongs to; the last one if several share the value."""
+    return _item(product).name_of_value
 
 
 @dataclass(frozen=True, slots=True)
 class _Item:
-    """A product's page without its head. `rich` is `top`, the options unmarked and `bottom`."""
+    """The page of a product below its header. `rich` is `top`, the options as not clicked, and `bottom`."""
 
     text: str
     rich: str
     click: tuple[str, ...]
     top: str
-    labels: tuple[tuple[str, tuple[str, ...]], ...]
+    options: tuple[tuple[str, tuple[str, ...]], ...]
+    """Names, each as its line of the rich form, with their values."""
     bottom: str
-    options: Mapping[str, str]
+    name_of_value: Mapping[str, str]
 
 
 @lru_cache(maxsize=4096)
 def _item(product: Product) -> _Item:
     buttons = ["Description", "Features", "Reviews", "Buy Now"]
-    about = _nodes(product.title, f"Price: {product.price}", f"Rating: {RATING}")
-    top = _both([_Button(_PREVIOUS)])
-    bottom = _both([*about, *map(_Button, buttons)])
-    labels = [("".join(f"{node}\n" for node in _nodes(name)), values) for name, values in product.options.items()]
-    shown = [node for name, values in product.options.items() for node in _nodes(name, *values)]
-    rich = [name + "".join(f"  [button] {node} [button_]\n" for node in _nodes(*values)) for name, values in labels]
-    options = {value: name for name, values in product.options.items() for value in values}
+    about = _parsed_texts(product.title, f"Price: {product.price}", f"Rating: {RATING}")
+    top = _both_forms([_Button(_PREVIOUS)])
+    bottom = _both_forms([*about, *map(_Button, buttons)])
+    options = [
+        ("".join(f"{text}\n" for text in _parsed_texts(name)), tuple(_parsed_texts(*values)))
+        for name, values in product.options.items()
+    ]
+    texts = [text for name, values in product.options.items() for text in _parsed_texts(name, *values)]
+    rich = [name + "".join(f"  [button] {value} [button_]\n" for value in values) for name, values in options]
+    name_of_value = {value: name for name, values in product.options.items() for value in values}
+    click = dict.fromkeys([_BACK.lower(), _PREVIOUS.lower(), *(name.lower() for name in buttons), *name_of_value])
     return _Item(
-        text=SEPARATOR.join([top[0], *(node.strip() for node in shown), bottom[0]]),
+        text=SEPARATOR.join([top[0], *(text.strip() for text in texts), bottom[0]]),
         rich="".join([top[1], *rich, bottom[1]]),
-        click=tuple(dict.fromkeys([_BACK.lower(), _PREVIOUS.lower(), *(name.lower() for name in buttons), *options]))[
-            1:
-        ],
+        click=tuple(click)[1:],
         top=top[1],
-        labels=tuple((name, tuple(_nodes(*values))) for name, values in labels),
+        options=tuple(options),
         bottom=bottom[1],
-        options=MappingProxyType(options),
+        name_of_value=MappingProxyType(name_of_value),
     )
 
 
 @lru_cache(maxsize=4096)
 def _result(product: Product) -> tuple[str, str, str]:
-    """Returns a product among search results: its text, its rich form once it was clicked, and before."""
-    text, rich = _both(_nodes(product.title, product.price))
+    """Returns a product among search results: its text, and its rich form after and before it was clicked."""
+    text, rich = _both_forms(_parsed_texts(product.title, product.price))
     text = SEPARATOR.join([product.asin, text])
     clicked = f"\n[clicked button] {product.asin} [clicked button_]\n{rich}"
     return text, clicked, f"\n[button] {product.asin} [button_]\n{rich}"
@@ -176,25 +192,30 @@ def _result(product: Product) -> tuple[str, str, str]:
 
 @lru_cache(maxsize=4096)
 def _sub_page(product: Product, name: str) -> tuple[str, str]:
-    shown: list[str] = []
+    texts: list[str] = []
     if name == "description":
-        shown = _nodes(product.description)
+        texts = [product.description]
     elif name == "features":
-        shown = _nodes(*(f" {bullet}" for bullet in product.bullets))
+        texts = [f" {bullet}" for bullet in product.bullets]
     elif name == "attributes":
-        listed = (f" {attribute}" for attribute in product.attributes)
-        shown = _nodes(*listed, product.category, product.query, product.product_category)
-    return _both([_Button(_PREVIOUS), *shown])
+        attributes = [f" {attribute}" for attribute in product.attributes]
+        texts = [*attributes, product.category, product.query, product.product_category]
+    return _both_forms([_Button(_PREVIOUS), *_parsed_texts(*texts)])
 
 
-def _nodes(*texts: str) -> list[str]:
-    """Returns the texts that are left of some when a page was parsed."""
+def _page(header: PageHeader, text: str, rich: str, click: tuple[str, ...], notes: str = "") -> Page:
+    """Returns a page with a header; the rich form begins with some lines of notes."""
+    return Page(f"{header.text}{SEPARATOR}{text}", f"{notes}{header.rich}{rich}", False, ("back to search", *click))
+
+
+def _parsed_texts(*texts: str) -> list[str]:
+    """Returns the texts that remain when a page with them is parsed."""
     return [
         text if text.strip(_BLANKS) else " " for text in texts if text.strip(_BLANKS) or (text and "\n" not in text)
     ]
 
 
-def _both(nodes: Sequence[str]) -> tuple[str, str]:
+def _both_forms(texts: Sequence[str]) -> tuple[str, str]:
     """Returns the plain and the rich form of some texts."""
-    rich = (f"[button] {node} [button_]\n" if isinstance(node, _Button) else f"{node}\n" for node in nodes)
-    return SEPARATOR.join(node.strip() for node in nodes), "".join(rich)
+    rich = (f"[button] {text} [button_]\n" if isinstance(text, _Button) else f"{text}\n" for text in texts)
+    return SEPARATOR.join(text.strip() for text in texts), "".join(rich)

@@ -1,8 +1,8 @@
-"""A product as the original WebShop leaves it when its loader has cleaned it.
+"""Products, cleaned as the original WebShop's loader cleans them.
 
-What the original does to a raw record is done here too, odd or not: a slash in an option becomes " | ", of two option
-names that differ in case the later one stays, a price range has at most two ends. Where it would stop with an
-exception, on fields that no released file has, this goes on as if the field were empty.
+The original's oddities are kept: a slash in an option becomes " | ", of two option names that differ in case the later
+one stays, a price range has at most two ends. Where the original would stop with an exception, on fields that no
+released file has, the field counts as empty.
 """
 
 from __future__ import annotations
@@ -13,20 +13,21 @@ from dataclasses import dataclass
 from typing import Any, TypeGuard
 
 NO_ATTRIBUTES = ("DUMMY_ATTR",)
-"""What the original gives to a product whose attributes nobody extracted."""
+"""The original's attributes of a product without extracted ones."""
 
 RATING = "N.A."
-"""Every product's: the file of reviews was never published, so there are neither ratings nor reviews."""
+"""The rating of every product: the file of reviews was never published, so there are neither ratings nor reviews."""
 
-_USUAL_PRICE = 100.0
+_DEFAULT_PRICE = 100.0
 _LONGEST_ASIN = 10
+_OPTIONS = 6  # the place of the options in a row
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Product:
-    """What a page, a goal or a reward needs of a product. `pricing` has one price or the two ends of a range.
+    """A product for sale. `pricing` has one price or the two ends of a range, `price` is its text on a page.
 
-    Two are equal only if they are one, so that what is made of a product can be kept by it.
+    Products are equal only if they are the same object, so that caches can go by them.
     """
 
     asin: str
@@ -44,39 +45,30 @@ class Product:
 
     @property
     def text(self) -> str:
-        """What the search engine indexes of it."""
+        """The text that the search engine indexes."""
         options = ", and ".join(f"{name}: {', '.join(values)}" for name, values in self.options.items())
         first = self.bullets[0] if self.bullets else ""
         return " ".join((self.title, self.description, first, options)).lower()
 
     def row(self) -> list[Any]:
-        """Returns the product as JSON keeps it."""
+        """Returns the product as a JSON array."""
         return [getattr(self, name) for name in self.__slots__]
 
     @classmethod
     def from_row(cls, row: Sequence[Any]) -> Product:
-        """Returns what `row` was made of."""
-        asin, title, description, bullets, price, pricing, options, attributes, *kinds = row
-        return cls(
-            asin,
-            title,
-            description,
-            tuple(bullets),
-            price,
-            tuple(pricing),
-            {name: tuple(values) for name, values in options.items()},
-            tuple(attributes),
-            *kinds,
-        )
+        """Returns the product of a `row`."""
+        values: list[Any] = [tuple(value) if isinstance(value, list) else value for value in row]
+        values[_OPTIONS] = {name: tuple(value) for name, value in row[_OPTIONS].items()}
+        return cls(*values)
 
 
-def is_sold(asin: Any) -> TypeGuard[str]:
-    """Tells whether the original takes up a record with this asin at all."""
+def is_asin(asin: Any) -> TypeGuard[str]:
+    """Returns True if the original loads records with this asin."""
     return isinstance(asin, str) and asin != "nan" and len(asin) <= _LONGEST_ASIN
 
 
-def clean(raw: Mapping[str, Any], attributes: Sequence[str] | None) -> Product:
-    """Returns a raw record cleaned; `attributes` are those of the instruction file, None where it has none."""
+def clean_product(raw: Mapping[str, Any], attributes: Sequence[str] | None) -> Product:
+    """Returns the product of a raw record; `attributes` are those of the instruction file, None where it has none."""
     pricing, price = _pricing(raw.get("pricing"))
     bullets = raw.get("small_description")
     images = raw.get("images") or [""]
@@ -100,18 +92,16 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else "" if value is None else str(value)
 
 
-def _pricing(given: Any) -> tuple[tuple[float, ...], str]:
-    """Returns the price or the two ends of a range, and how a page says it."""
-    digits = [re.sub(r"[^\d.]", "", part) for part in _text(given).split("$")[1:]]
-    prices = [float(part) for part in digits if re.fullmatch(r"\d+\.?\d*|\.\d+", part)][:2]
-    if not prices:
-        return (_USUAL_PRICE,), f"${_USUAL_PRICE}"
+def _pricing(raw: Any) -> tuple[tuple[float, ...], str]:
+    """Returns the price or the two ends of a range, and its text on a page."""
+    digits = [re.sub(r"[^\d.]", "", part) for part in _text(raw).split("$")[1:]]
+    prices = [float(part) for part in digits if re.fullmatch(r"\d+\.?\d*|\.\d+", part)][:2] or [_DEFAULT_PRICE]
     return tuple(prices), " to ".join(f"${price}" for price in prices)
 
 
-def _options(given: Any) -> dict[str, tuple[str, ...]]:
+def _options(raw: Any) -> dict[str, tuple[str, ...]]:
     options = {}
-    for name, contents in given.items() if isinstance(given, Mapping) else ():
+    for name, contents in raw.items() if isinstance(raw, Mapping) else ():
         if contents is not None:
             values = (_text(content.get("value")) for content in contents)
             options[name.lower()] = tuple(value.strip().replace("/", " | ").lower() for value in values)

@@ -1,9 +1,9 @@
-"""Cleaned products on disk: one line of JSON each, found by number, and small tables of what all of them are asked for.
+"""Product store: cleaned products on disk, one line of JSON each, with tables that are mapped into memory.
 
 The folder of a data set holds `products.jsonl`, the instructions that goals are made of, `synthetic.jsonl` and
 `people.jsonl`, and tables: where the lines begin, the asins sorted with the number of each, prices, categories and
-queries as codes, how many goals each instruction makes and what they weigh. What was drawn with a seed and took long is
-kept there too. All of it is mapped into memory, not read.
+queries as codes, how many goals each instruction makes and their weights. Arrays that are drawn with a seed and take
+long are cached there too. Products are numbered in the order of the source file.
 """
 
 from __future__ import annotations
@@ -11,78 +11,74 @@ from __future__ import annotations
 import json
 from array import array
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from math import prod
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from d2skill.envs.text_search.index_files import read_arrays, write_arrays
+from d2skill.envs.text_search import read_arrays, write_arrays
 from d2skill.envs.webshop.lazy_sequence import Numbers, shuffled
-from d2skill.envs.webshop.product import Product, clean, is_sold
-from d2skill.envs.webshop.source_files import Sources, read_object, stream
+from d2skill.envs.webshop.product import Product, clean_product, is_asin
+from d2skill.envs.webshop.source_files import SourceFiles, read_object, stream_array
 from d2skill.errors import DataError
 
 VERSION = 2
-"""Part of a cache's name: another way to clean or to keep products makes another cache."""
+"""Part of a cache's name: another way to clean or to store products makes another cache."""
 
-Kind = Literal["category", "query"]
-_KINDS: tuple[Kind, ...] = ("category", "query")
-Teller = Literal["synthetic", "people"]
-SYNTHETIC: Teller = "synthetic"
-PEOPLE: Teller = "people"
-_TELLERS = (SYNTHETIC, PEOPLE)
-_OF_TELLER = ("starts", "products", "ends", "weights")
-_NAMES = (
-    "starts",
-    "bounds",
-    "asins",
-    "numbers",
-    *_KINDS,
-    *(f"{one}_{name}" for one in _TELLERS for name in _OF_TELLER),
+Group = Literal["category", "query"]
+_GROUPS: tuple[Group, ...] = ("category", "query")
+Author = Literal["synthetic", "people"]
+_AUTHORS: tuple[Author, ...] = ("synthetic", "people")
+_INSTRUCTION_TABLES = ("starts", "products", "ends", "weights")
+_TABLE_NAMES = (
+    *("starts", "bounds", "asins", "numbers"),
+    *_GROUPS,
+    *(f"{author}_{name}" for author in _AUTHORS for name in _INSTRUCTION_TABLES),
 )
 _META, _TABLES, _ARRAY = "meta.json", "tables", "array"
-_MOST_CHOICES = 1 << 40  # of the options of one product: more are counted as so many
-_MANY = 1 << 16  # what is drawn of fewer things is drawn anew in no time
+_MOST_CHOICES = 1 << 40  # of the options of one product: a larger number counts as this
+_CACHED_SIZE = 1 << 16  # items of an array from which it is worth caching
 
 
-def write(sources: Sources, folder: Path) -> None:
+def write_store(sources: SourceFiles, folder: Path) -> None:
     """Cleans the products of a data set into an existing folder, reading them one by one.
 
-    Raises `DataError` for a broken file, and where there is no product.
+    Raises `DataError` for a broken file, and for one without a product.
     """
     attributes = read_object(sources.attributes)
     people = read_object(sources.people)
     bounds = array("d")
-    codes: dict[Kind, array[int]] = {kind: array("l") for kind in _KINDS}
-    kinds: dict[Kind, dict[str, int]] = {kind: {} for kind in _KINDS}
+    codes: dict[Group, array[int]] = {group: array("l") for group in _GROUPS}
+    code_of: dict[Group, dict[str, int]] = {group: {} for group in _GROUPS}
     asins: dict[str, None] = {}
     with (
-        _Writer(folder / "products.jsonl") as products,
-        _Told(folder / f"{SYNTHETIC}.jsonl") as synthetic,
-        _Told(folder / f"{PEOPLE}.jsonl") as by_people,
+        closing(_LineWriter(folder / "products.jsonl")) as products,
+        closing(_InstructionWriter(folder / "synthetic.jsonl")) as synthetic,
+        closing(_InstructionWriter(folder / "people.jsonl")) as by_people,
     ):
-        for raw in stream(sources.products):
+        for raw in stream_array(sources.products):
             asin = raw.get("asin") if isinstance(raw, dict) else None
-            if not is_sold(asin) or asin in asins:
+            if not is_asin(asin) or asin in asins:
                 continue
             known = attributes.get(asin, {})
-            product = clean(raw, known.get("attributes"))
+            product = clean_product(raw, known.get("attributes"))
             text, wanted = known.get("instruction"), known.get("instruction_attributes")
             if text is not None and wanted:
-                synthetic.tell(len(asins), prod(map(len, product.options.values())), text, wanted)
-            for told in people.get(asin) or ():
-                if wanted := told["instruction_attributes"]:
-                    by_people.tell(len(asins), 1, told["instruction"], wanted, told["instruction_options"])
+                choices = prod(map(len, product.options.values()))
+                synthetic.add_instruction(len(asins), choices, (text, wanted))
+            for entry in people.get(asin) or ():
+                if wanted := entry["instruction_attributes"]:
+                    line = (entry["instruction"], wanted, entry["instruction_options"])
+                    by_people.add_instruction(len(asins), 1, line)
             products.add(product.row())
             bounds.extend((product.pricing[0], product.pricing[-1] if len(product.pricing) > 1 else float("nan")))
-            for kind, names in kinds.items():
-                codes[kind].append(names.setdefault(getattr(product, kind), len(names)))
+            for group in _GROUPS:
+                codes[group].append(code_of[group].setdefault(getattr(product, group), len(code_of[group])))
             asins[asin] = None
     if not asins:
         raise DataError(f"{sources.products} holds no product")
@@ -95,26 +91,21 @@ def write(sources: Sources, folder: Path) -> None:
         "numbers": order.astype(np.int32),
         "category": np.array(codes["category"], np.int32),
         "query": np.array(codes["query"], np.int32),
-        **{f"{SYNTHETIC}_{name}": table for name, table in synthetic.tables(synthetic.weights()).items()},
-        **{f"{PEOPLE}_{name}": table for name, table in by_people.tables(np.ones(len(by_people.products))).items()},
+        **{f"synthetic_{name}": table for name, table in synthetic.tables(synthetic.weights()).items()},
+        **{f"people_{name}": table for name, table in by_people.tables(np.ones(len(by_people.products))).items()},
     }
     write_arrays(folder / _TABLES, tables)
-    meta = {"version": VERSION, "kinds": {kind: list(names) for kind, names in kinds.items()}}
+    meta = {"version": VERSION, "kinds": {group: list(code_of[group]) for group in _GROUPS}}
     (folder / _META).write_text(json.dumps(meta))
 
 
-class _Writer:
-    """Writes values as lines of JSON and notes where they begin."""
+class _LineWriter:
+    """Writes values as lines of JSON and notes where each begins."""
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("wb")
+        self.close = self._file.close
         self.starts = array("q", [0])
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._file.close()
 
     def add(self, value: Any) -> None:
         """Writes a value."""
@@ -123,33 +114,33 @@ class _Writer:
         self.starts.append(self.starts[-1] + len(line))
 
 
-class _Told(_Writer):
-    """Writes instructions and counts what their goals and weights need."""
+class _InstructionWriter(_LineWriter):
+    """Writes instructions and collects the tables of `Instructions`."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         self.products, self._goals = array("l"), array("q")
-        self._attributes, self._sizes = array("l"), array("l")
+        self._attributes, self._attribute_counts = array("l"), array("l")
         self._codes: dict[str, int] = {}
 
-    def tell(self, product: int, goals: int, text: Any, attributes: Any, *more: Any) -> None:
-        """Writes an instruction of which so many goals are made."""
-        self.add((text, attributes, *more))
+    def add_instruction(self, product: int, goals: int, line: tuple[Any, ...]) -> None:
+        """Writes the line of an instruction (text, attributes, ...) that makes so many goals for a product."""
+        self.add(line)
         self.products.append(product)
         self._goals.append(min(goals, _MOST_CHOICES))
-        self._attributes.extend([self._codes.setdefault(one, len(self._codes)) for one in attributes])
-        self._sizes.append(len(attributes))
+        self._attributes.extend([self._codes.setdefault(attribute, len(self._codes)) for attribute in line[1]])
+        self._attribute_counts.append(len(line[1]))
 
     def weights(self) -> npt.NDArray[np.float64]:
         """Returns the weight of each instruction's goals: the mean of 1 / goals with it, over its attributes."""
-        attributes, sizes = np.array(self._attributes, np.int64), np.array(self._sizes, np.int64)
-        owners = np.repeat(np.arange(len(sizes)), sizes)
-        having = np.bincount(attributes, np.array(self._goals, np.float64)[owners])
-        parts = 1 / np.maximum(having, 1)  # none has an attribute whose products have options without values
-        return np.bincount(owners, parts[attributes], len(sizes)) / sizes  # adds up in order, as the original does
+        attributes, counts = np.array(self._attributes, np.int64), np.array(self._attribute_counts, np.int64)
+        owners = np.repeat(np.arange(len(counts)), counts)
+        goals = np.bincount(attributes, np.array(self._goals, np.float64)[owners])
+        parts = 1 / np.maximum(goals, 1)  # no goal has an attribute whose products all have options without values
+        return np.bincount(owners, parts[attributes], len(counts)) / counts  # adds up in order, as the original does
 
     def tables(self, weights: npt.NDArray[np.float64]) -> dict[str, npt.NDArray[Any]]:
-        """Returns the tables of `Instructions`, and where the lines begin."""
+        """Returns the arrays by the names of `_INSTRUCTION_TABLES`."""
         return {
             "starts": np.array(self.starts, np.int64),
             "products": np.array(self.products, np.int32),
@@ -158,13 +149,14 @@ class _Told(_Writer):
         }
 
 
-class Lines:
-    """The values of a file of JSON lines, by number."""
+class JsonLines:
+    """A mapped file of JSON lines, whose values are read by number."""
 
     def __init__(self, path: Path, starts: npt.NDArray[np.int64]) -> None:
-        """Opens a file. Raises `OSError` for one that is missing, `ValueError` for one that ends elsewhere."""
+        """Opens a file. Raises `OSError` for one that is missing, `ValueError` for one of another length."""
         self._starts = starts
-        self._content = _mapped(path)
+        with path.open("rb") as file:  # the content stays there when the file is moved or removed
+            self._content = mmap(file.fileno(), 0, access=ACCESS_READ) if path.stat().st_size else b""
         if len(self._content) != starts[-1]:
             raise ValueError(f"{path.name} is not complete")
 
@@ -175,26 +167,26 @@ class Lines:
 
 @dataclass(frozen=True, slots=True)
 class Instructions:
-    """What goals are made of, in the order of the products: synthetic instructions, or those by people."""
+    """Instructions that goals are made of, in the order of the products: the synthetic ones, or those by people."""
 
-    lines: Lines
-    """Each one's text and attributes; of those by people the options too."""
+    lines: JsonLines
+    """Text and attributes of each; of those by people the options too."""
     products: npt.NDArray[np.int32]
     """The number of each one's product."""
     ends: npt.NDArray[np.int64]
-    """How many goals are made of those before each, and at last of all: one for each choice of the product's options,
+    """The number of goals made of those before each, and at last of all: one for each choice of the product's options,
     and one of each by people."""
     weights: npt.NDArray[np.float64]
     """How often the original draws each goal of one, relative to others."""
 
     @property
     def goals(self) -> int:
-        """How many goals there are."""
+        """The number of all goals."""
         return int(self.ends[-1])
 
 
-class Storage:
-    """The products of a folder that `write` filled."""
+class ProductStore:
+    """The products in a folder that `write_store` filled."""
 
     def __init__(self, folder: Path) -> None:
         """Opens a folder. Raises `ValueError`, `OSError` or `DataError` for one that is damaged."""
@@ -202,67 +194,61 @@ class Storage:
         meta = json.loads((folder / _META).read_bytes())
         if meta["version"] != VERSION:
             raise ValueError("it is of another version")
-        tables = read_arrays(folder / _TABLES, _NAMES)
-        self.bounds: npt.NDArray[np.float64] = tables["bounds"]
-        self._sorted: npt.NDArray[np.bytes_] = tables["asins"]
+        tables = read_arrays(folder / _TABLES, _TABLE_NAMES)
+        self.price_bounds: npt.NDArray[np.float64] = tables["bounds"]
+        """[products, 2]: the ends of each price range; the second is NaN for a single price."""
+        self._sorted_asins: npt.NDArray[np.bytes_] = tables["asins"]
         self._numbers: npt.NDArray[np.int32] = tables["numbers"]
-        self._codes: dict[Kind, npt.NDArray[np.int32]] = {kind: tables[kind] for kind in _KINDS}
-        self._names: dict[Kind, list[str]] = meta["kinds"]
-        self._lines = Lines(folder / "products.jsonl", tables["starts"])
-        self._told = {
-            teller: Instructions(
-                Lines(folder / f"{teller}.jsonl", tables[f"{teller}_starts"]),
-                *(tables[f"{teller}_{name}"] for name in _OF_TELLER[1:]),
+        self._codes: dict[Group, npt.NDArray[np.int32]] = {group: tables[group] for group in _GROUPS}
+        self._names: dict[Group, list[str]] = meta["kinds"]
+        self._products = JsonLines(folder / "products.jsonl", tables["starts"])
+        self.instructions: dict[Author, Instructions] = {
+            author: Instructions(
+                JsonLines(folder / f"{author}.jsonl", tables[f"{author}_starts"]),
+                *(tables[f"{author}_{name}"] for name in _INSTRUCTION_TABLES[1:]),
             )
-            for teller in _TELLERS
+            for author in _AUTHORS
         }
 
     def __len__(self) -> int:
         return len(self._numbers)
 
     def number(self, asin: str) -> int | None:
-        """Returns the number of a product, counted in the order of the file, None where there is no such product."""
-        try:
-            name = np.bytes_(asin.encode())
-        except UnicodeEncodeError:
+        """Returns the number of a product, None if there is no such product."""
+        name = np.bytes_(asin.encode("utf-8", "surrogatepass"))
+        place = int(np.searchsorted(self._sorted_asins, name))
+        if place == len(self._sorted_asins) or self._sorted_asins[place] != name:
             return None
-        at = int(np.searchsorted(self._sorted, name))
-        if at == len(self._sorted) or self._sorted[at] != name:
-            return None
-        return int(self._numbers[at])
+        return int(self._numbers[place])
 
     def asins(self) -> list[str]:
-        """Returns all asins in the order of the file."""
-        names = np.empty_like(self._sorted)
-        names[self._numbers] = self._sorted
+        """Returns all asins by the numbers of their products."""
+        names = np.empty_like(self._sorted_asins)
+        names[self._numbers] = self._sorted_asins
         return [name.decode() for name in names.tolist()]
 
     def product(self, number: int) -> Product:
         """Returns a product by its number."""
-        return Product.from_row(self._lines[number])
+        return Product.from_row(self._products[number])
 
-    def of_kind(self, kind: Kind, name: str) -> list[int]:
+    def members(self, group: Group, name: str) -> list[int]:
         """Returns the numbers of all products of a category or a query."""
         try:
-            code = self._names[kind].index(name)
+            code = self._names[group].index(name)
         except ValueError:
             return []
-        return [int(number) for number in np.flatnonzero(self._codes[kind] == code)]
-
-    def instructions(self, teller: Teller) -> Instructions:
-        """Returns the synthetic instructions, or those by people."""
-        return self._told[teller]
+        return [int(number) for number in np.flatnonzero(self._codes[group] == code)]
 
     def shuffled(self, count: int, seed: int) -> Numbers:
-        """Returns what `sequences.shuffled` does, from the cache if it is there."""
-        return self.kept(f"shuffled-{count}-{seed}", count, lambda: shuffled(count, seed))
+        """Returns the result of `lazy_sequence.shuffled`, from the cache if it is there."""
+        return self.cached(f"shuffled-{count}-{seed}", count, lambda: shuffled(count, seed))
 
-    def kept(self, name: str, count: int, make: Callable[[], npt.NDArray[Any]]) -> npt.NDArray[Any]:
-        """Returns an array of so many items that depends on nothing but the products and its name.
+    def cached(self, name: str, count: int, make: Callable[[], npt.NDArray[Any]]) -> npt.NDArray[Any]:
+        """Returns an array of `count` items that depends on nothing but the products and its name.
 
-        If they are many, it is kept beside the products, where that is possible.
+        A large one is kept beside the products, where that is possible.
         """
-        if count < _MANY or not self._folder.is_dir():
+        if count < _CACHED_SIZE or not self._folder.is_dir():
             return make()
         with suppress(DataError):
             return read_arrays(self._folder / name, [_ARRAY])[_ARRAY]
@@ -270,9 +256,3 @@ class Storage:
         with suppress(OSError):
             write_arrays(self._folder / name, {_ARRAY: made})
         return made
-
-
-def _mapped(path: Path) -> mmap | bytes:
-    """Returns the content of a file, which stays there when the file is moved or removed."""
-    with path.open("rb") as file:
-        return mmap(file.fileno(), 0, access=ACCESS_READ) if path.stat().st_size else b""

@@ -1,10 +1,12 @@
-"""The files that the original WebShop downloads: which they are, how they are read, how their content is told apart."""
+"""Source files of a WebShop data set, as the original downloads them: finds, reads and digests them."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -19,72 +21,88 @@ _NAMES: dict[Size, tuple[str, str, str]] = {
     "small": ("items_shuffle_1000.json", "items_ins_v2_1000.json", "items_human_ins.json"),
     "full": ("items_shuffle.json", "items_ins_v2.json", "items_human_ins.json"),
 }
-_FLAG: dict[Size, str] = {"small": "small", "full": "all"}
-_CHUNK = 1 << 22
-_REMEMBERED = 1 << 26
+_SETUP_FLAGS: dict[Size, str] = {"small": "small", "full": "all"}
+_CHUNK = 1 << 22  # characters that are read at once
+_LARGE = 1 << 26  # bytes of a file whose digest is remembered
+_SEPARATORS = re.compile(r"[ \t\r\n,]*")
 
 
 @dataclass(frozen=True, slots=True)
-class Sources:
-    """The files of one data set: products, attributes with synthetic instructions, instructions by people."""
+class SourceFiles:
+    """Paths of one data set: products, attributes with synthetic instructions, instructions by people."""
 
     products: Path
     attributes: Path
     people: Path
 
     @classmethod
-    def find(cls, folder: Path, size: Size | None = None) -> Sources:
-        """Returns the files in a folder, without a `size` the small set if it is there, else the full one.
+    def find(cls, folder: Path, size: Size | None = None) -> SourceFiles:
+        """Returns the files in a folder; without a `size` the small set if it is there, else the full one.
 
-        Raises `ConfigError` that names what is missing and where it is from.
+        Raises `ConfigError` with the names of missing files and the way to download them.
         """
         folder = folder.expanduser()
-        tried: list[Size] = [size] if size else ["small", "full"]
-        lacking = {one: [name for name in _NAMES[one] if not (folder / name).is_file()] for one in tried}
-        chosen = min(tried, key=lambda one: len(lacking[one]))
-        if missing := lacking[chosen]:
+        sizes: list[Size] = [size] if size else ["small", "full"]
+        missing = {each: [name for name in _NAMES[each] if not (folder / name).is_file()] for each in sizes}
+        chosen = min(sizes, key=lambda each: len(missing[each]))
+        if missing[chosen]:
             raise ConfigError(
-                f"{folder} lacks {' and '.join(missing)} of WebShop: download it with `./setup.sh -d {_FLAG[chosen]}` "
-                f"of {ORIGIN}"
+                f"{folder} lacks {' and '.join(missing[chosen])} of WebShop: download it with "
+                f"`./setup.sh -d {_SETUP_FLAGS[chosen]}` of {ORIGIN}"
             )
         return cls(*(folder / name for name in _NAMES[chosen]))
 
-    def digest(self, memory: Path | None) -> str:
-        """Returns what tells this content from any other.
+    def digest(self, memory: Path) -> str:
+        """Returns a digest of the content of all files.
 
-        Reading gigabytes takes long, so `memory`, a file, keeps the digests of large files with their size and time.
+        Reading gigabytes takes long, so `memory`, a JSON file, keeps the digests of large files by size and time.
         """
-        return _digest([self.products, self.attributes, self.people], memory)
+        known = _read_digests(memory)
+        combined = hashlib.sha256()
+        for path in (self.products, self.attributes, self.people):
+            status = path.stat()
+            key = [str(path.resolve()), status.st_size, status.st_mtime_ns]
+            digest = next((entry[3] for entry in known if entry[:3] == key), None)
+            if digest is None:
+                with path.open("rb") as file:
+                    digest = hashlib.file_digest(file, "sha256").hexdigest()
+                if status.st_size >= _LARGE:
+                    known = [entry for entry in known if entry[0] != key[0]] + [[*key, digest]]
+                    with suppress(OSError):
+                        write_text(memory, json.dumps(known))
+            combined.update(digest.encode())
+        return combined.hexdigest()
 
 
-def stream(path: Path) -> Iterator[Any]:
+def stream_array(path: Path) -> Iterator[Any]:
     """Yields the values of a JSON array one by one, so that a file larger than memory can be read.
 
-    Raises `DataError` for a file that is none.
+    Raises `DataError` for a file that holds no array.
     """
     decode = json.JSONDecoder().raw_decode
     with path.open(encoding="utf-8") as file:
         text = file.read(_CHUNK).lstrip().removeprefix("\ufeff")
         if not text.startswith("["):
             raise DataError(f"{path} is no list of products: download it again from {ORIGIN}")
-        at = 1
+        end = 1
         while True:
-            start = _next(text, at)
+            separators = _SEPARATORS.match(text, end)
+            start = separators.end() if separators else end
             if text[start : start + 1] == "]":
                 return
             try:
-                value, at = decode(text, start)
+                value, end = decode(text, start)
             except ValueError:
                 more = file.read(max(_CHUNK, len(text) - start))
                 if not more:
                     raise DataError(f"{path} is cut off or broken: download it again from {ORIGIN}") from None
-                text, at = text[start:] + more, 0
+                text, end = text[start:] + more, 0
             else:
                 yield value
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """Returns the object that a JSON file holds; raises `DataError` for any other file."""
+    """Returns the object of a JSON file; raises `DataError` for any other file."""
     try:
         value = json.loads(path.read_bytes())
     except (ValueError, RecursionError):
@@ -94,35 +112,9 @@ def read_object(path: Path) -> dict[str, Any]:
     return value
 
 
-def _next(text: str, at: int) -> int:
-    while at < len(text) and text[at] in " \t\r\n,":
-        at += 1
-    return at
-
-
-def _digest(paths: list[Path], memory: Path | None) -> str:
-    known = _remembered(memory)
-    whole = hashlib.sha256()
-    for path in paths:
-        state = path.stat()
-        stamp = [str(path.resolve()), state.st_size, state.st_mtime_ns]
-        digest = next((entry[3] for entry in known if entry[:3] == stamp), None)
-        if digest is None:
-            with path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-            if memory is not None and state.st_size >= _REMEMBERED:
-                known = [entry for entry in known if entry[0] != stamp[0]] + [[*stamp, digest]]
-                try:
-                    write_text(memory, json.dumps(known))
-                except OSError:
-                    memory = None
-        whole.update(digest.encode())
-    return whole.hexdigest()
-
-
-def _remembered(memory: Path | None) -> list[list[Any]]:
+def _read_digests(memory: Path) -> list[list[Any]]:
     try:
-        known = json.loads(memory.read_bytes()) if memory is not None else []
+        known = json.loads(memory.read_bytes())
     except (OSError, ValueError):
         return []
     return [entry for entry in known if isinstance(entry, list) and len(entry) == 4] if isinstance(known, list) else []

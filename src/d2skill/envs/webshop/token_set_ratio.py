@@ -1,4 +1,4 @@
-"""How alike two phrases are, as thefuzz 0.19, which the original pins, rates them: `fuzz.token_set_ratio`.
+"""Similarity of two phrases: `fuzz.token_set_ratio` of thefuzz 0.19, the version that the original pins.
 
 That version measures with `difflib`, whose matching blocks are not always the longest common subsequence. Later ones
 and python-Levenshtein use the latter, which is never smaller.
@@ -12,48 +12,48 @@ from difflib import SequenceMatcher
 from functools import lru_cache
 
 _DROPPED = dict.fromkeys(range(128, 256))
-_NO_WORD = re.compile(r"\W")
+_NON_WORD = re.compile(r"\W")
 
 
-def token_set_ratio(one: str, other: str) -> int:
-    """Returns 0 to 100: the best likeness among what both have, the one and the other, each sorted by word."""
-    return _ratio_of_sets(_words(one), _words(other))
+def token_set_ratio(first: str, second: str) -> int:
+    """Returns 0 to 100: the highest ratio among the common words and each phrase, with sorted words."""
+    return _ratio_of_sets(_words(first), _words(second))
 
 
-def is_like(one: str, other: str, above: int = 85) -> bool:
-    """Tells whether `token_set_ratio` of two phrases is greater than `above`; mostly faster than asking for it."""
-    ours, theirs = _words(one), _words(other)
+def is_similar(first: str, second: str, above: int = 85) -> bool:
+    """Returns True if the `token_set_ratio` of two phrases is greater than `above`; mostly faster than computing it."""
+    ours, theirs = _words(first), _words(second)
     if not ours or not theirs:
         return False
     if ours <= theirs or theirs <= ours:
         return above < 100
-    return _could_be(ours, theirs, above) and _ratio_of_sets(ours, theirs) > above
+    return _upper_bound(ours, theirs) > above and _ratio_of_sets(ours, theirs) > above
 
 
 @lru_cache(maxsize=1 << 16)
 def _words(text: str) -> frozenset[str]:
     """Returns the words of a phrase; letters from U+0080 to U+00FF are dropped, as thefuzz does, later ones stay."""
-    return frozenset(_NO_WORD.sub(" ", text.translate(_DROPPED)).lower().split())
+    return frozenset(_NON_WORD.sub(" ", text.translate(_DROPPED)).lower().split())
 
 
 def _phrases(ours: frozenset[str], theirs: frozenset[str]) -> tuple[str, str, str]:
+    """Returns the common words, and those with the rest of the words of each phrase, all sorted."""
     both = " ".join(sorted(ours & theirs))
     first = f"{both} {' '.join(sorted(ours - theirs))}".strip()
     second = f"{both} {' '.join(sorted(theirs - ours))}".strip()
     return both, first, second
 
 
-def _could_be(ours: frozenset[str], theirs: frozenset[str], above: int) -> bool:
-    """Tells whether the phrases have enough letters in common; where they have not, no matching is needed."""
+def _upper_bound(ours: frozenset[str], theirs: frozenset[str]) -> int:
+    """Returns a ratio that is not exceeded, by the number of common letters alone."""
     both, first, second = _phrases(ours, theirs)
-    shared = (Counter(first) & Counter(second)).total()
-    lengths = len(both), len(first), len(second)
+    common = (Counter(first) & Counter(second)).total()
     bounds = (
-        2 * shared / (lengths[1] + lengths[2]),
-        2 * lengths[0] / (lengths[0] + lengths[1]),
-        2 * lengths[0] / (lengths[0] + lengths[2]),
+        2 * common / (len(first) + len(second)),
+        2 * len(both) / (len(both) + len(first)),
+        2 * len(both) / (len(both) + len(second)),
     )
-    return round(100 * max(bounds)) > above
+    return round(100 * max(bounds))
 
 
 @lru_cache(maxsize=1 << 16)
@@ -64,5 +64,5 @@ def _ratio_of_sets(ours: frozenset[str], theirs: frozenset[str]) -> int:
     return max(_ratio(both, first), _ratio(both, second), _ratio(first, second))
 
 
-def _ratio(one: str, other: str) -> int:
-    return 100 if one == other else round(100 * SequenceMatcher(None, one, other).ratio())
+def _ratio(first: str, second: str) -> int:
+    return 100 if first == second else round(100 * SequenceMatcher(None, first, second).ratio())
