@@ -6,8 +6,22 @@ from dataclasses import replace
 
 import pytest
 
-from d2skill.bank import history
-from d2skill.bank.history import Credited, Episode, Moved, Said, Shown, Undid, Written
+from d2skill.bank.history.diff import diff_banks
+from d2skill.bank.history.search import search_by_meaning, search_by_words
+from d2skill.bank.history.statistics import bank_statistics, journal_statistics
+from d2skill.bank.history.timeline import (
+    Credited,
+    EpisodeId,
+    Inserted,
+    Noted,
+    Rewound,
+    Shown,
+    SkillUse,
+    StatusChanged,
+    skill_timeline,
+    skill_use,
+    training_use,
+)
 from d2skill.bank.journal import BankState, Change, Credit, Insert, Journal, JournalWriter, Mark, Note, Retrieve, Rewind
 from d2skill.cli import bank as commands
 from d2skill.cli.bank import bank_list, bank_show
@@ -31,7 +45,7 @@ ORIGIN = {
 def skill(id, title="Look", **values):
     granularity = "task" if id[0] == "t" else "step"
     text = SkillText(title, f"{title} around.", "always")
-    return Skill(id, granularity, text, **{"task_text": "cool an apple", "evidence": "train/1", **values})
+    return Skill(id, granularity, text, **{"task_text": "cool an apple", "source_task": "train/1", **values})
 
 
 @pytest.fixture
@@ -42,57 +56,69 @@ def path(tmp_path):
         writer.append(Insert((skill("t1", "Open the fridge"), skill("s1", "Wait")), 1, ORIGIN))  # 1
         writer.append(Retrieve({"t1": 3, "s1": 1}, 2), Retrieve({"t1": 2}, 2))  # 2, 3
         writer.append(Credit({"t1": [1.0, 0.0], "s1": [-1.0]}, BETA, 2))  # 4
-        writer.append(Insert((skill("t2", "First life", evidence="train/8"),), 2))  # 5
+        writer.append(Insert((skill("t2", "First life", source_task="train/8"),), 2))  # 5
         writer.append(Credit({"t1": [-1.0], "t2": [1.0]}, BETA, 3))  # 6
         writer.append(Rewind(4, 3))  # 7
         writer.append(Credit({"t1": [1.0]}, BETA, 3))  # 8
         writer.append(Change("retired", ("s1",), 3, "worse than nothing"))  # 9
-        writer.append(Insert((skill("t2", "Second life", evidence="train/9"),), 4))  # 10
+        writer.append(Insert((skill("t2", "Second life", source_task="train/9"),), 4))  # 10
         writer.append(Note("t1", "tried by hand", 4))  # 11
     return path
 
 
-def test_a_story_is_what_counts_in_order(path):
-    told = history.story(Journal(path), "t1")
-    written = Written(skill("t1", "Open the fridge"), ORIGIN, failure=3, success=5)
+def utilities(timeline):
+    return [(iteration, credited.after) for iteration, credited in timeline.changes(Credited)]
+
+
+def values(timeline):
+    return [signal.value for signal in timeline.signals()]
+
+
+def shown_in(timeline):
+    return sorted({iteration for iteration, _ in timeline.changes(Shown)})
+
+
+def test_a_timeline_is_what_counts_in_order(path):
+    told = skill_timeline(Journal(path), "t1")
+    written = Inserted(skill("t1", "Open the fridge"), ORIGIN, failure=3, success=5)
     u = 0.75 * 0.5
-    assert [(e.number, e.iteration, e.what) for e in told.entries] == [
+    assert [(e.number, e.iteration, e.change) for e in told.entries] == [
         (1, 1, written),
         (2, 2, Shown(3)),
         (3, 2, Shown(2)),
         (4, 2, Credited((1.0, 0.0), 0.0, u)),
         (8, 3, Credited((1.0,), u, (u + 1) / 2)),
-        (11, 4, Said("tried by hand")),
+        (11, 4, Noted("tried by hand")),
     ]
     assert not any(e.undone for e in told.entries)
-    assert told.skill in Journal(path).replay(BankState()).skills()
-    assert told.utilities() == [(2, u), (3, (u + 1) / 2)]
-    assert told.signals() == [1.0, 0.0, 1.0]
-    assert history.story(Journal(path), "s1").entries[-1].what == Moved("retired", "worse than nothing", "")
+    assert told.skill in Journal(path).replay().skills()
+    assert utilities(told) == [(2, u), (3, (u + 1) / 2)]
+    assert values(told) == [1.0, 0.0, 1.0]
+    assert skill_timeline(Journal(path), "s1").entries[-1].change == StatusChanged("retired", "worse than nothing", "")
 
 
-def test_a_story_up_to_an_iteration(path):
-    told = history.story(Journal(path), "t1", at=2)
+def test_a_timeline_up_to_an_iteration(path):
+    told = skill_timeline(Journal(path), "t1", at=2)
     assert [e.number for e in told.entries] == [1, 2, 3, 4]
     assert (told.skill.utility, told.skill.credits, told.skill.retrievals) == (0.375, 2, 5)
 
 
 def test_what_was_undone_is_told_on_demand_and_marked(path):
-    told = history.story(Journal(path), "t1", rewound=True)
+    told = skill_timeline(Journal(path), "t1", rewound=True)
     assert [(e.number, e.undone) for e in told.entries] == [
         *((n, False) for n in (1, 2, 3, 4)),
         (6, True),
         *((n, False) for n in (7, 8, 11)),
     ]
-    assert told.entries[4].what == Credited((-1.0,), 0.375, -0.3125)
-    assert told.entries[5].what == Undid(4)
-    plain = history.story(Journal(path), "t1")
-    assert (told.skill, told.utilities(), told.signals()) == (plain.skill, plain.utilities(), plain.signals())
+    assert told.entries[4].change == Credited((-1.0,), 0.375, -0.3125)
+    assert told.entries[5].change == Rewound(4)
+    plain = skill_timeline(Journal(path), "t1")
+    assert (told.skill, utilities(told), told.signals()) == (plain.skill, utilities(plain), plain.signals())
 
 
 def test_a_skill_can_have_two_lives(path):
-    told = history.story(Journal(path), "t2", rewound=True)
-    lives = [(e.what.skill.text.title, e.undone) for e in told.entries if isinstance(e.what, Written)]
+    told = skill_timeline(Journal(path), "t2", rewound=True)
+    lives = [(e.change.skill.text.title, e.undone) for e in told.entries if isinstance(e.change, Inserted)]
     assert lives == [("First life", True), ("Second life", False)]
     assert told.skill.text.title == "Second life" and told.skill.credits == 0
 
@@ -100,17 +126,17 @@ def test_a_skill_can_have_two_lives(path):
 def test_an_undo_that_was_undone(path):
     with JournalWriter(path) as writer:
         writer.append(Rewind(6, 4))
-    told = history.story(Journal(path), "t1", rewound=True)
+    told = skill_timeline(Journal(path), "t1", rewound=True)
     assert [e.number for e in told.entries if not e.undone] == [1, 2, 3, 4, 6, 7, 12]
-    assert told.skill == history.story(Journal(path), "t1").skill
+    assert told.skill == skill_timeline(Journal(path), "t1").skill
     assert told.skill.utility == -0.3125
 
 
 def test_a_skill_that_never_was(path):
     with pytest.raises(BankError, match=r"no skill 't7'.*--rewound"):
-        history.story(Journal(path), "t7")
+        skill_timeline(Journal(path), "t7")
     with pytest.raises(BankError, match="no skill 't7'"):
-        history.story(Journal(path), "t7", rewound=True)
+        skill_timeline(Journal(path), "t7", rewound=True)
 
 
 def test_differences_by_id():
@@ -123,11 +149,13 @@ def test_differences_by_id():
         skill("t5"),
         skill("t6", evicted=3),
     ]
-    found = history.compare(before, after, {"t2": Mark("retired", 2, "worse than nothing")})
-    assert [s.id for s in found.came] == ["t5"]
-    assert [(one.skill.id, one.reason) for one in found.left] == [("t2", "retired in iteration 2: worse than nothing")]
-    assert [(one.after.id, one.by, one.credits) for one in found.moved] == [("t1", -0.5, 3)]
-    assert (found.same, found.passed) == (1, 1)
+    found = diff_banks(before, after, marks_after={"t2": Mark("retired", 2, "worse than nothing")})
+    assert [s.id for s in found.added] == ["t5"]
+    assert [(one.skill.id, one.status) for one in found.removed] == [
+        ("t2", "retired in iteration 2: worse than nothing")
+    ]
+    assert [(one.after.id, one.utility_change, one.signals) for one in found.changed] == [("t1", -0.5, 3)]
+    assert (found.unchanged, found.transient) == (1, 1)
 
 
 def test_skills_on_trial_and_held_back_are_not_active():
@@ -135,65 +163,65 @@ def test_skills_on_trial_and_held_back_are_not_active():
     after = [*before, skill("t4"), skill("t5"), skill("t6", evicted=3)]
     trial, held = Mark("trial", 3), Mark("held", 2, "by hand")
     marks = {"t2": held, "t4": trial, "t5": Mark("held", 3, "it urges"), "t6": Mark("retired", 3)}
-    found = history.compare(before, after, marks, {"t1": trial, "t2": trial})
-    assert [s.id for s in found.came] == ["t1"], "it was on trial before"
-    assert found.left == () and found.same == 1 and found.passed == 1
-    aside = [(one.skill.id, one.reason) for one in found.aside]
+    found = diff_banks(before, after, {"t1": trial, "t2": trial}, marks)
+    assert [s.id for s in found.added] == ["t1"], "it was on trial before"
+    assert found.removed == () and found.unchanged == 1 and found.transient == 1
+    aside = [(one.skill.id, one.status) for one in found.inactive]
     assert aside == [("t4", "on trial since iteration 3"), ("t5", "held back since iteration 3: it urges")]
-    found = history.compare(before, after, marks)
-    assert [(one.skill.id, one.reason) for one in found.left] == [("t2", "held back since iteration 2: by hand")]
+    found = diff_banks(before, after, marks_after=marks)
+    assert [(one.skill.id, one.status) for one in found.removed] == [("t2", "held back since iteration 2: by hand")]
 
 
 def test_moves_come_with_the_furthest_first_in_either_direction():
     before = [skill(f"t{n}") for n in range(3)]
     after = [replace(s, utility=u) for s, u in zip(before, (0.1, -0.9, 0.5), strict=True)]
-    assert [one.after.id for one in history.compare(before, after).moved] == ["t1", "t2", "t0"]
+    assert [one.after.id for one in diff_banks(before, after).changed] == ["t1", "t2", "t0"]
 
 
 def test_banks_of_different_runs_are_compared_by_what_skills_say():
     ours, theirs = [skill("t1", "A"), skill("t2", "B")], [skill("t1", "B", utility=0.25), skill("t9", "C")]
-    found = history.compare(ours, theirs, by_id=False)
-    assert [s.text.title for s in found.came] == ["C"]
-    assert [(one.skill.text.title, one.reason) for one in found.left] == [("A", "")]
-    assert [(one.before.id, one.after.id, one.by) for one in found.moved] == [("t2", "t1", 0.25)]
+    found = diff_banks(ours, theirs, by_id=False)
+    assert [s.text.title for s in found.added] == ["C"]
+    assert [(one.skill.text.title, one.status) for one in found.removed] == [("A", "")]
+    assert [(one.before.id, one.after.id, one.utility_change) for one in found.changed] == [("t2", "t1", 0.25)]
 
 
 def test_a_bank_in_numbers(path):
-    found = history.statistics(Journal(path).replay(BankState()), 4)
+    found = bank_statistics(Journal(path).replay(), 4)
     task, step = found.pools["task"], found.pools["step"]
     assert task.statuses == {"active": 2} and step.statuses == {"retired": 1}
     assert task.utility == (0.0, pytest.approx(0.6875 / 4), 0.34375, pytest.approx(0.6875 * 3 / 4), 0.6875)
     assert task.credits[4] == 3 and task.retrievals[4] == 5 and task.age == (4,) * 5
     assert (task.above, task.below, task.never_shown, task.never_credited) == (1, 0, 1, 1)
     assert step.active == 0 and step.utility is None
-    assert found.evidence == (("train/1", 1), ("train/9", 1)) and found.tasks == 2
+    assert found.source_tasks == (("train/1", 1), ("train/9", 1)) and found.tasks == 2
     with JournalWriter(path) as writer:
         writer.append(Change("trial", ("t2",), 4))
-    task = history.statistics(Journal(path).replay(BankState()), 4).pools["task"]
+    task = bank_statistics(Journal(path).replay(), 4).pools["task"]
     assert task.statuses == {"active": 1, "trial": 1} and task.credits == (3,) * 5 and task.never_shown == 0
-    kept = history.recorded(Journal(path))
+    kept = journal_statistics(Journal(path))
     assert (kept.events, kept.undone, kept.rewinds, kept.snapshots) == (12, 2, 1, 0)
     assert kept.bytes >= path.stat().st_size
 
 
 def test_an_empty_bank_in_numbers():
-    found = history.statistics(BankState(), 0)
-    assert found.evidence == () and all(pool.active == 0 for pool in found.pools.values())
+    found = bank_statistics(BankState(), 0)
+    assert found.source_tasks == () and all(pool.active == 0 for pool in found.pools.values())
 
 
 def test_search_takes_all_words_in_whatever_case_and_the_most_hits_first():
     skills = [skill("t1", "Open the FRIDGE"), skill("t2", "Fridge, fridges"), skill("s1", "Shelf", observation="a pan")]
-    assert [(s.id, hits) for s, hits in history.by_words(skills, "fridge")] == [("t2", 4), ("t1", 2)]
-    assert [s.id for s, _ in history.by_words(skills, "APPLE pan")] == ["s1"]
-    assert history.by_words(skills, "fridge pan") == [] == history.by_words(skills, "ridge")
-    assert history.by_words(skills, "?!") == []
+    assert [(s.id, hits) for s, hits in search_by_words(skills, "fridge")] == [("t2", 4), ("t1", 2)]
+    assert [s.id for s, _ in search_by_words(skills, "APPLE pan")] == ["s1"]
+    assert search_by_words(skills, "fridge pan") == [] == search_by_words(skills, "ridge")
+    assert search_by_words(skills, "?!") == []
 
 
 def test_search_by_meaning_comes_with_the_nearest_first():
     skills = [skill("t1", "Open the fridge"), skill("t2", "Go to the shelf")]
-    (first, near), (_, far) = history.by_meaning(skills, "the refridgerator shelf", HashedEmbedder(256))
+    (first, near), (_, far) = search_by_meaning(skills, "the refridgerator shelf", HashedEmbedder(256))
     assert first.id == "t2" and 1.0 >= near > far
-    assert history.by_meaning([], "fridge", HashedEmbedder(256)) == []
+    assert search_by_meaning([], "fridge", HashedEmbedder(256)) == []
 
 
 def played(task, arm, success, *skills):
@@ -209,8 +237,8 @@ def test_use_is_held_against_the_same_tasks_without_skills():
         played("3", "skills", True, "s2"),
         played("3", "none", True),
     ]
-    assert history.use(saved, "t1") == history.Use(won=(1,), lost=(3,), baseline=(1, 2))
-    assert history.use(saved, "t9") == history.Use((), (), (0, 0))
+    assert skill_use(saved, "t1") == SkillUse(won=(1,), lost=(3,), baseline=(1, 2))
+    assert skill_use(saved, "t9") == SkillUse((), (), (0, 0))
 
 
 def test_training_is_told_latest_first_and_held_against_the_same_tasks_and_iterations():
@@ -232,19 +260,21 @@ def test_training_is_told_latest_first_and_held_against_the_same_tasks_and_itera
             ],
         ),
     ]
-    assert history.training(kept, "t1") == history.Training(
-        won=(Episode(10, "c", 0), Episode(10, "c", 1), Episode(2, "a", 0)), lost=(Episode(9, "b", 0),), baseline=(2, 4)
+    assert training_use(kept, "t1") == SkillUse(
+        won=(EpisodeId(10, "c", 0), EpisodeId(10, "c", 1), EpisodeId(2, "a", 0)),
+        lost=(EpisodeId(9, "b", 0),),
+        baseline=(2, 4),
     )
-    assert history.training(kept, "t9") == history.Training((), (), (0, 0))
+    assert training_use(kept, "t9") == SkillUse((), (), (0, 0))
 
 
-def test_a_story_knows_in_which_iterations_a_skill_was_shown(path):
-    assert history.story(Journal(path), "t1").shown() == [2]
-    assert history.story(Journal(path), "t1", at=1).shown() == []
+def test_a_timeline_knows_in_which_iterations_a_skill_was_shown(path):
+    assert shown_in(skill_timeline(Journal(path), "t1")) == [2]
+    assert shown_in(skill_timeline(Journal(path), "t1", at=1)) == []
     with JournalWriter(path) as writer:
         writer.append(Retrieve({"t1": 1}, 5), Retrieve({"t1": 1}, 6), Rewind(12, 6), Retrieve({"t1": 1}, 7))
-    assert history.story(Journal(path), "t1").shown() == [2, 5, 7]
-    assert history.story(Journal(path), "t1", rewound=True).shown() == [2, 5, 7]
+    assert shown_in(skill_timeline(Journal(path), "t1")) == [2, 5, 7]
+    assert shown_in(skill_timeline(Journal(path), "t1", rewound=True)) == [2, 5, 7]
 
 
 def test_sparklines():
@@ -271,7 +301,7 @@ def test_blame_names_failure_success_and_reflector(path, capsys):
     assert "(undone)" in told and "taken back to event 4" in told
 
 
-def test_a_long_story_has_a_middle_left_out(tmp_path, capsys):
+def test_a_long_timeline_has_a_middle_left_out(tmp_path, capsys):
     with JournalWriter.create(tmp_path / "bank.db", "hashed/8") as writer:
         writer.append(Insert((skill("t1"),), 0), *(Credit({"t1": [0.5]}, BETA, n) for n in range(1, 100)))
     commands.bank_blame(tmp_path / "bank.db", "t1")
@@ -292,15 +322,15 @@ def test_show_says_whether_it_helps_and_what_was_noted(path, capsys):
 
 
 def test_undo_and_undoing_it(path, capsys):
-    before = Journal(path).replay(BankState()).dump()
+    before = Journal(path).replay().dump()
     commands.bank_undo(path, to=2)
     told = said(capsys)
     assert "3 events no longer count" not in told and "4 events no longer count" in told
-    assert [s.id for s in Journal(path).replay(BankState()).skills()] == ["t1", "s1"]
+    assert [s.id for s in Journal(path).replay().skills()] == ["t1", "s1"]
     command = re.search(r"bank undo \S+ --event (\d+)", told)
     commands.bank_undo(path, event=int(command[1]))
     assert "4 count again" in said(capsys)
-    assert Journal(path).replay(BankState()).dump() == before
+    assert Journal(path).replay().dump() == before
     commands.bank_undo(path, to=4)
     assert "nothing is undone" in said(capsys)
     commands.bank_undo(path)
@@ -310,7 +340,7 @@ def test_undo_and_undoing_it(path, capsys):
 
 def test_undo_back_to_nothing(path):
     commands.bank_undo(path, event=0)
-    assert Journal(path).replay(BankState()).skills() == []
+    assert Journal(path).replay().skills() == []
     with pytest.raises(BankError, match="--event 0"):
         commands.bank_undo(path)
 
@@ -404,21 +434,21 @@ def run(tmp_path_factory):
 
 def test_a_run_tells_which_failure_a_skill_is_from(run, capsys):
     journal = Journal(run / "bank.db")
-    for skill in journal.replay(BankState()).skills():
-        told = history.story(journal, skill.id)
+    for skill in journal.replay().skills():
+        told = skill_timeline(journal, skill.id)
         assert told.skill == skill
-        written = told.entries[0].what
+        written = told.entries[0].change
         assert written.origin["reflector"] == "contrast reflector"
         assert written.origin["policy"] == f"after {skill.created} updates"
         assert written.failure in range(4)
         assert len(told.signals()) == skill.credits
     commands.bank_blame(run, skill.id)
-    assert f"a failure in {skill.evidence}, member {written.failure} of its group" in said(capsys)
+    assert f"a failure in {skill.source_task}, member {written.failure} of its group" in said(capsys)
 
 
 def test_a_run_shows_what_came_of_a_skill_at_the_last_validation(run, capsys):
     capsys.readouterr()
-    for skill in Journal(run / "bank.db").replay(BankState()).skills():
+    for skill in Journal(run / "bank.db").replay().skills():
         bank_show(run, skill.id)
     shown = said(capsys)
     assert "the same tasks without skills: won" in shown
@@ -434,20 +464,20 @@ def test_blame_names_the_command_that_shows_failure_and_success(run, capsys):
     capsys.readouterr()
     journal = Journal(run / "bank.db")
     with_success = 0
-    for skill in journal.replay(BankState()).skills():
-        written = history.story(journal, skill.id).entries[0].what
+    for skill in journal.replay().skills():
+        written = skill_timeline(journal, skill.id).entries[0].change
         commands.bank_blame(run, skill.id)
         told = capsys.readouterr().out
         [command] = commands_in(told)
         kept = read(RunFolder(run).rollout(skill.created))
         failure, success = (
-            next((one for one in kept if (one.task.id, one.index) == (skill.evidence, member)), None)
+            next((one for one in kept if (one.task.id, one.index) == (skill.source_task, member)), None)
             for member in (written.failure, written.success)
         )
         assert not failure.success and failure.arm == "skills" and failure.task.text == skill.task_text
         main(command)
         shown = capsys.readouterr().out
-        assert f"{skill.evidence}, with skills" in shown and "not won." in shown
+        assert f"{skill.source_task}, with skills" in shown and "not won." in shown
         assert f"{len(failure.turns)} > {failure.turns[-1].action}" in shown
         if written.success is None:
             assert told.count("--member") == 1
@@ -458,7 +488,7 @@ def test_blame_names_the_command_that_shows_failure_and_success(run, capsys):
 
 
 def test_blame_names_no_command_for_what_is_not_kept(run, tmp_path, capsys):
-    skill = Journal(run / "bank.db").replay(BankState()).skills()[0]
+    skill = Journal(run / "bank.db").replay().skills()[0]
     copy = tmp_path / "run"
     shutil.copytree(run, copy)
     RunFolder(copy).rollout(skill.created).unlink()
@@ -485,7 +515,7 @@ def trained(run, skill_id, iterations):
 def test_show_tells_wins_and_losses_in_training_and_how_to_see_one(run, capsys, at):
     capsys.readouterr()
     shown_ones = 0
-    for skill in Journal(run / "bank.db").replay(BankState(), at=at).skills():
+    for skill in Journal(run / "bank.db").replay(at=at).skills():
         (won, count), (wins, without) = trained(run, skill.id, range(4 if at is None else at + 1))
         bank_show(run, skill.id, at)
         out = capsys.readouterr().out
@@ -508,9 +538,9 @@ def test_show_tells_wins_and_losses_in_training_and_how_to_see_one(run, capsys, 
 
 def test_show_says_how_much_of_training_is_not_kept(run, tmp_path, capsys):
     journal = Journal(run / "bank.db")
-    ids = [skill.id for skill in journal.replay(BankState()).skills()]
-    skill_id = max(ids, key=lambda one: len(history.story(journal, one).shown()))
-    shown = history.story(journal, skill_id).shown()
+    ids = [skill.id for skill in journal.replay().skills()]
+    skill_id = max(ids, key=lambda one: len(shown_in(skill_timeline(journal, one))))
+    shown = shown_in(skill_timeline(journal, skill_id))
     assert len(shown) > 1
     copy = tmp_path / "run"
     shutil.copytree(run, copy)
@@ -530,28 +560,28 @@ def test_show_says_how_much_of_training_is_not_kept(run, tmp_path, capsys):
 def test_show_reads_only_what_is_about_the_skill(run, tmp_path, capsys):
     """Iterations that did not show it can be damaged, and so can lines about other tasks."""
     journal = Journal(run / "bank.db")
-    ids = [skill.id for skill in journal.replay(BankState()).skills()]
-    skill_id = next(one for one in ids if 0 < len(history.story(journal, one).shown()) < 4)
+    ids = [skill.id for skill in journal.replay().skills()]
+    skill_id = next(one for one in ids if 0 < len(shown_in(skill_timeline(journal, one))) < 4)
     copy = tmp_path / "run"
     shutil.copytree(run, copy)
-    for iteration in set(range(4)) - set(history.story(journal, skill_id).shown()):
+    for iteration in set(range(4)) - set(shown_in(skill_timeline(journal, skill_id))):
         RunFolder(copy).rollout(iteration).write_bytes(b"damaged")
     capsys.readouterr()
     bank_show(copy, skill_id)
     bank_show(run, skill_id)
     told = said(capsys).replace(str(copy), str(run))
     assert told.count("training shown in") == 2
-    RunFolder(copy).rollout(history.story(journal, skill_id).shown()[0]).write_bytes(b"\x1f\x8bdamaged")
+    RunFolder(copy).rollout(shown_in(skill_timeline(journal, skill_id))[0]).write_bytes(b"\x1f\x8bdamaged")
     with pytest.raises(RunError, match="is damaged"):
         bank_show(copy, skill_id)
 
 
 def test_the_bank_of_a_run_goes_back_and_forth(run, capsys):
-    before = Journal(run / "bank.db").replay(BankState()).dump()
+    before = Journal(run / "bank.db").replay().dump()
     commands.bank_stats(run)
     commands.bank_undo(run, to=1)
     told = said(capsys)
     assert "goes on from its checkpoint anyway" in told
     bank_list(run)
     commands.bank_undo(run, event=int(re.findall(r"--event (\d+)", told)[-1]))
-    assert Journal(run / "bank.db").replay(BankState()).dump() == before
+    assert Journal(run / "bank.db").replay().dump() == before

@@ -149,7 +149,8 @@ def test_a_file_with_a_hostile_text_is_refused_and_says_where(tmp_path, text):
     path = tmp_path / "bank.jsonl"
     good, bad = Skill("t1", "task", HARMLESS, TASK), Skill("t2", "task", text, TASK)
     header = {"format": "d2skill-bank", "version": 1, "embedder": "any", "next_task": 3, "next_step": 1}
-    body = "".join(json.dumps(line) + "\n" for line in (header, asdict(good), asdict(bad)))
+    lines = [header, *(asdict(skill) for skill in (good, bad))]
+    body = "".join(json.dumps(line) + "\n" for line in lines).replace('"source_task"', '"evidence"')
     path.write_text(body + json.dumps({"sha256": hashlib.sha256(body.encode()).hexdigest()}) + "\n")
     if not objection(text):
         assert fate(text) == "added"

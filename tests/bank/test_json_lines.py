@@ -35,7 +35,7 @@ SKILLS = (
         "look",
         retrievals=12,
         created=4,
-        evidence="g",
+        source_task="g",
     ),
 )
 RECORD = BankRecord("hashed-v2/512", 4, 2, SKILLS)

@@ -1,4 +1,4 @@
-"""The quick ways of `bank.safety` end where the plain ones do: proven for each line of its table, compared on texts."""
+"""The quick ways of `bank.safety` end where the plain ones do: proven for each rule of its table, compared on texts."""
 
 import re
 import unicodedata
@@ -17,8 +17,8 @@ from d2skill.bank.safety.unicode import latin
 from d2skill.types import SkillText
 
 PRINTABLE = "".join(map(chr, range(32, 127)))
-LINES_OF_TABLE = injection_phrases._lines()
-NAMES_OF_LINES = [line.notation[:40] for line in LINES_OF_TABLE]
+RULES = injection_phrases._rules()
+NAMES_OF_RULES = [rule.pattern[:40] for rule in RULES]
 ORDINARY = SkillText(
     "Fridge first", "Open the fridge first, then take apple 1 from shelf 2.", "the task needs a cool apple"
 )
@@ -37,7 +37,7 @@ def plain_clean(text: SkillText) -> SkillText:
 
 
 def plain_suspicion(text: SkillText) -> str:
-    """Returns what `suspicion` has to return, by looking for every line in every view."""
+    """Returns what `suspicion` has to return, by trying every rule on every view."""
     said = ". ".join(getattr(text, field)[:limit] for field, limit in LIMITS.items())
     if re.search(safety._CODED, said):
         return "it holds encoded data"
@@ -48,7 +48,7 @@ def plain_suspicion(text: SkillText) -> str:
     if injection_phrases._SPELLED.search(plain):
         return "it is spelled letter by letter"
     views = {said.lower(), plain, read, read.translate(injection_phrases._LEET)}
-    searches = ((line.why, injection_phrases._compiled(line.notation).search) for line in LINES_OF_TABLE)
+    searches = ((rule.reason, injection_phrases._compiled(rule.pattern).search) for rule in RULES)
     return next((why for why, search in searches if any(map(search, views))), "")
 
 
@@ -95,7 +95,7 @@ def test_honest_advice_is_treated_as_without_shortcuts():
 
 
 WORDS_OF_TEXTS = sorted({word for text in (*HOSTILE, ORDINARY) for word in text.principle.split(" ")})
-LEADS = sorted(injection_phrases._leads()[2])
+LEADS = sorted(injection_phrases._leads())
 SIGNS = [*PRINTABLE, *"\n\t…。’“é ſKİ①٣ёя你", "---", '"""', "'''", "system", "User:", "advice", "10/10", "12, ", "ab "]
 SAID = st.one_of(
     st.lists(st.sampled_from(WORDS_OF_TEXTS), max_size=40).map(" ".join),
@@ -116,16 +116,16 @@ def test_any_text_is_treated_as_without_shortcuts(principle, other, number):
 
 @settings(max_examples=400, deadline=None)
 @given(
-    st.one_of([matches(injection_phrases._compiled(line.notation).pattern) for line in LINES_OF_TABLE]),
+    st.one_of([matches(injection_phrases._compiled(rule.pattern).pattern) for rule in RULES]),
     st.sampled_from([str, str.upper, str.title, lambda text: text.replace("a", "@").replace("e", "3")]),
 )
-def test_what_a_line_matches_is_treated_as_without_shortcuts(said, changed):
+def test_what_a_phrase_rule_matches_is_treated_as_without_shortcuts(said, changed):
     compare(replace(ORDINARY, principle=changed(said)))
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.one_of(map(matches, [safety._MARKERS, safety._ROLES, safety._CODED, injection_phrases._SPELLED.pattern])))
-def test_what_a_rule_matches_is_treated_as_without_shortcuts(said):
+def test_what_a_marker_or_code_matches_is_treated_as_without_shortcuts(said):
     compare(replace(ORDINARY, principle=said))
     compare(replace(ORDINARY, title=said))
 
@@ -258,22 +258,22 @@ def parsed(pattern):
     return re._parser.parse(pattern)
 
 
-CHARACTERS = {*ANY_KIND, *"".join(injection_phrases._compiled(line.notation).pattern for line in LINES_OF_TABLE)}
+CHARACTERS = {*ANY_KIND, *"".join(injection_phrases._compiled(rule.pattern).pattern for rule in RULES)}
 
 
-@pytest.mark.parametrize("line", LINES_OF_TABLE, ids=NAMES_OF_LINES)
-def test_whatever_a_line_matches_has_one_of_its_leads(line):
-    machine = Machine(parsed(injection_phrases._compiled(line.notation).pattern))
-    if line.leads == {injection_phrases._OTHER_SCRIPT}:
+@pytest.mark.parametrize("rule", RULES, ids=NAMES_OF_RULES)
+def test_whatever_a_rule_matches_has_one_of_its_leads(rule):
+    machine = Machine(parsed(injection_phrases._compiled(rule.pattern).pattern))
+    if rule.leads == {injection_phrases._OTHER_SCRIPT}:
         plain = frozenset(c for c in CHARACTERS if c < injection_phrases._OTHER_LETTERS or not is_word(c))
         assert not any(c.isascii() for c in CHARACTERS - plain)
         assert machine.unmarked((), characters=plain) is None
     else:
-        assert machine.unmarked(line.leads, symbols_of, words=True) is None
+        assert machine.unmarked(rule.leads, symbols_of, words=True) is None
         assert machine.unmarked(["no sign"]) is not None
 
 
-def test_a_line_with_too_few_leads_would_be_noticed():
+def test_a_rule_with_too_few_leads_would_be_noticed():
     for pattern, leads in (
         (r"\b(?:(ignore|forget) all)", ["ignore "]),
         (r"\b(?:ignore)", ["ignore "]),
@@ -292,15 +292,6 @@ def test_a_line_with_too_few_leads_would_be_noticed():
         (r"\b(?:a -?b)", ["a b"]),
     ):
         assert Machine(parsed(pattern)).unmarked([f" {lead}" for lead in leads], symbols_of, words=True) is None
-
-
-def test_a_lead_that_is_found_leads_to_all_lines_with_leads_that_begin_like_it():
-    at_a_word, anywhere, led_by = injection_phrases._leads()
-    for number, line in enumerate(LINES_OF_TABLE):
-        for lead in line.leads - {injection_phrases._OTHER_SCRIPT, *anywhere}:
-            found = at_a_word.findall(f" open{lead.rstrip()} it ")
-            assert any(number in led_by[f" {one}"] for one in found if lead.startswith(f" {one}"))
-        assert all(number in led_by[lead] for lead in line.leads & {injection_phrases._OTHER_SCRIPT, *anywhere})
 
 
 @settings(max_examples=300, deadline=None)

@@ -1,11 +1,11 @@
-"""Banks in other formats, out and in.
+"""Import and export of banks in other formats.
 
-    jsonl       the bank's own file (`bank.store`)
+    jsonl       the bank file of d2skill (`formats.json_lines`)
     release     the JSON of D2Skill's released code (`formats.release`)
     skill-md    a folder of Agent Skills (`formats.skill_md`)
 
-What a foreign format has no place for goes where it keeps extensions, so what was exported is imported unchanged.
-Texts are read as they stand, and nothing is executed: to clean them and to find duplicates is for `SkillBank.insert`.
+Values that a foreign format has no field for are stored in its extensions, so an exported bank is imported unchanged.
+Texts are read as they are, and nothing is executed. `SkillBank.insert` cleans texts and finds duplicates.
 """
 
 from __future__ import annotations
@@ -14,17 +14,18 @@ import os
 import re
 from collections.abc import Iterable
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Literal
 
-from d2skill.bank.formats import json_lines, release, skill_md
+from d2skill.bank.formats import json_lines, release
 from d2skill.bank.formats.json_lines import BankRecord
 from d2skill.errors import BankError
-from d2skill.types import Granularity, Skill
+from d2skill.types import Skill
 
 Format = Literal["jsonl", "release", "skill-md"]
 
-_WRITERS = {"jsonl": json_lines.write, "release": release.write, "skill-md": skill_md.write}
+_MODULES = {"jsonl": "json_lines", "release": "release", "skill-md": "skill_md"}  # skill_md loads PyYAML
 _ID = re.compile(r"[ts][1-9][0-9]{0,8}")
 
 
@@ -32,16 +33,18 @@ def export_bank(record: BankRecord, out: Path, kind: Format) -> None:
     """Writes the skills of a record to a new file, or for skill-md to a new folder, whole or not at all."""
     if os.path.lexists(out):
         raise BankError(f"{out} exists: choose another name, or remove it first")
-    _WRITERS[kind](out, record)
+    import_module(f"{__name__}.{_MODULES[kind]}").write(out, record)
 
 
 def import_skills(path: Path) -> list[Skill]:
     """Returns the skills of a file or folder, evicted ones included; the format is recognised by the content.
 
-    Skills of a foreign format come with task skills first, and keep the ids they brought if those are ids of a bank
-    and not taken. Raises `BankError`, naming the file and what is wrong, if it is damaged or in no known format.
+    Skills of a foreign format come with task skills first. They keep an id that has the form of a bank's ids and is not
+    taken. Raises `BankError`, naming the file and the fault, for damaged files and unknown formats.
     """
     if path.is_dir():
+        from d2skill.bank.formats import skill_md
+
         return _numbered(skill_md.read(path))
     try:
         data = path.read_bytes()
@@ -52,31 +55,20 @@ def import_skills(path: Path) -> list[Skill]:
     return _numbered(release.read(path, data))
 
 
-def next_numbers(skills: Iterable[Skill]) -> dict[Granularity, int]:
-    """Returns the number of the next id in each pool."""
-    numbers: dict[Granularity, int] = {"task": 1, "step": 1}
-    for skill in skills:
-        numbers[skill.granularity] = max(numbers[skill.granularity], _number(skill) + 1)
-    return numbers
-
-
 def _numbered(skills: Iterable[Skill]) -> list[Skill]:
-    """Returns skills in order of their ids, those without an id of their own last in their pool."""
+    """Returns skills in order of their ids; skills without an id of their own get one, after the others of the pool."""
     numbered: dict[str, Skill] = {}
     others: list[Skill] = []
     for skill in skills:
-        own = _ID.fullmatch(skill.id) and skill.id[0] == skill.granularity[0] and skill.id not in numbered
-        if own:
+        if _ID.fullmatch(skill.id) and skill.id[0] == skill.granularity[0] and skill.id not in numbered:
             numbered[skill.id] = skill
         else:
             others.append(skill)
-    following = next_numbers(numbered.values())
+    last = {"t": 0, "s": 0}  # numbers of ids
+    for id in numbered:
+        last[id[0]] = max(last[id[0]], int(id[1:]))
     for skill in others:
-        new = replace(skill, id=f"{skill.granularity[0]}{following[skill.granularity]}")
-        following[skill.granularity] += 1
-        numbered[new.id] = new
-    return sorted(numbered.values(), key=lambda skill: (skill.granularity != "task", _number(skill)))
-
-
-def _number(skill: Skill) -> int:
-    return int(skill.id[1:])
+        pool = skill.granularity[0]
+        last[pool] += 1
+        numbered[f"{pool}{last[pool]}"] = replace(skill, id=f"{pool}{last[pool]}")
+    return sorted(numbered.values(), key=lambda skill: (skill.granularity != "task", int(skill.id[1:])))

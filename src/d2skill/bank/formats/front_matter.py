@@ -1,12 +1,8 @@
-"""YAML front matter, as much of it as SKILL.md files have.
+"""YAML front matter of SKILL.md files: PyYAML reads it, and double-quoted strings, one a line, are written.
 
-Written are double-quoted strings, one a line, which every YAML reader takes. Read are keys with plain, quoted, literal
-(|) and folded (>) strings, over several lines too, and one level of them under `metadata`. All values are strings.
-
-This is less than YAML and, on purpose, also more. Less: anchors, aliases and tags are errors; metadata of others in
-braces is passed over; of literal and folded strings surrounding blank lines and deeper indents are not kept. More: a
-plain description may hold ": ", which YAML forbids and many published skills have. Values that nobody asks for, such
-as those of `allowed-tools`, are not looked at.
+All values are strings. Front matter that is not YAML is read entry by entry, since many published skills hold what YAML
+forbids, such as ": " in a plain description. Anchors, aliases and tags are refused in the values that are read; other
+values, such as those of `allowed-tools`, are not looked at.
 """
 
 from __future__ import annotations
@@ -14,30 +10,15 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from itertools import pairwise
+from textwrap import dedent
+
+import yaml
 
 _FENCE = "---"
-_BLANK = " \t"
-_KEY = re.compile(r"""("[^"]*"|'[^']*'|[^\s#"':][^:]*):(?:[ \t]+(.*))?""", re.DOTALL)
-_LIST = re.compile(r"-(?: |$)|[\]}]")
-_BLOCK = re.compile(r"[|>][-+1-9]{0,2}(?:\s+#.*)?")
-_DOUBLE = re.compile(r'"([^"\\]*(?:\\.[^"\\]*)*)"(?:\s+#.*)?', re.DOTALL)
-_SINGLE = re.compile(r"'([^']*(?:''[^']*)*)'(?:\s+#.*)?", re.DOTALL)
-_ESCAPE = re.compile(r"\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|(.))|\n+", re.DOTALL)
-_ESCAPED = {"0": "\0", "a": "\a", "b": "\b", "t": "\t", "\t": "\t", "n": "\n", "v": "\v", "f": "\f", "r": "\r"}
-_ESCAPED |= {"e": "\x1b", " ": " ", '"': '"', "/": "/", "\\": "\\", "N": "\x85", "_": "\xa0"}
-_ESCAPED |= {"L": "\u2028", "P": "\u2029", "\n": ""}
-_COMMENT = re.compile(r"(?:^|[ \t])#.*", re.DOTALL)
+_LONGEST = 2**18  # characters of front matter
+_COMMENT = re.compile(r"(?:^|\s)#.*")
 _UNPRINTABLE = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
-
-
-@dataclass(slots=True)
-class _Value:
-    """What stands after a key, and on the indented lines below it; `line` is the number of the key's line."""
-
-    line: int
-    first: str
-    below: list[str] = field(default_factory=list)
 
 
 def write(top: Mapping[str, str], metadata: Mapping[str, str], body: str) -> str:
@@ -49,20 +30,28 @@ def write(top: Mapping[str, str], metadata: Mapping[str, str], body: str) -> str
 
 
 def read(content: str, prefix: str) -> tuple[dict[str, str], dict[str, str], str]:
-    """Returns name and description, as far as they are there, what is ours in `metadata`, and the body.
+    """Returns name and description, as far as the file has them, its `metadata` with a prefix, and the body.
 
-    Ours are the keys that begin with `prefix`, which is left off. Raises `ValueError` that begins with the number of
-    the line at fault.
+    Keys of `metadata` that do not begin with `prefix` are left out, and the prefix is removed. Raises `ValueError` that
+    begins with the number of the line at fault.
     """
     lines = content.replace("\r\n", "\n").split("\n")
     fences = [number for number, line in enumerate(lines) if line.rstrip() == _FENCE]
     if len(fences) < 2 or fences[0] != 0:
         raise ValueError(f'line 1: front matter begins and ends with a line "{_FENCE}"')
-    values = _values(lines[1 : fences[1]], 2)
-    top: dict[str, str] = {key: _string(values[key]) for key in ("name", "description") if key in values}
-    inner = _metadata(values["metadata"], prefix) if "metadata" in values else {}
-    ours = {key.removeprefix(prefix): _string(value) for key, value in inner.items() if key.startswith(prefix)}
-    return top, ours, "\n".join(lines[fences[1] + 1 :])
+    block = dedent("\n".join(lines[1 : fences[1]]))
+    if len(block) > _LONGEST:
+        raise ValueError(f"line 1: front matter of more than {_LONGEST} characters is not read: shorten it")
+    try:
+        entries = _entries(_parsed(block, 1))
+    except yaml.YAMLError:
+        entries = _entries_one_by_one(block.split("\n"), prefix)
+    inner = _entries(entries.get("metadata"))
+    return (
+        {key: _string(entries[key]) for key in ("name", "description") if key in entries},
+        {key.removeprefix(prefix): _string(node) for key, node in inner.items() if key.startswith(prefix)},
+        "\n".join(lines[fences[1] + 1 :]),
+    )
 
 
 def _quoted(text: str) -> str:
@@ -72,81 +61,62 @@ def _quoted(text: str) -> str:
     return text.replace("--", "\\u002d-")
 
 
-def _metadata(value: _Value, prefix: str) -> dict[str, _Value]:
-    """Returns what stands under `metadata`; nothing for metadata of others in braces."""
-    whole = "\n".join((value.first, *value.below)).strip()
-    if not whole.startswith("{"):
-        return _values(value.below, value.line + 1)
-    if prefix in whole:
-        raise ValueError(f"line {value.line}: metadata in braces: write it one key a line, indented")
-    return {}
+def _entries_one_by_one(lines: list[str], prefix: str) -> dict[str, yaml.Node]:
+    """Returns name, description and metadata of front matter that is not YAML as a whole.
+
+    A plain name or description that is not YAML is taken as it is, up to a comment. Metadata that is not YAML is
+    passed over if no key has the prefix.
+    """
+    entries: dict[str, yaml.Node | None] = {}
+    starts = [number for number, line in enumerate(lines) if line and line[0] not in " \t#-]}"]
+    for start, end in pairwise([*starts, len(lines)]):
+        entry = "\n".join(lines[start:end])
+        key, colon, text = entry.partition(":")
+        key, text = key.strip(" \t\"'"), text.strip()
+        if not colon:
+            raise ValueError(f"line {start + 2}: not a key, a colon and a value")
+        if key in entries:
+            raise ValueError(f"line {start + 2}: {key} stands there twice")
+        entries[key] = None
+        if key in ("name", "description", "metadata"):
+            try:
+                entries |= _entries(_parsed(entry, start + 1))
+            except yaml.YAMLError as error:
+                if key == "metadata" and prefix not in text:
+                    continue
+                if key == "metadata" or text[:1] in {*"\"'|>&*!"}:
+                    why = getattr(error, "problem", None) or error
+                    raise ValueError(f"line {start + 2}: {key} is not YAML ({why}): write it in quotes") from None
+                plain = " ".join(_COMMENT.sub("", text).split())
+                entries |= _entries(_parsed(f"{key}: {_quoted(plain)}", start + 1))
+    return {key: node for key, node in entries.items() if node}
 
 
-def _values(lines: list[str], number: int) -> dict[str, _Value]:
-    """Returns the keys at the outer level of some lines, of which the first has the given number."""
-    outer = min((_indent(line) for line in lines if _tells(line)), default=0)
-    values: dict[str, _Value] = {}
-    last: _Value | None = None
-    for at, line in enumerate(lines, start=number):
-        if last and (not line.strip() or _indent(line) > outer or _LIST.match(line.lstrip())):
-            last.below.append(line)
-        elif _tells(line):
-            found = _KEY.fullmatch(line.strip(_BLANK))
-            if not found:
-                raise ValueError(f"line {at}: not a key, a colon and a value")
-            key = found[1].strip().strip("\"'")
-            if key in values:
-                raise ValueError(f"line {at}: {key} stands there twice")
-            last = values[key] = _Value(at, found[2] or "")
-    return values
-
-
-def _string(value: _Value) -> str:
-    """Returns the string that a value stands for."""
-    below = "\n".join(line.strip(_BLANK) for line in value.below)
-    if _BLOCK.fullmatch(value.first):
-        return below.strip() if value.first[0] == "|" else _folded(below.strip())
-    whole = f"{value.first.strip(_BLANK)}\n{below}".strip(_BLANK + "\n")
-    if whole.startswith(("&", "*", "!")):
-        raise ValueError(f"line {value.line}: anchors, aliases and tags are not read: write the text in quotes")
-    if whole.startswith(('"', "'")):
-        found = (_DOUBLE if whole[0] == '"' else _SINGLE).fullmatch(whole)
-        if not found:
-            raise ValueError(f"line {value.line}: the text has no closing quote, or goes on after it")
-        return _unescaped(found[1], value.line) if whole[0] == '"' else _folded(found[1].replace("''", "'"))
-    return _folded("\n".join(_COMMENT.sub("", line).rstrip(_BLANK) for line in whole.split("\n")).strip("\n"))
-
-
-def _folded(text: str) -> str:
-    """Returns stripped lines as one: a line break is a space, an empty line a line break."""
-    return re.sub(r"\n+", _fold, text)
-
-
-def _fold(breaks: re.Match[str]) -> str:
-    return "\n" * (len(breaks[0]) - 1) or " "
-
-
-def _unescaped(text: str, line: int) -> str:
-    """Returns what stands between double quotes, with lines folded and escapes resolved."""
-
-    def resolve(found: re.Match[str]) -> str:
-        if found[0][0] == "\n":
-            return _fold(found)
-        if found[4] is None:
-            return chr(int(found[1] or found[2] or found[3], 16))
-        return _ESCAPED[found[4]]
-
+def _parsed(text: str, before: int) -> yaml.Node | None:
+    """Returns the node of a text that stands below so many lines. Raises `yaml.YAMLError` if it is not YAML."""
     try:
-        text = _ESCAPE.sub(resolve, text)
-    except (KeyError, ValueError, OverflowError) as error:
-        raise ValueError(f"line {line}: an escape that YAML does not have ({error})") from None
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return yaml.compose("\n" * before + text, yaml.BaseLoader)
+    except (ValueError, OverflowError, RecursionError) as error:  # of an escape beyond Unicode, or of deep nesting
+        raise yaml.YAMLError(str(error)) from None
 
 
-def _tells(line: str) -> bool:
-    """Whether a line is neither empty nor a comment."""
-    return line.strip(_BLANK) != "" and not line.lstrip(_BLANK).startswith("#")
+def _entries(node: yaml.Node | None) -> dict[str, yaml.Node]:
+    """Returns the keys of a mapping with their values, and nothing for another node."""
+    entries: dict[str, yaml.Node] = {}
+    for key, value in node.value if isinstance(node, yaml.MappingNode) else ():
+        if isinstance(key, yaml.ScalarNode):
+            if key.value in entries:
+                raise ValueError(f"line {key.start_mark.line + 1}: {key.value} stands there twice")
+            entries[key.value] = value
+    return entries
 
 
-def _indent(line: str) -> int:
-    return len(line) - len(line.lstrip(_BLANK))
+def _string(node: yaml.Node) -> str:
+    """Returns the text of a string, and of a list or mapping as it stands in the file."""
+    source, start = node.start_mark.buffer or "", node.start_mark.pointer
+    if source[start : start + 1] in {*"&*!"}:  # for an alias, the start is that of its anchor
+        raise ValueError(f"line {node.start_mark.line + 1}: anchors, aliases and tags are not read: write it in quotes")
+    if not isinstance(node, yaml.ScalarNode):
+        return " ".join(source[start : node.end_mark.pointer].split())
+    text: str = node.value.strip() if node.style in ("|", ">") else node.value
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")  # joins the halves of escaped characters

@@ -1,13 +1,13 @@
-"""The bank's file: JSON lines that people can read, and that notice when they were damaged.
+"""The bank file of d2skill: JSON lines that people can read, with a checksum.
 
     {"format": "d2skill-bank", "version": 1, "embedder": "hashed-v2/512", "next_task": 3, "next_step": 2}
     {"id": "t1", "granularity": "task", "text": {"title": ...}, ..., "evicted": null}
     ...                                         one line a skill, in order of insertion, evicted ones included
     {"sha256": "..."}                           of all bytes before this line
 
-Vectors are not stored: they follow from the texts. Writing replaces the whole file or leaves it as it was.
+Vectors are not stored, as they follow from the texts. Writing replaces the whole file or leaves it as it was.
 
-A checksum is no proof of who wrote a file, so what its skills say has to be what a bank would store (`bank.safety`).
+A checksum does not prove who wrote a file, so each text has to be one that a bank would store (`bank.safety`).
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from d2skill.utils.atomic_files import write_text
 FORMAT, VERSION = "d2skill-bank", 1
 _HEADER = {"format": str, "version": int, "embedder": str, "next_task": int, "next_step": int}
 _SKILL = TypeAdapter(Skill)
-_SKILL_FIELDS = {field.name for field in fields(Skill)}
+_SKILL_FIELDS = [field.name.replace("source_task", "evidence") for field in fields(Skill)]  # names in the file
 _TEXT_FIELDS = {"title", "principle", "when_to_apply"}
 
 
 @dataclass(frozen=True, slots=True)
 class BankRecord:
-    """All that a bank is: its embedder's fingerprint, the next ids' numbers, and every skill it ever held."""
+    """The content of a bank: its embedder's fingerprint, the numbers of the next ids, and all skills it ever held."""
 
     embedder: str
     next_task: int
@@ -47,7 +47,7 @@ def write(path: Path, record: BankRecord) -> None:
     """Writes a record whole or not at all: a reader sees the old file or the new one, also after a crash."""
     header = {"format": FORMAT, "version": VERSION, "embedder": record.embedder}
     header |= {"next_task": record.next_task, "next_step": record.next_step}
-    lines = [header, *(asdict(skill) for skill in record.skills)]
+    lines = [header, *(dict(zip(_SKILL_FIELDS, asdict(skill).values(), strict=True)) for skill in record.skills)]
     body = "".join(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n" for line in lines)
     footer = json.dumps({"sha256": hashlib.sha256(body.encode()).hexdigest()}) + "\n"
     write_text(path, body + footer)
@@ -56,8 +56,8 @@ def write(path: Path, record: BankRecord) -> None:
 def read(path: Path) -> BankRecord:
     """Returns the record of a file.
 
-    Raises `BankError`, naming file and line, if it is missing, damaged, of another version, or holds a skill whose
-    text no bank would have taken.
+    Raises `BankError`, naming file and line, if the file is missing, damaged or of another version, or if it holds a
+    skill whose text no bank would store.
     """
     try:
         data = path.read_bytes()
@@ -71,14 +71,23 @@ def read(path: Path) -> BankRecord:
     body = data[: len(data) - len(lines[-1]) - 1]
     if _object(path, len(lines), lines[-1]) != {"sha256": hashlib.sha256(body).hexdigest()}:
         raise _damage(path, len(lines), "the checksum does not match what stands above")
-    record = BankRecord(header["embedder"], header["next_task"], header["next_step"], skills)
-    _check_ids(path, record)
-    _check_texts(path, record)
-    return record
+    seen: set[str] = set()
+    for number, skill in enumerate(skills, start=2):
+        digits = skill.id[1:]
+        well_formed = skill.id[:1] == skill.granularity[0] and digits.isascii() and digits.isdecimal()
+        if skill.id in seen or not well_formed or not 0 < int(digits) < header[f"next_{skill.granularity}"]:
+            raise _damage(path, number, f"id {skill.id!r} is taken, of another pool or not yet given out")
+        seen.add(skill.id)
+        if reason := objection(skill.text):
+            raise BankError(
+                f"{path}, line {number}: the text of skill {skill.id} is not one that a bank takes ({reason}): the "
+                "file was changed, or made by another program or version, use a bank whose origin you know"
+            )
+    return BankRecord(header["embedder"], header["next_task"], header["next_step"], skills)
 
 
 def _header(path: Path, line: bytes) -> dict[str, Any]:
-    """Returns the header's values, after checking that this version can read what follows."""
+    """Returns the values of the header. Raises `BankError` if this version cannot read what follows."""
     header = _object(path, 1, line)
     if header.get("format") != FORMAT:
         raise _damage(path, 1, f"not the header of a {FORMAT} file")
@@ -96,39 +105,18 @@ def _skill(path: Path, number: int, line: bytes) -> Skill:
     """Returns the skill of a line; no field may be missing, unknown or of another type."""
     raw = _object(path, number, line)
     text = raw.get("text")
-    if raw.keys() != _SKILL_FIELDS or not isinstance(text, dict) or text.keys() != _TEXT_FIELDS:
-        raise _damage(path, number, f"a skill has the fields {', '.join(f.name for f in fields(Skill))}")
+    if raw.keys() != {*_SKILL_FIELDS} or not isinstance(text, dict) or text.keys() != _TEXT_FIELDS:
+        raise _damage(path, number, f"a skill has the fields {', '.join(_SKILL_FIELDS)}")
+    raw["source_task"] = raw.pop("evidence")
     try:
-        skill = _SKILL.validate_json(line, strict=True)
+        skill = _SKILL.validate_json(json.dumps(raw), strict=True)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
+        where = ".".join(map(str, first["loc"])).replace("source_task", "evidence")
         raise _damage(path, number, f"{where}: {first['msg']}") from error
     if not math.isfinite(skill.utility):
         raise _damage(path, number, f"utility is {skill.utility}")
     return skill
-
-
-def _check_texts(path: Path, record: BankRecord) -> None:
-    """Raises `BankError` for the first skill whose text no bank would have taken."""
-    for number, skill in enumerate(record.skills, start=2):
-        if why := objection(skill.text):
-            raise BankError(
-                f"{path}, line {number}: the text of skill {skill.id} is not one that a bank takes ({why}): the file "
-                "was changed, or made by another program or version, use a bank whose origin you know"
-            )
-
-
-def _check_ids(path: Path, record: BankRecord) -> None:
-    """Raises `BankError` unless ids are unique, of their pool, and older than the next ones."""
-    seen: set[str] = set()
-    following = {"task": record.next_task, "step": record.next_step}
-    for number, skill in enumerate(record.skills, start=2):
-        digits = skill.id[1:]
-        well_formed = skill.id[:1] == skill.granularity[0] and digits.isascii() and digits.isdecimal()
-        if skill.id in seen or not well_formed or not 0 < int(digits) < following[skill.granularity]:
-            raise _damage(path, number, f"id {skill.id!r} is taken, of another pool or not yet given out")
-        seen.add(skill.id)
 
 
 def _object(path: Path, number: int, line: bytes) -> dict[str, Any]:

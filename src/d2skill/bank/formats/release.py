@@ -1,4 +1,4 @@
-"""The JSON of D2Skill's released code, so that banks trained with it load here and banks of ours load there.
+"""The JSON bank format of D2Skill's released code: banks trained with it load here, and banks of ours load there.
 
     {"task_skills": [{"skill_id": "task_001", "title": ..., "principle": ..., "when_to_apply": ...,
                       "retrieval_obs": ..., "utility": 0.5, "retrieval_count": 3, "created_at_step": 5}],
@@ -8,11 +8,10 @@ Read off `save_skills`, `load_skills` and `_skill_to_text` of agent_system/memor
 `_get_retrieval_obs_from_traj` of skill_updater.py in TU2021/D2Skill-AgenticRL:
 
 - `retrieval_obs` is the key: the task, and for a step skill "Current observation: " and the observation after it.
-  Where there is none, title, principle and when_to_apply together are.
-- `retrieval_count` counts credit updates, and ranks skills as n. So it gives both our counts.
-- Absent numbers are 0. Other keys are carried along and never read, so what else we know of a skill stands under
-  "d2skill". Of the file, only the two lists are read: evicted skills, which must not be retrieved there, stand in
-  "d2skill_evicted".
+  Without it, title, principle and when_to_apply together are the key.
+- `retrieval_count` counts credit updates and is n in the ranking. So it is the source of both our counts.
+- Absent numbers are 0. Other keys are kept and never read, so the other values of our skills are under "d2skill". Of
+  the file, only the two lists are read: evicted skills, which must not be retrieved there, are in "d2skill_evicted".
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from d2skill.bank.formats.flat import FlatSkill, fault
+from d2skill.bank.formats.flat_skill import FlatSkill, first_fault
 from d2skill.bank.formats.json_lines import BankRecord
 from d2skill.errors import BankError
 from d2skill.types import Granularity, Skill
@@ -36,8 +35,8 @@ _EVICTED = "d2skill_evicted"
 _GRANULARITIES: tuple[Granularity, ...] = get_args(Granularity)
 
 
-class _Entry(BaseModel):
-    """One skill as the release holds it."""
+class _ReleasedSkill(BaseModel):
+    """One skill in the format of the release."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -53,8 +52,8 @@ class _Entry(BaseModel):
 
 
 def write(path: Path, record: BankRecord) -> None:
-    """Writes the skills of a record as the release reads them."""
-    write_text(path, json.dumps(document(record.skills), indent=2, allow_nan=False) + "\n")
+    """Writes the skills of a record to a file that the released code reads."""
+    write_text(path, json.dumps(to_document(record.skills), indent=2, allow_nan=False) + "\n")
 
 
 def read(path: Path, data: bytes) -> list[Skill]:
@@ -66,12 +65,12 @@ def read(path: Path, data: bytes) -> list[Skill]:
     if not isinstance(value, dict) or not value.keys() & {"task_skills", "step_skills"}:
         raise BankError(f'{path}: neither a bank of d2skill nor a JSON object with "task_skills" or "step_skills"')
     try:
-        return skills_of(value)
+        return from_document(value)
     except ValueError as error:
         raise BankError(f"{path}: {error}: correct that skill or take it out") from None
 
 
-def document(skills: Iterable[Skill]) -> dict[str, Any]:
+def to_document(skills: Iterable[Skill]) -> dict[str, Any]:
     """Returns the JSON object of the release for some skills."""
     active: dict[str, Any] = {f"{name}_skills": [] for name in _GRANULARITIES}
     evicted: dict[str, Any] = {f"{name}_skills": [] for name in _GRANULARITIES}
@@ -80,24 +79,25 @@ def document(skills: Iterable[Skill]) -> dict[str, Any]:
     return active | {_EVICTED: evicted} if any(evicted.values()) else active
 
 
-def skills_of(document: dict[str, Any]) -> list[Skill]:
+def from_document(document: dict[str, Any]) -> list[Skill]:
     """Returns the skills of a JSON object; raises `ValueError` that names the one at fault."""
     skills = []
-    for where, pools in (("", document), (f"{_EVICTED}.", document.get(_EVICTED) or {})):
+    for prefix, pools in (("", document), (f"{_EVICTED}.", document.get(_EVICTED) or {})):
         for granularity in _GRANULARITIES:
             name = f"{granularity}_skills"
             entries = pools.get(name) or [] if isinstance(pools, dict) else pools
             if not isinstance(entries, list):
-                raise ValueError(f"{where}{name} is not a list of skills")
+                raise ValueError(f"{prefix}{name} is not a list of skills")
             for number, entry in enumerate(entries):
                 try:
-                    skills.append(_flat(_Entry.model_validate(entry), granularity).skill())
+                    skills.append(_flat(entry, granularity).skill())
                 except ValidationError as error:
-                    raise ValueError(f"{where}{name}[{number}]: {fault(error)}") from None
+                    raise ValueError(f"{prefix}{name}[{number}]: {first_fault(error)}") from None
     return skills
 
 
 def _entry(skill: Skill) -> dict[str, Any]:
+    """Returns a skill in the format of the release, with other values of ours under "d2skill"."""
     entry: dict[str, Any] = {
         "skill_id": re.sub(r"^[ts](\d+)$", lambda id: f"{skill.granularity}_{int(id[1]):03d}", skill.id),
         "title": skill.text.title,
@@ -108,22 +108,22 @@ def _entry(skill: Skill) -> dict[str, Any]:
         "retrieval_count": skill.retrievals,
         "created_at_step": skill.created,
     }
-    ours = FlatSkill.of(skill).beyond(_flat(_Entry.model_validate(entry), skill.granularity))
+    ours = FlatSkill.of(skill).differences(_flat(entry, skill.granularity))
     return entry | {"d2skill": ours} if ours else entry
 
 
-def _flat(entry: _Entry, granularity: Granularity) -> FlatSkill:
-    title, principle, when = entry.title or "", entry.principle or "", entry.when_to_apply or ""
+def _flat(values: Any, granularity: Granularity) -> FlatSkill:
+    """Returns the skill of a JSON object in the format of the release. Raises `ValidationError` for another value."""
+    entry = _ReleasedSkill.model_validate(values)
+    texts = entry.title or "", entry.principle or "", entry.when_to_apply or ""
     key = entry.retrieval_obs or ""
     if not key.strip():
-        key = ". ".join(text.strip() for text in (title, principle, when) if text.strip())
+        key = ". ".join(text.strip() for text in texts if text.strip())
     task_text, _, observation = key.partition(_OBSERVATION) if granularity == "step" else (key, "", "")
     number = re.fullmatch(rf"{granularity}_0*([0-9]+)", entry.skill_id or "")
-    values = {
+    known = {
         "id": f"{granularity[0]}{number[1]}" if number else "",
-        "title": title,
-        "principle": principle,
-        "when_to_apply": when,
+        **dict(zip(("title", "principle", "when_to_apply"), texts, strict=True)),
         "task_text": task_text,
         "observation": observation,
         "utility": entry.utility or 0.0,
@@ -131,4 +131,4 @@ def _flat(entry: _Entry, granularity: Granularity) -> FlatSkill:
         "credits": entry.retrieval_count or 0,
         "created": entry.created_at_step or 0,
     }
-    return FlatSkill.model_validate(values | entry.d2skill | {"granularity": granularity})
+    return FlatSkill.model_validate(known | entry.d2skill | {"granularity": granularity})

@@ -1,4 +1,4 @@
-"""Folders of Agent Skills (agentskills.io/specification): one folder a skill, with a SKILL.md in it.
+"""Folders of Agent Skills (agentskills.io/specification): one folder for each skill, with a SKILL.md in it.
 
     ---
     name: "look-in-the-fridge-first-t1"
@@ -17,25 +17,26 @@
 
     something is to be cooled
 
-At the top stand keys of the specification only. What name, description and body do not tell of a skill stands under
-`metadata`, a map of strings to strings, as "d2skill-" keys. Texts are in the body; one that would not come back
-from there as it is, such as an empty one, is under `metadata` as well, and counts.
+The top level has keys of the specification only. The values of a skill that cannot be read from name, description and
+body are "d2skill-" keys under `metadata`, a map of strings to strings. Texts are in the body; a text that would not be
+read back unchanged, such as an empty one, is under `metadata` as well, which takes precedence.
 
-A skill from elsewhere is a task skill without history: its description says when agents are to use it, so that is
-its key. Scripts and other files beside SKILL.md are not looked at.
+A skill of others becomes a task skill with no history. Its description says when agents are to use it, so that is its
+key. Scripts and other files beside SKILL.md are not read.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from d2skill.bank.formats import front_matter
-from d2skill.bank.formats.flat import FlatSkill, fault
+from d2skill.bank.formats.flat_skill import FlatSkill, first_fault
 from d2skill.bank.formats.json_lines import BankRecord
 from d2skill.errors import BankError
 from d2skill.types import Skill, SkillText
@@ -56,17 +57,17 @@ def write(path: Path, record: BankRecord) -> None:
 
     def fill(folder: Path) -> None:
         for skill in record.skills:
-            own = folder / name_of(skill)
-            own.mkdir()
-            (own / FILE).write_text(render(skill), encoding="utf-8", newline="\n")
+            skill_folder = folder / folder_name(skill)
+            skill_folder.mkdir()
+            (skill_folder / FILE).write_text(render(skill), encoding="utf-8", newline="\n")
 
     write_folder(path, fill)
 
 
 def read(path: Path) -> list[Skill]:
-    """Returns the skills of a folder of skill folders, or of one skill folder, in order of the folders' names.
+    """Returns the skills in a folder of skill folders, or of one skill folder, in order of the folders' names.
 
-    Those without an id of ours have the id "".
+    Skills that bring no id of a bank have the id "".
     """
     files = list(_files(path))
     if not files:
@@ -76,8 +77,8 @@ def read(path: Path) -> list[Skill]:
     return [_read_file(file) for file in files]
 
 
-def name_of(skill: Skill) -> str:
-    """Returns a name that the specification allows, from title and id; as ids are, it is unique in a bank."""
+def folder_name(skill: Skill) -> str:
+    """Returns a name that the specification allows, made of title and id, so that it is unique in a bank."""
     end = _slug(skill.id) or skill.granularity
     start = _slug(skill.text.title) or "skill"
     return f"{start[: LONGEST_NAME - 1 - len(end)].rstrip('-')}-{end}"
@@ -87,29 +88,32 @@ def render(skill: Skill) -> str:
     """Returns the SKILL.md of a skill."""
     text = skill.text
     when = f"Use when: {text.when_to_apply}" if text.when_to_apply.strip() else ""
-    description = " ".join(f"{text.principle} {when}".split()) or " ".join(text.title.split()) or name_of(skill)
-    top = {"name": name_of(skill), "description": description[:LONGEST_DESCRIPTION].rstrip()}
+    description = " ".join(f"{text.principle} {when}".split()) or " ".join(text.title.split()) or folder_name(skill)
+    top = {"name": folder_name(skill), "description": description[:LONGEST_DESCRIPTION].rstrip()}
     body = f"\n# {text.title}\n\n{text.principle}\n\n## When to apply\n\n{text.when_to_apply}\n"
-    plain = FlatSkill.of(parse(front_matter.write(top, {}, body)))
-    ours = FlatSkill.of(skill).beyond(plain)
+    plain = _skill(top, {}, body.replace("\r\n", "\n"))  # what `parse` would return without metadata
+    ours = FlatSkill.of(skill).differences(FlatSkill.of(plain))
     return front_matter.write(top, {_OURS + key.replace("_", "-"): str(value) for key, value in ours.items()}, body)
 
 
 def parse(content: str) -> Skill:
-    """Returns the skill of a SKILL.md; raises `ValueError` that says where it is wrong."""
+    """Returns the skill of a SKILL.md. Raises `ValueError` that names the line or value at fault."""
     top, ours, body = front_matter.read(content, _OURS)
-    name, description = top.get("name", ""), top.get("description", "")
-    if not name.strip() or not description.strip():
+    if not all(top.get(key, "").strip() for key in ("name", "description")):
         raise ValueError("line 1: the front matter needs a name and a description")
-    text = _text(name, description, body)
-    values = {name: getattr(text, name) for name in SkillText.__slots__}
-    values |= {"granularity": "task", "task_text": description}
+    return _skill(top, ours, body)
+
+
+def _skill(top: Mapping[str, str], ours: Mapping[str, str], body: str) -> Skill:
+    """Returns the skill of name and description, metadata of ours, and body."""
+    values = asdict(_text(top["name"], top["description"], body))
+    values |= {"granularity": "task", "task_text": top["description"]}
     values |= {key.replace("-", "_"): value for key, value in ours.items()}
     return FlatSkill.model_validate(values).skill()
 
 
 def _text(name: str, description: str, body: str) -> SkillText:
-    """Returns title, principle and when_to_apply of a body; name and description stand in for what it lacks."""
+    """Returns title, principle and when_to_apply of a body; name and description replace those that it lacks."""
     title = name.replace("-", " ").capitalize()
     if heading := _TITLE.match(body):
         title, body = heading[1].strip(), body[heading.end() :]
@@ -123,23 +127,25 @@ def _text(name: str, description: str, body: str) -> SkillText:
 
 
 def _files(path: Path) -> Iterator[Path]:
+    """Yields the SKILL.md of a folder and of the folders in it."""
     for folder in [path, *sorted(path.iterdir())]:
-        found = [folder / name for name in (FILE, FILE.lower()) if (folder / name).is_file()]
-        yield from found[:1]
+        files = [folder / name for name in (FILE, FILE.lower()) if (folder / name).is_file()]
+        yield from files[:1]
 
 
 def _read_file(file: Path) -> Skill:
+    """Returns the skill of a file. Raises `BankError` that names it if there is none."""
     try:
         return parse(file.read_bytes().decode("utf-8-sig"))
     except UnicodeDecodeError:
         raise BankError(f"{file} is not text in UTF-8: save it as such") from None
     except ValidationError as error:
-        raise BankError(f"{file}: metadata, {_OURS}{fault(error)}: correct it or take it out") from None
+        raise BankError(f"{file}: metadata, {_OURS}{first_fault(error)}: correct it or take it out") from None
     except ValueError as error:
         raise BankError(f"{file}, {error}") from None
 
 
 def _slug(text: str) -> str:
-    """Returns the letters and digits of ASCII in a text, in lower case, with a hyphen for what is between them."""
+    """Returns a text in lower case, with a hyphen for each run of characters that are no ASCII letters or digits."""
     plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
     return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")

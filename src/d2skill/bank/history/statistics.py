@@ -1,4 +1,4 @@
-"""A bank in numbers, and its journal."""
+"""Statistics of a bank and its journal, the tasks that its skills were learned from, and the check of its texts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Quantiles = tuple[float, float, float, float, float]
 
 @dataclass(frozen=True, slots=True)
 class PoolStatistics:
-    """One pool in numbers: how many skills have which status, and quantiles of the active ones."""
+    """Statistics of one pool: the number of skills of each status, and quantiles and counts of the active ones."""
 
     statuses: Mapping[str, int] = field(default_factory=dict)
     utility: Quantiles | None = None
@@ -39,23 +39,23 @@ class PoolStatistics:
 
 
 @dataclass(frozen=True, slots=True)
-class Statistics:
-    """A bank in numbers; `evidence` are the tasks that most of its active skills were written from."""
+class BankStatistics:
+    """Statistics of a bank; `source_tasks` are the most frequent source tasks of active skills, with their counts."""
 
     pools: Mapping[Granularity, PoolStatistics]
-    evidence: tuple[tuple[str, int], ...]
+    source_tasks: tuple[tuple[str, int], ...]
     tasks: int
 
 
-def statistics(state: BankState, iteration: int, *, tasks: int = 5) -> Statistics:
-    """Returns a bank in numbers, as it is after an iteration."""
+def bank_statistics(state: BankState, iteration: int, *, tasks: int = 5) -> BankStatistics:
+    """Returns the statistics of a bank as it is after an iteration, with so many source tasks."""
     skills = state.skills()
-    evidence = Counter(skill.evidence for skill in skills if skill.id not in state.marks and skill.evidence)
+    sources = Counter(skill.source_task for skill in skills if skill.id not in state.marks and skill.source_task)
     pools: dict[Granularity, PoolStatistics] = {
         kind: _pool([skill for skill in skills if skill.granularity == kind], state.marks, iteration)
         for kind in ("task", "step")
     }
-    return Statistics(pools, tuple(evidence.most_common(tasks)), len(evidence))
+    return BankStatistics(pools, tuple(sources.most_common(tasks)), len(sources))
 
 
 def _pool(skills: Sequence[Skill], marks: Mapping[str, Mark], iteration: int) -> PoolStatistics:
@@ -81,7 +81,30 @@ def _quantiles(values: Sequence[float]) -> Quantiles:
     return low, lower, median, upper, high
 
 
-def undone(journal: Journal, to: int) -> tuple[int, int]:
+@dataclass(frozen=True, slots=True)
+class JournalStatistics:
+    """Numbers of events, of those that a rewind undid, of rewinds and of snapshots, and the size in bytes."""
+
+    events: int
+    undone: int
+    rewinds: int
+    snapshots: int
+    bytes: int
+
+
+def journal_statistics(journal: Journal) -> JournalStatistics:
+    """Returns the statistics of a journal's file."""
+    end = journal.head().seq
+    counted = sum(1 for _ in journal.events(seq=end))
+    rewinds = sum(isinstance(event, Rewind) for number, event in journal.events(rewound=True) if number <= end)
+    with sqlite_file.explain_errors(journal.path), closing(sqlite_file.connect_to_read(journal.path)) as connection:
+        snapshots = len(View(journal.path, connection).snapshots(BankState.name))
+    files = journal.path, sqlite_file.beside(journal.path, "-wal")
+    size = sum(file.stat().st_size for file in files if file.exists())
+    return JournalStatistics(end, end - counted - rewinds, rewinds, snapshots, size)
+
+
+def count_undone(journal: Journal, to: int) -> tuple[int, int]:
     """Returns how many events would no longer count if the journal went back to event `to`, and how many again.
 
     Raises `BankError` if there is no such event.
@@ -92,53 +115,29 @@ def undone(journal: Journal, to: int) -> tuple[int, int]:
 
 
 @dataclass(frozen=True, slots=True)
-class Recorded:
-    """A journal as a file: its events, those of them that do not count for a rewind, and its size."""
+class SeenTasks:
+    """The ids of skills by the tasks that they were written from failures in, and by the tasks of their signals.
 
-    events: int
-    undone: int
-    rewinds: int
-    snapshots: int
-    bytes: int
-
-
-def recorded(journal: Journal) -> Recorded:
-    """Returns what a journal consists of."""
-    end = journal.head().seq
-    counted = sum(1 for _ in journal.events(seq=end))
-    rewinds = sum(isinstance(event, Rewind) for number, event in journal.events(rewound=True) if number <= end)
-    with sqlite_file.explained(journal.path), closing(sqlite_file.connect_to_read(journal.path)) as connection:
-        snapshots = len(View(journal.path, connection).snapshots(BankState.name))
-    size = sum(
-        path.stat().st_size for path in (journal.path, sqlite_file.beside(journal.path, "-wal")) if path.exists()
-    )
-    return Recorded(end, end - counted - rewinds, rewinds, snapshots, size)
-
-
-@dataclass(frozen=True, slots=True)
-class Audit:
-    """Tasks with the ids of the skills that were written from failures in them, and that got signals there.
-
-    Of skills that came from another bank, the tasks of their signals are on record, but not which skill got which.
+    A skill from another bank brings the tasks of its signals along, but not which skill got which.
     """
 
     written: Mapping[str, tuple[str, ...]]
     credited: Mapping[str, tuple[str, ...]]
 
-    def seen(self, panel: Collection[str]) -> dict[str, tuple[str, ...]]:
-        """Returns those of some tasks that skills were written from or credited in, with the skills, by id."""
-        tasks = sorted((self.written.keys() | self.credited.keys()) & {*panel})
-        return {task: _both(self.written.get(task, ()), self.credited.get(task, ())) for task in tasks}
+    def among(self, panel: Collection[str]) -> dict[str, tuple[str, ...]]:
+        """Returns those of some tasks that skills have seen, by id, with the ids of the skills."""
+        seen = sorted((self.written.keys() | self.credited.keys()) & {*panel})
+        return {task: tuple(dict.fromkeys(self.written.get(task, ()) + self.credited.get(task, ()))) for task in seen}
 
 
-def audit(journal: Journal) -> Audit:
-    """Returns which tasks the skills of a journal have seen, whatever became of the skills."""
+def seen_tasks(journal: Journal) -> SeenTasks:
+    """Returns the tasks that the skills of a journal have seen, of skills of any status."""
     end = journal.head().seq
-    state = journal.replay(BankState(), seq=end)
+    state = journal.replay(seq=end)
     written: dict[str, dict[str, None]] = {}
-    credited: dict[str, dict[str, None]] = {task: {} for task in sorted(state.seen)}
+    credited: dict[str, dict[str, None]] = {task: {} for task in sorted(state.credited_tasks)}
     for skill in state.skills():
-        for task in filter(None, (skill.evidence, *state.again.get(skill.id, ()))):
+        for task in filter(None, (skill.source_task, *state.repeats.get(skill.id, ()))):
             written.setdefault(task, {})[skill.id] = None
     for _, event in journal.events(seq=end):
         if isinstance(event, Credit):
@@ -146,23 +145,20 @@ def audit(journal: Journal) -> Audit:
             for skill_id, places in event.by.items():
                 for place in places:
                     credited.setdefault(tasks[place], {})[skill_id] = None
-    return Audit(*({task: tuple(ids) for task, ids in found.items()} for found in (written, credited)))
+    return SeenTasks(*({task: tuple(ids) for task, ids in skills.items()} for skills in (written, credited)))
 
 
-def objections(state: BankState) -> list[tuple[Skill, str]]:
-    """Returns the skills whose text no bank takes, and why; those that are held back need none, as nobody sees them.
+def rejected_texts(state: BankState) -> list[tuple[Skill, str]]:
+    """Returns the skills whose text no bank would store, with the reason.
 
-    For a skill that somebody admitted although it was held back, it is enough that its text is clean.
+    Held skills are left out, as no policy sees them. The text of a skill that a person admitted although it was held
+    has to be clean only.
     """
-    found = []
+    rejected = []
     for skill in state.skills():
         mark = state.marks.get(skill.id)
         if mark and mark.status == "held":
             continue
-        if why := objection(skill.text, vouched=skill.id in state.vouched):
-            found.append((skill, why))
-    return found
-
-
-def _both(first: tuple[str, ...], second: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys((*first, *second)))
+        if reason := objection(skill.text, vouched=skill.id in state.vouched):
+            rejected.append((skill, reason))
+    return rejected

@@ -1,15 +1,16 @@
-"""The story of a skill: what each event of a journal was to it."""
+"""Timeline of a skill: what each event of a journal changed for it, and the episodes in which it was shown."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
+
+import numpy as np
 
 from d2skill.bank.journal import (
     GONE,
-    Again,
     Change,
     Credit,
     Event,
@@ -18,48 +19,50 @@ from d2skill.bank.journal import (
     Mark,
     Note,
     Probe,
+    Repeat,
     Retrieve,
     Rewind,
 )
-from d2skill.bank.ranking import credited_utility
+from d2skill.bank.ranking import credited_utilities
 from d2skill.bank.worth import Worth
 from d2skill.errors import BankError
+from d2skill.runs.trajectories import Saved
 from d2skill.types import Skill
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
-    """The skill entered the bank, as it is here.
+class Inserted:
+    """The skill entered the bank with these values.
 
-    `failure` and `success` are the members of its task's group that it was written from. One from another bank may
-    bring `evidence` along, and a `mark` that tells why it is not active.
+    `failure` and `success` are the members of its task's group that it was written from. A skill from another bank may
+    bring its `worth` along, and if it is not active a `mark`.
     """
 
     skill: Skill
     origin: Mapping[str, str]
     failure: int | None = None
     success: int | None = None
-    evidence: Worth | None = None
+    worth: Worth | None = None
     mark: Mark | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Repeated:
-    """Drafts from failures in these tasks said the same."""
+    """Drafts from failures in these tasks said the same as the skill."""
 
     tasks: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """The skill was put before the policy so many times."""
+    """The skill was shown in so many prompts that the policy acted on."""
 
     times: int
 
 
 @dataclass(frozen=True, slots=True)
 class Credited:
-    """The skill's utility was moved by signals (Eq. 3); `sources` are where they are from, if that is on record."""
+    """Signals moved the skill's utility (Eq. 3); `sources` are where they came from, if the journal has it."""
 
     signals: tuple[float, ...]
     before: float
@@ -69,15 +72,15 @@ class Credited:
 
 @dataclass(frozen=True, slots=True)
 class Probed:
-    """The skill was left out of so many prompts, and in `changes` of them the greedy action was another one."""
+    """The skill was left out of `decisions` prompts, and in `changes` of them the greedy action was another one."""
 
     decisions: int
     changes: int
 
 
 @dataclass(frozen=True, slots=True)
-class Moved:
-    """The skill got another status."""
+class StatusChanged:
+    """The skill got another status; `into` is the skill that it was merged into."""
 
     status: str
     reason: str
@@ -85,50 +88,52 @@ class Moved:
 
 
 @dataclass(frozen=True, slots=True)
-class Joined:
+class MergedIn:
     """Other skills were merged into this one."""
 
     ids: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Parted:
-    """Skills that had been merged into this one are no longer."""
+class MergeUndone:
+    """Skills that had been merged into this one got another status."""
 
     ids: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
-    """Somebody noted something about the skill."""
+class Noted:
+    """A person put a note about the skill on record."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
-class Undid:
-    """What happened after event `to` was undone, or counts again if that was itself undone."""
+class Rewound:
+    """The events after event `to` were undone, or count again if an earlier undo was itself undone."""
 
     to: int
 
 
-What = Written | Repeated | Shown | Credited | Probed | Moved | Joined | Parted | Said | Undid
+SkillChange = Inserted | Repeated | Shown | Credited | Probed | StatusChanged | MergedIn | MergeUndone | Noted | Rewound
+_C = TypeVar("_C", bound=SkillChange)
+_E = TypeVar("_E")
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """What event `number` was to one skill; `undone` says that it no longer counts."""
+class TimelineEntry:
+    """The change that event `number` made to one skill; `undone` is True if it no longer counts."""
 
     number: int
     iteration: int
-    what: What
+    change: SkillChange
     undone: bool = False
 
 
-class Signal(NamedTuple):
-    """A signal of a skill: its iteration and value, and the task and member it is from, as far as they are on record.
+class TracedSignal(NamedTuple):
+    """A signal of a skill with its iteration, and its task and member, as far as the journal has them.
 
-    Without a member it is from the whole group of the task.
+    A signal without a member is from the whole group of the task.
     """
 
     iteration: int
@@ -138,141 +143,169 @@ class Signal(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Story:
-    """All that happened to a skill, oldest first, and the skill as it is after that."""
+class Timeline:
+    """All changes of a skill, oldest first, and the skill after them."""
 
     skill: Skill
-    entries: tuple[Entry, ...]
+    entries: tuple[TimelineEntry, ...]
 
-    def utilities(self) -> list[tuple[int, float]]:
-        """Returns the utility after each credit that counts, with its iteration."""
-        return [(e.iteration, e.what.after) for e in self.entries if isinstance(e.what, Credited) and not e.undone]
+    def changes(self, kind: type[_C]) -> list[tuple[int, _C]]:
+        """Returns the changes of a kind that count, in order, each with its iteration."""
+        return [(e.iteration, e.change) for e in self.entries if isinstance(e.change, kind) and not e.undone]
 
-    def shown(self) -> list[int]:
-        """Returns the iterations in which it was put before the policy, as far as they count, in order."""
-        return sorted({e.iteration for e in self.entries if isinstance(e.what, Shown) and not e.undone})
-
-    def signals(self) -> list[float]:
+    def signals(self) -> list[TracedSignal]:
         """Returns all signals that count, in order."""
-        return [signal.value for signal in self.traced()]
-
-    def traced(self) -> list[Signal]:
-        """Returns all signals that count, in order, with where they are from."""
         return [
-            Signal(entry.iteration, value, *_place(source))
-            for entry in self.entries
-            if isinstance(entry.what, Credited) and not entry.undone
-            for value, source in zip(
-                entry.what.signals, entry.what.sources or ("",) * len(entry.what.signals), strict=False
-            )
+            TracedSignal(iteration, value, *_task_and_member(source))
+            for iteration, credited in self.changes(Credited)
+            for value, source in zip(credited.signals, credited.sources or [""] * len(credited.signals), strict=False)
         ]
 
-    def moved(self) -> Entry | None:
-        """Returns the last change of status that counts."""
-        return next((e for e in reversed(self.entries) if isinstance(e.what, Moved) and not e.undone), None)
 
-
-class _Known(NamedTuple):
-    """A skill at one moment, and the ids of those that are merged into it then."""
+class _SkillState(NamedTuple):
+    """A skill after an event, and the ids of the skills that are merged into it then."""
 
     skill: Skill
-    within: frozenset[str] = frozenset()
+    merged: frozenset[str] = frozenset()
 
 
-def story(journal: Journal, skill_id: str, *, at: int | None = None, rewound: bool = False) -> Story:
-    """Returns what happened to a skill, up to iteration `at`; `rewound` adds what a rewind undid.
+def skill_timeline(journal: Journal, skill_id: str, *, at: int | None = None, rewound: bool = False) -> Timeline:
+    """Returns the timeline of a skill.
 
-    Raises `BankError` if it is not in the bank, and with `rewound` if it never was.
+    Args:
+        journal: Journal of the bank.
+        skill_id: Id of the skill.
+        at: Last iteration; without it, all. It has no effect with `rewound`.
+        rewound: Adds the changes that a rewind undid.
+
+    Raises:
+        BankError: If the skill is not in the bank, and with `rewound` if it never was.
     """
     end = journal.head().seq
     if not rewound:
         states, entries = _follow(journal.events(seq=end, at=at), skill_id)
     else:
         live = {number for number, _ in journal.events(seq=end)}
-        past = ((n, event) for n, event in journal.events(rewound=True) if n <= end)
+        past = ((number, event) for number, event in journal.events(rewound=True) if number <= end)
         states, entries = _follow(past, skill_id)
-        entries = [replace(e, undone=not (isinstance(e.what, Undid) or e.number in live)) for e in entries]
-    known = next((known for _, known in reversed(states) if known), None)
-    if known is None:
-        way_out = (
-            "" if rewound else ": `d2skill bank list --status all` lists all, --rewound finds what was undone as well"
-        )
-        raise BankError(f"there is no skill {skill_id!r} in {journal.path}{way_out}")
-    return Story(known.skill, tuple(entries))
+        entries = [replace(e, undone=not (isinstance(e.change, Rewound) or e.number in live)) for e in entries]
+    last = next((state for _, state in reversed(states) if state), None)
+    if last is None:
+        hint = "" if rewound else ": `d2skill bank list --status all` lists all, --rewound finds undone ones as well"
+        raise BankError(f"there is no skill {skill_id!r} in {journal.path}{hint}")
+    return Timeline(last.skill, tuple(entries))
 
 
-def _follow(past: Iterable[tuple[int, Event]], skill_id: str) -> tuple[list[tuple[int, _Known | None]], list[Entry]]:
-    """Returns the states of a skill after each event that is about it, and these events."""
-    states: list[tuple[int, _Known | None]] = [(0, None)]
-    entries: list[Entry] = []
+def _follow(
+    past: Iterable[tuple[int, Event]], skill_id: str
+) -> tuple[list[tuple[int, _SkillState | None]], list[TimelineEntry]]:
+    """Returns the states of a skill after each event that changed it, with the event's number, and the changes."""
+    states: list[tuple[int, _SkillState | None]] = [(0, None)]
+    entries: list[TimelineEntry] = []
     for number, event in past:
-        known = states[-1][1]
+        state = states[-1][1]
+        change: SkillChange | None = None
         if isinstance(event, Rewind):
             if any(entry.number > event.to for entry in entries):
-                states.append((number, next(known for n, known in reversed(states) if n <= event.to)))
-                entries.append(Entry(number, event.iteration, Undid(event.to)))
+                change, state = Rewound(event.to), next(state for n, state in reversed(states) if n <= event.to)
         elif isinstance(event, Insert):
-            if written := _written(event, skill_id):
-                within = frozenset(id for id, mark in event.marks.items() if mark.into == skill_id)
-                states.append((number, _Known(written.skill, within)))
-                entries.append(Entry(number, event.iteration, written))
-        elif known is not None:
-            for what, after in _happened(event, known):
-                states.append((number, after))
-                entries.append(Entry(number, event.iteration, what))
+            for skill in (skill for skill in event.skills if skill.id == skill_id):
+                merged = frozenset(id for id, mark in event.marks.items() if mark.into == skill_id)
+                change, state = _inserted(event, skill), _SkillState(skill, merged)
+        elif state is not None:
+            change, state = _change(event, state)
+        if change is not None:
+            states.append((number, state))
+            entries.append(TimelineEntry(number, event.iteration, change))
     return states, entries
 
 
-def _written(event: Insert, skill_id: str) -> Written | None:
-    skill = next((skill for skill in event.skills if skill.id == skill_id), None)
-    if skill is None:
-        return None
+def _inserted(event: Insert, skill: Skill) -> Inserted:
+    """Returns the insertion of a skill, with the members of its task's group that the event's origin names."""
     failure, success = (_member(event.origin, key, skill) for key in ("trajectories", "successes"))
-    return Written(skill, event.origin, failure, success, event.evidence.get(skill_id), event.marks.get(skill_id))
+    return Inserted(skill, event.origin, failure, success, event.worth.get(skill.id), event.marks.get(skill.id))
 
 
-def _happened(event: Event, known: _Known) -> Iterable[tuple[What, _Known]]:
-    """Yields what an event was to a skill, with the skill after that."""
-    skill, within = known
+def _change(event: Event, state: _SkillState) -> tuple[SkillChange | None, _SkillState]:
+    """Returns the change that an event made to a skill, None for none, and the skill's state after that."""
+    skill, merged = state
     match event:
-        case Again(tasks) if again := tasks.get(skill.id):
-            yield Repeated(tuple(again)), known
+        case Repeat(tasks) if sources := tasks.get(skill.id):
+            return Repeated(tuple(sources)), state
         case Retrieve(counts) if times := counts.get(skill.id):
-            yield Shown(times), _Known(replace(skill, retrievals=skill.retrievals + times), within)
-        case Credit(signals, beta) if own := signals.get(skill.id):
-            utility = credited_utility(skill.utility, own, beta[skill.granularity])
+            return Shown(times), _SkillState(replace(skill, retrievals=skill.retrievals + times), merged)
+        case Credit(signals, beta) if values := signals.get(skill.id):
+            utility = credited_utilities(np.array([skill.utility]), [values], [beta[skill.granularity]]).item()
             sources = tuple(event.sources[n] for n in event.by.get(skill.id, ()))
-            credited = replace(skill, utility=utility, credits=skill.credits + len(own))
-            yield Credited(tuple(own), skill.utility, utility, sources), _Known(credited, within)
+            credited = replace(skill, utility=utility, credits=skill.credits + len(values))
+            return Credited(tuple(values), skill.utility, utility, sources), _SkillState(credited, merged)
         case Probe(effects) if pairs := effects.get(skill.id):
-            yield Probed(len(pairs), sum(changed for _, changed in pairs)), known
-        case Change():
-            yield from _changed(event, known)
+            return Probed(len(pairs), sum(changed for _, changed in pairs)), state
+        case Change(status, ids) if skill.id in ids:
+            skill = replace(skill, evicted=event.iteration if status in GONE else None)
+            return StatusChanged(status, event.reason, event.into), _SkillState(skill, merged)
+        case Change(_, ids) if event.into == skill.id:
+            return MergedIn(ids), _SkillState(skill, merged | {*ids})
+        case Change(_, ids) if undone := tuple(id for id in ids if id in merged):
+            return MergeUndone(undone), _SkillState(skill, merged - {*undone})
         case Note(noted, text) if noted == skill.id:
-            yield Said(text), known
-
-
-def _changed(event: Change, known: _Known) -> Iterable[tuple[What, _Known]]:
-    """Yields what a change of status was to a skill: to itself, or to those that are merged into it."""
-    skill, within = known
-    if skill.id in event.ids:
-        skill = replace(skill, evicted=event.iteration if event.status in GONE else None)
-        yield Moved(event.status, event.reason, event.into), _Known(skill, within)
-    elif event.into == skill.id:
-        yield Joined(event.ids), _Known(skill, within | {*event.ids})
-    elif gone := tuple(id for id in event.ids if id in within):
-        yield Parted(gone), _Known(skill, within - {*gone})
+            return Noted(text), state
+    return None, state
 
 
 def _member(origin: Mapping[str, str], key: str, skill: Skill) -> int | None:
     """Returns the member of the skill's task that an origin names, as in "train/0012#3"."""
-    found = re.search(rf"(?:^| ){re.escape(skill.evidence)}#(\d+)(?= |$)", origin.get(key, ""))
-    return int(found[1]) if found else None
+    match = re.search(rf"(?:^| ){re.escape(skill.source_task)}#(\d+)(?= |$)", origin.get(key, ""))
+    return int(match[1]) if match else None
 
 
-def _place(source: str) -> tuple[str, int | None]:
+def _task_and_member(source: str) -> tuple[str, int | None]:
     """Returns task and member of a source such as "train/0012#3", the task alone of "train/0012#" for a group."""
     task, mark, member = source.rpartition("#")
     if not mark:
         return source, None
     return task, int(member) if member.isdecimal() else None
+
+
+class EpisodeId(NamedTuple):
+    """A training episode: iteration, task id, and member of the group."""
+
+    iteration: int
+    task: str
+    member: int
+
+
+@dataclass(frozen=True, slots=True)
+class SkillUse(Generic[_E]):
+    """Episodes in which a skill was shown, and the result of the same tasks without skills.
+
+    `baseline` is the number of episodes without skills that were won, and of all that were played.
+    """
+
+    won: tuple[_E, ...]
+    lost: tuple[_E, ...]
+    baseline: tuple[int, int]
+
+
+def skill_use(saved: Sequence[Saved], skill_id: str) -> SkillUse[int]:
+    """Returns the numbers, from 1, of the trajectories that were shown a skill, won and lost."""
+    shown = [n for n, one in enumerate(saved, start=1) if any(skill_id in turn.skills for turn in one.turns)]
+    tasks = {saved[n - 1].task.id for n in shown}
+    without = [one.success for one in saved if one.arm == "none" and one.task.id in tasks]
+    won, lost = (tuple(n for n in shown if saved[n - 1].success == success) for success in (True, False))
+    return SkillUse(won, lost, (sum(without), len(without)))
+
+
+def training_use(played: Iterable[tuple[int, Sequence[Saved]]], skill_id: str) -> SkillUse[EpisodeId]:
+    """Returns the training episodes that were shown a skill, latest first, of iterations and their trajectories."""
+    won: list[EpisodeId] = []
+    lost: list[EpisodeId] = []
+    wins = without = 0
+    for iteration, saved in played:
+        use = skill_use(saved, skill_id)
+        for episodes, numbers in ((won, use.won), (lost, use.lost)):
+            episodes += [EpisodeId(iteration, saved[n - 1].task.id, saved[n - 1].index) for n in numbers]
+        wins, without = wins + use.baseline[0], without + use.baseline[1]
+    for episodes in (won, lost):
+        episodes.sort(key=lambda episode: -episode.iteration)
+    return SkillUse(tuple(won), tuple(lost), (wins, without))

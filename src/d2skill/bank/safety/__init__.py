@@ -1,16 +1,16 @@
-"""Makes skill text safe to show: cleans it, and suspects what is no advice.
+"""Sanitising of skill text, and detection of prompt injection in it.
 
-Skill text is a model's text made from an environment's text, or it came with somebody else's bank. Three things stand
-between it and a policy, the last of which is the real defence:
+A skill's text was written by a model about text of an environment, or it came with another bank. It is not trusted.
+There are three defences, of which the last is the strongest:
 
-1. `clean` makes each field one short line of visible characters, without the markers by which chat templates and our
-   own prompts tell who speaks. Encoded markers (&lt;, %3C, base64) stay: no tokenizer decodes them.
-2. `suspicion` names what looks like an instruction to whoever runs the policy. It knows phrases of some languages, and
-   cannot be complete.
+1. `clean` makes each field one short line of visible characters, without the role markers of chat templates and of our
+   own prompts. Encoded markers (&lt;, %3C, base64) stay: no tokenizer decodes them.
+2. `suspicion` detects text that looks like an instruction to whoever runs the policy. It knows phrases of some
+   languages and cannot be complete.
 3. `prompts.render` shows a skill as one quoted line under a heading that calls it advice.
 
-What is stored is NFKC, so that what was checked is what is shown: full-width letters, ligatures and the like come out
-plain. Invisible joiners are lost, so some emoji fall into their parts.
+Stored text is NFKC, so the text that is shown is the text that was checked: full-width letters, ligatures and the like
+become plain. Invisible joiners are lost, so some emoji become several.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ import re
 from collections import Counter
 from functools import cache
 
-from d2skill.bank.safety.injection_phrases import reason
+from d2skill.bank.safety.injection_phrases import suspicious_phrase
 from d2skill.bank.safety.unicode import latin, visible
 from d2skill.types import SkillText
 
 LIMITS = {"title": 120, "principle": 600, "when_to_apply": 300}
 """Longest text of each field, in characters."""
 
-_READ = 4  # of a field, this many times its limit is looked at
+_READ = 4  # of a field, so many times its limit is read
 _TAGS = (
     r"think(?:ing)?|thought|reasoning|analysis|scratchpad|answer|actions?|observation|search|information|result"
     r"|tools?|tool_\w+|function(?:s|_calls?)?|invoke|parameter|system|user|assistant|human|developer|model"
@@ -65,15 +65,15 @@ _CODED = (
     r"|[0-9a-fA-F]{32,}|[A-Z2-7]{32,}|(?:\\x[0-9a-fA-F]{2}){8,}|(?:\\u[0-9a-fA-F]{4}){6,}|(?:%[0-9a-fA-F]{2}){8,}"
     r"|(?:&#?\w{1,8};){6,}|(?:[01]{8} ?){5,}|(?:\b\d{2,3}\b[ ,]+){12,}|(?:\b[0-9a-fA-F]{2} ){12,}"
 )
-_SHOUTED = r"\b(?:IMPORTANT|MUST|ALWAYS|NEVER|URGENT|CRITICAL|WARNING|ATTENTION|IMMEDIATELY|OBEY|NOW|STOP)\b"
 _SHOUTS = "IMPORTANT MUST ALWAYS NEVER URGENT CRITICAL WARNING ATTENTION IMMEDIATELY OBEY NOW STOP".split()
+_SHOUTED = rf"\b(?:{'|'.join(_SHOUTS)})\b"
 _SENTENCE_END = re.compile(r"[.!?。]\s*")
 _LONG_WORD = re.compile(r"([!-~]{80})[!-~]+")
 
-# Most advice takes a short way: what is bare has nothing to clean, and what is short of words has no long codes.
+# Shortcuts that most advice takes: bare text has nothing to clean, and text of short words has no long codes.
 _SIGNS = " .,;:!?'\"()/+$%&@-"
 _BARE = re.compile(rf"(?:[A-Za-z0-9{_SIGNS[1:]}]{{1,80}} )*+[A-Za-z0-9{_SIGNS[1:]}]{{1,80}}")  # words, one space apart
-_RUNS = ("---", '"""', "'''")  # what a marker in bare text is made of
+_RUNS = ("---", '"""', "'''")  # the only markers that bare text can hold
 _LABEL_ENDS = (
     *"system user assistant human developer tool function model bot ai chatgpt claude response input output".split(),
     *"instruction instructions prompt message note notes notice override alert update action actions now".split(),
@@ -84,27 +84,27 @@ _HEX_WORDS = re.compile(r" [0-9a-fA-F]{2} [0-9a-fA-F]{2} ")
 
 
 def clean(text: SkillText) -> SkillText:
-    """Returns the text as the bank stores it; a field of nothing but noise comes out empty."""
+    """Returns the text as the bank stores it; a field of markers and invisible characters alone becomes empty."""
     return SkillText(**{field: _clean_line(getattr(text, field), limit) for field, limit in LIMITS.items()})
 
 
 def suspicion(text: SkillText) -> str:
-    """Returns why a text looks like an attempt to take over rather than advice about a task, or "".
+    """Returns the reason why a text looks like prompt injection rather than advice about a task, or "".
 
-    A heuristic that errs on the side of advice: what it lets through is still no more than a quoted line.
+    A heuristic that prefers to miss an attack over refusing advice: a prompt shows any text as a quoted line only.
     """
-    said = ". ".join([getattr(text, field)[:limit] for field, limit in LIMITS.items()])
-    if _may_be_coded(said) and _compiled(_CODED).search(said):
+    line = ". ".join([getattr(text, field)[:limit] for field, limit in LIMITS.items()])
+    if _may_be_coded(line) and _compiled(_CODED).search(line):
         return "it holds encoded data"
-    if _is_shouted(said) or _is_repeated(_SENTENCE_END.split(said)):
+    if _is_shouted(line) or _is_repeated(_SENTENCE_END.split(line)):
         return "it urges by repetition"
-    return reason(said)
+    return suspicious_phrase(line)
 
 
 def objection(text: SkillText, *, vouched: bool = False) -> str:
-    """Returns why a text cannot come from a bank, or "": it is not clean, not whole, or suspicious.
+    """Returns the reason why no bank stores such a text, or "": it is not clean, has an empty field, or is suspicious.
 
-    One that somebody `vouched` for may be suspicious.
+    A text that a person `vouched` for may be suspicious.
     """
     for field, limit in LIMITS.items():
         line = getattr(text, field)
@@ -126,7 +126,7 @@ def _clean_line(text: str, limit: int) -> str:
 
 
 def _is_bare(text: str) -> bool:
-    """Returns whether a text is plain words without anything to clean, as most advice is."""
+    """Returns True if a text is plain words with nothing to clean, as most advice is."""
     if not _BARE.fullmatch(text) or any(map(text.__contains__, _RUNS)):
         return False
     lower = text.lower()
@@ -136,23 +136,23 @@ def _is_bare(text: str) -> bool:
     return not any("advice" in label or label.rstrip(_SIGNS).endswith(_LABEL_ENDS) for label in labels)
 
 
-def _may_be_coded(said: str) -> bool:
+def _may_be_coded(text: str) -> bool:
     """Returns False for ASCII text of short words with too few digits and escapes for encoded data."""
     return (
-        not _SHORT_WORDS.fullmatch(said)
-        or sum(map(said.count, "0123456789")) >= 24
-        or sum(map(said.count, "\\%&")) >= 6
-        or _HEX_WORDS.search(said) is not None
+        not _SHORT_WORDS.fullmatch(text)
+        or sum(map(text.count, "0123456789")) >= 24
+        or sum(map(text.count, "\\%&")) >= 6
+        or _HEX_WORDS.search(text) is not None
     )
 
 
-def _is_shouted(said: str) -> bool:
-    """Returns whether a text has more than three words that urge in capitals."""
-    return sum(map(said.count, _SHOUTS)) > 3 and len(_compiled(_SHOUTED).findall(said)) > 3
+def _is_shouted(text: str) -> bool:
+    """Returns True if a text has more than three of the words of `_SHOUTS`."""
+    return sum(map(text.count, _SHOUTS)) > 3 and len(_compiled(_SHOUTED).findall(text)) > 3
 
 
 def _is_repeated(sentences: list[str]) -> bool:
-    """Returns whether a sentence of several words is said more than three times."""
+    """Returns True if a sentence of several words occurs more than three times."""
     if len(sentences) - len(set(sentences)) < 3:
         return False
     return max(Counter(s for s in sentences if " " in s).values(), default=0) > 3
@@ -164,20 +164,25 @@ def _compiled(pattern: str) -> re.Pattern[str]:
 
 
 def _stripped(text: str) -> str:
+    """Returns the text without markers and role labels, with single spaces, and with words cut to 80 characters."""
     text = _without(_MARKERS, _without(_ROLES, visible(text)))
     return _LONG_WORD.sub(r"\1", " ".join(text.split()))
 
 
 def _cut(text: str, limit: int) -> str:
+    """Returns the first words of a text, up to `limit` characters."""
     if len(text) <= limit:
         return text
     return text[: limit + 1].rpartition(" ")[0] or text[:limit]
 
 
 def _without(pattern: str, text: str) -> str:
-    """Returns the text with a space for what the groups of a pattern find in it, look-alike letters read as Latin."""
+    """Returns the text with the last group of each match of a pattern replaced by a space.
+
+    The pattern is searched in the text with Latin letters in place of look-alikes.
+    """
     kept, end = "", 0
-    for found in _compiled(pattern).finditer(latin(text)):
-        start, stop = found.span(found.lastindex or 0)
+    for match in _compiled(pattern).finditer(latin(text)):
+        start, stop = match.span(match.lastindex or 0)
         kept, end = f"{kept}{text[end:start]} ", stop
     return kept + text[end:]

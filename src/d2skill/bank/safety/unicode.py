@@ -1,4 +1,4 @@
-"""What the characters of a text are: which can be seen, and which Latin letters they are or look like."""
+"""Removal of invisible characters, and mapping of accented and look-alike letters (homoglyphs) to Latin ones."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LOOKALIKES = {
 
 
 def visible(text: str) -> str:
-    """Returns the text as NFKC without what cannot be seen and without floods of combining marks."""
+    """Returns the text as NFKC without invisible characters and with few combining marks on a letter."""
     if text.isascii() and text.isprintable():
         return text
     kept, room = [], 0
@@ -43,7 +43,7 @@ def visible(text: str) -> str:
 
 
 def latin(text: str) -> str:
-    """Returns the text, as long as it was, with Latin letters for accented ones and for those that look like them."""
+    """Returns the text with accented and look-alike letters replaced by Latin ones, one for one."""
     return text if text.isascii() else "".join(map(_latin_letter, text))
 
 

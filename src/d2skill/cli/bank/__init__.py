@@ -1,13 +1,12 @@
-"""The commands about banks: what stands in one, why, how that changed, and what is done to it by hand."""
+"""The commands `d2skill bank ...`: they show the skills of a bank and their history, and change it by hand."""
 
 from d2skill.cli.bank.blame import bank_blame
 from d2skill.cli.bank.diff import bank_diff
+from d2skill.cli.bank.edit import bank_admit, bank_hold, bank_merge, bank_note, bank_undo
 from d2skill.cli.bank.import_export import bank_export, bank_import, bank_salvage
 from d2skill.cli.bank.list import bank_list, bank_search, bank_stats
-from d2skill.cli.bank.notes import bank_note, bank_undo
 from d2skill.cli.bank.open import read
 from d2skill.cli.bank.show import bank_show
-from d2skill.cli.bank.status import bank_admit, bank_hold, bank_merge
 from d2skill.cli.bank.verify import bank_verify
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""The story of one skill: bank blame."""
+"""History of one skill: bank blame."""
 
 from __future__ import annotations
 
@@ -10,57 +10,57 @@ from rich.console import Console
 from rich.text import Text
 from tyro.conf import Positional
 
-from d2skill.bank import history
-from d2skill.bank.history import (
+from d2skill.bank.history.diff import describe_status, status_name
+from d2skill.bank.history.timeline import (
     Credited,
-    Entry,
-    Episode,
-    Joined,
-    Moved,
-    Parted,
+    EpisodeId,
+    Inserted,
+    MergedIn,
+    MergeUndone,
+    Noted,
     Probed,
     Repeated,
-    Said,
+    Rewound,
     Shown,
-    Signal,
-    Story,
-    Undid,
-    What,
-    Written,
+    SkillChange,
+    StatusChanged,
+    Timeline,
+    TimelineEntry,
+    TracedSignal,
+    skill_timeline,
 )
-from d2skill.bank.journal import BankState
-from d2skill.cli.bank.open import journal_of, listed
-from d2skill.cli.bank.tables import print_rows, replay_command, say, short, table_of
+from d2skill.cli.bank.open import listed, open_journal
+from d2skill.cli.bank.tables import format_worth, print_rows, replay_command, say, table_of
 from d2skill.runs import trajectories
 from d2skill.runs.folder import RunFolder
 
-_ENDS = 8  # lines that a long story begins and ends with
+_ENDS = 8  # rows at either end of a long table
 
 
 def bank_blame(
     run: Positional[Path], id: Positional[str], signals: bool = False, rewound: bool = False, all: bool = False
 ) -> None:
-    """Tell the story of a skill: where it is from, when it was shown, what moved its utility.
+    """Show the history of a skill: the failure it was written from, when it was shown, what moved its utility.
 
     Args:
         run: Run folder, or a journal.
         id: Id of the skill, such as s12.
         signals: List every signal instead, with the episode it is from; that of a task skill is from a whole group.
-        rewound: Show what a rewind undid as well, marked so.
-        all: Show all lines of a long story.
+        rewound: Add the events that a rewind undid, marked so.
+        all: Show all lines of a long history.
     """
-    journal = journal_of(run)
-    told = history.story(journal, id, rewound=rewound)
-    say(f"{id}: {told.skill.text.title}")
+    journal = open_journal(run)
+    timeline = skill_timeline(journal, id, rewound=rewound)
+    say(f"{id}: {timeline.skill.text.title}")
     if signals:
-        _print_signals(run, told, journal.replay(BankState()).merged.get(id, []))
+        _print_signals(run, timeline, journal.replay().merged.get(id, []))
         return
-    for entry in told.entries:
-        if isinstance(entry.what, Written):
-            print_rows(_source(entry, entry.what))
+    for entry in timeline.entries:
+        if isinstance(entry.change, Inserted):
+            print_rows(_source(entry, entry.change))
             if run.is_dir():
-                _print_replay(RunFolder.open(run), entry, entry.what)
-    rows = [_line(list(entries)) for _, entries in groupby(told.entries, lambda e: (e.iteration, e.undone))]
+                _print_replay(RunFolder.open(run), entry, entry.change)
+    rows = [_row(list(entries)) for _, entries in groupby(timeline.entries, lambda e: (e.iteration, e.undone))]
     left_out = 0 if all else max(0, len(rows) - 2 * _ENDS - 1)
     columns = ("iteration", "events", "shown", "signals", "mean", "utility", "what happened")
     table = table_of(columns, left=("events", "what happened"))
@@ -72,78 +72,80 @@ def bank_blame(
     Console().print(table)
 
 
-def _print_signals(run: Path, told: Story, within: Sequence[str]) -> None:
-    """Prints every signal that counts, and how to see the episodes they are from."""
-    traced = told.traced()
-    say(*map(_traced, traced), *([] if traced else ["It has no signals yet."]))
-    if within:
-        named = ", ".join(f"`d2skill bank blame {run} {id} --signals`" for id in within)
-        say(f"Those of skills that were merged into it count here as well: {named}.")
+def _print_signals(run: Path, timeline: Timeline, merged: Sequence[str]) -> None:
+    """Prints every signal that counts, and the command that replays the last episode of one."""
+    signals = timeline.signals()
+    say(*map(_signal, signals), *([] if signals else ["It has no signals yet."]))
+    if merged:
+        commands = ", ".join(f"`d2skill bank blame {run} {id} --signals`" for id in merged)
+        say(f"Those of skills that were merged into it count here as well: {commands}.")
     if not run.is_dir():
         return
     folder = RunFolder.open(run)
     kept = {*folder.kept_rollouts()}
-    if last := next((one for one in reversed(traced) if one.task and one.iteration in kept), None):
-        say(f"{replay_command(run, _episode(folder, told.skill.id, last))} shows the last of these episodes.")
-    if lost := sorted({str(one.iteration) for one in traced if one.iteration not in kept}, key=int):
+    if last := next((signal for signal in reversed(signals) if signal.task and signal.iteration in kept), None):
+        command = replay_command(run, _episode(folder, timeline.skill.id, last))
+        say(f"{command} shows the last of these episodes.")
+    if lost := sorted({str(signal.iteration) for signal in signals if signal.iteration not in kept}, key=int):
         say(f"The episodes of these iterations are not kept: {listed(lost, 10)}.")
 
 
-def _episode(run: RunFolder, id: str, signal: Signal) -> Episode:
-    """Returns an episode that a signal is from; of a group, the first that was shown the skill."""
+def _episode(run: RunFolder, id: str, signal: TracedSignal) -> EpisodeId:
+    """Returns the episode that a signal is from; of a group, the first that showed the skill."""
     member = signal.member
     if member is None:
-        of_task = [one for one in trajectories.about(run.rollout(signal.iteration), id) if one.task.id == signal.task]
-        member = next((one.index for one in of_task if any(id in turn.skills for turn in one.turns)), 0)
-    return Episode(signal.iteration, signal.task, member)
+        saved = [one for one in trajectories.about(run.rollout(signal.iteration), id) if one.task.id == signal.task]
+        member = next((one.index for one in saved if any(id in turn.skills for turn in one.turns)), 0)
+    return EpisodeId(signal.iteration, signal.task, member)
 
 
-def _traced(signal: Signal) -> str:
+def _signal(signal: TracedSignal) -> str:
     """Returns a signal with the episode it is from, or the task whose group it is from."""
-    place = f" {signal.task}" if signal.task else ", from an episode that is not on record"
-    if signal.task:
-        place += ", its group" if signal.member is None else f" member {signal.member}"
-    return f"iteration {signal.iteration}{place}: {signal.value:+.2f}"
+    if not signal.task:
+        source = ", from an episode that is not on record"
+    else:
+        source = f" {signal.task}" + (", its group" if signal.member is None else f" member {signal.member}")
+    return f"iteration {signal.iteration}{source}: {signal.value:+.2f}"
 
 
-def _source(entry: Entry, written: Written) -> list[tuple[str, str]]:
-    """Returns where a skill is from, as far as the journal says."""
-    skill, origin = written.skill, dict(written.origin)
+def _source(entry: TimelineEntry, inserted: Inserted) -> list[tuple[str, str]]:
+    """Returns the origin of a skill, as far as the journal has it, as names and values."""
+    skill, origin = inserted.skill, dict(inserted.origin)
     undone = " (undone)" if entry.undone else ""
     rows = [("written", f"in iteration {entry.iteration}, event {entry.number}{undone}")]
-    if skill.evidence:
-        member = f", member {written.failure} of its group" if written.failure is not None else ""
+    if skill.source_task:
+        member = f", member {inserted.failure} of its group" if inserted.failure is not None else ""
         split = f", split {origin.pop('split')}" if len(origin.get("split", "").split()) == 1 else ""
-        rows.append(("from", f"a failure in {skill.evidence}{member}{split}: {skill.task_text}"))
-    if skill.credits or written.evidence:
-        worth = f", worth {short(written.evidence.posterior())}" if written.evidence else ""
+        rows.append(("from", f"a failure in {skill.source_task}{member}{split}: {skill.task_text}"))
+    if skill.credits or inserted.worth:
+        worth = f", worth {format_worth(inserted.worth.posterior())}" if inserted.worth else ""
         rows.append(("taken over", f"with utility {skill.utility:+.3f} after {skill.credits} credits{worth}"))
-    if written.mark:
-        rows.append(("came as", history.told(written.mark, skill)))
-    if written.success is not None:
-        rows.append(("held against", f"a success in the same task, member {written.success}"))
-    named = {"reflector": "by", "from": "taken from"}
-    rows += [(named.get(key, key), text) for key, text in origin.items() if key not in ("trajectories", "successes")]
+    if inserted.mark:
+        rows.append(("came as", describe_status(inserted.mark, skill)))
+    if inserted.success is not None:
+        rows.append(("compared with", f"a success in the same task, member {inserted.success}"))
+    names = {"reflector": "by", "from": "taken from"}
+    rows += [(names.get(key, key), text) for key, text in origin.items() if key not in ("trajectories", "successes")]
     return rows
 
 
-def _print_replay(run: RunFolder, entry: Entry, written: Written) -> None:
+def _print_replay(run: RunFolder, entry: TimelineEntry, inserted: Inserted) -> None:
     """Prints the command that shows the failure that a skill was written from, if the run keeps it."""
-    if written.failure is None or entry.undone or not run.rollout(entry.iteration).is_file():
+    if inserted.failure is None or entry.undone or not run.rollout(entry.iteration).is_file():
         return
-    command = replay_command(run.path, Episode(entry.iteration, written.skill.evidence, written.failure))
-    success = f", --member {written.success} the success" if written.success is not None else ""
+    command = replay_command(run.path, EpisodeId(entry.iteration, inserted.skill.source_task, inserted.failure))
+    success = f", --member {inserted.success} the success" if inserted.success is not None else ""
     say(f"{command} shows the failure{success}.")
 
 
-def _line(entries: Sequence[Entry]) -> tuple[str, ...]:
-    """Returns the line of a story that is about one iteration."""
-    kinds = [entry.what for entry in entries]
-    shown = sum(what.times for what in kinds if isinstance(what, Shown))
-    credited = [what for what in kinds if isinstance(what, Credited)]
-    signals = [signal for what in credited for signal in what.signals]
+def _row(entries: Sequence[TimelineEntry]) -> tuple[str, ...]:
+    """Returns the table row of one iteration."""
+    changes = [entry.change for entry in entries]
+    shown = sum(change.times for change in changes if isinstance(change, Shown))
+    credited = [change for change in changes if isinstance(change, Credited)]
+    signals = [signal for change in credited for signal in change.signals]
     first, last = entries[0].number, entries[-1].number
-    said = [text for text in map(_in_words, kinds) if text]
+    texts = [text for text in map(_in_words, changes) if text]
     return (
         str(entries[0].iteration),
         str(first) if first == last else f"{first}-{last}",
@@ -151,27 +153,28 @@ def _line(entries: Sequence[Entry]) -> tuple[str, ...]:
         str(len(signals) or ""),
         f"{sum(signals) / len(signals):+.2f}" if signals else "",
         f"{credited[-1].after:+.3f}" if credited else "",
-        "; ".join([*said, *(["(undone)"] if entries[0].undone else [])]),
+        "; ".join([*texts, *(["(undone)"] if entries[0].undone else [])]),
     )
 
 
-def _in_words(what: What) -> str:
-    match what:
-        case Written():
+def _in_words(change: SkillChange) -> str:
+    """Returns a change in words, "" for the changes that have columns of their own."""
+    match change:
+        case Inserted():
             return "written"
         case Repeated(tasks):
             names = list(dict.fromkeys(task or "an unnamed task" for task in tasks))
             return f"written again, from {'a failure' if len(tasks) == 1 else 'failures'} in {listed(names)}"
         case Probed(decisions, changes):
             return f"heeded in {changes} of {decisions} probes"
-        case Moved(status, reason, into):
-            return f"{history.named(status, into)}{f': {reason}' if reason else ''}"
-        case Joined(ids):
+        case StatusChanged(status, reason, into):
+            return f"{status_name(status, into)}{f': {reason}' if reason else ''}"
+        case MergedIn(ids):
             return f"took in {', '.join(ids)}"
-        case Parted(ids):
+        case MergeUndone(ids):
             return f"parted from {', '.join(ids)}"
-        case Said(text):
+        case Noted(text):
             return f"note: {text}"
-        case Undid(to):
+        case Rewound(to):
             return f"taken back to event {to}"
     return ""

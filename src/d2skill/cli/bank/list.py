@@ -1,4 +1,4 @@
-"""Many skills at once: bank list, search and stats."""
+"""Lists of skills and statistics of a bank: bank list, search and stats."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ from typing import Literal
 from rich.console import Console
 from tyro.conf import Positional
 
-from d2skill.bank import history
-from d2skill.bank.journal import BankState
-from d2skill.cli.bank.open import Contents, check_iteration, config_of, journal_of, read
-from d2skill.cli.bank.tables import print_rows, print_skills, say, table_of
+from d2skill.bank.formats.contents import BankContents, check_iteration
+from d2skill.bank.history.diff import status_name
+from d2skill.bank.history.search import search_by_meaning, search_by_words
+from d2skill.bank.history.statistics import Quantiles, bank_statistics, journal_statistics
+from d2skill.cli.bank.open import open_journal, read, settings_of
+from d2skill.cli.bank.tables import count_statuses, print_rows, print_skills, say, table_of
 from d2skill.embedders import make_embedder
 from d2skill.errors import BankError
 from d2skill.types import Granularity, Skill
 
-_LEAST_ALIKE = 0.2  # cosine; below it, what a search finds has nothing to do with it
+_LEAST_SIMILAR = 0.2  # cosine below which a skill has nothing to do with a search
 
 
 def bank_list(
@@ -29,24 +31,24 @@ def bank_list(
 ) -> None:
     """List the skills of a run's bank.
 
-    Beside the utility, which ranks them, stands their worth: the mean of their signals, drawn a little towards 0, with
-    the 95 % interval. A signal is success with the skill minus that of the attempts without skills at the same task.
+    The utility ranks skills. The worth is the mean of a skill's signals, drawn a little towards 0, with the 95 %
+    interval. A signal is success with the skill minus that of the attempts without skills at the same task.
 
     Args:
         run: Run folder, or a bank file.
         granularity: Task skills or step skills only.
-        status: What they are: trial is shown to a share of the skill half, held to nobody; the last three have left.
-        sort: What to sort by, highest first.
+        status: Trial skills are shown to a share of the skill half, held ones to nobody; the last three have left.
+        sort: Column to sort by, highest first.
         limit: Lines, at most.
         at: Iteration after which to look at the bank; without it, as it is.
     """
     bank = read(run, at)
-    skills = bank.chosen(granularity, None if status == "all" else status)
-    skills.sort(key=lambda skill: (-_height(run, bank, skill, sort), skill.id))
+    skills = bank.select(granularity, None if status == "all" else status)
+    skills.sort(key=lambda skill: (-_sort_value(run, bank, skill, sort), skill.id))
     print_skills(bank, skills, limit)
-    chosen = {skill.id for skill in skills}
-    if others := [skill for skill in bank.chosen(granularity, None) if skill.id not in chosen]:
-        say(f"Not listed: {bank.statuses(others)}. --status all lists all.")
+    ids = {skill.id for skill in skills}
+    if others := [skill for skill in bank.select(granularity, None) if skill.id not in ids]:
+        say(f"Not listed: {count_statuses(bank, others)}. --status all lists all.")
 
 
 def bank_search(
@@ -56,9 +58,9 @@ def bank_search(
     limit: int = 20,
     at: int | None = None,
 ) -> None:
-    """Find active skills by what they say or what they are for.
+    """Find active skills by words of their text or key.
 
-    Lists those that have all the words, in text or key; if there are none, those that the bank's embedder finds alike.
+    Lists the skills that have all the words; if there are none, those that the bank's embedder finds similar.
 
     Args:
         run: Run folder, or a bank file.
@@ -70,58 +72,52 @@ def bank_search(
     if not any(letter.isalnum() for letter in text):
         raise BankError("there is no word to look for: name one or more")
     bank = read(run, at)
-    skills = bank.chosen(granularity)
-    if found := history.by_words(skills, text):
-        print_skills(bank, [skill for skill, _ in found], limit, [str(hits) for _, hits in found], "hits")
+    skills = bank.select(granularity)
+    if matches := search_by_words(skills, text):
+        print_skills(bank, [skill for skill, _ in matches], limit, [str(hits) for _, hits in matches], "hits")
         return
-    alike = history.by_meaning(skills, text, make_embedder(config_of(run).embedder))
-    alike = [(skill, cosine) for skill, cosine in alike if cosine >= _LEAST_ALIKE]
-    if not alike:
+    ranked = search_by_meaning(skills, text, make_embedder(settings_of(run).embedder))
+    similar = [(skill, cosine) for skill, cosine in ranked if cosine >= _LEAST_SIMILAR]
+    if not similar:
         say("No skill has all these words, and none is like them.")
         return
     say("No skill has all these words. Alike, by the embedder:")
-    print_skills(bank, [skill for skill, _ in alike], limit, [f"{cosine:.2f}" for _, cosine in alike], "alike")
+    print_skills(bank, [skill for skill, _ in similar], limit, [f"{cosine:.2f}" for _, cosine in similar], "alike")
 
 
 def bank_stats(run: Positional[Path], at: int | None = None) -> None:
-    """Show a bank in numbers.
+    """Show the statistics of a bank and its journal.
 
     Args:
         run: Run folder, or a journal.
         at: Iteration after which to look at the bank; without it, as it is.
     """
-    journal = journal_of(run)
-    check_iteration(run, journal, at)
+    journal = open_journal(run)
+    check_iteration(journal, at)
     head = journal.head()
     iteration = head.iteration if at is None else at
-    found = history.statistics(journal.replay(BankState(), at=at, seq=head.seq), iteration)
-    columns = ["", *(f"{kind} skills" for kind in found.pools)]
+    bank = bank_statistics(journal.replay(at=at, seq=head.seq), iteration)
+    pools = list(bank.pools.values())
+    columns = ["", *(f"{granularity} skills" for granularity in bank.pools)]
     table = table_of(columns, left=columns)
-    pools = list(found.pools.values())
     for status in dict.fromkeys(["active", *(status for pool in pools for status in pool.statuses)]):
-        table.add_row(history.named(status), *(str(pool.statuses.get(status, 0)) for pool in pools))
-    for name, quantity, form in (
-        ("utility", "utility", "+.3f"),
-        ("credits", "credits", ".0f"),
-        ("shown", "retrievals", ".0f"),
-        ("age", "age", ".0f"),
-    ):
-        table.add_row(name, *(_spread(getattr(pool, quantity), form) for pool in pools))
-    for name, count in (
-        ("utility above 0", "above"),
-        ("utility below 0", "below"),
-        ("never shown", "never_shown"),
-        ("never credited", "never_credited"),
-    ):
-        table.add_row(name, *(_share(getattr(pool, count), pool.active) for pool in pools))
+        table.add_row(status_name(status), *(str(pool.statuses.get(status, 0)) for pool in pools))
+    table.add_row("utility", *(_spread(pool.utility, "+.3f") for pool in pools))
+    table.add_row("credits", *(_spread(pool.credits, ".0f") for pool in pools))
+    table.add_row("shown", *(_spread(pool.retrievals, ".0f") for pool in pools))
+    table.add_row("age", *(_spread(pool.age, ".0f") for pool in pools))
+    table.add_row("utility above 0", *(_share(pool.above, pool.active) for pool in pools))
+    table.add_row("utility below 0", *(_share(pool.below, pool.active) for pool in pools))
+    table.add_row("never shown", *(_share(pool.never_shown, pool.active) for pool in pools))
+    table.add_row("never credited", *(_share(pool.never_credited, pool.active) for pool in pools))
     Console().print(table)
     say("Utility to age are of the active skills: lowest [quartile, median, quartile] highest; age is in iterations.")
-    most = ", ".join(f"{task} ({count})" for task, count in found.evidence)
-    facts = history.recorded(journal)
+    most = ", ".join(f"{task} ({count})" for task, count in bank.source_tasks)
+    facts = journal_statistics(journal)
     print_rows(
         [
             ("iteration", str(iteration)),
-            ("written from", f"failures in {found.tasks} tasks, most in {most}" if most else "-"),
+            ("written from", f"failures in {bank.tasks} tasks, most in {most}" if most else "-"),
             ("journal", f"{facts.events} events, {facts.bytes / 1024:.0f} KiB, {facts.snapshots} snapshots"),
             ("rewinds", f"{facts.rewinds}, which leave {facts.undone} events out" if facts.rewinds else "none"),
             ("embedder", journal.embedder),
@@ -129,21 +125,22 @@ def bank_stats(run: Positional[Path], at: int | None = None) -> None:
     )
 
 
-def _height(run: Path, bank: Contents, skill: Skill, sort: str) -> float:
-    """Returns what a list is sorted by."""
+def _sort_value(run: Path, bank: BankContents, skill: Skill, sort: str) -> float:
+    """Returns the value by which a list is sorted."""
     if sort != "worth":
         return float(getattr(skill, sort))
     if bank.state is None:
         raise BankError(f"{run} is no journal, so the signals of its skills are not known: leave --sort worth out")
-    return bank.state.evidence(skill.id).posterior().mean
+    return bank.state.worth(skill.id).posterior().mean
 
 
-def _spread(quantiles: history.Quantiles | None, form: str) -> str:
+def _spread(quantiles: Quantiles | None, form: str) -> str:
+    """Returns quantiles in a format: lowest [lower quartile, median, upper quartile] highest."""
     if quantiles is None:
         return "-"
     low, lower, median, upper, high = (format(value, form) for value in quantiles)
     return f"{low} [{lower}, {median}, {upper}] {high}"
 
 
-def _share(count: int, of: int) -> str:
-    return f"{count} ({count / of:.0%})" if of else "-"
+def _share(count: int, total: int) -> str:
+    return f"{count} ({count / total:.0%})" if total else "-"

@@ -1,7 +1,8 @@
-"""A skill as one level of named values, as foreign formats hold it, and the checks on what comes from outside."""
+"""A skill as one level of named values, for the formats of others, with checks of values that come from outside."""
 
 from __future__ import annotations
 
+from dataclasses import asdict, fields
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -9,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from d2skill.types import Granularity, Skill, SkillText
 
 _MOST = 2**53
-"""Largest count: whatever reads JSON numbers as floats still reads it exactly."""
+"""The largest count, which readers that take JSON numbers as floats still read exactly."""
 
 
 class FlatSkill(BaseModel):
@@ -28,29 +29,27 @@ class FlatSkill(BaseModel):
     retrievals: int = Field(0, ge=0, le=_MOST)
     credits: int = Field(0, ge=0, le=_MOST)
     created: int = Field(0, ge=0, le=_MOST)
-    evidence: str = ""
+    source_task: str = Field("", alias="evidence")  # the name that files have for it
     evicted: int | None = Field(None, ge=0, le=_MOST)
 
     @classmethod
     def of(cls, skill: Skill) -> FlatSkill:
         """Returns the values of a skill."""
-        text = {name: getattr(skill.text, name) for name in SkillText.__slots__}
-        rest = {name: getattr(skill, name) for name in Skill.__slots__ if name != "text"}
-        return cls.model_construct(**text, **rest)
+        values = asdict(skill)
+        return cls.model_construct(**values.pop("text"), **values)
 
     def skill(self) -> Skill:
         """Returns the skill of these values."""
         values = self.model_dump()
-        text = SkillText(**{name: values.pop(name) for name in SkillText.__slots__})
-        return Skill(text=text, **values)
+        return Skill(text=SkillText(**{field.name: values.pop(field.name) for field in fields(SkillText)}), **values)
 
-    def beyond(self, other: FlatSkill) -> dict[str, Any]:
-        """Returns the values in which this skill differs from another."""
-        theirs = other.model_dump()
-        return {name: value for name, value in self.model_dump().items() if value != theirs[name]}
+    def differences(self, other: FlatSkill) -> dict[str, Any]:
+        """Returns the values in which this skill differs from another, by their names in files."""
+        theirs = other.model_dump(by_alias=True)
+        return {name: value for name, value in self.model_dump(by_alias=True).items() if value != theirs[name]}
 
 
-def fault(error: ValidationError) -> str:
+def first_fault(error: ValidationError) -> str:
     """Returns the first fault that validation found, with the name of the value at fault."""
     first = error.errors()[0]
     return ": ".join(map(str, (*first["loc"], first["msg"])))

@@ -6,8 +6,16 @@ import shutil
 import pytest
 
 from d2skill.bank import Draft, SkillBank
-from d2skill.bank.history import Joined, Moved, Parted, Probed, Repeated, Signal, story
-from d2skill.bank.journal import BankState, Journal, JournalWriter, Mark, Rewind, from_records
+from d2skill.bank.history.timeline import (
+    MergedIn,
+    MergeUndone,
+    Probed,
+    Repeated,
+    StatusChanged,
+    TracedSignal,
+    skill_timeline,
+)
+from d2skill.bank.journal import Journal, JournalWriter, Mark, Rewind, from_records
 from d2skill.cli.bank import read
 from d2skill.cli.main import main
 from d2skill.config import BankConfig, Config, CreditConfig, RetrievalConfig
@@ -25,10 +33,10 @@ ORIGIN = {
 }
 
 
-def draft(title, task_text=MUG, evidence="train/1", principle="", kind="task"):
+def draft(title, task_text=MUG, source="train/1", principle="", kind="task"):
     principle = principle or f"Principle about {title} and more of {title}"
     observation = "" if kind == "task" else "You see a shelf."
-    return Draft(kind, SkillText(title, principle, "When needed"), task_text, observation, evidence)
+    return Draft(kind, SkillText(title, principle, "When needed"), task_text, observation, source)
 
 
 def variant(end, kind="task"):
@@ -53,7 +61,7 @@ def path(tmp_path):
     for iteration in range(3, 6):
         with bank.batch(iteration):
             bank.count_retrievals({"t1": 2, "s1": 3})
-            bank.probed({"t1": [(0.5, True), (-0.25, False), (0.5, False)]})
+            bank.add_probes({"t1": [(0.5, True), (-0.25, False), (0.5, False)]})
             sources = {"t1": [f"train/{iteration}0#"], "t3": ["train/5#"] * 2, "s1": ["train/3#1"]}
             bank.credit({"t1": [0.5], "t3": [0.25, 0.75], "s1": [-0.5]}, sources)
             bank.credit({"t6": [-1.0]})
@@ -78,7 +86,7 @@ def fails(capsys, *words):
 
 
 def state(path):
-    return Journal(path).replay(BankState())
+    return Journal(path).replay()
 
 
 def test_the_journal_is_what_the_tests_say(path):
@@ -118,7 +126,7 @@ def test_list_has_the_worth_beside_the_utility_and_sorts_by_it(path, capsys):
     main(["bank", "list", str(path), "--sort", "worth", "--granularity", "task"])
     lines = [line.split() for line in capsys.readouterr().out.splitlines() if re.match(r"t\d", line)]
     assert [line[0] for line in lines] == ["t1", "t3", "t2"]
-    worth = state(path).evidence("t3").posterior()
+    worth = state(path).worth("t3").posterior()
     assert worth.mean == 0.375  # three iterations of mean 0.5, and the prior as one of 0
     assert lines[1][2:4] == ["+0.38", f"±{worth.high - worth.mean:.2f}"]
 
@@ -161,7 +169,7 @@ def test_diff_tells_new_ones_that_are_not_active_apart(path, capsys):
 def test_show_tells_all_that_is_known(path, capsys):
     said = command(capsys, "show", path, "t1")
     assert "status active" in said
-    assert "from 3.0 iterations of evidence, the last of it in iteration 5" in said
+    assert "effective sample of 3.0 iterations, the last signal in iteration 5" in said
     assert "heeded? left out of 9 prompts: another greedy action in 3 (33 %)," in said
     assert "log-probability of what was chosen 0.25 higher with it, on average" in said
     said = command(capsys, "show", path, "t2")
@@ -179,8 +187,8 @@ def test_show_says_nothing_of_probes_in_a_journal_without(path, capsys):
 def test_show_tells_what_merged_with_what(path, capsys):
     command(capsys, "merge", path, "--similarity", 0.5, "--granularity", "task")
     said = command(capsys, "show", path, "t3")
-    assert "merged into it t1, whose evidence counts here" in said
-    assert "from 5.4 iterations of evidence" in said  # (6 + 3)² / (3·4 + 3·1)
+    assert "merged into it t1, whose signals count here" in said
+    assert "effective sample of 5.4 iterations" in said  # (6 + 3)² / (3·4 + 3·1)
     assert "status merged into t3 in iteration 6: key and text 0.5 alike or more" in command(capsys, "show", path, "t1")
 
 
@@ -193,12 +201,12 @@ def test_show_says_since_when_and_why_one_is_active_again(path, capsys):
 def test_a_story_knows_every_kind_of_event(path, capsys):
     command(capsys, "merge", path, "--similarity", 0.5)
     command(capsys, "admit", path, "t1")
-    kept = story(Journal(path), "t3")
-    assert [e.what for e in kept.entries[-2:]] == [Joined(("t1",)), Parted(("t1",))]
-    told = story(Journal(path), "t1")
-    assert [e.what for e in told.entries if isinstance(e.what, Probed)] == [Probed(3, 1)] * 3
-    assert [e.what.status for e in told.entries if isinstance(e.what, Moved)] == ["merged", "active"]
-    assert [e.what for e in story(Journal(path), "t2").entries][1:] == [Repeated(("train/7", "train/9"))]
+    kept = skill_timeline(Journal(path), "t3")
+    assert [e.change for e in kept.entries[-2:]] == [MergedIn(("t1",)), MergeUndone(("t1",))]
+    told = skill_timeline(Journal(path), "t1")
+    assert [e.change for e in told.entries if isinstance(e.change, Probed)] == [Probed(3, 1)] * 3
+    assert [e.change.status for e in told.entries if isinstance(e.change, StatusChanged)] == ["merged", "active"]
+    assert [e.change for e in skill_timeline(Journal(path), "t2").entries][1:] == [Repeated(("train/7", "train/9"))]
     said = command(capsys, "blame", path, "t3", "--all")
     assert "took in t1; parted from t1" in said
     said = command(capsys, "blame", path, "t1")
@@ -212,7 +220,7 @@ def test_a_rewind_takes_a_story_back_to_what_was_merged_then(path, capsys):
     with JournalWriter(path) as writer:
         writer.append(Rewind(before, 6))
     command(capsys, "hold", path, "t1", "--reason", "why not")
-    assert not any(isinstance(e.what, Parted) for e in story(Journal(path), "t3", rewound=True).entries)
+    assert not any(isinstance(e.change, MergeUndone) for e in skill_timeline(Journal(path), "t3", rewound=True).entries)
 
 
 def test_blame_names_who_wrote_a_skill_and_how(path, capsys):
@@ -222,7 +230,7 @@ def test_blame_names_who_wrote_a_skill_and_how(path, capsys):
 
 
 def test_signals_are_told_with_where_they_are_from(path, capsys):
-    assert story(Journal(path), "s1").traced()[0] == Signal(3, -0.5, "train/3", 1)
+    assert skill_timeline(Journal(path), "s1").signals()[0] == TracedSignal(3, -0.5, "train/3", 1)
     main(["bank", "blame", str(path), "t1", "--signals"])
     lines = capsys.readouterr().out.splitlines()
     assert lines == ["t1: amber", *(f"iteration {n} train/{n}0, its group: +0.50" for n in (3, 4, 5))]
@@ -244,7 +252,7 @@ def test_merge_adds_the_evidence_up_and_can_be_taken_back(path, capsys):
     assert "t3 6 amber t1 3 amber s1 3 amber s2 0 amber" in said
     assert "Merged: 2 into 2" in said and "3 are active" in said
     assert state(path).merged == {"t3": ["t1"], "s1": ["s2"]}
-    assert (state(path).evidence("t3").signals, state(path).evidence("t3").total) == (9, 4.5)
+    assert (state(path).worth("t3").signals, state(path).worth("t3").total) == (9, 4.5)
     undo = re.search(r"`d2skill bank undo \S+ --event (\d+)`", said)
     main(["bank", "undo", str(path), "--event", undo[1]])
     assert state(path).dump() == before
@@ -289,10 +297,10 @@ def test_what_is_held_is_read_once_more_when_it_is_admitted(path, capsys):
 def test_whatever_they_were_skills_can_be_admitted(path, capsys):
     command(capsys, "merge", path, "--similarity", 0.5)
     said = command(capsys, "admit", path, "t1", "t5", "t6", "t1", "--reason", "all of\nthem")
-    assert "t1 is active, with its evidence, from now on; it was merged into t3" in said
+    assert "t1 is active, with its signals, from now on; it was merged into t3" in said
     assert "t5 is active from now on; it was on trial" in said and "t6 is active from now on; it was retired" in said
     assert state(path).marks.keys() == {"t4", "s2"}
-    assert state(path).evidence("t3").signals == 6
+    assert state(path).worth("t3").signals == 6
     assert "status active since iteration 6: all of them" in command(capsys, "show", path, "t6")
     undo = re.search(r"`d2skill bank undo \S+ --event (\d+)`", said)
     main(["bank", "undo", str(path), "--event", undo[1]])
@@ -387,8 +395,8 @@ def run(tmp_path_factory):
 def test_every_signal_of_a_run_can_be_replayed(run, capsys):
     journal = Journal(run / "bank.db")
     replayed = 0
-    for skill in journal.replay(BankState()).skills():
-        traced = story(journal, skill.id).traced()
+    for skill in journal.replay().skills():
+        traced = skill_timeline(journal, skill.id).signals()
         assert len(traced) == skill.credits and all(one.task for one in traced)
         assert all((one.member is None) == (skill.granularity == "task") for one in traced)
         capsys.readouterr()
@@ -408,12 +416,12 @@ def test_every_signal_of_a_run_can_be_replayed(run, capsys):
 
 def test_signals_whose_episodes_are_not_kept_are_told(run, tmp_path, capsys):
     journal = Journal(run / "bank.db")
-    skill = max(journal.replay(BankState()).skills(), key=lambda skill: skill.credits)
+    skill = max(journal.replay().skills(), key=lambda skill: skill.credits)
     copy = tmp_path / "run"
     shutil.copytree(run, copy)
     shutil.rmtree(copy / "rollouts")
     said = command(capsys, "blame", copy, skill.id, "--signals")
-    iterations = sorted({one.iteration for one in story(journal, skill.id).traced()})
+    iterations = sorted({one.iteration for one in skill_timeline(journal, skill.id).signals()})
     assert f"The episodes of these iterations are not kept: {', '.join(map(str, iterations))}." in said
     assert "d2skill play" not in said
 

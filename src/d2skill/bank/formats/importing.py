@@ -1,0 +1,93 @@
+"""Import of a bank's contents into a new journal, through the checks of `SkillBank.insert`."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from d2skill.bank import Draft, SkillBank
+from d2skill.bank.formats.contents import BankContents
+from d2skill.bank.journal import GONE, Insert, JournalWriter, Mark, Note, Repeat, from_records
+from d2skill.bank.safety import LIMITS
+from d2skill.config import Config
+from d2skill.embedders import make_embedder
+from d2skill.types import Skill
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """The embedder of a new bank, the number of skills that it refused for each reason, and of texts that it cut."""
+
+    embedder: str
+    refused: Mapping[str, int]
+    shortened: int
+
+
+def import_bank(contents: BankContents, out: Path, config: Config | None = None, origin: str = "") -> Imported:
+    """Creates a journal with skills as a bank takes them: texts cleaned, duplicates and empty skills left out.
+
+    Ids, counts, worths, statuses and notes are kept. Suspicious skills are held.
+
+    Args:
+        contents: Skills of any format.
+        out: File of the new journal.
+        config: Settings of the new bank, of which those of embedder and duplicates matter; without it, the defaults.
+        origin: Where the skills are from, for the record.
+    """
+    config = config or Config()
+    embedder = make_embedder(config.embedder)
+    skills, marks, refused = _accepted(
+        contents, lambda: SkillBank(embedder, config.bank, config.retrieval, config.credit)
+    )
+    ids, state = {skill.id for skill in skills}, contents.state
+    inserts = [event for event in (() if state is None else state.events(0)) if isinstance(event, Insert)]
+    worth = {id: own for event in inserts for id, own in event.worth.items() if id in ids}
+    tasks = [task for event in inserts for task in event.tasks]
+    from_records(out, embedder.fingerprint, skills, worth, marks, tasks, origin)
+    with JournalWriter(out) as writer:
+        iteration = writer.head().iteration
+        if state is not None:
+            repeats = {id: sources for id, sources in state.repeats.items() if id in ids}
+            notes = ((id, text) for id, texts in state.notes.items() if id in ids for text in texts)
+            writer.append(
+                *([Repeat(repeats, iteration)] if repeats else []), *(Note(id, text, iteration) for id, text in notes)
+            )
+    return Imported(embedder.fingerprint, refused, sum(map(_is_too_long, contents.skills)))
+
+
+def _accepted(
+    contents: BankContents, new_bank: Callable[[], SkillBank]
+) -> tuple[list[Skill], dict[str, Mark], Counter[str]]:
+    """Returns skills as a bank takes them, the marks of those that are not active, and the reasons of refusals.
+
+    Skills are compared with each other, active ones first; but one that has left may say the same as another.
+    """
+    bank = new_bank()
+    accepted: dict[str, Skill] = {}
+    marks: dict[str, Mark] = {}
+    refused: Counter[str] = Counter()
+    for skill in sorted(contents.skills, key=lambda skill: contents.status(skill) != "active"):
+        draft = Draft(skill.granularity, skill.text, skill.task_text, skill.observation, skill.source_task)
+        gone = contents.status(skill) in GONE
+        (insertion,) = (new_bank() if gone else bank).insert([draft], skill.created)
+        if (new := insertion.skill) is None:
+            refused[re.split(r"\W", insertion.reason)[0]] += 1
+            continue
+        fields = {name: getattr(new, name) for name in ("text", "task_text", "observation", "source_task")}
+        accepted[skill.id] = replace(skill, **fields)
+        mark = contents.marks.get(skill.id)
+        if insertion.reason.startswith("held: ") and not (mark and mark.status == "held"):
+            mark = Mark("held", skill.created, insertion.reason.removeprefix("held: "))
+        if mark:
+            marks[skill.id] = mark
+    for id, mark in marks.items():
+        if mark.into and mark.into not in accepted:
+            marks[id] = Mark("evicted", mark.iteration, f"was merged into {mark.into}, which was left out")
+    return [accepted[skill.id] for skill in contents.skills if skill.id in accepted], marks, refused
+
+
+def _is_too_long(skill: Skill) -> bool:
+    return any(len(" ".join(getattr(skill.text, name).split())) > limit for name, limit in LIMITS.items())

@@ -1,0 +1,221 @@
+"""Changes of a bank by hand: bank merge, admit, hold, note and undo."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import astuple
+from pathlib import Path
+from typing import Annotated
+
+from rich.console import Console
+from rich.text import Text
+from tyro.conf import Positional, arg
+
+from d2skill.bank import SkillBank
+from d2skill.bank.formats.contents import BankContents, check_iteration
+from d2skill.bank.history.diff import describe_status
+from d2skill.bank.history.statistics import count_undone
+from d2skill.bank.journal import Journal, JournalHead, JournalWriter, Note, Rewind, Status
+from d2skill.bank.safety import clean, objection
+from d2skill.cli.bank.open import find_skill, one_line, open_journal, read, settings_of
+from d2skill.cli.bank.tables import print_rows, print_undo_hint, say, table_of
+from d2skill.embedders import make_embedder
+from d2skill.errors import BankError
+from d2skill.types import Granularity, Skill
+
+Ids = Annotated[Positional[tuple[str, ...]], arg(metavar="ID [ID ...]", help_behavior_hint="(required)")]
+
+
+def bank_merge(
+    run: Positional[Path],
+    similarity: float | None = None,
+    granularity: Granularity | None = None,
+    dry_run: bool = False,
+) -> None:
+    """Merge active skills that say nearly the same for nearly the same key.
+
+    Of similar skills, the one with most signals stays, with its text and utility, and the signals of the others count
+    for it from then on. Texts with different numbers are never similar. New skills that are as similar as
+    bank.duplicate are refused anyway, so merging usually takes a lower similarity, such as 0.8. Nothing is deleted, and
+    `d2skill bank admit` takes a skill out again.
+
+    Args:
+        run: Run folder, or a journal.
+        similarity: Least cosine of both keys and texts, up to 1; without it, the run's bank.duplicate.
+        granularity: Task skills or step skills only.
+        dry_run: Only show what would be merged.
+    """
+    least = settings_of(run).bank.duplicate if similarity is None else similarity
+    if not 0 < least <= 1:
+        raise BankError(f"--similarity is {least:g}: it is above 0, and 1 at most")
+    with _open_bank(run, to_write=not dry_run) as (bank, head):
+        signals = {skill.id: bank.worth(skill.id).signals for skill in bank.skills()}
+        with bank.batch(head.iteration):
+            merged = bank.merge(head.iteration, least, granularity)
+        left = len(bank)
+    if not merged:
+        say(f"No two active skills are {least:g} alike in key and text: a lower --similarity may find some.")
+        return
+    table = table_of(("stays", "goes into it", "signals", "skill"), left=("stays", "goes into it", "skill"))
+    for keeper, ids in merged.items():
+        table.add_row(keeper, "", str(signals[keeper]), Text(bank.get(keeper).text.title))
+        for id in ids:
+            table.add_row("", id, str(signals[id]), Text(bank.get(id).text.title))
+    Console().print(table)
+    gone = [id for ids in merged.values() for id in ids]
+    if dry_run:
+        say(f"That would merge {len(gone)} into {len(merged)} and leave {left} active; nothing is changed.")
+        return
+    say(
+        f"Merged: {len(gone)} into {len(merged)}, where their signals count from now on; {left} are active.",
+        f"`d2skill bank admit {run} {gone[0]}` takes that one out again.",
+    )
+    print_undo_hint(run, head)
+
+
+def bank_admit(run: Positional[Path], ids: Ids, reason: str = "") -> None:
+    """Make skills active again, of any status: held, on trial, evicted, retired or merged into another.
+
+    They keep their utility, counts and signals. A held skill does not look like advice, and to admit it is to vouch for
+    it: read it first by `d2skill bank show`, since policies are shown it from then on.
+
+    Args:
+        run: Run folder, or a journal.
+        ids: Ids of the skills, such as s12 t3.
+        reason: Why, for the record.
+    """
+    with _open_bank(run) as (bank, head):
+        contents = read(run)
+        skills = _find_skills(contents, ids, run, not_yet="active")
+        for skill in skills:
+            _check_presentable(contents, skill)
+        bank.admit([skill.id for skill in skills], head.iteration, one_line(reason))
+    for skill in skills:
+        mark = contents.marks[skill.id]
+        if mark.status == "held":
+            print_rows(zip(("title", "principle", "when to apply"), astuple(skill.text), strict=True))
+        own = ", with its signals," if mark.status == "merged" else ""
+        say(f"{skill.id} is active{own} from now on; it was {describe_status(mark, skill)}.")
+    print_undo_hint(run, head)
+
+
+def bank_hold(run: Positional[Path], ids: Ids, reason: str) -> None:
+    """Hold skills: no policy is shown them until `d2skill bank admit` makes them active.
+
+    Args:
+        run: Run folder, or a journal.
+        ids: Ids of the skills, such as s12 t3.
+        reason: Why, for the record.
+    """
+    why = one_line(reason)
+    if not why:
+        raise BankError("the reason is empty: say why nobody is to be shown them")
+    with _open_bank(run) as (bank, head):
+        skills = _find_skills(read(run), ids, run, not_yet="held")
+        bank.hold([skill.id for skill in skills], head.iteration, why)
+    for skill in skills:
+        say(f"{skill.id} is held back: {skill.text.title}")
+    say(f"Shown to nobody until `d2skill bank admit {run} {' '.join(skill.id for skill in skills)}`.")
+    print_undo_hint(run, head)
+
+
+def bank_note(run: Positional[Path], id: Positional[str], text: Positional[str]) -> None:
+    """Put a note about a skill on record, which bank show and bank blame print.
+
+    Args:
+        run: Run folder, or a journal.
+        id: Id of the skill, such as s12.
+        text: The note.
+    """
+    text = one_line(text)
+    if not text:
+        raise BankError("the note is empty: say something")
+    with JournalWriter(open_journal(run).path, wait=settings_of(run).bank.wait) as writer:
+        find_skill(writer.replay().skills(), id, run)
+        writer.append(Note(id, text, writer.head().iteration))
+    say(f"Noted: `d2skill bank show {run} {id}` shows it.")
+
+
+def bank_undo(run: Positional[Path], to: int | None = None, event: int | None = None) -> None:
+    """Take a bank back to an earlier state; nothing is deleted, and an undo can be undone.
+
+    Args:
+        run: Run folder, or a journal.
+        to: Iteration to go back to; without it, the one before the last that changed the bank.
+        event: Number of the event to go back to, instead of an iteration.
+    """
+    if to is not None and event is not None:
+        raise BankError("--to and --event both say where to go back to: leave one of them out")
+    path = open_journal(run).path
+    with JournalWriter(path, wait=settings_of(run).bank.wait) as writer:
+        head = writer.head()
+        if event is None:
+            event = _last_event(run, writer, to)
+        undone, redone = count_undone(writer, event)
+        if not (undone or redone):
+            say("The bank is as it was then already: nothing is undone.")
+            return
+        writer.append(Rewind(event, head.iteration))
+        iteration = writer.head().iteration
+        active = len(writer.replay().rows(None, "active"))
+    again = f", {redone} count again" if redone else ""
+    say(
+        f"The bank is as it was after event {event}, in iteration {iteration}: {active} active skills. "
+        f"{undone} events no longer count{again}."
+    )
+    print_undo_hint(run, head)
+
+
+def _last_event(run: Path, journal: Journal, to: int | None) -> int:
+    """Returns the last event that counts up to an iteration, by default up to the last but one that has events."""
+    iterations = [(number, event.iteration) for number, event in journal.events()]
+    if to is None:
+        last = iterations[-1][1] if iterations else 0
+        before = [number for number, iteration in iterations if iteration < last]
+        if not before:
+            raise BankError(f"{run} has one iteration only: --event 0 goes back to the empty bank")
+        return before[-1]
+    check_iteration(journal, to)
+    return max((number for number, iteration in iterations if iteration <= to), default=0)
+
+
+@contextmanager
+def _open_bank(run: Path, *, to_write: bool = True) -> Iterator[tuple[SkillBank, JournalHead]]:
+    """Opens a bank with the settings of its run, to change it on disk or only in memory; yields its journal's head."""
+    path, config = open_journal(run).path, settings_of(run)
+    bank = SkillBank.open(path, make_embedder(config.embedder), config.bank, config.retrieval, config.credit)
+    if to_write:
+        bank.record(path, wait=config.bank.wait)
+    try:
+        yield bank, Journal(path).head()
+    finally:
+        bank.close()
+
+
+def _find_skills(bank: BankContents, ids: Sequence[str], run: Path, *, not_yet: Status) -> list[Skill]:
+    """Returns the skills of some ids. Raises `BankError` if there are none, or if one has the status already."""
+    if not ids:
+        raise BankError(f"which skills? Name their ids, as in `d2skill bank list {run} --status all`")
+    skills = [find_skill(bank.skills, id, run) for id in dict.fromkeys(ids)]
+    for skill in skills:
+        if bank.status(skill) == not_yet:
+            raise BankError(f"{skill.id} is {not_yet} already: leave it out")
+    return skills
+
+
+def _check_presentable(bank: BankContents, skill: Skill) -> None:
+    """Raises `BankError` for a text that no policy can be shown, even if a person vouches for it."""
+    assert bank.state is not None
+    if not (reason := objection(skill.text)):
+        return
+    if clean(skill.text) != skill.text:
+        raise BankError(
+            f"{skill.id} cannot be shown to a policy: {reason}; `d2skill bank import` makes a bank with its text "
+            "cleaned"
+        )
+    if bank.status(skill) != "held" and skill.id not in bank.state.vouched:
+        raise BankError(
+            f"{skill.id} looks like no advice ({reason}) and was {bank.status(skill)}: hold it back first "
+            "(`d2skill bank hold`), then admit it if you vouch for it"
+        )
