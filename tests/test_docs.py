@@ -1,21 +1,163 @@
-"""README and docs say what is so: their commands exist, their links lead somewhere, the results are those on file."""
+"""README and docs are true: code blocks run, commands and links exist, results are those on file.
 
+A code block is fenced and named: ```` ```bash name=first-run ````. Python blocks are executed, in the order of the page
+and in one namespace. In bash and console blocks each `d2skill` command is executed, in a folder with a small finished
+run under runs/houses; with the word `parse` behind the name it is only parsed, for commands that need a GPU, a server
+or a long time. RUN, FOLDER and OUT are placeholders.
+"""
+
+import functools
 import re
+import shlex
 import subprocess
 import sys
-import textwrap
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import tyro
+from commands import SMALL
+from webshop_products import raw, write_set
 
-from d2skill import SkillBank
-from d2skill.cli.main import COMMANDS
-from d2skill.config import HousesConfig
-from d2skill.config.toml_files import presets
+from d2skill.cli.main import COMMANDS, main
+from d2skill.config import HousesConfig, cli_flags
+from d2skill.config.toml_files import parse, presets
 from d2skill.envs.houses.alfworld_files import write_houses
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [*(ROOT / name for name in ("README.md", "CONTRIBUTING.md")), *sorted((ROOT / "docs").glob("*.md"))]
+LANGUAGES = {"bash", "console", "python", "toml", "text", "markdown", "make"}
+
+
+@dataclass(frozen=True)
+class Block:
+    """One fenced code block of a page."""
+
+    page: Path
+    language: str
+    name: str
+    options: tuple[str, ...]
+    text: str
+
+    @property
+    def id(self):
+        return f"{self.page.stem}-{self.name}"
+
+
+def blocks_of(page):
+    found = []
+    for match in re.finditer(r"^```(.*)\n((?:.*\n)*?)```$", page.read_text(), re.M):
+        language, *words = match[1].split() or [""]
+        name = next((word.removeprefix("name=") for word in words if word.startswith("name=")), "")
+        options = tuple(word for word in words if not word.startswith("name="))
+        found.append(Block(page, language, name, options, match[2]))
+    return found
+
+
+BLOCKS = [block for page in PAGES for block in blocks_of(page)]
+
+
+def commands_of(block):
+    """The `d2skill` commands of a block; of a console block those behind the prompt."""
+    lines = re.sub(r"\\\n\s*", "", block.text).splitlines()
+    if block.language == "console":
+        lines = [line.removeprefix("$ ") for line in lines if line.startswith("$ ")]
+    for line in lines:
+        for part in line.split(" && "):
+            words = shlex.split(part, comments=True)
+            if words[:1] == ["d2skill"]:
+                yield words[1:]
+
+
+def only_named(blocks, *languages):
+    chosen = [block for block in blocks if block.language in languages]
+    return pytest.mark.parametrize("block", chosen, ids=lambda block: block.id)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_code_blocks_are_fenced_and_named(page):
+    text = page.read_text()
+    assert text.count("```") == 2 * len(blocks_of(page))
+    outside = re.sub(r"^```.*\n(?:.*\n)*?```$", "", text, flags=re.M)
+    assert not re.search(r"^\n {4,}\S", outside, re.M), "an indented block: fence it"
+    names = [block.name for block in blocks_of(page)]
+    assert all(names) and len({*names}) == len(names), f"each block has a name of its own: {names}"
+    assert {block.language for block in blocks_of(page)} <= LANGUAGES
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory):
+    """A folder with a small finished run, generated games and a small shop, as the pages assume them."""
+    folder = tmp_path_factory.mktemp("docs")
+    flags = [*SMALL, "--warm-start.tasks", "40", "--train.iterations", "12", "--validation.every", "6"]
+    main(["train", *flags, "--out", str(folder / "runs" / "houses")])
+    write_houses(folder / "games", HousesConfig(), {"train": 12, "valid_seen": 2})
+    lamps = [raw(f"B{number:09}", name=f"Red lamp {number}") for number in range(3)]
+    attributes = {lamp["asin"]: {"attributes": ["red"], "instruction": "a red lamp"} for lamp in lamps}
+    write_set(folder / "shop", lamps, attributes, {})
+    return folder
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_python_blocks_run(page, workplace, tmp_path, monkeypatch):
+    names = {"__name__": "docs", "RUN": workplace / "runs" / "houses", "OUT": tmp_path}
+    names |= {"FOLDER": workplace / "games", "SHOP": workplace / "shop"}
+    monkeypatch.chdir(tmp_path)
+    for block in blocks_of(page):
+        if block.language == "python" and "parse" in block.options:
+            compile(block.text, block.id, "exec")
+        elif block.language == "python":
+            exec(compile(block.text, block.id, "exec"), names)
+
+
+class Parsed(Exception):
+    """Ends a command once its arguments are understood."""
+
+
+def parse_only(words, monkeypatch):
+    """Parses a command as `main` does and stops before it begins."""
+    one, two = words[0], " ".join(words[:2])
+    command = COMMANDS[two] if two in COMMANDS else COMMANDS[one]
+    rest = words[2:] if two in COMMANDS else words[1:]
+    if one in ("train", "plan", "houses", "ablate"):
+        understand = cli_flags._parse
+
+        def stop(*given, **more):
+            understand(*given, **more)
+            raise Parsed
+
+        with monkeypatch.context() as patch, pytest.raises(Parsed):
+            patch.setattr(cli_flags, "_parse", stop)
+            command(rest)
+    else:
+        tyro.cli(functools.wraps(command)(lambda *_, **__: None), args=rest)
+
+
+@only_named(BLOCKS, "bash", "console")
+def test_commands_of_a_block_run(block, workplace, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(workplace)
+    places = {"RUN": "runs/houses", "FOLDER": "games", "OUT": str(tmp_path / "out")}
+    for words in commands_of(block):
+        words = [re.sub(r"\b(RUN|FOLDER|OUT)\b", lambda match: places[match[0]], word) for word in words]
+        if "parse" in block.options:
+            parse_only(words, monkeypatch)
+        else:
+            try:
+                main(words)
+            except SystemExit as ended:
+                assert not ended.code, f"{words}: {capsys.readouterr().err}"
+
+
+@only_named(BLOCKS, "bash", "console")
+def test_scripts_of_a_block_exist(block):
+    for script in re.findall(r"\bpython ((?:benchmarks|examples|tools)/\S+\.py)", block.text):
+        assert (ROOT / script).is_file(), script
+
+
+@only_named(BLOCKS, "toml")
+def test_settings_of_a_block_are_settings(block):
+    for part in re.split(r"\n\n(?=\[)", block.text):
+        parse(part, block.id)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -31,26 +173,21 @@ def test_links_lead_somewhere(page):
         assert (page.parent / link).exists(), link
 
 
-def test_the_example_of_the_engine_runs(tmp_path):
-    text = (ROOT / "docs" / "environments.md").read_text()
-    block = text.partition("## ALFWorld without TextWorld\n\n")[2].partition("\n\n**Exact.**")[0]
-    write_houses(tmp_path, HousesConfig(), {"valid_seen": 1})
-    code = re.sub(
-        r'Game\.load\(".*?"\)', f"Game.load({str(next(tmp_path.rglob('game.tw-pddl')))!r})", textwrap.dedent(block)
-    )
-    names = {}
-    exec(code, names)
-    assert names["game"].task.split == "valid_seen" and names["seen"].text
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_modules_named_exist(page):
+    """`bank.ranking` and `src/d2skill/bank/ranking.py` in backticks are there, under that name."""
+    source = ROOT / "src" / "d2skill"
+    rooms = "|".join(path.name for path in source.iterdir() if path.is_dir() and path.name != "__pycache__")
+    for path in re.findall(r"`((?:src|tests|tools|benchmarks|examples|docs)/[\w/.-]+)`", page.read_text()):
+        assert (ROOT / path).exists(), path
+    for path in re.findall(rf"`((?:{rooms})/[\w/]+(?:\.py)?/?)`", page.read_text()):
+        assert (source / path).exists() or (ROOT / path).exists(), path
 
 
-def test_the_example_of_the_bank_runs(tmp_path, monkeypatch, capsys):
-    text = (ROOT / "docs" / "bank.md").read_text()
-    block = text.partition("for agents that are not being trained as well:\n\n")[2].partition("\n\n`batch` makes")[0]
-    monkeypatch.chdir(tmp_path)
-    names = {}
-    exec(textwrap.dedent(block), names)
-    assert names["shown"] == ["t1"] and "Posterior(mean=0.25" in capsys.readouterr().out
-    assert SkillBank.open(tmp_path / "bank.db").get("t1").retrievals == 1
+def test_the_glossary_is_in_order_and_has_each_word_once():
+    words = re.findall(r"^\| ([^|]+?) \| (?!meaning)", (ROOT / "docs" / "glossary.md").read_text(), re.M)
+    words = [word for word in words if word != "---"]
+    assert len(words) >= 50 and len({*words}) == len(words)
 
 
 def test_readme_names_every_preset():
