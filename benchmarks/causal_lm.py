@@ -3,11 +3,11 @@
 For each kind of answer, at the settings of the preset laptop-lm and with a long history, the model is warmed up and
 trained for some iterations, so that the bank has skills. Then, in turns:
 
-- act: the same rollouts (weights, tasks, seeds) in places that keep keys and values from step to step, and step by
+- act: the same rollouts (weights, tasks, seeds) in slots that keep a KV cache from step to step, and step by
   step, where nothing is kept (of prompts asked together, what they have in common is read once in either case);
-- update: the same rows with what prompts have in common read once for all of them (a trunk), and without trunks;
+- update: the same rows with what prompts have in common computed once (a shared prefix), and without;
 - packing: the same updates with several sequences in a row of a pass, and with one in each, so that short ones are
-  padded; with trunks as a CPU makes it worth, and as on accelerators, where a pass is dear.
+  padded; with shared prefixes as a CPU makes them worth, and as on accelerators, where a pass is dear.
 
 Seconds, on the clock and of the processor, are the least of some repetitions. Tokens are those that go through the
 trained model: all, and the share of them that is padding.
@@ -56,7 +56,7 @@ SETTINGS = {
 
 
 class StepByStep:
-    """A policy without its places, which is asked for the decisions of all episodes together."""
+    """A policy without its slots, which is asked for the decisions of all episodes together."""
 
     def __init__(self, policy: CausalLMPolicy) -> None:
         self.act, self.count_tokens = policy.act, policy.count_tokens
@@ -88,7 +88,7 @@ class Measured:
 @contextmanager
 def counted(learning: bool) -> Iterator[list[tuple[int, int]]]:
     """Gives a list of the passes with gradients, or without: tokens that are real, and all with padding."""
-    padded, packed, passes = forward.left_padded, forward.packed, []
+    padded, packed, passes = forward.left_padded, forward.pack_sequences, []
 
     def note(real, computed):
         if torch.is_grad_enabled() == learning:  # the reference reads without gradients
@@ -104,7 +104,7 @@ def counted(learning: bool) -> Iterator[list[tuple[int, int]]]:
         return batch
 
     with (
-        patch.multiple(forward, left_padded=count, packed=count_packed),
+        patch.multiple(forward, left_padded=count, pack_sequences=count_packed),
         patch.object(generation, "left_padded", count),
     ):
         yield passes
@@ -160,36 +160,36 @@ def case(changes: dict, answer: str, iterations: int, repetitions: int) -> dict[
         )
 
     acted = compare(
-        {"places": lambda: play("places", policy), "step_by_step": lambda: play("step_by_step", StepByStep(policy))},
+        {"slots": lambda: play("slots", policy), "step_by_step": lambda: play("step_by_step", StepByStep(policy))},
         repetitions,
     )
-    groups = played["places"]
+    groups = played["slots"]
     rows = credit.policy_batch(groups, credit.hindsight(groups), config.reward, config.advantage)
 
     def update(one_pass, in_rows):
-        with patch.dict(prefix_sharing.PASS, cpu=one_pass), patch.object(forward, "even_rows", in_rows):
+        with patch.dict(prefix_sharing.FORWARD_COST, cpu=one_pass), patch.object(forward, "assign_rows", in_rows):
             policy.update(rows, 0)
 
-    usual, several = prefix_sharing.PASS["cpu"], forward.even_rows
+    usual, several = prefix_sharing.FORWARD_COST["cpu"], forward.assign_rows
     learned = compare(
         {
-            "trunks": lambda: update(usual, several),
-            "no_trunks": lambda: update(10**9, several),
+            "shared_prefix": lambda: update(usual, several),
+            "no_shared_prefix": lambda: update(10**9, several),
             "one_in_a_row": lambda: update(usual, one_in_a_row),
-            "dear_passes": lambda: update(prefix_sharing.PASS_ELSEWHERE, several),
-            "dear_passes_one_in_a_row": lambda: update(prefix_sharing.PASS_ELSEWHERE, one_in_a_row),
+            "dear_passes": lambda: update(prefix_sharing.FORWARD_COST_ELSEWHERE, several),
+            "dear_passes_one_in_a_row": lambda: update(prefix_sharing.FORWARD_COST_ELSEWHERE, one_in_a_row),
         },
         repetitions,
         learning=True,
     )
-    packing = ("trunks", "one_in_a_row"), ("dear_passes", "dear_passes_one_in_a_row")
+    packing = ("shared_prefix", "one_in_a_row"), ("dear_passes", "dear_passes_one_in_a_row")
     lengths = [len(policy.chat.prompt_ids(row.prompt)) for row in rows]
     return {
         "decisions": len(rows),
         "prompt_tokens": {"mean": round(sum(lengths) / len(rows)), "most": max(lengths)},
-        "same_decisions": same(played["places"], played["step_by_step"]),
-        "act": sides(acted, "places", "step_by_step", len(rows)),
-        "update": sides(learned, "trunks", "no_trunks", len(rows)),
+        "same_decisions": same(played["slots"], played["step_by_step"]),
+        "act": sides(acted, "slots", "step_by_step", len(rows)),
+        "update": sides(learned, "shared_prefix", "no_shared_prefix", len(rows)),
         "packing": [sides(learned, *pair, len(rows)) for pair in packing],
     }
 

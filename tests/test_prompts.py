@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from toys import prompt, skill
 
-from d2skill.prompts import fit, parse_action, render, render_skill
+from d2skill.prompts import fit_to_budget, parse_action, render, render_skill
 
 TASK_SKILLS = tuple(skill(f"t{i}", f"Title {i}", f"Task principle {i}.") for i in range(3))
 STEP_SKILLS = tuple(skill(f"s{i}", f"Title {i}", f"Step principle {i}.") for i in range(3))
@@ -121,34 +121,34 @@ def test_a_tag_that_is_only_mentioned_does_not_swallow_the_answer():
 
 
 def test_what_fits_stays_as_it_is():
-    assert fit(FULL, words, cost(FULL)) == FULL
-    assert fit(FULL, words, 10_000) is FULL
+    assert fit_to_budget(FULL, words, cost(FULL)) == FULL
+    assert fit_to_budget(FULL, words, 10_000) is FULL
 
 
 def test_the_oldest_history_goes_first():
     one_turn = words(HISTORY[0][0]) + words(HISTORY[0][1])
-    assert fit(FULL, words, cost(FULL) - 1) == replace(FULL, history=HISTORY[1:])
-    assert fit(FULL, words, cost(FULL) - one_turn - 1) == replace(FULL, history=HISTORY[2:])
+    assert fit_to_budget(FULL, words, cost(FULL) - 1) == replace(FULL, history=HISTORY[1:])
+    assert fit_to_budget(FULL, words, cost(FULL) - one_turn - 1) == replace(FULL, history=HISTORY[2:])
 
 
 def test_then_the_lowest_ranked_skill_of_the_longer_list_goes():
     bare = replace(FULL, history=())
-    first = fit(FULL, words, cost(bare) - 1)
+    first = fit_to_budget(FULL, words, cost(bare) - 1)
     assert first == replace(bare, step_skills=STEP_SKILLS[:2])
-    second = fit(FULL, words, cost(first) - 1)
+    second = fit_to_budget(FULL, words, cost(first) - 1)
     assert second == replace(first, task_skills=TASK_SKILLS[:2])
-    third = fit(FULL, words, cost(second) - 1)
+    third = fit_to_budget(FULL, words, cost(second) - 1)
     assert third == replace(second, step_skills=STEP_SKILLS[:1])
 
 
 def test_task_observation_and_actions_are_never_cut():
-    assert fit(FULL, words, 1) == prompt()
+    assert fit_to_budget(FULL, words, 1) == prompt()
 
 
 def test_a_long_skill_may_have_to_go_though_a_short_one_would_fit():
     long = replace(FULL, task_skills=(skill("t1", "Long", "word " * 50),), step_skills=STEP_SKILLS[:1], history=())
-    assert fit(long, words, 60).step_skills == ()
-    assert fit(long, words, 60).task_skills == ()
+    assert fit_to_budget(long, words, 60).step_skills == ()
+    assert fit_to_budget(long, words, 60).task_skills == ()
 
 
 @settings(max_examples=80, deadline=None)
@@ -157,7 +157,7 @@ def test_what_is_left_fits_and_is_the_best_ranked_and_latest(history, task_skill
     full = replace(
         FULL, history=HISTORY[:history], task_skills=TASK_SKILLS[:task_skills], step_skills=STEP_SKILLS[:step_skills]
     )
-    cut = fit(full, words, limit)
+    cut = fit_to_budget(full, words, limit)
     assert cost(cut) <= max(limit, cost(prompt()))
     assert cut.history == full.history[len(full.history) - len(cut.history) :]
     assert cut.task_skills == full.task_skills[: len(cut.task_skills)]

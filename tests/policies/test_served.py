@@ -92,13 +92,13 @@ def test_an_answer_that_cannot_be_had_is_an_empty_one(server, caplog):
     server.behave = ["500", "ok"]
     decisions = policy.act([prompt(actions=("look",))] * 2, [0, 1], 1.0)
     assert sorted(one.action for one in decisions) == ["", "look"]
-    assert "1 of 2 answers could not be had" in caplog.text
+    assert "1 of 2 requests failed" in caplog.text
 
 
 def test_a_server_that_is_gone_ends_the_run_with_the_way_on(server):
     policy = made(server, retries=1)
     server.behave = "drop"
-    with pytest.raises(RunError, match=r"toy answers none of 3 prompts any more .*go on by `d2skill resume`"):
+    with pytest.raises(RunError, match=r"toy has not answered the last 3 prompts .*go on by `d2skill resume`"):
         policy.act([prompt(actions=("look",))] * 3, [0, 1, 2], 1.0)
 
 
@@ -134,9 +134,9 @@ def test_a_server_is_given_up_when_no_episode_gets_an_answer_any_more(server, ca
             slots.submit(0, prompt(actions=("look",)), 0)
             assert [decision.action for _, decision in slots.collect()] == [action]
         slots.submit(0, prompt(actions=("look",)), 0)
-        with pytest.raises(RunError, match="answers none of 3 prompts any more"):
+        with pytest.raises(RunError, match="has not answered the last 3 prompts"):
             slots.collect()
-    assert "5 of 6 answers could not be had" in caplog.text
+    assert "5 of 6 requests failed" in caplog.text
 
 
 def test_a_server_that_takes_no_seed_is_asked_without(server):

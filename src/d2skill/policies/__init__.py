@@ -1,9 +1,8 @@
-"""Policies: who decides. `make_policy` finds one by its kind."""
+"""Policies: the scorer, a causal language model, and a model behind a server; `make_policy` builds one."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from importlib import import_module
 
 from d2skill.config import Config
 from d2skill.errors import ConfigError
@@ -11,7 +10,7 @@ from d2skill.protocols import Policy
 
 
 def make_policy(config: Config, texts: Callable[[], Sequence[str]]) -> Policy:
-    """Returns the policy that the settings ask for.
+    """Returns the policy of the settings.
 
     `texts` yields sample texts of the environment, for a model that has to make its own tokenizer. Raises
     `ConfigError` when the packages of a language model are not installed.
@@ -25,10 +24,10 @@ def make_policy(config: Config, texts: Callable[[], Sequence[str]]) -> Policy:
 
         return ServedPolicy(config.policy.served)
     try:
-        module = import_module("d2skill.policies.causal_lm.policy")
+        from d2skill.policies.causal_lm.policy import CausalLMPolicy
     except ImportError as error:
         raise ConfigError(f'policy "causal-lm" needs the package {error.name}: pip install "d2skill[train]"') from None
-    policy: Policy = module.CausalLMPolicy(
+    return CausalLMPolicy(
         config.policy.lm,
         config.optim,
         config.warm_start,
@@ -37,4 +36,3 @@ def make_policy(config: Config, texts: Callable[[], Sequence[str]]) -> Policy:
         config.rollout.temperature,
         prompt_tokens=config.prompt.max_tokens,
     )
-    return policy

@@ -24,7 +24,8 @@ from lm_toys import (  # noqa: E402
 
 from d2skill.errors import ConfigError  # noqa: E402
 from d2skill.policies.causal_lm import loading  # noqa: E402
-from d2skill.policies.causal_lm.gradient_checkpointing import layers_of  # noqa: E402
+from d2skill.policies.causal_lm.gradient_checkpointing import checkpointable_layers  # noqa: E402
+from d2skill.policies.causal_lm.loss import token_log_probs  # noqa: E402
 from d2skill.policies.causal_lm.tiny_model import make_tokenizer  # noqa: E402
 
 KINDS = ["Qwen2", "Qwen3", "Llama"]
@@ -87,10 +88,10 @@ def test_every_end_of_text_ends_a_free_answer(tmp_path):
     end, start = (tokenizer.convert_tokens_to_ids(token) for token in ("<|im_end|>", "<|im_start|>"))
     word = tokenizer("mug").input_ids[0]
     p = policy(changed(model=str(write_model(tmp_path, ends=(start, word))), answer="free"))
-    assert p.chat.ends == {end, start, word} and p.chat.end == end
-    assert all(p.chat.closes((7, token)) for token in (end, start, word)) and not p.chat.closes((word, 7))
+    assert p.chat.end_tokens == {end, start, word} and p.chat.end_token == end
+    assert all(p.chat.is_complete((7, token)) for token in (end, start, word)) and not p.chat.is_complete((word, 7))
     for d in decide(p, copies=4)[1]:
-        assert not set(d.tokens[:-1]) & p.chat.ends
+        assert not set(d.tokens[:-1]) & p.chat.end_tokens
     p.save(tmp_path / "saved")
     plain = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "saved" / "model")
     assert plain.generation_config.eos_token_id == [start, word]
@@ -131,7 +132,7 @@ def test_flash_attention_is_taken_where_it_can_be(monkeypatch):
 
 def test_attention_that_a_model_has_not_is_left_or_refused(tmp_path, monkeypatch):
     folder = str(write_model(tmp_path))
-    model = loading.read_model(folder, "float32", ("flash_attention_2", None))
+    model = loading.load_model(folder, "float32", ("flash_attention_2", None))
     assert model.config._attn_implementation == "sdpa"
     with pytest.raises(ConfigError, match="flash_attention_2"):
         policy(changed(model=folder, attention="flash_attention_2"))
@@ -151,7 +152,7 @@ def test_layers_computed_again_give_the_same_gradients(folder, answer, values):
     for p in (plain, again):
         p.imitate([(prompt(i), prompt(i).actions[0]) for i in range(4)], 0)
         p.freeze_reference()
-    items = [item for row in rows(plain, copies=3) if (item := plain._item(row))]
+    items = [item for row in rows(plain, copies=3) if (item := plain._example(row))]
     first, second = plain._backward(items, 10), again._backward(items, 10)
     assert torch.allclose(first[0], second[0]) and first[1] == pytest.approx(second[1], abs=1e-6)
     for (name, one), other in zip(plain.model.named_parameters(), again.model.parameters(), strict=True):
@@ -162,37 +163,37 @@ def test_layers_computed_again_give_the_same_gradients(folder, answer, values):
 
 def test_layers_computed_again_leave_less_behind_and_the_model_as_it_was():
     def kept(p):
-        items = [item for row in rows(p, copies=3) if (item := p._item(row))]
+        items = [item for row in rows(p, copies=3) if (item := p._example(row))]
         sizes = {}
 
         def pack(tensor):
             sizes[tensor.data_ptr()] = tensor.numel()
             return tensor
 
-        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-            p._learn(items, 1.0)
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor), p._checkpointing(p.model):
+            token_log_probs(p.model, items, 1.0)
         return sum(sizes.values())
 
     again = policy(changed(layers=6, gradient_checkpointing=True))
     assert kept(again) < kept(policy(changed(layers=6))) / 2
-    assert all("forward" not in vars(layer) for layer in layers_of(again.model))
+    assert all("forward" not in vars(layer) for layer in checkpointable_layers(again.model))
 
 
-def test_layers_of_another_kind_cannot_be_computed_again(monkeypatch):
+def test_checkpointable_layers_another_kind_cannot_be_computed_again(monkeypatch):
     p = policy(changed(gradient_checkpointing=True))
-    assert len(layers_of(p.model)) == SMALL.layers
+    assert len(checkpointable_layers(p.model)) == SMALL.layers
     with pytest.raises(ConfigError, match="turn it off"):
-        layers_of(torch.nn.Linear(2, 2))
+        checkpointable_layers(torch.nn.Linear(2, 2))
 
 
-# what cannot be had
+# what is not available
 
 
 def test_a_model_that_is_nowhere_is_said_without_a_network(monkeypatch):
     import huggingface_hub
 
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(ConfigError, match=r"is no folder, nor to be had from the hub: check its name, the network"):
+    with pytest.raises(ConfigError, match=r"is neither a folder nor a model on the hub: check its name, the network"):
         policy(changed(model="nobody-there/no-such-model-7b"))
 
 

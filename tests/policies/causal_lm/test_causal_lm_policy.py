@@ -14,9 +14,11 @@ from lm_toys import OPTIM, SMALL, WORDS, decide, exact, policy, prompt, rows, sa
 
 from d2skill.config import CausalLMConfig  # noqa: E402
 from d2skill.errors import ConfigError, RunError  # noqa: E402
-from d2skill.policies.causal_lm.loss import Item, pack, policy_terms, token_log_probs  # noqa: E402
-from d2skill.policies.causal_lm.prefix_sharing import trunk  # noqa: E402
+from d2skill.policies.causal_lm.constrained_decoding import FreeDecoding  # noqa: E402
+from d2skill.policies.causal_lm.loss import TrainingExample, microbatch_groups, token_log_probs, token_loss  # noqa: E402
+from d2skill.policies.causal_lm.prefix_sharing import shared_prefix  # noqa: E402
 from d2skill.policies.causal_lm.tiny_model import make_tokenizer  # noqa: E402
+from d2skill.protocols import SupportsChat  # noqa: E402
 from d2skill.types import Decision, Prompt, Row  # noqa: E402
 
 # acting
@@ -132,31 +134,31 @@ def test_a_prompt_over_the_context_loses_its_beginning():
     assert p.count_tokens("take apple 12") == len(p.chat.tokenizer("take apple 12").input_ids)
 
 
-# weighing
+# scoring answers
 
 
 def log_probs(p, decided):
-    """Returns what decisions weigh; the greedy actions beside are those of acting."""
-    weights = p.score_answers(decided)
+    """Returns the scores of decisions; the greedy actions beside them are those of acting."""
+    scores = p.score_answers(decided)
     greedy = p.act([asked for asked, _ in decided], [0] * len(decided), 0.0)
-    assert [weight.greedy for weight in weights] == [made.action for made in greedy]
-    return [weight.log_prob for weight in weights]
+    assert [score.greedy for score in scores] == [made.action for made in greedy]
+    return [score.log_prob for score in scores]
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.5])
 @pytest.mark.parametrize("answer", ["choice", "free"])
-def test_an_answer_weighs_what_was_recorded_at_temperature_1(answer, temperature):
-    # what is recorded at another temperature is not what is weighed, which is at 1 whatever rollouts are at
+def test_an_answer_scores_what_was_recorded_at_temperature_1(answer, temperature):
+    # what is recorded at another temperature is not what is scored, which is at 1 whatever rollouts are at
     p = policy(SMALL.model_copy(update={"answer": answer}), temperature=temperature)
     decided = list(zip(*decide(p, copies=2), strict=True))
-    weighed = log_probs(p, decided)
-    assert weighed == pytest.approx([sum(d.log_probs) for _, d in decided], abs=1e-5)
+    scored = log_probs(p, decided)
+    assert scored == pytest.approx([sum(d.log_probs) for _, d in decided], abs=1e-5)
     colder = list(zip(*decide(p, temperature=0.5), strict=True))
     assert log_probs(p, colder) != pytest.approx([sum(d.log_probs) for _, d in colder], abs=1e-2)
 
 
 @pytest.mark.parametrize("answer", ["choice", "free"])
-def test_an_answer_weighs_what_another_prompt_gives_it_whatever_else_is_weighed(answer):
+def test_an_answer_scores_what_another_prompt_gives_it_whatever_else_is_scored(answer):
     p = policy(SMALL.model_copy(update={"answer": answer}))
     prompts, decisions = decide(p)
     decided = [
@@ -169,19 +171,19 @@ def test_an_answer_weighs_what_another_prompt_gives_it_whatever_else_is_weighed(
         packed = policy(SMALL.model_copy(update={"answer": answer, "microbatch_tokens": budget}))
         assert together == pytest.approx(log_probs(packed, decided), abs=1e-5)
     assert together == pytest.approx([log_probs(p, [pair])[0] for pair in decided], abs=1e-5)
-    plain = [float(plain_log_probs(p.model, p._item(Row(a, d, 0.0))).detach().sum()) for a, d in decided]
+    plain = [float(plain_log_probs(p.model, p._example(Row(a, d, 0.0))).detach().sum()) for a, d in decided]
     assert together == pytest.approx(plain, abs=1e-5)
 
 
-def test_choices_and_free_answers_are_weighed_together_and_what_is_forced_is_certain():
+def test_choices_and_free_answers_are_scored_together_and_what_is_forced_is_certain():
     p = policy()
     only, free = dataclasses.replace(prompt(1), actions=("look around",)), dataclasses.replace(prompt(2), actions=())
     prompts = [only, free, prompt(3), free, only]
     decisions = p.act(prompts, range(5), 1.0)
     decided = [*zip(prompts, decisions, strict=True), (prompt(3), Decision("", "", (), ()))]
-    weighed = log_probs(p, decided)
-    assert weighed == pytest.approx([sum(d.log_probs) for _, d in decided], abs=1e-5)
-    assert weighed[0] == weighed[4] == weighed[5] == 0.0 and max(weighed[1:4]) < 0
+    scored = log_probs(p, decided)
+    assert scored == pytest.approx([sum(d.log_probs) for _, d in decided], abs=1e-5)
+    assert scored[0] == scored[4] == scored[5] == 0.0 and max(scored[1:4]) < 0
     assert log_probs(p, []) == [] and log_probs(p, decided[:1]) == [0.0]
     assert p.update([Row(a, d, 1.0) for a, d in decided], 0)["policy/ratio_error"] < 1e-4
 
@@ -205,7 +207,7 @@ def test_greedy_answers_are_written_only_where_another_one_was_given(answer, mon
     assert sorted(map(repr, asked)) == sorted(repr(one) for one, _ in others)
 
 
-def test_weighing_keeps_nothing_for_gradients():
+def test_scoring_keeps_nothing_for_gradients():
     p, tracked = policy(), []
     decided = list(zip(*decide(p), strict=True))
     hook = p.model.register_forward_hook(lambda _m, _a, out: tracked.append(out.logits.requires_grad))
@@ -214,24 +216,66 @@ def test_weighing_keeps_nothing_for_gradients():
     assert tracked and not any(tracked) and torch.is_grad_enabled()
 
 
+# chats
+
+
+CHATS = [[{"role": "user", "content": f"Say something about chest {number}."}] for number in range(5)]
+CHATS[2].insert(0, {"role": "system", "content": "You are asked about chests."})
+
+
+def test_answers_are_the_likeliest_and_do_not_depend_on_their_batch(monkeypatch):
+    states = []
+
+    class Watched(FreeDecoding):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            states.append(self)
+
+    monkeypatch.setattr("d2skill.policies.causal_lm.policy.FreeDecoding", Watched)
+    p = policy()
+    assert isinstance(p, SupportsChat)
+    together = p.generate_chat(CHATS, 12)
+    assert together == [p.generate_chat([chat], 12)[0] for chat in CHATS] == p.generate_chat(CHATS[::-1], 12)[::-1]
+    assert len(states) == 15 and all(0 < len(one.tokens) <= 12 for one in states)
+    long = [one.tokens for one in states[:5]]
+    states.clear()
+    p.generate_chat(CHATS, 3)
+    assert [one.tokens for one in states] == [tokens[:3] for tokens in long]
+    assert all(set(tokens[:-1]).isdisjoint(p.chat.end_tokens) for tokens in long)
+
+
+def test_a_chat_that_is_too_long_loses_its_beginning():
+    p = policy()
+    long = [{"role": "user", "content": "chest " * 20_000}]
+    (text,) = p.generate_chat([long], 8)
+    assert isinstance(text, str)
+
+
+def test_answering_a_chat_changes_nothing_about_acting():
+    one, other = policy(), policy()
+    one.generate_chat(CHATS, 8)
+    assert one.generate_chat(CHATS[:1], 8) == other.generate_chat(CHATS[:1], 8)
+    assert one.generate_chat([], 8) == []
+
+
 # learning
 
 
 def test_loss_terms_by_hand():
     ratio = torch.tensor([1.5, 1.5, 0.5, 0.5, 1.1])
     advantage = torch.tensor([2.0, -2.0, 2.0, -2.0, 2.0])
-    terms = policy_terms(ratio.log(), torch.zeros(5), advantage, None, clip=0.2, kl=0.0)
+    terms = token_loss(ratio.log(), torch.zeros(5), advantage, None, clip=0.2, kl=0.0)
     # gains stop counting at 1.2 and losses at 0.8; a ratio that went the wrong way always counts
     assert terms.loss.tolist() == pytest.approx([-2.4, 3.0, -1.0, 1.6, -2.2])
     assert terms.clipped.tolist() == [True, False, False, True, False]
     log_probs, reference = torch.tensor([0.5]).log(), torch.tensor([0.25]).log()
-    terms = policy_terms(log_probs, log_probs, torch.tensor([1.0]), reference, clip=0.2, kl=0.1)
+    terms = token_loss(log_probs, log_probs, torch.tensor([1.0]), reference, clip=0.2, kl=0.1)
     # q = 0.25/0.5: k3 = 0.5 − ln 0.5 − 1 = 0.193147
     assert terms.kl.item() == pytest.approx(0.193147, abs=1e-6)
     assert terms.loss.item() == pytest.approx(-1 + 0.0193147, abs=1e-6)
 
 
-def plain_log_probs(model, item: Item):
+def plain_log_probs(model, item: TrainingExample):
     """One unpadded pass over prompt and answer, without a cache."""
     logits = model(torch.tensor([[*item.prompt, *item.tokens]])).logits[0]
     out = []
@@ -245,7 +289,7 @@ def plain_log_probs(model, item: Item):
 @pytest.mark.parametrize("answer", ["choice", "free"])
 def test_the_shared_pass_has_the_gradients_of_the_plain_one(answer):
     p = policy(SMALL.model_copy(update={"answer": answer}))
-    items = [item for row in rows(p, count=5, copies=3) if (item := p._item(row))]
+    items = [item for row in rows(p, count=5, copies=3) if (item := p._example(row))]
     assert len({item.prompt for item in items}) == 5 < len(items)
     weight = torch.linspace(-1, 1, sum(len(item.positions) for item in items))
     shared, _ = token_log_probs(p.model, items, 1.0)
@@ -266,13 +310,13 @@ def test_packing_keeps_the_budget_and_loses_nothing():
         length, kind = draw.randint(1, 30), draw.randint(0, 1)
         size = draw.randint(1, 6)
         options = tuple((1, 2) for _ in range(size)) if kind else None
-        items.append(Item((draw.randint(0, 2),) * length, (1,) * size, tuple(range(size)), options))
-    groups = pack(items, 100, "cpu")
+        items.append(TrainingExample((draw.randint(0, 2),) * length, (1,) * size, tuple(range(size)), options))
+    groups = microbatch_groups(items, 100, "cpu")
     assert sorted(itertools.chain.from_iterable(groups)) == list(range(60))
     for group in groups:
         mine = [items[i] for i in group]
-        start, shares = trunk([x.prompt for x in mine], [len(x.fed) for x in mine], "cpu")
-        left = max(len(x.prompt) + len(x.fed) - share for x, share in zip(mine, shares, strict=True))
+        start, shares = shared_prefix([x.prompt for x in mine], [len(x.inputs) for x in mine], "cpu")
+        left = max(len(x.prompt) + len(x.inputs) - share for x, share in zip(mine, shares, strict=True))
         assert len(group) == 1 or len(start) + len(group) * left <= 100
         assert len({x.options is None for x in mine}) == 1
 
@@ -316,7 +360,7 @@ def test_advantages_move_probabilities_and_the_reference_holds_them():
 def test_without_kl_there_is_no_reference_copy():
     p = policy(optim=OPTIM.model_copy(update={"kl": 0.0}))
     p.freeze_reference()
-    assert not p.tuning.frozen and p.update(rows(p), 0)["policy/kl"] == 0.0
+    assert not p.fine_tuning.has_reference and p.update(rows(p), 0)["policy/kl"] == 0.0
 
 
 def test_imitation_learns_to_copy():
@@ -372,7 +416,7 @@ def test_small_steps_are_not_lost_in_bfloat16():
     start = weights(p)
     learn = rows(p)
     p.update(learn, 0)
-    masters = p._adam.tensors()
+    masters = p._adam.state_tensors()
     moved = [float((masters[f"{n}/master"] - start[n].float()).abs().max()) for n, _ in p.model.named_parameters()]
     assert 1e-7 < max(moved) < 1e-4
 
@@ -404,7 +448,7 @@ def test_files_of_another_policy_or_version_are_refused(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"model": "no/such/model/folder"}, "no folder"),
+        ({"model": "no/such/model/folder"}, "neither a folder"),
         ({"device": "cuda:99"}, "use cpu or auto"),
         ({"hidden_size": 33}, "use 32"),
     ],

@@ -1,4 +1,4 @@
-"""Rows of a model that go on independently: their answers are those of plain passes, whatever else is going on."""
+"""The generation engine: answers are those of plain passes, whatever else is in the batch."""
 
 import itertools
 import math
@@ -14,23 +14,22 @@ from lm_toys import SMALL, WORDS, policy, prompt, rows, write_model  # noqa: E40
 
 from d2skill.errors import ConfigError  # noqa: E402
 from d2skill.policies.causal_lm import generation, prefix_sharing  # noqa: E402
-from d2skill.policies.causal_lm.generation import Sampling, Writer, draw  # noqa: E402
+from d2skill.policies.causal_lm.generation import GenerationEngine, Sampling, sample  # noqa: E402
 from d2skill.protocols import SupportsSlots  # noqa: E402
 from d2skill.types import Prompt  # noqa: E402
 
 
 class Recorder:
-    """Writes any tokens, `limit` of them or up to an end, and takes down what it was told."""
+    """A decoding state for any tokens, `limit` of them, that keeps what was sampled."""
 
-    def __init__(self, limit, ends=()):
-        self.tokens, self.log_probs = [], []
-        self.limit, self.ends = limit, ends
-        self.options = None
+    def __init__(self, limit, seed=0):
+        self.tokens, self.log_probs, self.rng = [], [], np.random.default_rng(seed)
+        self.limit, self.options = limit, None
 
-    def take(self, token, log_prob):
+    def append(self, token, log_prob):
         self.tokens.append(token)
         self.log_probs.append(log_prob)
-        return () if len(self.tokens) == self.limit or token in self.ends else (token,)
+        return () if len(self.tokens) == self.limit else (token,)
 
 
 def plain(model, tokens, answer):
@@ -51,13 +50,13 @@ def counted(model):
 
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
-def test_rows_write_what_plain_passes_say_in_any_company(seed, attention):
+def test_sequences_generate_what_plain_passes_say_in_any_company(seed, attention):
     """Episodes of random lengths come and go in fewer rows than there are, with prompts that go on or begin anew."""
     chance = random.Random(seed)
     model = policy(SMALL.model_copy(update={"attention": attention})).model
     vocabulary = model.config.vocab_size
     size = chance.choice((1, 3, 5))
-    writer = Writer(model, size, Sampling(1.0), budget=chance.choice((60, 10**9)))
+    engine = GenerationEngine(model, size, Sampling(1.0), budget=chance.choice((60, 10**9)))
     starts = [tuple(chance.choices(range(vocabulary), k=40)) for _ in range(2)]
     waiting = [(key, chance.randint(1, 4)) for key in range(9)]
     left, asked, finished = {}, {}, []
@@ -65,54 +64,55 @@ def test_rows_write_what_plain_passes_say_in_any_company(seed, attention):
     def ask(key, before):
         again = before[: chance.randint(1, len(before))] if before and chance.random() < 0.8 else ()
         tokens = (again or chance.choice(starts)) + tuple(chance.choices(range(vocabulary), k=chance.randint(1, 30)))
-        asked[key] = tokens, Recorder(chance.randint(1, 6))
-        writer.ask(key, tokens, asked[key][1], np.random.default_rng(len(finished)))
+        asked[key] = tokens, Recorder(chance.randint(1, 6), len(finished))
+        engine.submit(key, tokens, asked[key][1])
 
     while waiting or left:
         while waiting and len(left) < size:
             key, turns = waiting.pop(0)
             left[key] = turns
             ask(key, ())
-        for key in writer.run():
-            tokens, walker = asked.pop(key)
-            finished.append((tokens, walker))
+        for key in engine.run():
+            tokens, state = asked.pop(key)
+            finished.append((tokens, state))
             left[key] -= 1
             if left[key]:
-                ask(key, tokens + tuple(walker.tokens))
+                ask(key, tokens + tuple(state.tokens))
             else:
-                writer.leave(key)
+                engine.release(key)
                 del left[key]
-    assert len(finished) >= 9 and not writer._rows
-    for tokens, walker in finished:
-        assert walker.log_probs == pytest.approx(plain(model, tokens, walker.tokens), abs=2e-4)
+    assert len(finished) >= 9 and not engine._sequences
+    for tokens, state in finished:
+        assert state.log_probs == pytest.approx(plain(model, tokens, state.tokens), abs=2e-4)
 
 
 def test_only_what_is_new_is_read():
     model = policy().model
     computed, hook = counted(model)
-    writer, past = Writer(model, 2, Sampling(1.0)), tuple(range(3, 83))
+    engine, past = GenerationEngine(model, 2, Sampling(1.0)), tuple(range(3, 83))
     for key in (0, 1):
-        writer.ask(key, past, Recorder(1), np.random.default_rng(key))
-    while len(writer.run()) < 2:
+        engine.submit(key, past, Recorder(1, key))
+    while len(engine.run()) < 2:
         pass
     assert computed == [(1, 80), (1, 1)]  # the second goes on from the first
     computed.clear()
     for key in (0, 1):
-        writer.ask(key, past[:70] + (key,) * 9, Recorder(2), np.random.default_rng(key))
-    writer.run()
+        engine.submit(key, past[:70] + (key,) * 9, Recorder(2, key))
+    engine.run()
     assert computed == [(2, 9), (2, 1)]
     hook.remove()
 
 
 def test_long_prompts_are_read_in_passes_that_keep_the_budget(monkeypatch):
-    monkeypatch.setitem(prefix_sharing.PASS, "cpu", 10**6)
+    monkeypatch.setitem(prefix_sharing.FORWARD_COST, "cpu", 10**6)
     model = policy().model
     computed, hook = counted(model)
-    writer = Writer(model, 8, Sampling(1.0), budget=100)
+    engine = GenerationEngine(model, 8, Sampling(1.0), budget=100)
     for key in range(8):
-        writer.ask(key, tuple(random.Random(key).choices(range(50), k=30 + key)), Recorder(1), np.random.default_rng())
+        tokens = tuple(random.Random(key).choices(range(50), k=30 + key))
+        engine.submit(key, tokens, Recorder(1))
     while sum(rows for rows, _ in computed) < 8:
-        writer.run()
+        engine.run()
     hook.remove()
     assert all(rows * width <= 100 for rows, width in computed) and len(computed) == 4
 
@@ -123,28 +123,28 @@ def test_passes_are_cut_as_cheaply_as_can_be(seed):
     lengths = sorted(chance.choices((1, 2, 5, 40, 90, 200), k=8))
 
     def price(cut):
-        return sum((b - a) * lengths[b - 1] + prefix_sharing.PASS["cpu"] for a, b in cut)
+        return sum((b - a) * lengths[b - 1] + prefix_sharing.FORWARD_COST["cpu"] for a, b in cut)
 
     every = (
         list(itertools.pairwise((0, *inner, 8)))
         for size in range(8)
         for inner in itertools.combinations(range(1, 8), size)
     )
-    assert price(list(generation._cuts(lengths, "cpu", math.inf))) == min(map(price, every))
-    assert list(generation._cuts([], "cpu", math.inf)) == []
+    assert price(list(generation._split_passes(lengths, "cpu", math.inf))) == min(map(price, every))
+    assert list(generation._split_passes([], "cpu", math.inf)) == []
 
 
 def test_answers_come_back_when_some_have_ended_and_all_in_the_end():
     model = policy().model
-    writer = Writer(model, 16, Sampling(1.0))
-    walkers = [Recorder(30 + key if key % 4 else 2) for key in range(16)]
+    engine = GenerationEngine(model, 16, Sampling(1.0))
+    states = [Recorder(30 + key if key % 4 else 2, key) for key in range(16)]
     back = []
     for turn in range(3):
-        for key, walker in enumerate(walkers):
+        for key, state in enumerate(states):
             if turn == 0 or key in back[-1]:
-                walker.tokens.clear()
-                writer.ask(key, (turn + 1,) * (5 + key), walker, np.random.default_rng(key))
-        back.append(writer.run())
+                state.tokens.clear()
+                engine.submit(key, (turn + 1,) * (5 + key), state)
+        back.append(engine.run())
     # nothing was known of their length at first; then the short ones do not wait for the long
     assert sorted(back[0]) == list(range(16)) and 0 < len(back[1]) < 16
 
@@ -155,7 +155,7 @@ def test_top_k_and_top_p_cut_off_the_unlikely_and_record_what_the_whole_distribu
 
     def drawn(**cut):
         rngs = [np.random.default_rng(i) for i in range(4000)]
-        columns, found = draw(logs, rngs, Sampling(1.0, **cut))
+        columns, found = sample(logs, rngs, Sampling(1.0, **cut))
         assert found == pytest.approx([float(logs[0, c]) for c in columns])
         return {c: columns.count(c) / 4000 for c in set(columns)}
 
@@ -179,7 +179,7 @@ def test_a_cut_distribution_is_learned_from_with_the_ratio_of_the_whole_one(answ
 
 
 @pytest.mark.parametrize("answer", ["choice", "free"])
-def test_places_decide_step_by_step_what_a_policy_decides_at_once(answer):
+def test_slots_decide_step_by_step_what_a_policy_decides_at_once(answer):
     p = policy(SMALL.model_copy(update={"answer": answer, "generate_batch": 3}))
     assert isinstance(p, SupportsSlots)
     chance = random.Random(1)
@@ -219,7 +219,7 @@ def test_flash_attention_gives_way_while_answers_are_written(monkeypatch):
     seen = []
     monkeypatch.setattr(generation, "attention", lambda m: "flash_attention_2")
     monkeypatch.setattr(model, "set_attn_implementation", seen.append)
-    with generation._by_masks(model):
+    with generation._attention_by_masks(model):
         assert seen == ["sdpa"]
     assert seen == ["sdpa", "flash_attention_2"]
 

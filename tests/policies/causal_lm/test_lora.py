@@ -11,7 +11,7 @@ from lm_toys import OPTIM, WARM, changed, decide, exact, logits, policy, prompt,
 
 from d2skill.cli.main import main  # noqa: E402
 from d2skill.errors import ConfigError, RunError  # noqa: E402
-from d2skill.policies.causal_lm import lora, tuning  # noqa: E402
+from d2skill.policies.causal_lm import fine_tuning, lora  # noqa: E402
 from d2skill.policies.causal_lm.loss import token_log_probs  # noqa: E402
 from d2skill.types import Row  # noqa: E402
 
@@ -44,7 +44,7 @@ def test_only_the_adapter_trains():
     # 4 linear layers of 32 x 32 in attention, 3 of 32 x 96 in the MLP, in each of 2 layers
     assert sum(weight.numel() for _, weight in trained) == 2 * 4 * (4 * (32 + 32) + 3 * (32 + 96))
     base, adapter = split(p)
-    p._backward([item for row in rows(p) if (item := p._item(row))], 10)
+    p._backward([item for row in rows(p) if (item := p._example(row))], 10)
     for name, weight in p.model.named_parameters():
         assert (weight.grad is not None) == ("lora_" in name)
     p.model.zero_grad()
@@ -94,11 +94,11 @@ def test_the_reference_is_the_policy_after_the_warm_start_and_stays(warm):
     assert (len(list(p.model.parameters())) > copies) == warm
     for seed in range(3):
         p.update(rows(p, start=100 * seed), seed)
-    with p.tuning.reference() as model:
+    with p.fine_tuning.reference() as model:
         assert torch.equal(logits(model, IDS), kept)
     assert not torch.equal(logits(p.model, IDS), kept)
     assert all(weight.requires_grad == (".default." in name) for name, weight in p.model.named_parameters())
-    items = [item for row in rows(p) if (item := p._item(row))]
+    items = [item for row in rows(p) if (item := p._example(row))]
     assert token_log_probs(p.model, items, 1.0)[0].requires_grad
 
 
@@ -107,7 +107,7 @@ def test_a_later_reference_takes_the_place_of_the_first():
     p.freeze_reference()
     p.update(rows(p), 0)
     p.freeze_reference()
-    with p.tuning.reference() as model:
+    with p.fine_tuning.reference() as model:
         kept = logits(model, IDS)
     assert torch.equal(kept, logits(p.model, IDS))
 
@@ -323,7 +323,7 @@ def test_a_run_with_a_merged_adapter_goes_on_without_it(tmp_path, adapter):
     loaded = policy(settings)
     loaded.load(tmp_path / "saved")
     assert same(split(p)[0], split(loaded)[0])
-    with loaded.tuning.reference() as model:
+    with loaded.fine_tuning.reference() as model:
         assert torch.equal(logits(model, IDS), start)
     on = policy(changed(model=str(tmp_path / "saved" / "model")))
     assert same(split(p)[0], split(on)[0])
@@ -340,13 +340,13 @@ def test_an_adapter_goes_on_training_and_is_held_to_its_start(tmp_path, base, dt
     assert torch.allclose(start, wanted, atol=1e-5 if dtype == "float32" else 0.2)
     # the file, the reference and its own base are known to the bit
     tensors = peft.utils.load_peft_weights(str(tmp_path / "given"), device="cpu")
-    assert same(p.tuning._tensors("default"), tensors)
-    assert p.tuning._fingerprint == tuning.fingerprint(policy(changed(model=str(base), dtype=dtype)).model)
+    assert same(p.fine_tuning._weights("default"), tensors)
+    assert p.fine_tuning._fingerprint == fine_tuning.fingerprint(policy(changed(model=str(base), dtype=dtype)).model)
     p.freeze_reference()
     assert p.update(rows(p), 0)["policy/kl"] == pytest.approx(0, abs=1e-6)
     assert p.update(rows(p), 1)["policy/kl"] > 1e-5
     assert all(weight.requires_grad == (".default." in name) for name, weight in p.model.named_parameters())
-    with p.tuning.reference() as model:
+    with p.fine_tuning.reference() as model:
         assert torch.equal(logits(model, IDS), start)
 
 
@@ -411,8 +411,12 @@ def test_an_adapter_of_the_tiny_model_finds_it_beside_itself(tmp_path, rank):
             {},
             "adapter of only some of the layers .* set policy.lm.lora_rank to 0",
         ),
-        ({"use_rslora": True}, {}, "adapter with use_rslora, which cannot go on .* set policy.lm.lora_rank to 0"),
-        ({"use_dora": True, "bias": "all"}, {}, "adapter with bias and use_dora, which cannot go on"),
+        (
+            {"use_rslora": True},
+            {},
+            "adapter with use_rslora, which cannot be trained further: set policy.lm.lora_rank to 0",
+        ),
+        ({"use_dora": True, "bias": "all"}, {}, "adapter with bias and use_dora, which cannot be trained further"),
         ({"rank_pattern": {"q_proj": 2}}, {}, "adapter with rank_pattern, which"),
         ({"init_lora_weights": "olora"}, {}, "adapter with init_lora_weights, which"),
     ],
@@ -433,9 +437,12 @@ def reword(folder, **values):
     ("values", "message"),
     [
         ({"peft_type": "IA3"}, "adapter of the kind IA3 and not LORA: merge it"),
-        ({"base_model_name_or_path": None}, "does not tell its model: set base_model_name_or_path"),
-        ({"base_model_name_or_path": "/no/such"}, 'is an adapter for "/no/such", which is no folder, nor to be had'),
-        ({"base_model_name_or_path": "here"}, "which is one itself"),
+        ({"base_model_name_or_path": None}, "does not name its model: set base_model_name_or_path"),
+        (
+            {"base_model_name_or_path": "/no/such"},
+            'is an adapter for "/no/such", which is neither a folder nor a model on the hub',
+        ),
+        ({"base_model_name_or_path": "here"}, "which is an adapter itself"),
         ({"layers_pattern": "layers"}, "adapter_config.json cannot be read .*: save the adapter again"),
     ],
 )
@@ -479,7 +486,7 @@ def test_an_adapter_without_sound_weights_is_refused(adapter, rank):
     with pytest.raises(ConfigError, match=r"has no adapter_model\.safetensors"):
         policy(settings)
     (adapter / "adapter_config.json").write_text("[]")
-    with pytest.raises(ConfigError, match="is of no adapter of peft"):
+    with pytest.raises(ConfigError, match="is no configuration of peft"):
         policy(settings)
 
 

@@ -8,15 +8,15 @@ torch = pytest.importorskip("torch")
 from test_causal_lm_policy import plain_log_probs, policy, rows  # noqa: E402
 
 from d2skill.policies.causal_lm import prefix_sharing  # noqa: E402
-from d2skill.policies.causal_lm.forward import read  # noqa: E402
-from d2skill.policies.causal_lm.loss import pack, token_log_probs  # noqa: E402
-from d2skill.policies.causal_lm.prefix_sharing import clusters, overlap, trunk  # noqa: E402
+from d2skill.policies.causal_lm.forward import sequence_logits  # noqa: E402
+from d2skill.policies.causal_lm.loss import microbatch_groups, token_log_probs  # noqa: E402
+from d2skill.policies.causal_lm.prefix_sharing import common_length, group_sequences, shared_prefix  # noqa: E402
 from d2skill.types import Prompt, Row  # noqa: E402
 
 
 @pytest.fixture(params=[1, 80, 10**9], ids=["every prefix", "long prefixes", "no prefix"])
 def threshold(request, monkeypatch):
-    monkeypatch.setitem(prefix_sharing.PASS, "cpu", request.param)
+    monkeypatch.setitem(prefix_sharing.FORWARD_COST, "cpu", request.param)
     return request.param
 
 
@@ -43,31 +43,31 @@ def drawn(kind):
 
 def cost(group, prompts, answers):
     """Tokens and passes of a cluster, worked out from the rules rather than step by step."""
-    start, shares = trunk([prompts[i] for i in group], [answers[i] for i in group], "cpu")
+    start, shares = shared_prefix([prompts[i] for i in group], [answers[i] for i in group], "cpu")
     left = max(len(prompts[i]) + answers[i] - share for i, share in zip(group, shares, strict=True))
     return len(start) + len(group) * left, 1 + bool(start)
 
 
-def test_an_overlap_is_what_two_rows_begin_with():
-    assert overlap((1, 2, 3), (1, 2, 4)) == overlap((1, 2), (1, 2, 3)) == overlap((1, 2), (1, 2)) == 2
-    assert overlap((1,), (2, 1)) == overlap((), (1,)) == 0
+def test_the_common_length_counts_the_tokens_with_which_two_sequences_begin():
+    assert common_length((1, 2, 3), (1, 2, 4)) == common_length((1, 2), (1, 2, 3)) == common_length((1, 2), (1, 2)) == 2
+    assert common_length((1,), (2, 1)) == common_length((), (1,)) == 0
     draw = random.Random(0)
     for _ in range(200):
         one, other = (tuple(draw.choices(range(2), k=draw.randint(0, 12))) for _ in range(2))
         same = [a == b for a, b in zip(one, other, strict=False)]
-        assert overlap(one, other) == next((i for i, equal in enumerate(same) if not equal), len(same))
+        assert common_length(one, other) == next((i for i, equal in enumerate(same) if not equal), len(same))
 
 
 def test_steps_of_an_episode_leave_the_longest_of_them_where_they_differ():
     past = tuple(range(100))
     steps = [(*past[:length], 200, 201, 202) for length in (60, 80, 100)]
-    start, shares = trunk(steps, [4, 4, 4], "cpu")
+    start, shares = shared_prefix(steps, [4, 4, 4], "cpu")
     assert start == past[:80] and shares == [60, 80, 80]
     # the same prompt again reads its last token only, whose logits begin the answer
-    assert trunk([past, past], [1, 1], "cpu") == (past[:99], [99, 99])
+    assert shared_prefix([past, past], [1, 1], "cpu") == (past[:99], [99, 99])
     # what is shared would be saved at the cost of a pass
-    assert trunk([(1,) * 35 + (i,) for i in range(2)], [0, 0], "cpu") == ((), [0, 0])
-    assert trunk([past], [7], "cpu") == ((), [0])
+    assert shared_prefix([(1,) * 35 + (i,) for i in range(2)], [0, 0], "cpu") == ((), [0, 0])
+    assert shared_prefix([past], [7], "cpu") == ((), [0])
 
 
 @pytest.mark.parametrize("kind", range(4))
@@ -84,21 +84,21 @@ def test_clusters_are_the_cheapest_cut(kind, threshold):
             for inner in itertools.combinations(range(1, len(order)), size):
                 yield [order[a:b] for a, b in itertools.pairwise((0, *inner, len(order)))]
 
-    found = clusters(prompts, answers, "cpu")
+    found = group_sequences(prompts, answers, "cpu")
     assert sorted(itertools.chain.from_iterable(found)) == list(range(len(prompts)))
     assert price(found) == min(map(price, cuts()))
-    for group in clusters(prompts, answers, "cpu", 130):
+    for group in group_sequences(prompts, answers, "cpu", 130):
         assert len(group) == 1 or cost(group, prompts, answers)[0] <= 130
-    assert clusters([], [], "cpu") == []
+    assert group_sequences([], [], "cpu") == []
 
 
-def test_reading_with_a_trunk_gives_what_plain_passes_give():
+def test_a_shared_prefix_gives_what_plain_passes_give():
     model, past = policy().model, tuple(range(3, 60))
     rows = [(*past[:30], 2, 3), (*past, 5), (*past[:50], 5, 6, 7), past]
-    start, shares = trunk(rows, [0] * len(rows), "cpu")
+    start, shares = shared_prefix(rows, [0] * len(rows), "cpu")
     assert start == past[:56] and shares == [30, 56, 50, 56]
     with torch.no_grad():
-        together = read(model, rows, [(31,), (56, 57), (50, 52), (56,)], start, shares)
+        together = sequence_logits(model, rows, [(31,), (56, 57), (50, 52), (56,)], start, shares)
         plain = [model(torch.tensor([row])).logits[0] for row in rows]
         expected = [plain[0][31:], plain[1][56:], plain[2][[50, 52]], plain[3][56:]]
         assert torch.allclose(together, torch.cat(expected), atol=1e-5)
@@ -118,7 +118,7 @@ def test_decisions_are_those_without_sharing(answer, monkeypatch):
         return decisions, sum(computed)
 
     together, computed = play()
-    monkeypatch.setitem(prefix_sharing.PASS, "cpu", 10**9)
+    monkeypatch.setitem(prefix_sharing.FORWARD_COST, "cpu", 10**9)
     apart, whole = play()
     assert [d.tokens for d in together] == [d.tokens for d in apart]
     for one, two in zip(together, apart, strict=True):
@@ -130,10 +130,10 @@ def test_decisions_are_those_without_sharing(answer, monkeypatch):
 def test_gradients_through_a_prefix_are_those_of_plain_passes(answer, threshold):
     p, prompts = policy(policy()._settings.model_copy(update={"answer": answer})), members()
     decisions = p.act(prompts, range(len(prompts)), 1.0)
-    items = [item for a, d in zip(prompts, decisions, strict=True) if (item := p._item(Row(a, d, 1.0)))]
+    items = [item for a, d in zip(prompts, decisions, strict=True) if (item := p._example(Row(a, d, 1.0)))]
     assert threshold == 10**9 or any(
-        trunk([items[i].prompt for i in group], [len(items[i].fed) for i in group], "cpu")[0]
-        for group in pack(items, 10**9, "cpu")
+        shared_prefix([items[i].prompt for i in group], [len(items[i].inputs) for i in group], "cpu")[0]
+        for group in microbatch_groups(items, 10**9, "cpu")
     )
     weight = torch.linspace(-1, 1, sum(len(item.positions) for item in items))
     one, _ = token_log_probs(p.model, items, 1.0)
@@ -153,7 +153,7 @@ def test_an_update_reproduces_what_was_recorded_and_is_that_without_sharing(monk
     decisions = shared_one.act(prompts, range(len(prompts)), 1.0)
     learn = [Row(a, d, float(i % 3 - 1)) for i, (a, d) in enumerate(zip(prompts, decisions, strict=True))]
     got = shared_one.update(learn, 0)
-    monkeypatch.setitem(prefix_sharing.PASS, "cpu", 10**9)
+    monkeypatch.setitem(prefix_sharing.FORWARD_COST, "cpu", 10**9)
     expected = plain_one.update(learn, 0)
     assert got["policy/ratio_error"] < 1e-4
     assert got == pytest.approx(expected, abs=1e-4)

@@ -1,11 +1,12 @@
 import itertools
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from d2skill.policies.causal_lm.constrained_decoding import ChoiceWalker
+from d2skill.policies.causal_lm.constrained_decoding import ChoiceDecoding
 from d2skill.policies.causal_lm.token_trie import TokenTrie
 
 END = 0
@@ -47,19 +48,19 @@ def test_probabilities_of_all_answers_sum_to_one(given_answers):
 
 
 @given(answers, st.randoms(use_true_random=False))
-def test_a_walker_chooses_at_forks_only_and_writes_a_whole_answer(given_answers, random):
+def test_constrained_decoding_chooses_at_forks_only_and_writes_a_whole_answer(given_answers, random):
     trie = TokenTrie(given_answers)
-    walker = ChoiceWalker(trie)
-    read = list(walker.lead())
-    while walker.options:
-        assert len(walker.options) > 1
-        chunk = walker.take(random.choice(walker.options), -1.0)
+    state = ChoiceDecoding(np.random.default_rng(0), trie)
+    read = list(state.tokens)
+    while state.options:
+        assert len(state.options) > 1
+        chunk = state.append(random.choice(state.options), -1.0)
         read += chunk
-    assert tuple(walker.tokens) in given_answers
-    assert read == walker.tokens[: len(read)]
-    forks = [position for position, _ in trie.forks(walker.tokens)]
-    assert forks == [i for i, value in enumerate(walker.log_probs) if value == -1.0]
-    assert all(value == 0.0 for i, value in enumerate(walker.log_probs) if i not in forks)
+    assert tuple(state.tokens) in given_answers
+    assert read == state.tokens[: len(read)]
+    forks = [position for position, _ in trie.forks(state.tokens)]
+    assert forks == [i for i, value in enumerate(state.log_probs) if value == -1.0]
+    assert all(value == 0.0 for i, value in enumerate(state.log_probs) if i not in forks)
 
 
 def test_what_cannot_be_an_answer_is_refused():

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from toys import prompt, skill
 
-from d2skill.policies.scorer.features import FEATURES, Featurizer, count_words
+from d2skill.policies.scorer.features import FEATURES, Featurizer
 from d2skill.policies.scorer.label_features import LABEL_FEATURES, label_features
 from d2skill.types import Prompt
 
@@ -118,11 +118,6 @@ def test_any_text_has_features_that_do_not_depend_on_the_batch(batch):
     together = Featurizer(BUCKETS)(batch)
     alone = [Featurizer(BUCKETS)([one]).index for one in batch]
     assert np.array_equal(together.index, np.concatenate(alone))
-
-
-def test_words_are_the_tokens():
-    assert count_words("You see a door 2, and no-one.") == 7
-    assert count_words("") == 0
 
 
 SHOP = Prompt(

@@ -131,6 +131,12 @@ def test_a_prompt_without_actions_gets_an_empty_decision():
     assert np.exp(policy.distribution(HALL)) == pytest.approx(np.full(8, 1 / 8))
 
 
+def test_tokens_are_words_and_numbers():
+    policy = make_scorer()
+    assert policy.count_tokens("You see a door 2, and no-one.") == 7
+    assert policy.count_tokens("") == 0
+
+
 def test_no_prompts_no_decisions():
     assert make_scorer().act([], [], 1.0) == []
 
@@ -140,25 +146,25 @@ def test_actions_that_are_empty_or_without_words_can_be_chosen():
     assert choices(make_scorer(), [odd] * 40, temperature=1.0)
 
 
-# weighing
+# scoring answers
 
 
 def log_probs(policy, decided):
-    """Returns what decisions weigh; the greedy actions beside are those of acting."""
-    weights = policy.score_answers(decided)
+    """Returns the scores of decisions; the greedy actions beside them are those of acting."""
+    scores = policy.score_answers(decided)
     greedy = policy.act([asked for asked, _ in decided], [0] * len(decided), 0.0)
-    assert [weight.greedy for weight in weights] == [made.action for made in greedy]
-    return [weight.log_prob for weight in weights]
+    assert [score.greedy for score in scores] == [made.action for made in greedy]
+    return [score.log_prob for score in scores]
 
 
 @pytest.mark.parametrize("made_on", [HALL, advised("lamp", 2)])
-def test_what_was_recorded_at_temperature_1_is_what_an_answer_weighs(made_on):
+def test_what_was_recorded_at_temperature_1_is_what_an_answer_scores(made_on):
     policy = trained()
     decided = [(made_on, d) for d in policy.act([made_on] * 9, [derive("weigh", i) for i in range(9)], 1.0)]
     assert log_probs(policy, decided) == [d.log_probs[0] for _, d in decided]
 
 
-def test_an_answer_weighs_what_another_prompt_gives_it_whatever_else_is_weighed():
+def test_an_answer_scores_what_another_prompt_gives_it_whatever_else_is_scored():
     policy = trained()
     decided = [(asked, decision(action, asked.actions)) for asked in SOME[:6] for action in DOORS]
     together = log_probs(policy, decided)
@@ -167,7 +173,7 @@ def test_an_answer_weighs_what_another_prompt_gives_it_whatever_else_is_weighed(
     assert log_probs(policy, []) == []
 
 
-def test_an_answer_without_a_choice_weighs_nothing():
+def test_an_answer_without_a_choice_scores_nothing():
     free, pair = replace(HALL, actions=()), (HALL, decision(DOORS[2], DOORS))
     policy = trained()
     empty = policy.act([free], [0], 1.0)[0]

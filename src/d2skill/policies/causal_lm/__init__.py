@@ -1,1 +1,1 @@
-"""The causal-lm policy: a Hugging Face causal language model, its generation engine and its training."""
+"""Causal language model policy: generation with a KV cache, constrained decoding, packed updates, LoRA."""

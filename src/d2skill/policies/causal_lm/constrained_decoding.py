@@ -1,39 +1,46 @@
-"""Answers that are being written, token by token."""
+"""Decoding state of one answer: constrained to a token trie, or free text."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol
 
-from d2skill.policies.causal_lm.chat_template import Chat
+import numpy as np
+
+from d2skill.policies.causal_lm.chat_template import ChatTokenizer
 from d2skill.policies.causal_lm.token_trie import TokenTrie
 
 
-class Walker(Protocol):
-    """The state of one answer that is being written."""
+@dataclass
+class DecodingState:
+    """Answer that is being generated: its random numbers, its tokens so far and their log-probabilities."""
 
-    tokens: list[int]
-    log_probs: list[float]
+    rng: np.random.Generator
+    tokens: list[int] = field(default_factory=list, init=False)
+    log_probs: list[float] = field(default_factory=list, init=False)
 
     @property
     def options(self) -> tuple[int, ...] | None:
-        """The tokens to choose among, at least two; None for all of the vocabulary."""
+        """Tokens to choose among: at least two, or none at the end of the answer; None for the whole vocabulary."""
+        return None
 
-    def take(self, token: int, log_prob: float) -> tuple[int, ...]:
-        """Takes the token chosen; returns what to read before the next choice, () at the end."""
+    def append(self, token: int, log_prob: float) -> tuple[int, ...]:
+        """Appends a sampled token; returns the tokens to feed to the model next, () at the end of the answer."""
+        self.tokens.append(token)
+        self.log_probs.append(log_prob)
+        return (token,)
 
 
 @dataclass
-class ChoiceWalker:
-    """An answer held to a trie. Tokens that the trie leaves no choice about are written without the model."""
+class ChoiceDecoding(DecodingState):
+    """Answer constrained to a trie. Tokens without a choice are appended at once, those at the beginning too."""
 
     trie: TokenTrie
     node: int = 0
-    tokens: list[int] = field(default_factory=list)
-    log_probs: list[float] = field(default_factory=list)
 
-    def lead(self) -> tuple[int, ...]:
-        """Writes and returns what follows without a choice."""
+    def __post_init__(self) -> None:
+        self._append_forced()
+
+    def _append_forced(self) -> tuple[int, ...]:
         forced, self.node = self.trie.forced(self.node)
         self.tokens.extend(forced)
         self.log_probs.extend([0.0] * len(forced))
@@ -41,45 +48,28 @@ class ChoiceWalker:
 
     @property
     def options(self) -> tuple[int, ...] | None:
-        """See Walker; at the end of an answer, no options."""
+        """Tokens that the trie admits next; none at the end of the answer."""
         return self.trie.options(self.node)
 
-    def take(self, token: int, log_prob: float) -> tuple[int, ...]:
-        """See Walker."""
-        self.tokens.append(token)
-        self.log_probs.append(log_prob)
+    def append(self, token: int, log_prob: float) -> tuple[int, ...]:
+        """Appends a sampled token and those that it forces; see DecodingState."""
+        super().append(token, log_prob)
         self.node = self.trie.child(self.node, token)
-        chunk = (token, *self.lead())
-        return chunk if self.options else ()
+        fed = (token, *self._append_forced())
+        return fed if self.options else ()
 
 
 @dataclass
-class FreeWalker:
-    """Any text, up to the end of the turn, a closed action or a number of tokens."""
+class FreeDecoding(DecodingState):
+    """Free text that ends with its turn, after `limit` tokens, or with an action that is closed (`until_action`)."""
 
-    chat: Chat
+    chat: ChatTokenizer
     limit: int
-    tokens: list[int] = field(default_factory=list)
-    log_probs: list[float] = field(default_factory=list)
+    until_action: bool = True
 
-    @property
-    def options(self) -> tuple[int, ...] | None:
-        """See Walker."""
-        return None
-
-    def take(self, token: int, log_prob: float) -> tuple[int, ...]:
-        """See Walker."""
-        self.tokens.append(token)
-        self.log_probs.append(log_prob)
-        return () if len(self.tokens) == self.limit or self._ends() else (token,)
-
-    def _ends(self) -> bool:
-        return self.chat.closes(self.tokens)
-
-
-@dataclass
-class TextWalker(FreeWalker):
-    """Any text, up to the end of the turn or a number of tokens."""
-
-    def _ends(self) -> bool:
-        return self.tokens[-1] in self.chat.ends
+    def append(self, token: int, log_prob: float) -> tuple[int, ...]:
+        """Appends a sampled token; see DecodingState."""
+        fed = super().append(token, log_prob)
+        if len(self.tokens) == self.limit or token in self.chat.end_tokens:
+            return ()
+        return () if self.until_action and self.chat.is_complete(self.tokens) else fed

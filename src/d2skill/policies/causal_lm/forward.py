@@ -1,4 +1,4 @@
-"""Forward passes of a causal language model with gradients, in which sequences can have a beginning in common."""
+"""Forward passes of a causal language model over packed sequences with a shared prefix, and their masks."""
 
 from __future__ import annotations
 
@@ -6,88 +6,102 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import torch
+from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache
 
-from d2skill.policies.causal_lm.packing import Packed, even_rows, packed
+from d2skill.policies.causal_lm.packing import PackedBatch, assign_rows, pack_sequences
 from d2skill.policies.causal_lm.prefix_sharing import Tokens
 
-_WIDTHS = 3
-"""Columns over which to attend takes as long as the rest of a layer, in widths of the model: a layer of GPT's form has
+_BREAK_EVEN_WIDTHS = 3
+"""Columns over which attention takes as long as the rest of a layer, in widths of the model: a layer of GPT's form has
 12 d² weights, used once for a token, and a token uses 4 d numbers of each column."""
 
 
-def left_padded(rows: Sequence[Tokens], device: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    """Returns rows of tokens as a matrix and its mask, both [B, T], every row ending in the last column."""
-    width = max(map(len, rows))
-    ids = np.zeros((len(rows), width), dtype=np.int64)
-    mask = np.zeros_like(ids)
-    for i, row in enumerate(rows):
-        ids[i, width - len(row) :] = row
-        mask[i, width - len(row) :] = 1
-    return torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device)
+def _padded(sequences: Sequence[Sequence[int]], side: str, device: Any) -> torch.Tensor:
+    """Returns sequences as a matrix [B, T], with -1 as padding on one side."""
+    tensors = [torch.tensor(sequence, dtype=torch.long) for sequence in sequences]
+    matrix: torch.Tensor = pad_sequence(tensors, batch_first=True, padding_value=-1, padding_side=side)
+    return matrix.to(device)
 
 
-def read(
-    model: Any, sequences: Sequence[Tokens], places: Sequence[Sequence[int]], trunk: Tokens, shares: Sequence[int]
+def left_padded(sequences: Sequence[Tokens], device: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """Returns sequences as token ids and mask, both [B, T], every sequence ending in the last column."""
+    ids = _padded(sequences, "left", device)
+    return ids.clamp(min=0), (ids >= 0).long()
+
+
+def sequence_logits(
+    model: Any,
+    sequences: Sequence[Tokens],
+    positions: Sequence[Sequence[int]],
+    prefix: Tokens,
+    prefix_lengths: Sequence[int],
 ) -> torch.Tensor:
-    """Reads sequences; returns the logits [n, V] of what follows some places in each, sequence after sequence.
+    """Returns the logits [n, V] of the tokens that follow chosen positions, sequence after sequence.
 
-    The trunk is read once for all sequences, of which each begins with a share of it (see prefixes) and has its places
-    behind that. The rest is read in rows that are packed (see packing), or with one sequence in each under flash
-    attention, which takes no masks.
+    The shared prefix is computed once. The rest of the sequences is packed into rows, or has a row for each sequence
+    under flash attention, which takes no masks.
+
+    Args:
+        model: a causal language model of Transformers.
+        sequences: tokens of the sequences.
+        positions: the chosen positions of each sequence, all behind its part of the prefix.
+        prefix: tokens of the shared prefix (see prefix_sharing), empty without one.
+        prefix_lengths: number of prefix tokens with which each sequence begins.
     """
     cache = DynamicCache(config=model.config)
-    rest = [sequence[share:] for sequence, share in zip(sequences, shares, strict=True)]
-    lengths = [len(one) for one in rest]
+    rest = [sequence[length:] for sequence, length in zip(sequences, prefix_lengths, strict=True)]
     flash = attention(model).startswith("flash")
-    rows = (
-        [[i] for i in range(len(rest))] if flash else even_rows(lengths, len(trunk), _WIDTHS * model.config.hidden_size)
-    )
-    if trunk:
-        ids, real = left_padded([trunk], model.device)
+    if flash:
+        rows = [[i] for i in range(len(rest))]
+    else:
+        rows = assign_rows([len(tokens) for tokens in rest], len(prefix), _BREAK_EVEN_WIDTHS * model.config.hidden_size)
+    if prefix:
+        ids, real = left_padded([prefix], model.device)
         forward(model, ids, real, real.cumsum(1) - 1, cache, 1)
         for layer in cache.layers:
             layer.keys = layer.keys.expand(len(rows), -1, -1, -1)
             layer.values = layer.values.expand(len(rows), -1, -1, -1)
-    batch = packed(rest, shares, rows)
-    wanted = [
-        start + place - share for start, share, own in zip(batch.starts, shares, places, strict=True) for place in own
+    batch = pack_sequences(rest, prefix_lengths, rows)
+    chosen = [
+        start + position - length
+        for start, length, own in zip(batch.starts, prefix_lengths, positions, strict=True)
+        for position in own
     ]
-    ids, positions = (torch.from_numpy(part).to(model.device) for part in (batch.tokens, batch.positions))
-    mask = (_unpadded if flash else _own)(batch, len(trunk), model)
-    with _only(model, torch.tensor(wanted, device=model.device)):
-        return forward(model, ids, mask, positions, cache, 0)[0]
+    ids, places = (torch.from_numpy(part).to(model.device) for part in (batch.tokens, batch.positions))
+    mask = (_padding_mask if flash else _attention_mask)(batch, len(prefix), model)
+    with _only_logits_of(model, torch.tensor(chosen, device=model.device)):
+        return forward(model, ids, mask, places, cache, 0)[0]
 
 
-def _own(batch: Packed, trunk: int, model: Any) -> torch.Tensor | None:
-    """Returns the mask [B, 1, W, K + W] by which a token sees its share of a trunk, and its own sequence up to it.
+def _attention_mask(batch: PackedBatch, prefix: int, model: Any) -> torch.Tensor | None:
+    """Returns the mask [B, 1, W, K + W] by which a token sees its part of a prefix, and its own sequence up to itself.
 
-    A sequence by itself needs none, which saves the memory of it.
+    A single sequence without a prefix needs none, which saves the memory of it.
     """
-    if len(batch.starts) == 1 and not trunk:
+    if len(batch.starts) == 1 and not prefix:
         return None
-    shares, owner = (torch.from_numpy(part).to(model.device) for part in (batch.shares, batch.owner))
-    before = torch.arange(trunk, device=model.device) < shares[:, :, None]
-    own = (owner[:, :, None] == owner[:, None]).tril()
-    return maskable(model, torch.cat([before, own], 2)[:, None])
+    lengths, owner = (torch.from_numpy(part).to(model.device) for part in (batch.prefix_lengths, batch.owner))
+    in_prefix = torch.arange(prefix, device=model.device) < lengths[:, :, None]
+    in_sequence = (owner[:, :, None] == owner[:, None]).tril()
+    return mask_for(model, torch.cat([in_prefix, in_sequence], 2)[:, None])
 
 
-def _unpadded(batch: Packed, trunk: int, model: Any) -> torch.Tensor:
-    """Returns the columns [B, K + W] that are real in rows with a sequence each."""
-    shares, owner = (torch.from_numpy(part).to(model.device) for part in (batch.shares, batch.owner))
-    return torch.cat([torch.arange(trunk, device=model.device) < shares[:, :1], owner >= 0], 1).long()
+def _padding_mask(batch: PackedBatch, prefix: int, model: Any) -> torch.Tensor:
+    """Returns the mask [B, K + W] of columns that are no padding, in rows with one sequence each."""
+    lengths, owner = (torch.from_numpy(part).to(model.device) for part in (batch.prefix_lengths, batch.owner))
+    return torch.cat([torch.arange(prefix, device=model.device) < lengths[:, :1], owner >= 0], 1).long()
 
 
 @contextmanager
-def _only(model: Any, wanted: torch.Tensor) -> Iterator[None]:
-    """Lets a model compute the logits of some tokens [n] of its batch alone: they are then [1, n, V]."""
+def _only_logits_of(model: Any, chosen: torch.Tensor) -> Iterator[None]:
+    """Lets a model compute the logits of chosen tokens [n] of its batch alone: they are then [1, n, V]."""
 
-    def pick(_: Any, given: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-        return given[0].flatten(0, 1)[None, wanted], *given[1:]
+    def select(_: Any, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        return args[0].flatten(0, 1)[None, chosen], *args[1:]
 
-    hook = model.get_output_embeddings().register_forward_pre_hook(pick)
+    hook = model.get_output_embeddings().register_forward_pre_hook(select)
     try:
         yield
     finally:
@@ -95,12 +109,12 @@ def _only(model: Any, wanted: torch.Tensor) -> Iterator[None]:
 
 
 def attention(model: Any) -> str:
-    """Returns how a model computes attention, by the name that Transformers has for it."""
+    """Returns the implementation of attention that a model uses, by its name in Transformers."""
     return str(model.config._attn_implementation)
 
 
-def maskable(model: Any, mask: torch.Tensor) -> torch.Tensor:
-    """Returns a mask of what is seen in the form that the attention of a model takes."""
+def mask_for(model: Any, mask: torch.Tensor) -> torch.Tensor:
+    """Returns a mask of the columns seen in the form that the attention of a model takes."""
     if attention(model) != "eager":
         return mask
     least = torch.finfo(model.dtype).min
@@ -110,9 +124,15 @@ def maskable(model: Any, mask: torch.Tensor) -> torch.Tensor:
 def forward(
     model: Any, ids: torch.Tensor, mask: torch.Tensor | None, positions: torch.Tensor, cache: Any, keep: int
 ) -> torch.Tensor:
-    """Returns the last logits [B, keep, V] of tokens [B, T] at their positions, read on top of what is in a cache.
+    """Returns the logits [B, keep, V] of the last tokens of a batch, on top of a KV cache.
 
-    With `keep` 0 they are those of all tokens.
+    Args:
+        model: a causal language model of Transformers.
+        ids: token ids [B, T].
+        mask: in the form that `mask_for` returns, None for a plain causal one.
+        positions: positions [B, T] of the tokens in their sequences.
+        cache: the KV cache, which is extended.
+        keep: number of last tokens whose logits are computed, 0 for all.
     """
     out = model(
         input_ids=ids,
@@ -129,12 +149,6 @@ def forward(
 def log_softmax(logits: torch.Tensor, options: Sequence[Sequence[int]] | None, temperature: float) -> torch.Tensor:
     """Returns log-probabilities [n, V], or [n, C] over n lists of options with -inf beyond a list's end."""
     if options is not None:
-        width = max(map(len, options))
-        table = np.zeros((len(options), width), dtype=np.int64)
-        beyond = np.ones(table.shape, dtype=bool)
-        for i, row in enumerate(options):
-            table[i, : len(row)] = row
-            beyond[i, : len(row)] = False
-        logits = logits.gather(1, torch.from_numpy(table).to(logits.device))
-        logits = logits.masked_fill(torch.from_numpy(beyond).to(logits.device), -torch.inf)
+        table = _padded(options, "right", logits.device)
+        logits = logits.gather(1, table.clamp(min=0)).masked_fill(table < 0, -torch.inf)
     return (logits.float() / temperature).log_softmax(-1)

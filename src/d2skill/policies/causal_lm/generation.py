@@ -1,35 +1,35 @@
-"""Writing answers: rows of a causal language model that begin, go on and end independently of each other.
+"""Generation engine: continuous batching of a causal language model with a KV cache that lasts from prompt to prompt.
 
-A row belongs to an episode and keeps the keys and values of what was read in it. The next prompt of the episode mostly
-begins as the last one did, so only what is new is read. A row that is asked for the first time takes what another has
-read already, if their prompts begin alike.
-
-Answers end at different times. Rows whose answers have ended wait until there are enough of them, are given back
-together, and are read together when they are asked again, while the others stay where they are in their answers.
+Each episode has a sequence, which keeps a row of the KV cache. The next prompt of the episode mostly begins as the last
+one did, so only its new tokens are prefilled. A new sequence copies the beginning that it shares with another one.
+Sequences whose answers have ended are returned when there are enough of them, so that their next prompts are prefilled
+together; the others stay where they are in their answers meanwhile.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import ceil, inf, sqrt
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
-from d2skill.policies.causal_lm.constrained_decoding import Walker
-from d2skill.policies.causal_lm.forward import attention, forward, left_padded, log_softmax, maskable
-from d2skill.policies.causal_lm.kv_cache import RowCache
-from d2skill.policies.causal_lm.prefix_sharing import Tokens, overlap, pass_tokens
+from d2skill.policies.causal_lm.constrained_decoding import DecodingState
+from d2skill.policies.causal_lm.forward import attention, forward, left_padded, log_softmax, mask_for
+from d2skill.policies.causal_lm.kv_cache import BatchKVCache
+from d2skill.policies.causal_lm.prefix_sharing import Tokens, cheapest_cuts, common_length, forward_cost
 
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How tokens are drawn: at temperature 0 the best is taken.
+    """Sampling settings; temperature 0 is greedy.
 
-    Of the distribution at that temperature, only the `top_k` likeliest tokens (0: all) and the fewest that together
+    Of the distribution at the temperature, only the `top_k` likeliest tokens (0: all) and the fewest that together
     have a probability of `top_p` can be drawn. Log-probabilities are those of the whole distribution.
     """
 
@@ -39,203 +39,219 @@ class Sampling:
 
 
 @dataclass(eq=False)
-class _Row:
-    """What was read in a row, where it is in the cache, and the answer that is being written."""
+class _Sequence:
+    """Prompt and answer of one key: its row of the cache, the tokens cached there, and those to feed next."""
 
     key: int
-    place: int
-    read: Tokens = ()
-    ahead: Tokens = ()
-    walker: Walker | None = None
-    rng: np.random.Generator = field(default_factory=np.random.default_rng)
+    row: int
+    state: DecodingState
+    cached: Tokens = ()
+    pending: Tokens = ()
     passes: int = 0
 
 
-class Writer:
-    """Rows in which a model writes answers.
+class GenerationEngine:
+    """Generates answers for many sequences at a time, each of which has a row of the KV cache.
 
     Args:
         model: a causal language model of Transformers.
-        size: how many rows there are.
-        sampling: how tokens are drawn. Each token takes one number from the answer's own generator.
-        budget: tokens that are read in one pass, at most, padding included; a longer row goes alone.
+        capacity: number of sequences at a time.
+        sampling: each token takes one random number from the state of its answer.
+        budget: tokens of a prefill pass, at most, padding included; a longer sequence goes alone.
     """
 
-    def __init__(self, model: Any, size: int, sampling: Sampling, budget: float = inf) -> None:
-        self.size = size
+    def __init__(self, model: Any, capacity: int, sampling: Sampling, budget: float = inf) -> None:
+        self.capacity = capacity
         self._model, self._sampling, self._budget = model, sampling, budget
-        self._cache = RowCache(size)
-        self._places: list[_Row | None] = []
-        self._rows: dict[int, _Row] = {}
-        self._asked: list[_Row] = []
-        self._writing: list[_Row] = []
-        self._answered, self._passes = 0, 1.0  # passes that an answer takes, on average over the latest
+        self._cache = BatchKVCache(capacity)
+        self._rows: list[_Sequence | None] = []
+        self._sequences: dict[int, _Sequence] = {}
+        self._submitted: list[_Sequence] = []
+        self._decoding: list[_Sequence] = []
+        self._answers, self._passes = 0, 1.0  # passes that an answer takes, on average over the latest
 
-    def ask(self, key: int, prompt: Tokens, walker: Walker, rng: np.random.Generator) -> None:
-        """Puts a prompt to the row of this key, or to a free one; the walker has tokens to choose from."""
-        row = self._rows.get(key) or self._take(key)
-        row.ahead, row.walker, row.rng, row.passes = prompt, walker, rng, 0
-        self._asked.append(row)
+    def submit(self, key: int, prompt: Tokens, state: DecodingState) -> None:
+        """Queues a whole prompt for the sequence of a key (any number), which takes a free row if it has none.
 
-    def leave(self, key: int) -> None:
+        `state` is that of the answer, which has tokens to choose from.
+        """
+        sequence = self._sequences.get(key)
+        if sequence is None:
+            row = next((i for i, holder in enumerate(self._rows) if holder is None), len(self._rows))
+            sequence = self._sequences[key] = _Sequence(key, row, state)
+            self._rows[row : row + 1] = [sequence]
+        sequence.pending, sequence.state, sequence.passes = prompt, state, 0
+        self._submitted.append(sequence)
+
+    def release(self, key: int) -> None:
         """Frees the row of a key whose answer has ended."""
-        if row := self._rows.pop(key, None):
-            self._places[row.place] = None
+        if sequence := self._sequences.pop(key, None):
+            self._rows[sequence.row] = None
 
     def run(self) -> list[int]:
-        """Writes until some answers have ended, and returns their keys; none only if nothing is asked."""
-        with torch.no_grad(), _by_masks(self._model):
-            ended = self._read()
-            # Fewer at a time keep more rows busy, more at a time need fewer passes to read. With answers of n passes
+        """Generates until some answers have ended, and returns their keys; none only if nothing is submitted."""
+        with torch.no_grad(), _attention_by_masks(self._model):
+            ended = self._prefill()
+            # Fewer at a time keep more rows busy, more at a time need fewer prefill passes. With answers of n passes
             # these costs balance at sqrt(2 / n) of the rows.
-            enough = ceil(len(self._rows) * min(1.0, sqrt(2 / self._passes)))
-            while self._writing and len(ended) < enough:
-                ended += self._step(self._writing, [row.ahead for row in self._writing])
-        for row in ended:
-            self._answered += 1
-            self._passes += (row.passes - self._passes) / min(self._answered, 4 * self.size)
-        return [row.key for row in ended]
+            enough = ceil(len(self._sequences) * min(1.0, sqrt(2 / self._passes)))
+            while self._decoding and len(ended) < enough:
+                ended += self._step(self._decoding, [sequence.pending for sequence in self._decoding])
+        for sequence in ended:
+            self._answers += 1
+            self._passes += (sequence.passes - self._passes) / min(self._answers, 4 * self.capacity)
+        return [sequence.key for sequence in ended]
 
-    def _take(self, key: int) -> _Row:
-        place = next((i for i, row in enumerate(self._places) if row is None), len(self._places))
-        row = self._rows[key] = _Row(key, place)
-        self._places[place : place + 1] = [row]
-        return row
+    def run_all(self, prompts: Sequence[Tokens], states: Sequence[DecodingState]) -> None:
+        """Generates the answers to any number of prompts, at temperature 0."""
+        waiting = deque(sorted(range(len(prompts)), key=lambda i: prompts[i]))
+        running = 0
+        while waiting or running:
+            while waiting and running < self.capacity:
+                i = waiting.popleft()
+                self.submit(i, prompts[i], states[i])
+                running += 1
+            for i in self.run():
+                self.release(i)
+                running -= 1
 
-    def _read(self) -> list[_Row]:
-        """Reads what is asked; returns the rows whose answers are at their end by that."""
-        ended: list[_Row] = []
-        fresh = [row for row in self._asked if not row.read]
-        for row in self._asked:
-            if row.read:
-                row.read = row.read[: _share(row.read, row.ahead)]
-        later = self._followers(fresh)
-        for rows in ([row for row in self._asked if row not in later], list(later)):
-            self._borrow([(later[row], row) for row in rows if row in later])
-            ended += self._read_together(rows)
-        self._asked = []
+    def _prefill(self) -> list[_Sequence]:
+        """Prefills all submitted prompts; returns the sequences whose answers have ended by that."""
+        ended: list[_Sequence] = []
+        new = [sequence for sequence in self._submitted if not sequence.cached]
+        for sequence in self._submitted:
+            if sequence.cached:
+                sequence.cached = sequence.cached[: _reusable(sequence.cached, sequence.pending)]
+        leaders = self._share_prefixes(new)
+        for batch in ([sequence for sequence in self._submitted if sequence not in leaders], list(leaders)):
+            self._copy_prefixes([(leaders[sequence], sequence) for sequence in batch if sequence in leaders])
+            ended += self._prefill_batch(batch)
+        self._submitted = []
         return ended
 
-    def _followers(self, fresh: Sequence[_Row]) -> dict[_Row, _Row]:
-        """Returns those of some rows with nothing read that can go on from another, by what they follow.
+    def _share_prefixes(self, new: Sequence[_Sequence]) -> dict[_Sequence, _Sequence]:
+        """Lets new sequences copy prefixes that are cached; returns, for those that have to wait, their leaders.
 
-        A row that has been read is followed at once; the others' turn is after that of those they follow, where a pass
-        more pays.
+        A sequence waits if another new one, its leader, begins alike, and then copies the prefix that the leader has
+        prefilled, where that is worth one more pass.
         """
-        known = [row for row in self._rows.values() if row.read]
-        found: dict[_Row, _Row] = {}
+        known = [sequence for sequence in self._sequences.values() if sequence.cached]
+        leaders: dict[_Sequence, _Sequence] = {}
         leader, saved = None, 0
-        for row in sorted(fresh, key=lambda row: row.ahead):
-            best = max(known, key=lambda other: _share(other.read, row.ahead), default=None)
-            if best is not None and 2 * _share(best.read, row.ahead) >= len(row.ahead):
-                self._borrow([(best, row)])
-            elif leader is not None and 2 * (share := _share(leader.ahead, row.ahead)) >= len(row.ahead):
-                found[row] = leader
-                saved += share
+        for sequence in sorted(new, key=lambda sequence: sequence.pending):
+            prompt = sequence.pending
+            best = max(known, key=lambda other: _reusable(other.cached, prompt), default=None)
+            if best is not None and 2 * _reusable(best.cached, prompt) >= len(prompt):
+                self._copy_prefixes([(best, sequence)])
+            elif leader is not None and 2 * (length := _reusable(leader.pending, prompt)) >= len(prompt):
+                leaders[sequence] = leader
+                saved += length
             else:
-                leader = row
-        return found if saved > pass_tokens(self._model.device.type) else {}
+                leader = sequence
+        return leaders if saved > forward_cost(self._model.device.type) else {}
 
-    def _borrow(self, pairs: Sequence[tuple[_Row, _Row]]) -> None:
-        """Lets rows begin with what others have read of their prompts; pairs are (other, row)."""
+    def _copy_prefixes(self, pairs: Sequence[tuple[_Sequence, _Sequence]]) -> None:
+        """Copies keys and values of the prefix that two sequences share; pairs are (from, to)."""
         moves, longest = [], 0
-        for other, row in pairs:
-            length = _share(other.read, row.ahead)
-            row.read = other.read[:length]
+        for source, target in pairs:
+            length = _reusable(source.cached, target.pending)
+            target.cached = source.cached[:length]
             longest = max(longest, length)
-            moves.append((other.place, row.place))
-        self._cache.copy(moves, longest)
+            moves.append((source.row, target.row))
+        self._cache.copy_rows(moves, longest)
 
-    def _read_together(self, rows: Sequence[_Row]) -> list[_Row]:
-        """Reads the prompts of rows, those that are left of about the same length in one pass."""
-        chunks = {row: row.ahead[len(row.read) :] for row in rows}
-        rows = sorted(rows, key=lambda row: len(chunks[row]))
-        ended: list[_Row] = []
-        for start, stop in _cuts([len(chunks[row]) for row in rows], self._model.device.type, self._budget):
-            ended += self._step(rows[start:stop], [chunks[row] for row in rows[start:stop]])
+    def _prefill_batch(self, sequences: Sequence[_Sequence]) -> list[_Sequence]:
+        """Prefills prompts, those with about the same number of new tokens in one pass."""
+        chunks = {sequence: sequence.pending[len(sequence.cached) :] for sequence in sequences}
+        sequences = sorted(sequences, key=lambda sequence: len(chunks[sequence]))
+        lengths = [len(chunks[sequence]) for sequence in sequences]
+        ended: list[_Sequence] = []
+        for start, stop in _split_passes(lengths, self._model.device.type, self._budget):
+            batch = sequences[start:stop]
+            ended += self._step(batch, [chunks[sequence] for sequence in batch])
         return ended
 
-    def _step(self, rows: Sequence[_Row], chunks: Sequence[Tokens]) -> list[_Row]:
-        """Reads a chunk more in each row and draws a token; returns the rows whose answers have ended."""
-        given = dict(zip(rows, chunks, strict=True))
-        going = [row for row in self._writing if row not in given]
-        self._gather(going, rows)
-        rows = sorted(rows, key=lambda row: row.place)
-        logits = self._forward(rows, [given[row] for row in rows])
-        ended: list[_Row] = []
-        for row, (token, log_prob) in zip(rows, self._draw(rows, logits), strict=True):
-            assert row.walker is not None
-            row.read += given[row]
-            row.passes += 1
-            row.ahead = row.walker.take(token, log_prob)
-            (going if row.ahead else ended).append(row)
-        self._writing = going
+    def _step(self, batch: Sequence[_Sequence], chunks: Sequence[Tokens]) -> list[_Sequence]:
+        """Feeds a chunk to each sequence and samples a token; returns the sequences whose answers have ended."""
+        chunk_of = dict(zip(batch, chunks, strict=True))
+        decoding = [sequence for sequence in self._decoding if sequence not in chunk_of]
+        self._make_contiguous(decoding, batch)
+        batch = sorted(batch, key=lambda sequence: sequence.row)
+        logits = self._forward(batch, [chunk_of[sequence] for sequence in batch])
+        ended: list[_Sequence] = []
+        for sequence, (token, log_prob) in zip(batch, self._sample(batch, logits), strict=True):
+            sequence.cached += chunk_of[sequence]
+            sequence.passes += 1
+            sequence.pending = sequence.state.append(token, log_prob)
+            (decoding if sequence.pending else ended).append(sequence)
+        self._decoding = decoding
         return ended
 
-    def _gather(self, *groups: Sequence[_Row]) -> None:
-        """Moves groups of rows to the first places, one group behind the other, with as few moves as can be."""
-        start, before = 0, {row: row.place for row in self._rows.values()}
+    def _make_contiguous(self, *groups: Sequence[_Sequence]) -> None:
+        """Moves groups of sequences to the first rows, one group behind the other, with as few moves as can be."""
+        start, before = 0, {sequence: sequence.row for sequence in self._sequences.values()}
         for group in groups:
             wanted = range(start, start + len(group))
-            self._places += [None] * (wanted.stop - len(self._places))
-            there = {row.place for row in group}
-            holes = (place for place in wanted if place not in there)
-            for row in group:
-                if row.place not in wanted:
-                    self._swap(row.place, next(holes))
+            self._rows += [None] * (wanted.stop - len(self._rows))
+            taken = {sequence.row for sequence in group}
+            holes = (row for row in wanted if row not in taken)
+            for sequence in group:
+                if sequence.row not in wanted:
+                    self._swap_rows(sequence.row, next(holes))
             start = wanted.stop
-        moved = [(row, place) for row, place in before.items() if row.place != place and row.read]
+        moved = [(sequence, row) for sequence, row in before.items() if sequence.row != row and sequence.cached]
         if moved:
-            self._cache.copy([(place, row.place) for row, place in moved], max(len(row.read) for row, _ in moved))
+            longest = max(len(sequence.cached) for sequence, _ in moved)
+            self._cache.copy_rows([(row, sequence.row) for sequence, row in moved], longest)
 
-    def _swap(self, one: int, other: int) -> None:
-        self._places[one], self._places[other] = self._places[other], self._places[one]
-        for place in (one, other):
-            if row := self._places[place]:
-                row.place = place
+    def _swap_rows(self, one: int, other: int) -> None:
+        self._rows[one], self._rows[other] = self._rows[other], self._rows[one]
+        for row in (one, other):
+            if sequence := self._rows[row]:
+                sequence.row = row
 
-    def _forward(self, rows: Sequence[_Row], chunks: Sequence[Tokens]) -> torch.Tensor:
-        """Returns the logits [r, V] of what follows a chunk in each of some rows in neighbouring places."""
+    def _forward(self, batch: Sequence[_Sequence], chunks: Sequence[Tokens]) -> torch.Tensor:
+        """Returns the logits [r, V] of what follows a chunk in each of some sequences in neighbouring rows."""
         model = self._model
         ids, real = left_padded(chunks, model.device)
-        read = torch.tensor([len(row.read) for row in rows], device=model.device)
-        seen = max(len(row.read) + len(chunk) for row, chunk in zip(rows, chunks, strict=True))
-        positions = (read[:, None] + real.cumsum(1) - 1).clamp(min=0)
-        self._cache.window(rows[0].place, positions, real.bool(), seen)
+        cached = torch.tensor([len(sequence.cached) for sequence in batch], device=model.device)
+        seen = max(len(sequence.cached) + len(chunk) for sequence, chunk in zip(batch, chunks, strict=True))
+        positions = (cached[:, None] + real.cumsum(1) - 1).clamp(min=0)
+        self._cache.prepare(batch[0].row, positions, real.bool(), seen)
         mask = torch.arange(seen, device=model.device) <= positions[:, None, :, None]
-        return forward(model, ids, maskable(model, mask), positions, self._cache, 1)[:, -1]
+        return forward(model, ids, mask_for(model, mask), positions, self._cache, 1)[:, -1]
 
-    def _draw(self, rows: Sequence[_Row], logits: torch.Tensor) -> list[tuple[int, float]]:
-        """Returns the token drawn in each row, and its log-probability (0 at temperature 0)."""
-        drawn: list[tuple[int, float]] = [(0, 0.0)] * len(rows)
-        options = [row.walker.options if row.walker else None for row in rows]
+    def _sample(self, batch: Sequence[_Sequence], logits: torch.Tensor) -> list[tuple[int, float]]:
+        """Returns the token sampled for each sequence, and its log-probability (0 at temperature 0)."""
+        sampled: list[tuple[int, float]] = [(0, 0.0)] * len(batch)
+        options = [sequence.state.options for sequence in batch]
         for free in (False, True):
-            mine = [i for i, choices in enumerate(options) if (choices is None) == free]
-            if not mine:
+            indices = [i for i, choices in enumerate(options) if (choices is None) == free]
+            if not indices:
                 continue
-            choices = None if free else [options[i] or () for i in mine]
-            log_probs = log_softmax(logits[mine], choices, self._sampling.temperature or 1.0)
-            columns, found = draw(log_probs, [rows[i].rng for i in mine], self._sampling)
-            for i, place, column, log_prob in zip(mine, range(len(mine)), columns, found, strict=True):
-                drawn[i] = (choices[place][column] if choices else column, log_prob)
-        return drawn
+            choices = None if free else [options[i] or () for i in indices]
+            log_probs = log_softmax(logits[indices], choices, self._sampling.temperature or 1.0)
+            columns, values = sample(log_probs, [batch[i].state.rng for i in indices], self._sampling)
+            for place, i in enumerate(indices):
+                sampled[i] = (choices[place][columns[place]] if choices else columns[place], values[place])
+        return sampled
 
 
-def draw(
+def sample(
     log_probs: torch.Tensor, rngs: Sequence[np.random.Generator], sampling: Sampling
 ) -> tuple[list[int], list[float]]:
-    """Returns the column drawn in each row [n, C], by inverse transform, and its log-probability."""
+    """Returns the column sampled from each row of [n, C] by inverse transform, and its log-probability."""
     if sampling.temperature == 0:
         return log_probs.argmax(-1).tolist(), [0.0] * len(rngs)
     uniform = torch.tensor([rng.random() for rng in rngs], dtype=torch.float64).to(log_probs.device)
-    below = _drawable(log_probs.double().exp(), sampling).cumsum(-1)
+    below = _truncated(log_probs.double().exp(), sampling).cumsum(-1)
     columns = torch.searchsorted(below, (uniform * below[:, -1])[:, None], right=True)
     columns = columns.clamp(max=log_probs.shape[-1] - 1)
     return columns[:, 0].tolist(), log_probs.gather(1, columns)[:, 0].tolist()
 
 
-def _drawable(probabilities: torch.Tensor, sampling: Sampling) -> torch.Tensor:
-    """Returns probabilities [n, C] with 0 where a token is cut off; the rest need not add up to one."""
+def _truncated(probabilities: torch.Tensor, sampling: Sampling) -> torch.Tensor:
+    """Returns probabilities [n, C] with 0 for tokens outside top-k or top-p; the rest need not add up to one."""
     if 0 < sampling.top_k < probabilities.shape[-1]:
         least = probabilities.topk(sampling.top_k).values[:, -1:]
         probabilities = probabilities.where(probabilities >= least, 0)
@@ -248,36 +264,31 @@ def _drawable(probabilities: torch.Tensor, sampling: Sampling) -> torch.Tensor:
     return probabilities
 
 
-def _share(read: Tokens, prompt: Tokens) -> int:
-    """Returns how much of a prompt need not be read again; its last token is, for its logits."""
-    return min(overlap(read, prompt), len(prompt) - 1)
+def _reusable(cached: Tokens, prompt: Tokens) -> int:
+    """Returns the number of prompt tokens that are cached; the last one is fed in any case, for its logits."""
+    return min(common_length(cached, prompt), len(prompt) - 1)
 
 
-def _cuts(lengths: Sequence[int], device: str, budget: float) -> Iterator[tuple[int, int]]:
-    """Yields (start, stop) of the cheapest passes over chunks of ascending lengths, padded to the longest of each."""
-    one_pass, best, starts = pass_tokens(device), [0.0], [0]
-    for stop in range(1, len(lengths) + 1):
-        longest = lengths[stop - 1]
-        fits = [n for n in range(1, stop + 1) if n == 1 or n * longest <= budget]
-        cost, start = min((best[stop - n] + n * longest + one_pass, stop - n) for n in fits)
-        best.append(cost)
-        starts.append(start)
-    found, stop = [], len(lengths)
-    while stop:
-        found.append((starts[stop], stop))
-        stop = starts[stop]
-    yield from reversed(found)
+def _split_passes(lengths: Sequence[int], device: str, budget: float) -> list[tuple[int, int]]:
+    """Returns (start, end) of the cheapest passes over chunks of ascending lengths, padded to the longest of each."""
+
+    def costs(end: int) -> npt.NDArray[np.float64]:
+        count = np.arange(end, 0, -1.0)
+        tokens = count * lengths[end - 1]
+        return np.where((tokens > budget) & (count > 1), inf, tokens + forward_cost(device))
+
+    return cheapest_cuts(len(lengths), costs)
 
 
 @contextmanager
-def _by_masks(model: Any) -> Iterator[None]:
-    """Lets a model attend by masks of any shape meanwhile, which flash attention does not."""
+def _attention_by_masks(model: Any) -> Iterator[None]:
+    """Replaces flash attention, which takes no masks of any shape, by sdpa meanwhile."""
     usual = attention(model)
-    if not usual.startswith("flash"):
-        yield
-        return
-    model.set_attn_implementation("sdpa")
+    flash = usual.startswith("flash")
+    if flash:
+        model.set_attn_implementation("sdpa")
     try:
         yield
     finally:
-        model.set_attn_implementation(usual)
+        if flash:
+            model.set_attn_implementation(usual)

@@ -1,8 +1,7 @@
-"""Gradient checkpointing that goes with a cache of keys and values.
+"""Gradient checkpointing that works together with a KV cache.
 
-Transformers drops the cache where it computes layers again, since these would add their keys and values to it a second
-time. Here each layer is given the keys and values that it found, and hands out those that it leaves, so that prompts
-are still read once for all their answers. What is kept of a layer is what goes into it, and its keys and values.
+Transformers drops the cache where it recomputes layers, since these would add their keys and values to it twice. Here
+each layer takes keys and values as inputs and returns the new ones, so that a shared prefix is still computed once.
 """
 
 from __future__ import annotations
@@ -18,29 +17,26 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from d2skill.errors import ConfigError
 
-_STATE = ("keys", "values")
 
-
-def layers_of(model: Any) -> list[Any]:
-    """Returns the layers of a model that can be computed again, in order. Raises ConfigError if there are none."""
-    found = [layer for layer in model.modules() if isinstance(layer, GradientCheckpointingLayer)]
-    if not found or any("past_key_values" not in inspect.signature(layer.forward).parameters for layer in found):
+def checkpointable_layers(model: Any) -> list[Any]:
+    """Returns the layers of a model that can be recomputed, in order. Raises ConfigError if there are none."""
+    layers = [layer for layer in model.modules() if isinstance(layer, GradientCheckpointingLayer)]
+    if not layers or any("past_key_values" not in inspect.signature(layer.forward).parameters for layer in layers):
         raise ConfigError(
-            f"policy.lm.gradient_checkpointing cannot be had for a {type(model).__name__}, whose layers are of another "
-            "kind: turn it off"
+            f"policy.lm.gradient_checkpointing does not work with the layers of a {type(model).__name__}: turn it off"
         )
-    return found
+    return layers
 
 
 @contextmanager
-def recomputing(model: Any) -> Iterator[None]:
-    """Lets forward passes keep little for their gradients; a backward pass may come later, and computes the rest again.
+def gradient_checkpointing(model: Any) -> Iterator[None]:
+    """Lets forward passes keep only the inputs of layers; a backward pass, which may come later, recomputes the rest.
 
-    Nothing about the model stays changed, so that it can be copied and saved.
+    Afterwards the model is as before, so that it can be copied and saved.
     """
-    layers = layers_of(model)
+    layers = checkpointable_layers(model)
     for index, layer in enumerate(layers):
-        layer.forward = _recomputed(layer.forward, index)
+        layer.forward = _checkpointed(layer.forward, index)
     try:
         yield
     finally:
@@ -48,29 +44,29 @@ def recomputing(model: Any) -> Iterator[None]:
             del layer.forward
 
 
-def _recomputed(forward: Callable[..., Any], index: int) -> Callable[..., Any]:
-    """Returns the forward pass of layer `index` as a function of its input and of what the cache has of it."""
+def _checkpointed(forward: Callable[..., Any], index: int) -> Callable[..., Any]:
+    """Returns the forward pass of layer `index` as a checkpointed function of its input and of its keys and values."""
 
-    def run(hidden: Any, *args: Any, past_key_values: Any, **given: Any) -> Any:
+    def _run(hidden: Any, *args: Any, past_key_values: Any, **kwargs: Any) -> Any:
         before, left = past_key_values.layers[index], {}
         # what is kept for the backward pass must not hold on to the caches of other layers
         shell = copy.copy(past_key_values)
         shell.layers = []
 
-        def inside(hidden: Any, keys: Any, values: Any) -> Any:
-            own, cache = copy.copy(before), copy.copy(shell)
-            own.keys, own.values = keys, values
-            cache.layers = [own] * (index + 1)
-            out = forward(hidden, *args, past_key_values=cache, **given)
-            left.update({name: value for name, value in vars(own).items() if name not in _STATE})
-            return out, own.keys, own.values
+        def recomputed(hidden: Any, keys: Any, values: Any) -> Any:
+            layer, cache = copy.copy(before), copy.copy(shell)
+            layer.keys, layer.values = keys, values
+            cache.layers = [layer] * (index + 1)
+            out = forward(hidden, *args, past_key_values=cache, **kwargs)
+            left.update({name: value for name, value in vars(layer).items() if name not in ("keys", "values")})
+            return out, layer.keys, layer.values
 
         out, keys, values = checkpoint(
-            inside, hidden, before.keys, before.values, use_reentrant=False, preserve_rng_state=False
+            recomputed, hidden, before.keys, before.values, use_reentrant=False, preserve_rng_state=False
         )
         after = copy.copy(before)
         vars(after).update(left, keys=keys, values=values)
         past_key_values.layers[index] = after
         return out
 
-    return run
+    return _run

@@ -1,8 +1,7 @@
-"""The policy loss of Eq. 6 in PyTorch, and the log-probabilities that go into it.
+"""Policy loss of Eq. 6 in PyTorch, and the token log-probabilities that go into it.
 
-Two things the paper leaves open. A token is averaged over only if there was a choice: those that the trie
-forces have probability one whatever the weights, and would merely shrink the loss. And log-ratios are cut at
-±20, far outside what training shows, so that no exponential overflows.
+Two choices that the paper leaves open: only tokens that were chosen among several are averaged over, since tokens that
+the trie forces would merely shrink the loss; and log-ratios are cut at ±20, so that no exponential overflows.
 """
 
 from __future__ import annotations
@@ -13,35 +12,35 @@ from typing import Any
 
 import torch
 
-from d2skill.policies.causal_lm.forward import log_softmax, read
-from d2skill.policies.causal_lm.prefix_sharing import clusters, trunk
+from d2skill.policies.causal_lm.forward import log_softmax, sequence_logits
+from d2skill.policies.causal_lm.prefix_sharing import group_sequences, shared_prefix
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
-    """An answer to learn from.
+class TrainingExample:
+    """Tokens of a prompt and of the answer to learn from.
 
-    `positions` are the places in `tokens` that were chosen, in order; at each of them `options` has what
-    there was to choose from (None: the whole vocabulary, everywhere). `recorded` are their log-probabilities
-    when they were chosen.
+    `positions` are the indices in `tokens` that were chosen, in order. `options` has, for each of them, the tokens to
+    choose among (None: the whole vocabulary, for all); `old_log_probs` has the log-probabilities of the choices when
+    they were made.
     """
 
     prompt: tuple[int, ...]
     tokens: tuple[int, ...]
     positions: tuple[int, ...]
     options: tuple[tuple[int, ...], ...] | None = None
-    recorded: tuple[float, ...] = ()
+    old_log_probs: tuple[float, ...] = ()
     advantage: float = 0.0
 
     @property
-    def fed(self) -> tuple[int, ...]:
-        """The tokens the model reads to give all probabilities that are wanted."""
+    def inputs(self) -> tuple[int, ...]:
+        """Answer tokens that the model has to read: those before the last chosen one."""
         return self.tokens[: self.positions[-1]]
 
 
 @dataclass(frozen=True, slots=True)
-class TokenTerms:
-    """The terms of Eq. 6, each [n]: loss, KL estimate, ratio, and whether the clip decided."""
+class TokenLoss:
+    """Terms of Eq. 6, each [n]: loss, KL estimate, ratio, and whether the clip decided."""
 
     loss: torch.Tensor
     kl: torch.Tensor
@@ -49,19 +48,27 @@ class TokenTerms:
     clipped: torch.Tensor
 
 
-def policy_terms(
+def token_loss(
     log_probs: torch.Tensor,
-    recorded: torch.Tensor,
+    old: torch.Tensor,
     advantages: torch.Tensor,
     reference: torch.Tensor | None,
     clip: float,
     kl: float,
-) -> TokenTerms:
-    """Returns −min(r·A, clip(r, 1−ε, 1+ε)·A) + β·k3 for each token (Eq. 6); all tensors [n].
+) -> TokenLoss:
+    """Returns −min(r·A, clip(r, 1−ε, 1+ε)·A) + β·k3 for each token (Eq. 6).
 
     r = π/π_old, and k3 = q − log q − 1 with q = π_ref/π, the low-variance estimate of KL(π‖π_ref).
+
+    Args:
+        log_probs: log-probabilities [n] of chosen tokens under the policy.
+        old: the same when they were chosen.
+        advantages: advantages [n] of their trajectories.
+        reference: log-probabilities [n] under the reference policy; None without a KL term.
+        clip: ε, the clipping range of the ratio.
+        kl: β, the weight of the KL term.
     """
-    ratio = (log_probs - recorded).clamp(-20, 20).exp()
+    ratio = (log_probs - old).clamp(-20, 20).exp()
     plain, cut = -advantages * ratio, -advantages * ratio.clamp(1 - clip, 1 + clip)
     loss = torch.maximum(plain, cut)
     estimate = torch.zeros_like(loss)
@@ -69,59 +76,60 @@ def policy_terms(
         log_q = (reference - log_probs).clamp(-20, 20)
         estimate = log_q.exp() - log_q - 1
         loss = loss + kl * estimate
-    return TokenTerms(loss, estimate, ratio, cut > plain)
+    return TokenLoss(loss, estimate, ratio, cut > plain)
 
 
-def token_log_probs(model: Any, items: Sequence[Item], temperature: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Returns log-probability and entropy of each token that was chosen, item after item, both [n].
+def token_log_probs(
+    model: Any, examples: Sequence[TrainingExample], temperature: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Returns log-probability and entropy at each chosen token, example after example, both [n].
 
-    What prompts have in common with the longest is read once, with gradients all the way back (see prefixes). The
-    items have options, or none of them has. The entropy carries no gradient.
+    A shared prefix is computed once, and gradients flow through it (see prefix_sharing). Either all examples have
+    options or none has. The entropy carries no gradient.
     """
-    distribution, targets = _distribution(model, items, temperature)
+    distribution, chosen = _distribution(model, examples, temperature)
     with torch.no_grad():
         entropy = torch.special.entr(distribution.exp()).sum(-1)
-    return distribution.gather(1, targets[:, None])[:, 0], entropy
+    return distribution.gather(1, chosen[:, None])[:, 0], entropy
 
 
-def token_weights(model: Any, items: Sequence[Item]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Returns log-probability, and whether it is the likeliest there, of each token that was chosen, both [n]."""
+def score_tokens(model: Any, examples: Sequence[TrainingExample]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Returns the log-probability of each chosen token, and whether it is the likeliest there, both [n]."""
     with torch.no_grad():
-        distribution, targets = _distribution(model, items, 1.0)
-        return distribution.gather(1, targets[:, None])[:, 0], distribution.argmax(-1) == targets
+        distribution, chosen = _distribution(model, examples, 1.0)
+        return distribution.gather(1, chosen[:, None])[:, 0], distribution.argmax(-1) == chosen
 
 
-def _distribution(model: Any, items: Sequence[Item], temperature: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Returns log-probabilities [n, V], or [n, C] of options, at all places that were chosen at, and the choices."""
-    logits, options, targets = _logits(model, items), None, []
-    if items[0].options is not None:
-        options = [o for item in items for o in item.options or ()]
-    for item in items:
-        chosen = [item.tokens[p] for p in item.positions]
-        if item.options is not None:
-            chosen = [o.index(t) for o, t in zip(item.options, chosen, strict=True)]
-        targets += chosen
-    return log_softmax(logits, options, temperature), torch.tensor(targets, device=logits.device)
+def _distribution(
+    model: Any, examples: Sequence[TrainingExample], temperature: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Returns log-probabilities [n, V], or [n, C] of options, at all chosen tokens, and the columns [n] of these."""
+    prompts = [example.prompt for example in examples]
+    prefix, lengths = shared_prefix(prompts, [len(example.inputs) for example in examples], model.device.type)
+    positions = [[len(example.prompt) - 1 + position for position in example.positions] for example in examples]
+    sequences = [example.prompt + example.inputs for example in examples]
+    logits = sequence_logits(model, sequences, positions, prefix, lengths)
+    options: list[tuple[int, ...]] = []
+    columns: list[int] = []
+    for example in examples:
+        chosen = [example.tokens[position] for position in example.positions]
+        if example.options is not None:
+            options += example.options
+            chosen = [tokens.index(token) for tokens, token in zip(example.options, chosen, strict=True)]
+        columns += chosen
+    return log_softmax(logits, options or None, temperature), torch.tensor(columns, device=logits.device)
 
 
-def _logits(model: Any, items: Sequence[Item]) -> torch.Tensor:
-    """Returns the logits [n, V] that predict each chosen token, item after item."""
-    prompts = [item.prompt for item in items]
-    start, shares = trunk(prompts, [len(item.fed) for item in items], model.device.type)
-    places = [[len(item.prompt) - 1 + position for position in item.positions] for item in items]
-    return read(model, [item.prompt + item.fed for item in items], places, start, shares)
+def microbatch_groups(examples: Sequence[TrainingExample], budget: int, device: str) -> list[list[int]]:
+    """Returns groups of examples, by index, that are cheap to compute in one forward pass (see prefix_sharing).
 
-
-def pack(items: Sequence[Item], budget: int, device: str) -> list[list[int]]:
-    """Groups items, by index, for a forward pass each: those that are cheap to read together (see prefixes).
-
-    Items with options and without are kept apart. A pass computes at most `budget` tokens, padding included; an
-    item over the budget goes alone.
+    Examples with options and without are kept apart. A pass computes at most `budget` tokens, padding included; an
+    example over the budget goes alone.
     """
     groups = []
     for free in (False, True):
-        mine = [i for i, item in enumerate(items) if (item.options is None) == free]
-        answers = [len(items[i].fed) for i in mine]
-        found = clusters([items[i].prompt for i in mine], answers, device, budget)
-        groups += [[mine[i] for i in group] for group in found]
+        indices = [i for i, example in enumerate(examples) if (example.options is None) == free]
+        answers = [len(examples[i].inputs) for i in indices]
+        found = group_sequences([examples[i].prompt for i in indices], answers, device, budget)
+        groups += [[indices[i] for i in group] for group in found]
     return groups

@@ -1,7 +1,7 @@
-"""Adam over the weights of a model, in float32 whatever the precision of the weights.
+"""Adam in float32 for models of any precision, with master weights.
 
-A step of 1e-6 on a weight of 0.02 is lost in bfloat16, which has eight bits of mantissa; so weights of lower
-precision get a float32 copy that takes the steps and is rounded into them.
+Steps as small as 1e-6 are lost in bfloat16. So weights of lower precision get a float32 copy, the master weights, that
+takes the steps and is rounded into them.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import torch
 from d2skill.utils.process_group import ProcessGroup
 
 
-class Adam:
-    """Adam with gradients cut to a norm.
+class MasterWeightAdam:
+    """Adam with float32 master weights and gradient clipping by norm.
 
     Args:
         model: its trainable parameters are stepped in place.
@@ -33,7 +33,7 @@ class Adam:
         self._max_grad_norm = max_grad_norm
 
     def step(self, processes: ProcessGroup | None = None) -> float:
-        """Steps against the gradients, clears them, and returns their norm before it was cut.
+        """Takes a step against the gradients, clears them, and returns their norm before clipping.
 
         With `processes` the gradients are summed over processes. Raises RuntimeError if one is not finite; the weights
         are then as before.
@@ -43,7 +43,7 @@ class Adam:
             if master is not weight and weight.grad is not None:
                 master.grad, weight.grad = weight.grad.float(), None
         if processes and processes.world_size > 1:
-            self._add_up(processes)
+            self._all_reduce(processes)
         norm = torch.nn.utils.clip_grad_norm_(self._masters.values(), self._max_grad_norm, error_if_nonfinite=True)
         self._adam.step()
         self._adam.zero_grad(set_to_none=True)
@@ -53,8 +53,8 @@ class Adam:
                     self._weights[name].copy_(master)
         return float(norm)
 
-    def _add_up(self, processes: ProcessGroup) -> None:
-        """Makes gradients the sums over all processes; one without a share of the rows has none."""
+    def _all_reduce(self, processes: ProcessGroup) -> None:
+        """Sums gradients over all processes; a process without rows of its own has none."""
         known = {name for name, master in self._masters.items() if master.grad is not None}
         known = known.union(*processes.all_gather(known))
         masters = [master for name, master in self._masters.items() if name in known]
@@ -64,11 +64,11 @@ class Adam:
         processes.all_reduce([master.grad for master in masters])
 
     def checksum(self) -> str:
-        """Returns a checksum of what is stepped, to the bit."""
+        """Returns a checksum of the weights that are stepped, to the bit."""
         sums = [master.detach().view(torch.int32).sum(dtype=torch.int64) for master in self._masters.values()]
         return blake2b(torch.stack(sums).cpu().numpy().tobytes(), digest_size=16).hexdigest()
 
-    def tensors(self) -> dict[str, torch.Tensor]:
+    def state_tensors(self) -> dict[str, torch.Tensor]:
         """Returns the state by flat names NAME/exp_avg, NAME/exp_avg_sq, NAME/step and NAME/master."""
         flat: dict[str, torch.Tensor] = {}
         for name, master in self._masters.items():
@@ -79,7 +79,7 @@ class Adam:
         return flat
 
     def restore(self, flat: Mapping[str, torch.Tensor]) -> None:
-        """Takes over a state that `tensors` returned. Raises KeyError for the state of another model."""
+        """Restores a state that `state_tensors` returned. Raises KeyError for the state of another model."""
         for key, value in flat.items():
             name, _, kind = key.rpartition("/")
             master = self._masters[name]
@@ -87,5 +87,5 @@ class Adam:
                 with torch.no_grad():
                     master.copy_(value)
             else:
-                place: Any = "cpu" if kind == "step" else master.device
-                self._adam.state[master][kind] = value.to(place).clone()
+                device: Any = "cpu" if kind == "step" else master.device
+                self._adam.state[master][kind] = value.to(device).clone()

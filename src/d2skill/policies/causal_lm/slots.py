@@ -1,83 +1,68 @@
-"""Places in which a language model plays (see protocols.Slots)."""
+"""Decoding slots: one KV-cache row per running episode (continuous batching)."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from d2skill.policies.causal_lm.chat_template import Chat
-from d2skill.policies.causal_lm.constrained_decoding import ChoiceWalker, FreeWalker, Walker
-from d2skill.policies.causal_lm.generation import Sampling, Writer
+from d2skill.config import CausalLMConfig
+from d2skill.policies.causal_lm.chat_template import ChatTokenizer
+from d2skill.policies.causal_lm.constrained_decoding import ChoiceDecoding, FreeDecoding
+from d2skill.policies.causal_lm.generation import GenerationEngine, Sampling
 from d2skill.prompts import parse_action
 from d2skill.types import Decision, Prompt
 
 
-@dataclass(frozen=True, slots=True)
-class _Question:
-    """A prompt before the policy, and the answer on its way."""
-
-    prompt: Prompt
-    walker: Walker
-    rng: np.random.Generator
-
-
 class LanguageModelSlots:
-    """Implements `Slots` by rows of a `Writer`.
+    """Implements `Slots` by the sequences of a `GenerationEngine`.
 
     Args:
         model: a causal language model of Transformers.
-        chat: its prompts and answers as tokens.
-        sampling: how tokens are drawn.
-        size: episodes at a time.
-        answer: tokens of an answer, at most.
-        budget: tokens that are read in one pass, at most.
+        chat: tokenizer of prompts and answers.
+        settings: number of episodes at a time, length of answers, top-p and top-k.
+        temperature: temperature of sampling, 0 for greedy decisions.
     """
 
-    def __init__(self, model: Any, chat: Chat, sampling: Sampling, size: int, *, answer: int, budget: int) -> None:
-        self.capacity = size
-        self._chat, self._answer = chat, answer
-        self._writer = Writer(model, size, sampling, budget)
-        self._questions: dict[int, _Question] = {}
+    def __init__(self, model: Any, chat: ChatTokenizer, settings: CausalLMConfig, temperature: float) -> None:
+        self.capacity, self._max_tokens = settings.generate_batch, settings.max_new_tokens
+        self._chat = chat
+        sampling = Sampling(temperature, settings.top_p, settings.top_k)
+        self._engine = GenerationEngine(model, self.capacity, sampling, settings.microbatch_tokens)
+        self._pending: dict[int, tuple[Prompt, ChoiceDecoding | FreeDecoding]] = {}
         self._forced: list[int] = []
 
     def submit(self, episode: int, prompt: Prompt, seed: int) -> None:
         """See Slots."""
-        tokens, rng, walker = self._chat.prompt_ids(prompt), np.random.default_rng(seed), self._walker(prompt)
-        if isinstance(walker, ChoiceWalker):
-            tokens += walker.lead()
-        self._questions[episode] = _Question(prompt, walker, rng)
-        if walker.options == ():
+        chat, rng = self._chat, np.random.default_rng(seed)
+        state: ChoiceDecoding | FreeDecoding = FreeDecoding(rng, chat, self._max_tokens)
+        if chat.is_constrained(prompt):
+            state = ChoiceDecoding(rng, chat.trie(prompt.actions))
+        self._pending[episode] = prompt, state
+        if state.options == ():
             self._forced.append(episode)
         else:
-            self._writer.ask(episode, tokens, walker, rng)
+            self._engine.submit(episode, (*chat.prompt_ids(prompt), *state.tokens), state)
 
     def collect(self) -> list[tuple[int, Decision]]:
-        """See Slots. What leaves no choice is answered first."""
-        ended, self._forced = self._forced or self._writer.run(), []
-        return [(episode, self._decision(self._questions.pop(episode))) for episode in ended]
+        """See Slots. Decisions without a choice come first, since the model is not needed for them."""
+        ended, self._forced = self._forced or self._engine.run(), []
+        return [(episode, self._decision(*self._pending.pop(episode))) for episode in ended]
 
     def release(self, episode: int) -> None:
         """See Slots."""
-        self._writer.leave(episode)
+        self._engine.release(episode)
 
     def close(self) -> None:
-        """See Slots. What was read goes with the places."""
-        del self._writer
+        """See Slots. The KV cache goes with the engine."""
+        del self._engine
 
-    def _walker(self, prompt: Prompt) -> Walker:
-        if self._chat.chooses(prompt):
-            return ChoiceWalker(self._chat.trie(prompt.actions))
-        return FreeWalker(self._chat, self._answer)
-
-    def _decision(self, question: _Question) -> Decision:
-        walker = question.walker
-        if isinstance(walker, ChoiceWalker):
+    def _decision(self, prompt: Prompt, state: ChoiceDecoding | FreeDecoding) -> Decision:
+        if isinstance(state, ChoiceDecoding):
             # several answers only if their tokens are the same: then each is as likely
-            answers = walker.trie.answers(walker.node)
-            text = action = question.prompt.actions[answers[int(question.rng.integers(len(answers)))]]
+            answers = state.trie.answers(state.node)
+            text = action = prompt.actions[answers[int(state.rng.integers(len(answers)))]]
         else:
-            text = self._chat.text(walker.tokens)
+            text = self._chat.decode(state.tokens)
             action = parse_action(text)
-        return Decision(text, action, tuple(walker.tokens), tuple(walker.log_probs))
+        return Decision(text, action, tuple(state.tokens), tuple(state.log_probs))

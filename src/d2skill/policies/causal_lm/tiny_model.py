@@ -1,8 +1,7 @@
-"""The model "tiny": a small Qwen2 with random weights and a tokenizer made from an environment's text.
+"""The model "tiny": a small Qwen2 with random weights, and a tokenizer trained on an environment's text.
 
-It is what lets the whole of training run, and be tested, without a download. The tokenizer is of Qwen2's own kind,
-byte pairs, so that any text can be said and checkpoints load in plain Transformers; what it learns are the words of the
-environment, a token each.
+It lets training run, and be tested, without a download. The tokenizer is of Qwen2's own kind, byte pairs, so that any
+text can be encoded and checkpoints load in plain Transformers.
 """
 
 from __future__ import annotations
@@ -27,8 +26,8 @@ CHATML = (
 SPECIAL = ("<|pad|>", "<|im_start|>", "<|im_end|>")
 TAGS = ("<think>", "</think>", "<action>", "</action>")
 VOCABULARY = 2048
-"""Pieces at most: at the default width, under a million weights in all."""
-# How Qwen2 cuts text into pieces before it looks for byte pairs.
+"""Size of the vocabulary, at most: at the default width, the model has under a million weights in all."""
+# The pattern by which Qwen2 splits text before it looks for byte pairs.
 _PIECE = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
@@ -44,7 +43,7 @@ def make_tokenizer(texts: Iterable[str]) -> Qwen2Tokenizer:
     trainer = trainers.BpeTrainer(
         vocab_size=VOCABULARY, special_tokens=list(SPECIAL), initial_alphabet=alphabet, show_progress=False
     )
-    backend.train_from_iterator([*texts, *_scaffold()], trainer)
+    backend.train_from_iterator([*texts, *_prompt_texts()], trainer)
     learnt = json.loads(backend.to_str())["model"]
     tokenizer = Qwen2Tokenizer(
         vocab=learnt["vocab"],
@@ -59,13 +58,19 @@ def make_tokenizer(texts: Iterable[str]) -> Qwen2Tokenizer:
     return tokenizer
 
 
-def make_tiny(
+def make_tiny_model(
     settings: CausalLMConfig, texts: Sequence[str], seed: int, attention: str | None = None
 ) -> tuple[Qwen2ForCausalLM, Qwen2Tokenizer]:
-    """Returns a Qwen2 of the width, depth and heads in the settings, on the CPU, and its tokenizer.
+    """Returns a Qwen2 with random weights, on the CPU, and its tokenizer.
 
-    The weights depend on `seed` alone; the global random state of torch is left as it was. The tokenizer has to be
-    Qwen2's own: AutoTokenizer puts that in the place of any other in the folder of a Qwen2.
+    The global random state of torch is left as it was. The tokenizer has to be Qwen2's own: AutoTokenizer puts that in
+    the place of any other in the folder of a Qwen2.
+
+    Args:
+        settings: width, depth, heads and precision.
+        texts: sample texts of the environment, for the tokenizer.
+        seed: draws the weights, which depend on nothing else.
+        attention: kind of attention in Transformers, None for its default.
     """
     unit = 2 * settings.heads
     if settings.hidden_size % unit:
@@ -96,8 +101,8 @@ def make_tiny(
     return model, tokenizer
 
 
-def _scaffold() -> list[str]:
-    """Returns the words that prompts add to an environment's text."""
+def _prompt_texts() -> list[str]:
+    """Returns the texts that prompts add to those of an environment: instructions, headings and roles."""
     skill = Skill("", "task", SkillText("", "", ""), "")
     prompt = Prompt("", "", ("",), (("", ""),), (skill,), (skill,))
     messages = [*render(prompt, "choice"), *render(prompt, "free")]

@@ -1,4 +1,4 @@
-"""A trie over the answers that a prompt admits, so that a model can be held to them token by token."""
+"""Prefix tree (trie) of the admissible answers of a prompt, for constrained decoding."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 
 
 class TokenTrie:
-    """The prefix tree of some answers, each a token sequence that ends with the end-of-turn token.
+    """Prefix tree of answers, each a token sequence that ends with the end-of-turn token.
 
-    Nodes are numbered, the root is 0. Two answers may be the same tokens (a small vocabulary maps unknown
+    Nodes are numbered, the root is 0. Two answers can have the same tokens (a small vocabulary maps unknown
     words to one token); they then share a leaf.
     """
 
@@ -29,7 +29,7 @@ class TokenTrie:
             raise ValueError("a trie needs at least one answer, and no answer may be the beginning of another")
 
     def options(self, node: int) -> tuple[int, ...]:
-        """Returns the tokens that may follow, in ascending order; none at a leaf."""
+        """Returns the tokens that may follow a node, in ascending order; none at a leaf."""
         return self._options[node]
 
     def child(self, node: int, token: int) -> int:

@@ -1,1 +1,1 @@
-"""The scorer policy: a linear model over hashed features of each admissible action, in NumPy."""
+"""Scorer policy: a linear model over hashed features of each admissible action."""

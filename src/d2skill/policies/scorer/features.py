@@ -1,11 +1,11 @@
 """Features of admissible actions for the scorer: hashed crosses of an action's words with the parts of the prompt.
 
-For each entity that an action names, the parts of the prompt in which the entity and its type occur give a pattern of
-bits; the verb of the action, the slot of the entity and that pattern are crossed, bit by bit and as a whole. Skills are
-parts like any other, told apart by whether they are about this task, so an action that a skill names can gain from it.
-Crosses with the words of the task let the policy learn what goes with what, crosses with its own past how far it is.
-
-All is vectorised over a batch; the features of a prompt do not depend on the rest of the batch.
+An action has a verb and entities, such as "put", "mug 1" and "desk 2". For each entity, a bit mask has a bit for each
+part of the prompt that names it, and a bit for each part that names its type ("mug"). Crossed, that is hashed together
+into one bucket, are the verb, the place of the entity in the action, and this mask, as a whole and bit by bit. Since
+skills are parts of the prompt, the policy can learn to follow a skill that names an entity. Crosses with the words of
+the task let it learn which actions go with which tasks, crosses with the progress of the episode an order of actions.
+The features of a prompt do not depend on the rest of the batch.
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ import numpy.typing as npt
 
 from d2skill.policies.scorer.label_features import LABEL_FEATURES, label_features
 from d2skill.types import Prompt, Skill
-from d2skill.utils.text import ActionWords, action_words, content, entities, tokens
+from d2skill.utils.text import action_words, content, entities
 
 Ints = npt.NDArray[np.int64]
 _Hashes = npt.NDArray[np.uint64]
 
-# The parts of a prompt, one bit each. A skill is `about` the task or `aside` from it.
+# The parts of a prompt, one bit each. A skill is `about` the task or `aside`. Sentences with a negation in a skill
+# about the task are `advised_against`.
 _PARTS = (
     "task",
     "task_skill_about",
@@ -40,21 +41,26 @@ _PARTS = (
     "last_action",
 )
 _BIT = {part: 1 << i for i, part in enumerate(_PARTS)}
-# What decides about a thing that a skill names: is it named itself, was it tried already, is it what the task is about.
+# The bits that decide whether to follow a skill: whether it names the entity itself, whether the entity was tried
+# already, and whether the task and its skills name the type (those bits stand behind the bits of entities).
 _ADVICE = sum(_BIT[part] for part in ("step_skill_about", "advised_against", "past_action", "last_action")) | (
     _BIT["task"] | _BIT["task_skill_about"]
 ) << len(_PARTS)
-_SLOTS = 2
+_ENTITIES = 2
+"""Entities of an action that are looked at"""
 _TASK_WORDS = 6
+"""Words of a task that are looked at, in alphabetical order"""
 _ABOUT = 0.5
+"""Least share of a skill's title in the task, for the skill to be about the task"""
+_CACHED_TEXTS = 100_000
 _NEGATION = re.compile(r"\b(not|never|no|nothing|avoid|don't|without)\b", re.IGNORECASE)
 
-FEATURES = 1 + 1 + 1 + _SLOTS * (2 * len(_PARTS) + 5 + 2 * _TASK_WORDS)
+FEATURES = 1 + 1 + 1 + _ENTITIES * (2 * len(_PARTS) + 5 + 2 * _TASK_WORDS)
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
-    """Features of a batch of prompts.
+class FeatureBatch:
+    """Features of the actions of some prompts.
 
     `index` holds bucket numbers, shape [actions, FEATURES], and LABEL_FEATURES more if there are labels; 0 where a
     feature is absent. `starts` is the first action of each prompt, shape [prompts].
@@ -69,86 +75,81 @@ class Batch:
 
 
 class Featurizer:
-    """Turns prompts into features; caches the words of texts, which recur."""
+    """Computes the features of prompts, hashed to `buckets` numbers; caches the words of texts, which recur."""
 
     def __init__(self, buckets: int) -> None:
         self._buckets = buckets
-        self._ids: dict[str, int] = {}
-        self._hashes: list[int] = []
-        self._texts: dict[str, Ints] = {}
-        self._labels: dict[str, int] = {}
+        self._ids: dict[str, int] = {}  # of words
+        self._hashes: list[int] = []  # of words, by id
+        self._word_ids: dict[str, Ints] = {}  # by text
+        self._label_buckets: dict[str, int] = {}
         self._actions: dict[str, tuple[int, tuple[int, ...], tuple[int, ...]]] = {}
 
-    def __call__(self, prompts: Sequence[Prompt]) -> Batch:
+    def __call__(self, prompts: Sequence[Prompt]) -> FeatureBatch:
         """Returns the features of all admissible actions of all prompts, in order."""
         verbs, names, kinds, rows = self._action_arrays(prompts)
-        words, marks = self._part_words(prompts)
-        mask = self._masks(words, marks, len(prompts), np.concatenate([names.ravel(), kinds.ravel()]))
-        name_bits, kind_bits = mask(rows[:, None], names), mask(rows[:, None], kinds)
-        progress, task_words = self._contexts(prompts)
-        table = np.array(self._hashes, dtype=np.uint64)
-        index = self._cross(table, verbs, kinds, name_bits, kind_bits, progress[rows], task_words[rows])
+        words, parts = self._part_words(prompts)
+        name_bits, kind_bits = self._part_masks(words, parts, rows[:, None], names, kinds)
+        progress, task_words = self._task_context(prompts)
+        index = self._crosses(verbs, kinds, name_bits, kind_bits, progress[rows], task_words[rows])
         if any(prompt.labels for prompt in prompts):
-            index = np.concatenate([index, self._labelled(prompts)], axis=1)
+            index = np.concatenate([index, self._label_columns(prompts)], axis=1)
         starts = np.cumsum([0, *(len(p.actions) for p in prompts[:-1])], dtype=np.int64)
-        return Batch(index, starts)
+        return FeatureBatch(index, starts)
 
-    def _cross(
-        self,
-        table: _Hashes,
-        verbs: Ints,
-        kinds: Ints,
-        name_bits: Ints,
-        kind_bits: Ints,
-        progress: _Hashes,
-        task_words: Ints,
+    def _crosses(
+        self, verbs: Ints, kinds: Ints, name_bits: Ints, kind_bits: Ints, progress: _Hashes, task_words: Ints
     ) -> npt.NDArray[np.int32]:
-        """Returns bucket numbers, shape [actions, FEATURES]."""
+        """Returns bucket numbers of the crossed features, shape [actions, FEATURES].
+
+        All arguments are by action; those of entities (types, and the masks of names and types) have a column for each.
+        """
+        table = np.array(self._hashes, dtype=np.uint64)  # by word id
         verb = table[verbs]
-        in_task = (kind_bits & _BIT["task"] > 0) @ (1 << np.arange(_SLOTS))
+        in_task = (kind_bits & _BIT["task"] > 0) @ (1 << np.arange(_ENTITIES))
         columns = [_mix(verb, 1), _mix(verb, 2, progress), _mix(verb, 3, progress, in_task)]
         present = [np.ones(len(verb), dtype=bool)] * 3
-        for slot in range(_SLOTS):
-            there = kinds[:, slot] >= 0
-            kind = table[kinds[:, slot]]
-            both = name_bits[:, slot] | kind_bits[:, slot] << len(_PARTS)
-            advised = both & _ADVICE
+        for entity in range(_ENTITIES):
+            exists = kinds[:, entity] >= 0
+            kind = table[kinds[:, entity]]
+            mask = name_bits[:, entity] | kind_bits[:, entity] << len(_PARTS)
+            advice = mask & _ADVICE
             columns += [
-                _mix(verb, 10 + slot, both),
-                _mix(verb, 20 + slot, both, progress),
-                _mix(verb, 30 + slot, kind, progress),
-                _mix(verb, 60 + slot, advised),
-                _mix(verb, 70 + slot, advised, progress),
+                _mix(verb, 10 + entity, mask),  # all parts that name the entity or its type
+                _mix(verb, 20 + entity, mask, progress),
+                _mix(verb, 30 + entity, kind, progress),  # the type itself
+                _mix(verb, 60 + entity, advice),  # only the parts that decide whether to follow a skill
+                _mix(verb, 70 + entity, advice, progress),
             ]
-            present += [there] * 5
+            present += [exists] * 5
             for bit in range(2 * len(_PARTS)):
-                columns.append(_mix(verb, 100 + 100 * slot + bit))
-                present.append(there & (both >> bit & 1 > 0))
+                columns.append(_mix(verb, 100 + 100 * entity + bit))
+                present.append(exists & (mask >> bit & 1 > 0))
             for position in range(_TASK_WORDS):
                 word = table[task_words[:, position]]
-                known = there & (task_words[:, position] >= 0)
-                columns += [_mix(verb, 40 + slot, kind, word), _mix(verb, 50 + slot, kind, word, progress)]
+                known = exists & (task_words[:, position] >= 0)
+                columns += [_mix(verb, 40 + entity, kind, word), _mix(verb, 50 + entity, kind, word, progress)]
                 present += [known, known]
         hashed = np.stack(columns, axis=1) % np.uint64(self._buckets - 1) + np.uint64(1)
         return np.where(np.stack(present, axis=1), hashed, 0).astype(np.int32)
 
-    def _labelled(self, prompts: Sequence[Prompt]) -> npt.NDArray[np.int32]:
-        """Returns bucket numbers of what labels say, shape [actions, LABEL_FEATURES]."""
-        found = label_features(prompts)
-        index = np.zeros((len(found), LABEL_FEATURES), dtype=np.int32)
-        for row, features in enumerate(found):
+    def _label_columns(self, prompts: Sequence[Prompt]) -> npt.NDArray[np.int32]:
+        """Returns bucket numbers of label features, shape [actions, LABEL_FEATURES]."""
+        rows = label_features(prompts)
+        index = np.zeros((len(rows), LABEL_FEATURES), dtype=np.int32)
+        for row, features in enumerate(rows):
             for column, feature in enumerate(features):
-                index[row, column] = self._bucket(f"{column} {feature}")
+                index[row, column] = self._label_bucket(f"{column} {feature}")
         return index
 
-    def _bucket(self, feature: str) -> int:
-        found = self._labels.get(feature)
-        if found is None:
-            found = self._labels[feature] = _hash(feature) % (self._buckets - 1) + 1
-        return found
+    def _label_bucket(self, feature: str) -> int:
+        bucket = self._label_buckets.get(feature)
+        if bucket is None:
+            bucket = self._label_buckets[feature] = _hash(feature) % (self._buckets - 1) + 1
+        return bucket
 
-    def _contexts(self, prompts: Sequence[Prompt]) -> tuple[_Hashes, Ints]:
-        """Returns per prompt a hash of how far it is, shape [P], and the words of its task, shape [P, _TASK_WORDS]."""
+    def _task_context(self, prompts: Sequence[Prompt]) -> tuple[_Hashes, Ints]:
+        """Returns the progress [P] of each prompt as a hash, and the word ids [P, _TASK_WORDS] of its task."""
         progress = np.zeros(len(prompts), dtype=np.uint64)
         words = np.full((len(prompts), _TASK_WORDS), -1, dtype=np.int64)
         for row, prompt in enumerate(prompts):
@@ -158,22 +159,22 @@ class Featurizer:
         return progress, words
 
     def _action_arrays(self, prompts: Sequence[Prompt]) -> tuple[Ints, Ints, Ints, Ints]:
-        """Returns verb ids [A], entity name ids and type ids [A, _SLOTS] (-1 for none), and the prompt rows [A]."""
+        """Returns verb ids [A], entity name and type ids [A, _ENTITIES] (-1 for none), and the prompt index [A]."""
         parsed = [self._action(action) for prompt in prompts for action in prompt.actions]
         verbs = np.array([verb for verb, _, _ in parsed], dtype=np.int64)
-        names = np.array([names for _, names, _ in parsed], dtype=np.int64).reshape(-1, _SLOTS)
-        kinds = np.array([kinds for _, _, kinds in parsed], dtype=np.int64).reshape(-1, _SLOTS)
+        names = np.array([names for _, names, _ in parsed], dtype=np.int64).reshape(-1, _ENTITIES)
+        kinds = np.array([kinds for _, _, kinds in parsed], dtype=np.int64).reshape(-1, _ENTITIES)
         rows = np.repeat(np.arange(len(prompts)), [len(prompt.actions) for prompt in prompts])
         return verbs, names, kinds, rows
 
     def _part_words(self, prompts: Sequence[Prompt]) -> tuple[list[Ints], list[tuple[int, int]]]:
-        """Returns word ids of every part of every prompt, and for each its (prompt row, part bit)."""
+        """Returns the word ids of each text of each prompt, and the prompt index and part bit that go with them."""
         words: list[Ints] = []
-        marks: list[tuple[int, int]] = []
+        parts: list[tuple[int, int]] = []
 
         def add(row: int, part: str, text: str) -> None:
-            words.append(self._words(text))
-            marks.append((row, _BIT[part]))
+            words.append(self._text_ids(text))
+            parts.append((row, _BIT[part]))
 
         for row, prompt in enumerate(prompts):
             add(row, "task", prompt.task)
@@ -185,101 +186,99 @@ class Featurizer:
                 add(row, "last_action", prompt.history[-1][1])
             for name, skills in (("task_skill", prompt.task_skills), ("step_skill", prompt.step_skills)):
                 for skill in skills:
-                    stance = _stance(skill, prompt.task)
-                    do, leave = _advice(skill)
-                    add(row, f"{name}_{stance}", do)
-                    if leave and stance == "about":
-                        add(row, "advised_against", leave)
-        return words, marks
+                    relation = _relation(skill, prompt.task)
+                    advised, advised_against = _split_advice(skill)
+                    add(row, f"{name}_{relation}", advised)
+                    if advised_against and relation == "about":
+                        add(row, "advised_against", advised_against)
+        return words, parts
 
-    def _masks(self, words: list[Ints], marks: list[tuple[int, int]], prompts: int, wanted: Ints) -> _Masks:
-        """Returns in which parts of each prompt the wanted words occur."""
+    def _part_masks(
+        self, words: list[Ints], parts: list[tuple[int, int]], prompts: Ints, names: Ints, kinds: Ints
+    ) -> tuple[Ints, Ints]:
+        """Returns masks of the parts of an action's prompt that name its entities, and that name their types.
+
+        Both have the shape of `names` and `kinds`, [A, _ENTITIES], and are 0 for an absent entity (-1).
+        """
+        wanted = np.concatenate([names.ravel(), kinds.ravel()])
         used = np.unique(wanted[wanted >= 0])
         column = np.full(len(self._ids) + 1, -1, dtype=np.int64)
         column[used] = np.arange(len(used))
-        bits = np.zeros((prompts, len(used) + 1), dtype=np.int64)
+        bits = np.zeros((parts[-1][0] + 1, len(used) + 1), dtype=np.int64)
         flat = column[np.concatenate(words)]
-        lengths = [len(part) for part in words]
-        rows = np.repeat([row for row, _ in marks], lengths)
-        marked = np.repeat([bit for _, bit in marks], lengths)
+        lengths = [len(ids) for ids in words]
+        rows = np.repeat([row for row, _ in parts], lengths)
+        part_bits = np.repeat([bit for _, bit in parts], lengths)
         hit = flat >= 0
-        np.bitwise_or.at(bits, (rows[hit], flat[hit]), marked[hit])
-        return _Masks(bits, column)
+        np.bitwise_or.at(bits, (rows[hit], flat[hit]), part_bits[hit])
+        return bits[prompts, column[names]], bits[prompts, column[kinds]]
 
     def _id(self, word: str) -> int:
-        found = self._ids.get(word)
-        if found is None:
-            found = self._ids[word] = len(self._ids)
+        number = self._ids.get(word)
+        if number is None:
+            number = self._ids[word] = len(self._ids)
             self._hashes.append(_hash(word))
-        return found
+        return number
 
-    def _words(self, text: str) -> Ints:
-        found = self._texts.get(text)
-        if found is None:
-            if len(self._texts) > 100_000:
-                self._texts.clear()
-            named = entities(text)
-            found = np.array(sorted({self._id(w) for e in named for w in (e.name, e.kind)}), dtype=np.int64)
-            self._texts[text] = found
-        return found
+    def _text_ids(self, text: str) -> Ints:
+        """Returns the ids of names and types of all entities in a text."""
+        ids = self._word_ids.get(text)
+        if ids is None:
+            if len(self._word_ids) > _CACHED_TEXTS:
+                self._word_ids.clear()
+            numbers = {self._id(word) for entity in entities(text) for word in (entity.name, entity.kind)}
+            ids = self._word_ids[text] = np.array(sorted(numbers), dtype=np.int64)
+        return ids
 
     def _action(self, action: str) -> tuple[int, tuple[int, ...], tuple[int, ...]]:
-        found = self._actions.get(action)
-        if found is None:
-            if len(self._actions) > 100_000:
+        """Returns the ids of an action's verb, and of the names and types of its entities."""
+        ids = self._actions.get(action)
+        if ids is None:
+            if len(self._actions) > _CACHED_TEXTS:
                 self._actions.clear()
-            words: ActionWords = action_words(action)
-            named = words.entities[:_SLOTS]
-            rest = (-1,) * (_SLOTS - len(named))
+            words = action_words(action)
+            named = words.entities[:_ENTITIES]
+            rest = (-1,) * (_ENTITIES - len(named))
             names = tuple(self._id(entity.name) for entity in named) + rest
             kinds = tuple(self._id(entity.kind) for entity in named) + rest
-            found = self._actions[action] = (self._id(words.verb), names, kinds)
-        return found
-
-
-@dataclass(frozen=True, slots=True)
-class _Masks:
-    bits: Ints
-    column: Ints
-
-    def __call__(self, rows: Ints, words: Ints) -> Ints:
-        """Returns the part bits of words in prompts; 0 for an absent word (-1)."""
-        return self.bits[rows, self.column[words]]
+            ids = self._actions[action] = (self._id(words.verb), names, kinds)
+        return ids
 
 
 def _progress(prompt: Prompt) -> int:
-    """Hashes how far an episode is: the verbs already used on things the task names, and the last two of them."""
+    """Returns a hash of the verbs already used on entities that the task names, and of the last two of them."""
     task = content(prompt.task)
-    done: list[str] = []
+    verbs: list[str] = []
     for _, action in prompt.history:
         words = action_words(action)
-        if any(entity.kind in task for entity in words.entities) and (not done or done[-1] != words.verb):
-            done.append(words.verb)
-    return _hash(" ".join([*sorted(set(done)), "|", *done[-2:]]))
+        if any(entity.kind in task for entity in words.entities) and (not verbs or verbs[-1] != words.verb):
+            verbs.append(words.verb)
+    return _hash(" ".join([*sorted(set(verbs)), "|", *verbs[-2:]]))
 
 
 @lru_cache(maxsize=8192)
-def _stance(skill: Skill, task: str) -> str:
-    """Says whether a skill is about a task: half of the words of its title, up to a colon, stand in the task."""
+def _relation(skill: Skill, task: str) -> str:
+    """Returns "about" if half of the words of a skill's title, up to a colon, stand in the task, else "aside"."""
     head = content(skill.text.title.partition(":")[0])
     return "about" if head and len(head & content(task)) >= _ABOUT * len(head) else "aside"
 
 
 @lru_cache(maxsize=8192)
-def _advice(skill: Skill) -> tuple[str, str]:
-    """Returns what a skill says to do and what it says not to: the sentences without and with a negation."""
+def _split_advice(skill: Skill) -> tuple[str, str]:
+    """Returns the sentences of a skill without a negation (advised) and those with one (advised against)."""
     sentences = re.split(r"(?<=[.!?;])\s+", f"{skill.text.title}. {skill.text.principle}")
     against = [sentence for sentence in sentences if _NEGATION.search(sentence)]
     return " ".join(sentence for sentence in sentences if sentence not in against), " ".join(against)
 
 
 def _hash(word: str) -> int:
+    """Returns a hash of 64 bits that is the same in every process."""
     data = word.encode()
     return zlib.crc32(data) | zlib.crc32(data, 0x9E3779B9) << 32
 
 
 def _mix(first: _Hashes, salt: int, *others: _Hashes | Ints) -> _Hashes:
-    """Combines hashes into one, element by element."""
+    """Returns hashes combined with a number (`salt`) and with each other, element by element."""
     value = _stir(first ^ np.uint64(salt * 0x9E3779B97F4A7C15 % 2**64))
     for other in others:
         value = _stir(value ^ other.astype(np.uint64))
@@ -287,11 +286,6 @@ def _mix(first: _Hashes, salt: int, *others: _Hashes | Ints) -> _Hashes:
 
 
 def _stir(value: _Hashes) -> _Hashes:
-    """Spreads the bits of hashes: a multiply-xorshift step."""
+    """Returns hashes with their bits spread: a multiply-xorshift step."""
     value = value * np.uint64(0xBF58476D1CE4E5B9)
     return value ^ value >> np.uint64(29)
-
-
-def count_words(text: str) -> int:
-    """Returns the number of words and numbers of a text: the scorer's tokens."""
-    return len(tokens(text))

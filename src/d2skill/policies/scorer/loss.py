@@ -1,6 +1,6 @@
-"""The clipped policy-gradient loss of one choice among actions, with its gradient by hand (Eq. 6).
+"""Policy loss of Eq. 6 for one choice among actions, in NumPy, with its gradient.
 
-For a row with logits z over its admissible actions, probabilities p, chosen action a, behaviour log-probability l₀ and
+For a row with logits z over its admissible actions, probabilities p, chosen action a, old log-probability l₀ and
 advantage A, with r = exp(log p_a − l₀) and the reference q:
 
     loss = −min(r A, clip(r, 1−ε, 1+ε) A) + β k3,    k3 = q_a/p_a − log(q_a/p_a) − 1
@@ -20,7 +20,7 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class LossTerms:
-    """Per row, shape [rows]: the loss, its derivative by the chosen log-probability, k3, and whether it was clipped."""
+    """Terms of Eq. 6, each [rows]: loss, its derivative by the log-probability, k3, and whether it was clipped."""
 
     loss: Floats
     slope: Floats
@@ -31,7 +31,16 @@ class LossTerms:
 def clipped_loss(
     log_probs: Floats, old: Floats, reference: Floats, advantages: Floats, *, clip: float, kl: float
 ) -> LossTerms:
-    """Returns Eq. 6 for each row; all arguments have shape [rows] and are log-probabilities of the chosen action."""
+    """Returns Eq. 6 for each row.
+
+    Args:
+        log_probs: log-probabilities [rows] of the chosen actions under the policy.
+        old: the same when they were chosen.
+        reference: the same under the reference policy.
+        advantages: advantages [rows] of their trajectories.
+        clip: ε, the clipping range of the ratio.
+        kl: β, the weight of the KL term.
+    """
     ratio = np.exp(log_probs - old)
     plain, held = ratio * advantages, np.clip(ratio, 1 - clip, 1 + clip) * advantages
     clipped = held < plain

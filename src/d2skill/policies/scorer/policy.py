@@ -1,8 +1,8 @@
-"""The scorer: a linear model over hashed features of each admissible action, softmax over the actions of a prompt.
+"""Scorer policy: a linear model over hashed features of each admissible action, softmax over the actions of a prompt.
 
-It is a member of the deep reinforcement relevance network family (He et al., 2016, arXiv 1511.04636) cut down to what
-two cores can train hundreds of times: state and action meet in crossed features (`features.py`), and one weight vector
-scores them. It reads what a language model would read, parsed to words, and answers with an action.
+It belongs to the family of deep reinforcement relevance networks (He et al., 2016, arXiv 1511.04636), cut down so that
+two cores can train it hundreds of times: state and action meet in crossed features (`features.py`), and one weight
+vector scores them. It reads the text that a language model would read, parsed to words, and answers with an action.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ import numpy.typing as npt
 
 from d2skill.config import OptimConfig, ScorerConfig, WarmStartConfig, step_sizes
 from d2skill.errors import RunError
-from d2skill.policies.scorer.features import Batch, Featurizer, count_words
+from d2skill.policies.scorer.features import FeatureBatch, Featurizer
 from d2skill.policies.scorer.loss import clipped_loss
 from d2skill.types import AnswerScore, Decision, Prompt, Row
 from d2skill.utils.rng import generator
+from d2skill.utils.text import tokens
 
 Floats = npt.NDArray[np.float64]
 _BETA1, _BETA2, _EPSILON = 0.9, 0.999, 1e-8
@@ -30,7 +31,11 @@ _VERSION = 1
 class ScorerPolicy:
     """Implements `Policy` in NumPy. Untrained, it is uniform over the admissible actions.
 
-    `temperature` is that of the rollouts it learns from: the ratio of Eq. 6 is of tempered distributions.
+    Args:
+        settings: size of the weight vector.
+        optim: the update of Eq. 6.
+        warm_start: epochs and learning rate of imitation.
+        temperature: of training rollouts; the ratio of Eq. 6 is between distributions at this temperature.
     """
 
     def __init__(
@@ -46,57 +51,53 @@ class ScorerPolicy:
         self._adam = Adam(settings.buckets)
 
     def count_tokens(self, text: str) -> int:
-        """Returns the number of words and numbers."""
-        return count_words(text)
+        """Returns the number of words and numbers of a text."""
+        return len(tokens(text))
 
     def act(self, prompts: Sequence[Prompt], seeds: Sequence[int], temperature: float) -> list[Decision]:
-        """Samples an admissible action for each prompt by inverse transform from the prompt's own seed.
+        """See Policy. The log-probability is that at the temperature; a prompt without actions gets an empty decision.
 
-        The recorded log-probability is that of the tempered distribution. A prompt without admissible actions gets an
-        empty decision, since there is nothing to score.
+        An action is drawn by inverse transform from the prompt's own seed.
         """
-        pairs = [(prompt, seed) for prompt, seed in zip(prompts, seeds, strict=True) if prompt.actions]
-        chosen = iter(self._choose([p for p, _ in pairs], [s for _, s in pairs], temperature) if pairs else ())
-        return [next(chosen) if prompt.actions else Decision("", "", (), ()) for prompt in prompts]
-
-    def _choose(self, prompts: Sequence[Prompt], seeds: Sequence[int], temperature: float) -> list[Decision]:
-        batch = self._featurize(prompts)
-        scores = self._scores(batch, self._weights)
-        log_probs = _log_softmax(scores / temperature if temperature > 0 else scores, batch)
+        distributions = self._distributions(prompts, temperature or 1.0)
         decisions = []
-        for row, (prompt, seed) in enumerate(zip(prompts, seeds, strict=True)):
-            own = log_probs[batch.starts[row] : batch.starts[row] + len(prompt.actions)]
-            choice = _sample(own, seed) if temperature > 0 else int(np.argmax(own))
+        for prompt, seed, log_probs in zip(prompts, seeds, distributions, strict=True):
+            if not prompt.actions:
+                decisions.append(Decision("", "", (), ()))
+                continue
+            choice = _sample(log_probs, seed) if temperature > 0 else int(np.argmax(log_probs))
             action = prompt.actions[choice]
-            decisions.append(Decision(action, action, (choice,), (float(own[choice]),)))
+            decisions.append(Decision(action, action, (choice,), (float(log_probs[choice]),)))
         return decisions
 
     def distribution(self, prompt: Prompt) -> Floats:
         """Returns the log-probability of each admissible action, shape [actions]."""
-        batch = self._featurize([prompt])
-        return _log_softmax(self._scores(batch, self._weights), batch)
+        return self._distributions([prompt])[0]
+
+    def _distributions(self, prompts: Sequence[Prompt], temperature: float = 1.0) -> list[Floats]:
+        """Returns the log-probabilities of each prompt's actions; empty arrays for prompts without actions."""
+        with_actions = [prompt for prompt in prompts if prompt.actions]
+        if not with_actions:
+            return [np.zeros(0)] * len(prompts)
+        batch = self._featurize(with_actions)
+        log_probs = _log_probs(self._weights, batch, temperature)
+        parts = (log_probs[start : start + count] for start, count in zip(batch.starts, batch.counts(), strict=True))
+        return [next(parts) if prompt.actions else np.zeros(0) for prompt in prompts]
 
     def score_answers(self, decided: Sequence[tuple[Prompt, Decision]]) -> list[AnswerScore]:
         """See SupportsScoring. Raises `ValueError` if the prompt has another action, or none, at the chosen index."""
         for prompt, decision in decided:
             if decision.tokens and prompt.actions[decision.tokens[0] :][:1] != (decision.action,):
                 raise ValueError(f"{decision.action!r} is not action {decision.tokens[0]} of this prompt")
-        pairs = [(prompt, decision) for prompt, decision in decided if prompt.actions]
-        found = iter(self._weigh(pairs) if pairs else ())
-        return [next(found) if prompt.actions else AnswerScore(0.0, "") for prompt, _ in decided]
-
-    def _weigh(self, decided: Sequence[tuple[Prompt, Decision]]) -> list[AnswerScore]:
-        batch = self._featurize([prompt for prompt, _ in decided])
-        log_probs = _log_softmax(self._scores(batch, self._weights), batch)
-        weights = []
-        for start, (prompt, decision) in zip(batch.starts, decided, strict=True):
-            own = log_probs[start : start + len(prompt.actions)]
-            chosen = float(own[decision.tokens[0]]) if decision.tokens else 0.0
-            weights.append(AnswerScore(chosen, prompt.actions[int(np.argmax(own))]))
-        return weights
+        scores = []
+        distributions = self._distributions([prompt for prompt, _ in decided])
+        for (prompt, decision), log_probs in zip(decided, distributions, strict=True):
+            chosen = float(log_probs[decision.tokens[0]]) if decision.tokens else 0.0
+            scores.append(AnswerScore(chosen, prompt.actions[int(np.argmax(log_probs))] if prompt.actions else ""))
+        return scores
 
     def update(self, rows: Sequence[Row], seed: int) -> dict[str, float]:
-        """Takes one pass over the rows in shuffled minibatches, an Adam step each (Eq. 6)."""
+        """See Policy. Each minibatch of the shuffled rows is an Adam step (Eq. 6)."""
         rows = [row for row in rows if row.decision.tokens]
         order = generator(seed, "update").permutation(len(rows))
         size = self._optim.minibatch_rows
@@ -109,8 +110,8 @@ class ScorerPolicy:
 
     def _step(self, rows: Sequence[Row]) -> dict[str, float]:
         batch = self._featurize([row.prompt for row in rows])
-        log_probs = _log_softmax(self._scores(batch, self._weights) / self._temperature, batch)
-        reference = _log_softmax(self._scores(batch, self._reference) / self._temperature, batch)
+        log_probs = _log_probs(self._weights, batch, self._temperature)
+        reference = _log_probs(self._reference, batch, self._temperature)
         chosen = batch.starts + np.array([row.decision.tokens[0] for row in rows])
         old = np.array([row.decision.log_probs[0] for row in rows])
         advantages = np.array([row.advantage for row in rows])
@@ -128,7 +129,7 @@ class ScorerPolicy:
         }
 
     def imitate(self, demonstrations: Sequence[tuple[Prompt, str]], seed: int) -> dict[str, float]:
-        """Fits the demonstrated actions by cross-entropy; the accuracy is that of the last pass."""
+        """See Policy. Fits the demonstrated actions by cross-entropy; the accuracy is that of the last epoch."""
         demonstrations = [(prompt, action) for prompt, action in demonstrations if action in prompt.actions]
         loss = accuracy = 0.0
         size = self._warm_start.minibatch_rows
@@ -138,7 +139,7 @@ class ScorerPolicy:
             for at in range(0, len(order), size):
                 part = [demonstrations[i] for i in order[at : at + size]]
                 batch = self._featurize([prompt for prompt, _ in part])
-                log_probs = _log_softmax(self._scores(batch, self._weights), batch)
+                log_probs = _log_probs(self._weights, batch)
                 chosen = batch.starts + np.array([prompt.actions.index(action) for prompt, action in part])
                 best = np.maximum.reduceat(log_probs, batch.starts)
                 loss -= float(log_probs[chosen].sum()) / len(order)
@@ -148,12 +149,12 @@ class ScorerPolicy:
         return {"warm_start/loss": loss, "warm_start/accuracy": accuracy}
 
     def freeze_reference(self) -> None:
-        """Makes the present weights the reference policy, and forgets the optimiser's momentum of the warm start."""
+        """See Policy. The optimiser forgets its moments from the warm start."""
         self._reference = self._weights.copy()
         self._adam = Adam(len(self._weights))
 
     def save(self, folder: Path) -> None:
-        """Writes weights, reference and optimiser state to one NumPy archive."""
+        """See Policy. Writes one NumPy archive."""
         np.savez(
             folder / _FILE,
             version=np.array(_VERSION),
@@ -165,7 +166,7 @@ class ScorerPolicy:
         )
 
     def load(self, folder: Path) -> None:
-        """Restores what `save` wrote; raises `RunError` for files of another policy, size or version."""
+        """See Policy. Raises `RunError` for files of another policy, size or version."""
         path = folder / _FILE
         try:
             with np.load(path, allow_pickle=False) as archive:
@@ -185,14 +186,10 @@ class ScorerPolicy:
         self._adam.first, self._adam.second = stored["first"], stored["second"]
         self._adam.steps = int(stored["steps"])
 
-    def _scores(self, batch: Batch, weights: Floats) -> Floats:
-        scores: Floats = weights[batch.index].sum(axis=1)
-        return scores
-
     def _descend(
-        self, batch: Batch, log_probs: Floats, chosen: npt.NDArray[np.int64], slope: Floats, rate: float
+        self, batch: FeatureBatch, log_probs: Floats, chosen: npt.NDArray[np.int64], slope: Floats, rate: float
     ) -> float:
-        """Takes one Adam step down d loss / d log p_chosen = slope; returns the gradient's norm before cutting."""
+        """Takes one Adam step down d loss / d log p_chosen = slope; returns the gradient's norm before clipping."""
         by_action = -np.repeat(slope, batch.counts()) * np.exp(log_probs)
         by_action[chosen] += slope
         spread = np.repeat(by_action, batch.index.shape[1])
@@ -207,7 +204,7 @@ class ScorerPolicy:
 
 
 class Adam:
-    """Adam (Kingma and Ba, 2015) on one vector, in place."""
+    """Adam optimiser (Kingma and Ba, 2015) of one NumPy vector, in place."""
 
     def __init__(self, size: int) -> None:
         self.first: Floats = np.zeros(size)
@@ -223,8 +220,9 @@ class Adam:
         weights -= scale * self.first / (np.sqrt(self.second) + _EPSILON)
 
 
-def _log_softmax(scores: Floats, batch: Batch) -> Floats:
-    """Normalises the scores of each prompt's actions, shape [actions]."""
+def _log_probs(weights: Floats, batch: FeatureBatch, temperature: float = 1.0) -> Floats:
+    """Returns the log-probability of each action among those of its prompt, shape [actions]."""
+    scores = weights[batch.index].sum(axis=1) / temperature
     counts = batch.counts()
     shifted = scores - np.repeat(np.maximum.reduceat(scores, batch.starts), counts)
     total = np.log(np.add.reduceat(np.exp(shifted), batch.starts))
@@ -233,12 +231,7 @@ def _log_softmax(scores: Floats, batch: Batch) -> Floats:
 
 
 def _sample(log_probs: Floats, seed: int) -> int:
-    """Draws an index by inverse transform; the uniform number is a hash of the seed."""
-    uniform = _unit(seed)
+    """Draws an index by inverse transform. The uniform number is the low 53 bits of the seed, as a fraction."""
+    uniform = (seed & (1 << 53) - 1) / (1 << 53)
     cumulative = np.cumsum(np.exp(log_probs))
     return min(int(np.searchsorted(cumulative, uniform * cumulative[-1], side="right")), len(log_probs) - 1)
-
-
-def _unit(seed: int) -> float:
-    """Maps a seed to [0, 1): its low 53 bits, which `rng.derive` has mixed well."""
-    return (seed & (1 << 53) - 1) / (1 << 53)

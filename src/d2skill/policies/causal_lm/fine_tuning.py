@@ -1,12 +1,11 @@
-"""What of a model trains, and what it is held to: all weights and a frozen copy, or an adapter and its own start.
+"""Fine-tuning: the parameters of a model that train, and its reference policy. In full, or with a LoRA adapter.
 
 A low-rank adapter adds (alpha / rank) B A to the weights W of a layer. Three choices of it:
-1. The reference policy takes no second copy of the model. An adapter that was never trained adds nothing, and its
-   reference is the model with the adapter off. After imitation the reference is a frozen copy of the adapter as it was
-   then, in the same model. To merge the imitated adapter into W instead would round W, in bfloat16 by more than a step
+1. The reference policy takes no second copy of the model: it is the model with the adapter off, or after imitation
+   with a frozen copy of the adapter. Merging the imitated adapter into W would round W, in bfloat16 by more than a step
    of training, and every checkpoint would have to hold the merged weights.
 2. Adapters are float32, whatever W is, so that small steps are not lost.
-3. There is no dropout, for the same reason as elsewhere: probabilities recorded are those recomputed.
+3. There is no dropout, so that the probabilities of an update are those recorded.
 """
 
 from __future__ import annotations
@@ -17,115 +16,78 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
 
 from d2skill.config import CausalLMConfig
 from d2skill.errors import ConfigError, RunError
-from d2skill.policies.causal_lm.loading import attention_kinds, read_model, without_bars
-from d2skill.policies.causal_lm.lora import Adapter, adapter_at, import_peft, read_tensors, require_same
+from d2skill.policies.causal_lm.loading import attention_kinds, hidden_progress_bars, load_model
+from d2skill.policies.causal_lm.lora import check_weights, find_adapter, import_peft, load_weights
 
 TRAINED, REFERENCE = "default", "reference"
 """Names of the two adapters; peft keeps the one called default at the top of a folder."""
 _SAMPLE = 64
 
 
-class Tuning(Protocol):
-    """A model, of which something trains, and its reference policy."""
-
-    model: Any
-
-    @property
-    def frozen(self) -> bool:
-        """Whether there is a reference."""
-
-    def freeze(self) -> None:
-        """Makes the model as it is now the reference."""
-
-    def reference(self) -> Any:
-        """Returns a context in which to use the model that it gives, without gradients, as the reference."""
-
-    def save(self, folder: Path, tokenizer: Any) -> dict[str, Any]:
-        """Writes weights and reference; returns what `check` needs to know of them."""
-
-    def check(self, folder: Path, meta: dict[str, Any]) -> None:
-        """Raises RunError if what `save` wrote is not for this model and these settings."""
-
-    def base(self, folder: Path) -> Path | None:
-        """Returns the folder of the model to begin with, None if it is the present one."""
-
-    def restore(self, folder: Path, frozen: bool) -> None:
-        """Takes over the rest of what `save` wrote. Raises OSError, ValueError, KeyError or SafetensorError."""
-
-
-def make_tuning(model: Any, settings: CausalLMConfig, seed: int) -> Tuning:
-    """Returns the tuning that the settings ask for; an adapter is drawn with `seed`. Raises ConfigError."""
-    return LowRankTuning(model, settings, seed) if settings.lora_rank else FullTuning(model, settings)
-
-
-class FullTuning:
-    """All weights train. model/ and reference/ are Transformers folders."""
+class FullFineTuning:
+    """Trains all weights; the reference is a copy of the model. model/ and reference/ are Transformers folders."""
 
     def __init__(self, model: Any, settings: CausalLMConfig) -> None:
         self.model, self._settings = model, settings
-        self._copy: Any = None
+        self.has_reference = False
+        self._reference: Any = None
 
-    @property
-    def frozen(self) -> bool:
-        """See Tuning."""
-        return self._copy is not None
-
-    def freeze(self) -> None:
-        """See Tuning."""
-        self._copy = copy.deepcopy(self.model).requires_grad_(False)
+    def freeze_reference(self) -> None:
+        """Makes the present model the reference."""
+        self.has_reference, self._reference = True, copy.deepcopy(self.model).requires_grad_(False)
 
     @contextmanager
     def reference(self) -> Iterator[Any]:
-        """See Tuning."""
+        """Yields the reference model; no gradients are recorded meanwhile."""
         with torch.no_grad():
-            yield self._copy
+            yield self._reference
 
     def save(self, folder: Path, tokenizer: Any) -> dict[str, Any]:
-        """See Tuning."""
-        with without_bars():
+        """Writes weights and reference; returns what `check` has to know of them."""
+        with hidden_progress_bars():
             self.model.save_pretrained(folder / "model")
             tokenizer.save_pretrained(folder / "model")
-            if self._copy is not None:
-                self._copy.save_pretrained(folder / "reference")
+            if self.has_reference:
+                self._reference.save_pretrained(folder / "reference")
         return {}
 
     def check(self, folder: Path, meta: dict[str, Any]) -> None:
-        """See Tuning."""
+        """Raises RunError if a checkpoint is not for this model and these settings."""
         if "lora" in meta:
             rank = meta["lora"]["lora_rank"]
             raise RunError(f"checkpoint {folder} is an adapter: set policy.lm.lora_rank, which is 0, to {rank}")
 
     def base(self, folder: Path) -> Path | None:
-        """See Tuning."""
+        """Returns the folder of the model in a checkpoint; None if the checkpoint goes on from the present model."""
         return folder / "model"
 
-    def restore(self, folder: Path, frozen: bool) -> None:
-        """See Tuning."""
-        self._copy = None
-        if frozen:
+    def restore(self, folder: Path, has_reference: bool) -> None:
+        """Restores the rest of a checkpoint. Raises OSError, ValueError, KeyError or SafetensorError."""
+        self.has_reference, self._reference = has_reference, None
+        if has_reference:
             kinds = attention_kinds(self._settings, self.model.device)
-            reference = read_model(str(folder / "reference"), self._settings.dtype, kinds)
-            self._copy = reference.to(self.model.device).eval().requires_grad_(False)
+            reference = load_model(str(folder / "reference"), self._settings.dtype, kinds)
+            self._reference = reference.to(self.model.device).eval().requires_grad_(False)
 
 
-class LowRankTuning:
-    """Only an adapter trains. adapter/ is a folder of peft; base/ beside it is the model, if it was made here.
+class LoraFineTuning:
+    """Trains only an adapter. adapter/ is a folder of peft; base/ beside it is the model, if it was made here.
 
-    Where policy.lm.model is an adapter, this is where training starts. Raises ConfigError without peft, if no layer has
-    the names asked for, and for an adapter that is not of the form of the settings or not for this model.
+    Training starts from policy.lm.model if that is an adapter, else from one drawn with `seed`. Raises ConfigError
+    without peft, if no layer has the names asked for, and for an adapter that does not fit the settings or this model.
     """
 
     def __init__(self, model: Any, settings: CausalLMConfig, seed: int) -> None:
         self._lib = peft = require_peft()
         names = [name.strip() for name in settings.lora_targets.split(",")]
-        self._settings, self._fingerprint, self._frozen = settings, fingerprint(model), False
+        self._settings, self._fingerprint, self.has_reference = settings, fingerprint(model), False
         config = peft.LoraConfig(
             task_type="CAUSAL_LM",
             r=settings.lora_rank,
@@ -137,60 +99,55 @@ class LowRankTuning:
         try:
             with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
                 torch.manual_seed(seed % 2**63)
-                warnings.simplefilter("ignore", FutureWarning)  # of Transformers, about what peft asks it
+                warnings.simplefilter("ignore", FutureWarning)  # of Transformers, about a call of peft
                 self._peft = peft.get_peft_model(model, config)
         except ValueError as error:
             raise ConfigError(
                 f'policy.lm.lora_targets "{settings.lora_targets}" names layers that cannot get an adapter: use '
                 f"all-linear, or some of {','.join(sorted(linear))}"
             ) from error
-        start = adapter_at(settings.model)
+        start = find_adapter(settings.model)
         if settings.model != "tiny":
             base = start.base if start else settings.model
             config.base_model_name_or_path = str(Path(base).resolve()) if Path(base).is_dir() else base
         self.model = self._peft.get_base_model()
         if start:
-            self._start_at(start)
+            weights, modules = load_weights(start), (name for name, _ in self.model.named_modules())
+            check_weights(start, settings, weights, self._weights(TRAINED), modules)
+            self._set_weights(TRAINED, weights)
 
-    @property
-    def frozen(self) -> bool:
-        """See Tuning."""
-        return self._frozen
-
-    def _start_at(self, adapter: Adapter) -> None:
-        given, own = read_tensors(adapter), self._tensors(TRAINED)
-        require_same(adapter, self._settings, given, own, (name for name, _ in self.model.named_modules()))
-        self._fill(TRAINED, given)
-
-    def _tensors(self, adapter: str) -> dict[str, torch.Tensor]:
+    def _weights(self, adapter: str) -> dict[str, torch.Tensor]:
         """Returns the weights of an adapter by the names they have in files."""
         found = self._lib.get_peft_model_state_dict(self._peft, adapter_name=adapter, save_embedding_layers=False)
         return {name: weight.detach().contiguous() for name, weight in found.items()}
 
-    def _fill(self, adapter: str, tensors: dict[str, torch.Tensor]) -> None:
-        if tensors.keys() != self._tensors(adapter).keys():
+    def _set_weights(self, adapter: str, weights: dict[str, torch.Tensor]) -> None:
+        if weights.keys() != self._weights(adapter).keys():
             raise ValueError("the weights of the adapter are not those of these settings")
-        self._lib.set_peft_model_state_dict(self._peft, tensors, adapter_name=adapter)
+        self._lib.set_peft_model_state_dict(self._peft, weights, adapter_name=adapter)
 
-    def _refer(self, tensors: dict[str, torch.Tensor]) -> None:
-        """Makes weights the reference, frozen beside those that train."""
+    def _set_reference(self, weights: dict[str, torch.Tensor]) -> None:
+        """Makes weights the reference adapter, frozen beside the one that trains."""
         if REFERENCE not in self._peft.peft_config:
             with torch.random.fork_rng(devices=[]):
                 self._peft.add_adapter(REFERENCE, copy.copy(self._peft.peft_config[TRAINED]))
-        self._fill(REFERENCE, tensors)
+        self._set_weights(REFERENCE, weights)
         self._peft.base_model.set_adapter(TRAINED)
 
-    def freeze(self) -> None:
-        """See Tuning."""
-        tensors = self._tensors(TRAINED)
-        trained = any(bool(weight.any()) for name, weight in tensors.items() if "lora_B" in name)
+    def freeze_reference(self) -> None:
+        """Makes the present adapter the reference."""
+        weights = self._weights(TRAINED)
+        trained = any(bool(weight.any()) for name, weight in weights.items() if "lora_B" in name)
         if trained or REFERENCE in self._peft.peft_config:
-            self._refer(tensors)
-        self._frozen = True
+            self._set_reference(weights)
+        self.has_reference = True
 
     @contextmanager
     def reference(self) -> Iterator[Any]:
-        """See Tuning. What was computed before can still be taken backwards after, but not inside."""
+        """Yields the model as the reference, without gradients.
+
+        A backward pass of what was computed before has to wait until afterwards.
+        """
         layers, copied = self._peft.base_model, REFERENCE in self._peft.peft_config
         if copied:
             layers.set_adapter(REFERENCE)
@@ -206,14 +163,14 @@ class LowRankTuning:
                 layers.enable_adapter_layers()
 
     def save(self, folder: Path, tokenizer: Any) -> dict[str, Any]:
-        """See Tuning."""
+        """Writes the adapters, and the model if it was made here; returns what `check` has to know of them."""
         for adapter in self._peft.peft_config:
-            where = folder / "adapter" / ("" if adapter == TRAINED else adapter)
-            where.mkdir(parents=True, exist_ok=True)
-            save_file(self._tensors(adapter), where / "adapter_model.safetensors", metadata={"format": "pt"})
+            target = folder / "adapter" / ("" if adapter == TRAINED else adapter)
+            target.mkdir(parents=True, exist_ok=True)
+            save_file(self._weights(adapter), target / "adapter_model.safetensors", metadata={"format": "pt"})
             config = copy.copy(self._peft.peft_config[adapter])
             config.inference_mode = True
-            config.save_pretrained(str(where))
+            config.save_pretrained(str(target))
         tokenizer.save_pretrained(folder / "adapter")
         if self._settings.model == "tiny":
             weights = {
@@ -221,20 +178,21 @@ class LowRankTuning:
                 for name, weight in self.model.state_dict().items()
                 if ".lora_" not in name
             }
-            with without_bars():
+            with hidden_progress_bars():
                 self.model.save_pretrained(folder / "base", state_dict=weights)
             tokenizer.save_pretrained(folder / "base")
-        return {"lora": {**self._named(), "model": self._settings.model, "base": self._fingerprint}}
+        return {"lora": {**self._form(), "model": self._settings.model, "base": self._fingerprint}}
 
-    def _named(self) -> dict[str, Any]:
+    def _form(self) -> dict[str, Any]:
+        """Returns the settings that a checkpoint and a run have to have in common."""
         return self._settings.model_dump(include={"lora_rank", "lora_alpha", "lora_targets"})
 
     def check(self, folder: Path, meta: dict[str, Any]) -> None:
-        """See Tuning."""
+        """Raises RunError if a checkpoint is not for this model and these settings."""
         if "lora" not in meta:
             raise RunError(f"checkpoint {folder} has all weights and no adapter: set policy.lm.lora_rank to 0")
         lora = meta["lora"]
-        for name, value in self._named().items():
+        for name, value in self._form().items():
             if lora[name] != value:
                 raise RunError(
                     f"checkpoint {folder} is an adapter of another form: set policy.lm.{name}, which is {value}, to "
@@ -247,18 +205,21 @@ class LowRankTuning:
             )
 
     def base(self, folder: Path) -> Path | None:
-        """See Tuning."""
+        """Returns the folder of the base model in a checkpoint; None if it is the present one."""
         return folder / "base" if (folder / "base").is_dir() else None
 
-    def restore(self, folder: Path, frozen: bool) -> None:
-        """See Tuning."""
-        where = folder / "adapter"
-        self._fill(TRAINED, load_file(where / "adapter_model.safetensors"))
+    def restore(self, folder: Path, has_reference: bool) -> None:
+        """Restores the adapters of a checkpoint. Raises OSError, ValueError, KeyError or SafetensorError."""
+        source = folder / "adapter"
+        self._set_weights(TRAINED, load_file(source / "adapter_model.safetensors"))
         if REFERENCE in self._peft.peft_config:
             self._peft.delete_adapter(REFERENCE)
-        if (where / REFERENCE).is_dir():
-            self._refer(load_file(where / REFERENCE / "adapter_model.safetensors"))
-        self._frozen = frozen
+        if (source / REFERENCE).is_dir():
+            self._set_reference(load_file(source / REFERENCE / "adapter_model.safetensors"))
+        self.has_reference = has_reference
+
+
+FineTuning = FullFineTuning | LoraFineTuning
 
 
 def fingerprint(model: Any) -> str:
@@ -272,5 +233,5 @@ def fingerprint(model: Any) -> str:
 
 
 def require_peft() -> Any:
-    """Returns the package peft, which adapters that train need. Raises ConfigError if it is not installed."""
+    """Returns the package peft, which training an adapter needs. Raises ConfigError if it is not installed."""
     return import_peft("policy.lm.lora_rank", ", or set it to 0")
