@@ -27,7 +27,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from d2skill.bank import Draft, SkillBank, ranking
-from d2skill.bank.journal import BankState, Credit, Insert, Journal, JournalWriter
+from d2skill.bank.journal import Credit, Insert, Journal, JournalWriter
 from d2skill.bank.safety import clean, suspicion
 from d2skill.config import BankConfig, CreditConfig, RetrievalConfig
 from d2skill.types import Skill, SkillText
@@ -76,7 +76,7 @@ def skill(number: int, rng: random.Random) -> Skill:
     """A step skill with about 60 words, as many as a reflector writes."""
     text = SkillText(words(4, rng), words(20, rng), words(8, rng))
     key = words(8, rng), words(25, rng)
-    return Skill(f"s{number}", "step", text, *key, created=number // BATCH, evidence=f"train/{number}")
+    return Skill(f"s{number}", "step", text, *key, created=number // BATCH, source_task=f"train/{number}")
 
 
 def shown_signals(rng: random.Random, ids: Sequence[str]) -> dict[str, list[float]]:
@@ -139,7 +139,7 @@ def new_bank() -> SkillBank:
 
 def drafts(rng: random.Random, count: int) -> list[Draft]:
     made = [skill(number, rng) for number in range(count)]
-    return [Draft("step", one.text, one.task_text, one.observation, one.evidence) for one in made]
+    return [Draft("step", one.text, one.task_text, one.observation, one.source_task) for one in made]
 
 
 def whole_bank(folder: Path, rng: random.Random) -> dict[str, object]:
@@ -199,10 +199,10 @@ def large_journal(folder: Path, rng: random.Random) -> dict[str, object]:
         ]
         report["insert_skills_per_second"] = per_second(taken)
         report["bytes_per_skill"] = path.stat().st_size // SKILLS
-        report["snapshot_ms"] = milliseconds(lambda: journal.snapshot(BankState()), 1)
+        report["snapshot_ms"] = milliseconds(lambda: journal.snapshot(), 1)
 
     def read() -> None:
-        assert len(Journal(path).replay(BankState()).skills()) == SKILLS
+        assert len(Journal(path).replay().skills()) == SKILLS
 
     report["replay_ms"] = milliseconds(read, 5)
     credited: list[float] = []
@@ -212,10 +212,10 @@ def large_journal(folder: Path, rng: random.Random) -> dict[str, object]:
             event = Credit(shown_signals(rng, ids), BETA, SKILLS)
             credited.append(seconds(lambda: journal.append(event)))
 
-        while len(credited) < 100 or not journal.snapshot(BankState()):
+        while len(credited) < 100 or not journal.snapshot():
             credit()
         between = 1
-        while not journal.snapshot(BankState()):
+        while not journal.snapshot():
             credit()
             between += 1
         for _ in range(between - 2):
@@ -225,7 +225,7 @@ def large_journal(folder: Path, rng: random.Random) -> dict[str, object]:
     report["replay_ms_before_a_snapshot_is_due"] = milliseconds(read, 5)
     report["open_to_write_ms"] = milliseconds(lambda: JournalWriter(path).close(), 5)
     report["verify_ms"] = milliseconds(lambda: Journal(path).verify(), 1)
-    report["replay_to_the_middle_ms"] = milliseconds(lambda: Journal(path).replay(BankState(), at=50), 1)
+    report["replay_to_the_middle_ms"] = milliseconds(lambda: Journal(path).replay(at=50), 1)
     opened: list[SkillBank] = []
     capacity = BankConfig(task_capacity=2 * SKILLS, step_capacity=2 * SKILLS)
     given = Given()

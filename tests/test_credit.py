@@ -1,3 +1,5 @@
+import itertools
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -7,7 +9,7 @@ from hypothesis import strategies as st
 from toys import FaultyEnvironment, ScriptedPolicy, TreasureEnvironment, group, make_bank, skill, trajectory, turn
 
 from d2skill.config import AdvantageConfig, PromptConfig, RewardConfig
-from d2skill.credit import Hindsight, advantages, hindsight, policy_batch, returns, signals
+from d2skill.credit import Hindsight, advantages, credited_utilities, hindsight, policy_batch, returns, signals
 from d2skill.rollout import Rollouts
 from d2skill.types import Group
 
@@ -275,3 +277,46 @@ def test_permuting_the_trajectories_permutes_the_results_and_nothing_else(one, r
 def test_hindsight_of_an_empty_skill_half_has_no_gap():
     assert Hindsight(baseline=1.0, skilled=None).gap == 0.0
     assert Hindsight(baseline=None, skilled=None).gap == 0.0
+
+
+# Eq. 3
+
+
+def credited(utility, signals, beta):
+    """Eq. 3 for one skill."""
+    return credited_utilities(np.array([utility]), [signals], [beta]).item()
+
+
+def test_eq3_by_hand():
+    assert credited(0.2, [0.6], 0.5) == pytest.approx(0.4)
+    assert credited(0.2, [0.6], 0.25) == pytest.approx(0.3)
+    # 0.25 · 0.4 + 0.75 · mean(1, −0.5) = 0.1 + 0.1875
+    assert credited(0.4, [1.0, -0.5], 0.5) == pytest.approx(0.2875)
+    assert credited(0.4, [], 0.5) == 0.4
+
+
+@given(st.lists(st.tuples(st.floats(-1, 1), st.lists(st.floats(-1, 1), max_size=4), st.floats(0, 1)), max_size=8))
+def test_eq3_of_many_skills_is_that_of_each_to_the_last_bit(skills):
+    """Against Eq. 3 in Python's numbers, which are those of all journals so far."""
+    utilities, signals, betas = zip(*skills, strict=True) if skills else ((), (), ())
+    found = credited_utilities(np.array(utilities, dtype=np.float64), signals, betas)
+    for value, utility, own, beta in zip(found.tolist(), utilities, signals, betas, strict=True):
+        kept = (1.0 - beta) ** len(own)
+        assert value == (kept * utility + (1.0 - kept) * (math.fsum(own) / len(own)) if own else utility)
+
+
+@pytest.mark.parametrize("beta", [0.1, 0.5, 1.0])
+def test_eq3_is_the_mean_over_all_orders(beta):
+    utility, signals = 0.3, [1.0, -0.25, 0.5, 0.0, -1.0]
+    ends = []
+    for order in itertools.permutations(signals):
+        u = utility
+        for signal in order:
+            u = (1 - beta) * u + beta * signal
+        ends.append(u)
+    assert credited(utility, signals, beta) == pytest.approx(np.mean(ends), abs=1e-12)
+
+
+@given(st.permutations([0.1, 0.2, 0.3, -0.7, 1 / 3, 1e-9, -1.0]))
+def test_eq3_is_bitwise_free_of_order(signals):
+    assert credited(0.1, signals, 0.3) == credited(0.1, sorted(signals), 0.3)

@@ -1,4 +1,4 @@
-"""Hindsight: from paired groups to signals, returns, advantages and rows (Eq. 1, 2, 4 and 5 of arXiv 2603.28716).
+"""Credit: from paired groups to signals, utilities, returns, advantages and rows (Eq. 1 to 5 of arXiv 2603.28716).
 
 Pure functions of frozen records. What differs from the released code: the intrinsic reward goes to the skill half
 alone and to the trajectory's return, not to one step row; statistics are over trajectories unless asked otherwise;
@@ -7,6 +7,7 @@ only skills that stood in a prompt the policy acted on get a signal.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ _EPSILON = 1e-6
 
 @dataclass(frozen=True, slots=True)
 class Hindsight:
-    """What a group says about its skills (Eq. 1).
+    """Success rates of the two halves of a group, and the gaps that follow (Eq. 1).
 
     `baseline` and `skilled` are the mean success of the halves, None for an empty half. A half is empty by the settings
     alone (rollout.with_skills 0 or the whole group): an episode that a fault ended stays in its half, as a failure.
@@ -45,12 +46,12 @@ class Hindsight:
         return float(trajectory.success) - (self.baseline or 0.0) if trajectory.arm == "skills" else 0.0
 
     def intrinsic(self, trajectory: Trajectory) -> float:
-        """Returns what λ multiplies in Eq. 4: c_i where there is a baseline half, else 0."""
+        """Returns the intrinsic reward before λ (Eq. 4): c_i where there is a baseline half, else 0."""
         return 0.0 if self.baseline is None else self.gain(trajectory)
 
 
 class Signal(NamedTuple):
-    """What a skill gained somewhere, and where: task id # member of a trajectory, or task id # for a whole group."""
+    """One measurement of a skill, and its source: "task id#index" for a trajectory, "task id#" for a whole group."""
 
     value: float
     source: str
@@ -88,6 +89,22 @@ def signals(
             for skill_id in sorted(step_ids):
                 found[skill_id].append(Signal(seen.gain(trajectory), trajectory.name))
     return dict(found)
+
+
+def credited_utilities(
+    utilities: npt.NDArray[np.float64], signals: Sequence[Sequence[float]], betas: Sequence[float]
+) -> npt.NDArray[np.float64]:
+    """Returns the utilities [S] after one iteration's signals: (1−β)^m u + (1 − (1−β)^m) · mean(signals).
+
+    All arguments have an entry for each skill: its utility u, its m signals and its rate β. That is Eq. 3,
+    u ← (1−β)u + β·signal, for one signal. For m of them it is the mean of Eq. 3 applied m times over all orders of
+    the signals: the same to the last bit in any order, so nothing depends on which episode finishes first. No
+    signals leave a utility as it is.
+    """
+    counts = np.array([len(own) for own in signals], dtype=np.int64)
+    totals = np.array([math.fsum(own) for own in signals], dtype=np.float64)
+    kept = np.array([(1.0 - beta) ** len(own) for beta, own in zip(betas, signals, strict=True)], dtype=np.float64)
+    return kept * utilities + (1.0 - kept) * (totals / np.maximum(counts, 1))
 
 
 def returns(group: Group, seen: Hindsight, reward: RewardConfig) -> npt.NDArray[np.float64]:
@@ -130,7 +147,14 @@ def _standardise(values: npt.NDArray[np.float64], sample: npt.NDArray[np.float64
 def policy_batch(
     groups: Sequence[Group], hindsights: Sequence[Hindsight], reward: RewardConfig, settings: AdvantageConfig
 ) -> list[Row]:
-    """Returns a row per decision of both halves, each with the advantage of its whole trajectory (Eq. 4-5)."""
+    """Returns a row per decision of both halves, each with the advantage of its whole trajectory (Eq. 4-5).
+
+    Args:
+        groups: The groups of an iteration.
+        hindsights: Success rates of their halves, from `hindsight`, in the same order.
+        reward: Weights of success, score, invalid actions and the intrinsic reward.
+        settings: The sample that returns are normalised over.
+    """
     rows = []
     for group, seen in zip(groups, hindsights, strict=True):
         values = advantages(group, returns(group, seen, reward), settings)

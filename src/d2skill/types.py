@@ -1,4 +1,4 @@
-"""What exists: the frozen records that flow through an iteration.
+"""The frozen records that flow through an iteration: tasks, skills, prompts, decisions, trajectories, groups, rows.
 
 A trajectory carries its task, arm and index, so nothing is ever found by row position.
 """
@@ -24,7 +24,7 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What an environment shows after a reset or a step.
+    """The answer of an environment to a reset or a step.
 
     `actions` are the admissible actions; `forms` are more of them with a blank, written `...`, in which any text may
     stand, as in "search[...]". Without either, any text is an action. `success` is only true when `done` is; `score`
@@ -56,7 +56,7 @@ def _fills(form: str, action: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class SkillText:
-    """What a skill says: all that a reflector may write and all that a policy gets to see."""
+    """The text of a skill: all that a reflector may write and all that a policy gets to see."""
 
     title: str
     principle: str
@@ -65,11 +65,11 @@ class SkillText:
 
 @dataclass(frozen=True, slots=True)
 class Skill:
-    """One note in the bank.
+    """One skill of the bank.
 
     The retrieval key is `task_text` for a task skill and (`task_text`, `observation`) for a step skill (k = g,
     k = (g, o_j)). `retrievals` is `n` of Eq. 8, the number of times it was put before the policy; `credits` counts the
-    signals that moved `utility`. `evidence` is the id of the task whose failure it was written from. Iterations are
+    signals that moved `utility`. `source_task` is the id of the task whose failure it was written from. Iterations are
     zero-based; `evicted` is the iteration in which it left the bank, None while it is active.
     """
 
@@ -82,7 +82,7 @@ class Skill:
     retrievals: int = 0
     credits: int = 0
     created: int = 0
-    evidence: str = ""
+    source_task: str = ""
     evicted: int | None = None
 
 
@@ -115,7 +115,7 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What a policy answered.
+    """The answer of a policy to one prompt.
 
     `text` is the whole answer, `action` the action parsed out of it ("" if none could be). `tokens` and `log_probs`
     are the policy's own record of its choice under the distribution it sampled from, one entry per token: for the
@@ -137,7 +137,7 @@ class AnswerScore(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One decision and what it was based on."""
+    """One decision, with the prompt it was made on."""
 
     prompt: Prompt
     decision: Decision
@@ -168,7 +168,7 @@ class Trajectory:
 
     @property
     def name(self) -> str:
-        """Task id and member, as in train/0012#3: what the record of a bank calls it."""
+        """Name in the bank's journal: task id and index in the group, as in train/0012#3."""
         return f"{self.task.id}#{self.index}"
 
     @property
@@ -200,7 +200,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Reflection:
-    """What a reflector makes of a failure (Eq. 7): the earliest failing step and at most one skill of each kind."""
+    """The answer of a reflector about a failure (Eq. 7): the earliest failing step, at most one skill of each kind."""
 
     failing_step: int
     step_skill: SkillText | None = None

@@ -49,7 +49,7 @@ def text(word: str) -> SkillText:
 
 
 def task(word: str, task_text: str = MUG) -> Draft:
-    return Draft("task", text(word), task_text, evidence="game-1")
+    return Draft("task", text(word), task_text, source_task="game-1")
 
 
 def step(word: str, task_text: str = MUG, observation: str = DRAWER) -> Draft:
@@ -210,7 +210,7 @@ def test_a_new_skill_starts_at_zero():
     skill = record.skill
     assert (skill.id, skill.utility, skill.retrievals, skill.credits, skill.created) == ("s1", 0.0, 0, 0, 6)
     assert (skill.task_text, skill.observation, skill.evicted) == (MUG, DRAWER, None)
-    assert make().insert([task("amber")], 0)[0].skill.evidence == "game-1"
+    assert make().insert([task("amber")], 0)[0].skill.source_task == "game-1"
 
 
 def test_exact_duplicates_are_rejected_also_when_nothing_can_be_embedded():
@@ -416,7 +416,7 @@ def test_any_past_state_can_be_opened(tmp_path):
             bank.credit({skill.id: [0.5, -0.1] for skill in bank.skills()})
             bank.insert([task(word)], iteration)
         bank.evict(iteration)
-        states.append((bank.event, bank.skills(status=None)))
+        states.append((bank.last_event, bank.skills(status=None)))
     bank.snapshot()
     bank.close()
     for iteration, (event, skills) in enumerate(states):
@@ -438,7 +438,7 @@ def test_a_skill_that_is_worse_than_nothing_is_retired_and_says_why(tmp_path):
     bank.close()
     again = open_again(bank, path)
     assert again.skills(status=None) == bank.skills(status=None)
-    assert [again.evidence(skill_id) for skill_id in ("t1", "t3")] == [bank.evidence(i) for i in ("t1", "t3")]
+    assert [again.worth(skill_id) for skill_id in ("t1", "t3")] == [bank.worth(i) for i in ("t1", "t3")]
     change = [event for _, event in Journal(path).events()][-1]
     assert (change.status, change.ids) == ("retired", ("t1",))
     assert change.reason.startswith("worse than nothing: -0.3")
@@ -477,12 +477,12 @@ def test_an_iteration_is_one_record_or_none(tmp_path):
     bank = make()
     bank.record(path)
     bank.insert([task("amber")], 0)
-    before = bank.event
+    before = bank.last_event
     with pytest.raises(KeyboardInterrupt), bank.batch(1):
         bank.credit({"t1": [1.0]})
         bank.insert([task("birch")], 1)
         raise KeyboardInterrupt
-    assert bank.event == before
+    assert bank.last_event == before
     assert [skill.utility for skill in open_again(bank, path).skills()] == [0.0]
 
 
@@ -491,7 +491,7 @@ def test_going_back_undoes_what_came_later_and_gives_its_ids_again(tmp_path):
     bank = make()
     bank.record(path)
     bank.insert([task("amber")], 0)
-    then = bank.event
+    then = bank.last_event
     bank.insert([task("birch")], 1)
     bank.close()
     back = open_again(bank, path, event=then)
@@ -574,9 +574,9 @@ class Life(RuleBasedStateMachine):
 
     @rule(similarity=st.sampled_from([0.2, 0.5]))
     def merge(self, similarity):
-        before = sum(self.bank.evidence(skill.id).signals for skill in self.bank.skills())
+        before = sum(self.bank.worth(skill.id).signals for skill in self.bank.skills())
         self.bank.merge(self.now, similarity)
-        assert sum(self.bank.evidence(skill.id).signals for skill in self.bank.skills()) == before
+        assert sum(self.bank.worth(skill.id).signals for skill in self.bank.skills()) == before
 
     @precondition(lambda self: self.given)
     @rule(data=st.data())
@@ -601,7 +601,7 @@ class Life(RuleBasedStateMachine):
             assert again.retrieve_task([MUG, EGG], trial=trial) == self.bank.retrieve_task([MUG, EGG], trial=trial)
         shown = {one.skill.id for found in again.retrieve_task([MUG, EGG], trial=True) for one in found}
         assert {again.status(id) for id in shown} <= {"active", "trial"}
-        assert all(again.evidence(id) == self.bank.evidence(id) for id in self.given)
+        assert all(again.worth(id) == self.bank.worth(id) for id in self.given)
         assert all(again.status(id) == self.bank.status(id) for id in self.given)
         assert {s.id for s in again.skills(status=None)} == self.given
 

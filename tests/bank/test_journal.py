@@ -12,6 +12,7 @@ import time
 from contextlib import closing
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -32,7 +33,7 @@ from d2skill.bank.journal import (
     salvage,
     sqlite_file,
 )
-from d2skill.bank.ranking import credited_utility
+from d2skill.credit import credited_utilities
 from d2skill.errors import BankError
 from d2skill.types import Skill, SkillText
 
@@ -51,12 +52,16 @@ def insert(*names, iteration=0):
     return Insert(tuple(map(skill, names)), iteration)
 
 
+def eq3(utility, signals, beta):
+    return credited_utilities(np.array([utility]), [signals], [beta]).item()
+
+
 def replayed(journal, **until):
-    return journal.replay(BankState(), **until).dump()
+    return journal.replay(**until).dump()
 
 
 def ids(journal, **until):
-    return [s.id for s in journal.replay(BankState(), **until).skills()]
+    return [s.id for s in journal.replay(**until).skills()]
 
 
 HISTORY = [
@@ -91,10 +96,10 @@ def test_events_come_back_as_they_went_in(path):
 
 
 def test_the_state_is_what_the_events_add_up_to(path):
-    state = Journal(path).replay(BankState())
+    state = Journal(path).replay()
     assert state.skills() == [
-        skill("t1", utility=credited_utility(0.0, [0.1, 0.7], 0.1), retrievals=3, credits=2),
-        skill("s1", utility=credited_utility(0.5, [-0.3], 0.2), retrievals=1, credits=1),
+        skill("t1", utility=eq3(0.0, [0.1, 0.7], 0.1), retrievals=3, credits=2),
+        skill("s1", utility=eq3(0.5, [-0.3], 0.2), retrievals=1, credits=1),
         skill("t2", evicted=3),
         skill("t3", evicted=5),
     ]
@@ -105,13 +110,13 @@ def test_the_state_is_what_the_events_add_up_to(path):
 def test_any_past_state_can_be_seen(path):
     journal = Journal(path)
     assert ids(journal, at=0) == ["t1", "s1"]
-    assert journal.replay(BankState(), at=2).marks == {"s1": Mark("held", 2, "shows the answer")}
+    assert journal.replay(at=2).marks == {"s1": Mark("held", 2, "shows the answer")}
     assert ids(journal, at=2) == ids(journal, seq=5) == ["t1", "s1"]
-    assert journal.replay(BankState(), seq=6).skills()[-1] == skill("t3")
+    assert journal.replay(seq=6).skills()[-1] == skill("t3")
     assert replayed(journal, at=99) == replayed(journal) == replayed(journal, seq=9)
     assert ids(journal, seq=0) == ids(journal, at=-1) == []
     with pytest.raises(BankError, match="events 1 to 9: there is no event 10"):
-        journal.replay(BankState(), seq=10)
+        journal.replay(seq=10)
 
 
 def test_several_events_in_one_go(path):
@@ -171,7 +176,7 @@ def test_events_that_do_not_fit_are_named(path, event, message):
     with JournalWriter(path) as journal:
         journal.append(event)
     with pytest.raises(BankError, match=message):
-        Journal(path).replay(BankState())
+        Journal(path).replay()
 
 
 actions = st.lists(
@@ -199,7 +204,7 @@ def test_every_past_state_replays_the_same_from_any_snapshot(tmp_path_factory, s
             present = [s.id for event in counted if isinstance(event, Insert) for s in event.skills]
             iteration += action == "insert"
             if action == "snapshot":
-                journal.snapshot(BankState(), every=0)
+                journal.snapshot(every=0)
                 continue
             if action == "rewind":
                 to = int(value * (len(past) - 1))
@@ -227,7 +232,7 @@ def test_every_past_state_replays_the_same_from_any_snapshot(tmp_path_factory, s
             return state.skills(), state.marks, state.notes
 
         def seen(**until):
-            state = journal.replay(BankState(), **until)
+            state = journal.replay(**until)
             return state.skills(), state.marks, state.notes
 
         for seq, (counted, _) in enumerate(past):
@@ -241,12 +246,12 @@ def test_every_past_state_replays_the_same_from_any_snapshot(tmp_path_factory, s
 
 def test_snapshots_are_written_when_there_is_much_to_replay(path):
     with JournalWriter(path) as journal:
-        assert not journal.snapshot(BankState())
-        assert journal.snapshot(BankState(), every=1)
-        assert not journal.snapshot(BankState(), every=1)
+        assert not journal.snapshot()
+        assert journal.snapshot(every=1)
+        assert not journal.snapshot(every=1)
         for name in range(100, 200):
             journal.append(insert(f"t{name}", iteration=6))
-        assert journal.snapshot(BankState(), every=1000)
+        assert journal.snapshot(every=1000)
     changed = change(path, "UPDATE events SET body = x'00' WHERE seq BETWEEN 1 AND 99")
     with pytest.raises(BankError, match="event 1 does not match"):
         Journal(changed).verify()
@@ -255,13 +260,15 @@ def test_snapshots_are_written_when_there_is_much_to_replay(path):
         ids(Journal(changed), at=5)
 
 
-def test_a_snapshot_of_another_kind_or_a_damaged_one_is_passed_over(path):
+def test_a_snapshot_of_another_kind_or_a_damaged_one_is_passed_over(path, monkeypatch):
     with JournalWriter(path) as journal:
         expected = replayed(journal)
-        journal.snapshot(BankState(), every=0)
-        other = BankState()
-        other.name = "another kind"
-        assert journal.replay(other).dump() == expected
+        with monkeypatch.context() as another_version:
+            another_version.setattr(BankState, "name", "another kind")
+            another_version.setattr(BankState, "dump", lambda self: "in another format")
+            assert journal.snapshot(every=0)
+        assert replayed(journal) == expected
+        assert journal.snapshot(every=0)
     for what in ("body = x'00'", "seq = 5", "iteration = 2", "event = x'00'", "digest = NULL", "name = 'x'"):
         changed = Journal(change(path, f"UPDATE snapshots SET {what}"))
         assert replayed(changed) == expected
@@ -381,7 +388,7 @@ def test_records_become_a_journal(tmp_path):
     skills = [skill("t1", utility=0.25, retrievals=4, created=3), skill("s1", evicted=7, credits=2)]
     from_records(tmp_path / "bank.journal", "hashed-v2/512", skills)
     journal = Journal(tmp_path / "bank.journal")
-    state = journal.replay(BankState())
+    state = journal.replay()
     assert state.skills() == skills
     assert state.marks == {"s1": Mark("evicted", 7)}
     assert journal.head().iteration == 7
@@ -393,7 +400,7 @@ def test_an_older_schema_is_migrated_when_it_is_written(path, monkeypatch):
         connection.execute("CREATE TABLE more (a)")
 
     monkeypatch.setattr(sqlite_file, "_MIGRATIONS", [*sqlite_file._MIGRATIONS, add_a_table])
-    monkeypatch.setattr(sqlite_file, "_OLDEST_READABLE", 3)
+    monkeypatch.setattr(sqlite_file, "OLDEST_READABLE", 3)
     expected = list(enumerate(HISTORY, start=1))
     with pytest.raises(BankError, match="schema version 2, this d2skill reads 3: open it once with JournalWriter"):
         Journal(path)
@@ -515,6 +522,58 @@ def test_a_forked_process_does_not_keep_the_lock(path):
     worker.join()
 
 
+WITHOUT_FCNTL = """
+import os, sys
+from pathlib import Path
+
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name in ("fcntl", "resource"):
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, Missing())
+from d2skill.bank import Draft, SkillBank
+from d2skill.errors import BankError
+from d2skill.types import SkillText
+
+task, path = sys.argv[1], Path(sys.argv[2])
+bank = SkillBank.open(path) if path.exists() else SkillBank()
+try:
+    bank.record(path, wait=0.1)
+except BankError as error:
+    sys.exit(str(error))
+bank.insert([Draft("task", SkillText("Look", f"Open it {task}.", "always"), task)], 0)
+if "hold" in sys.argv:
+    print("held", flush=True)
+    sys.stdin.read()
+bank.close()
+print(*(skill.task_text for skill in SkillBank.open(path).skills()), sep=", ")
+assert not {"fcntl", "resource"} & {*sys.modules}
+"""
+
+
+def without_fcntl(*args):
+    """Starts a process that writes a bank where there is no `fcntl`, as on Windows."""
+    command = [sys.executable, "-W", "ignore", "-c", WITHOUT_FCNTL, *map(str, args)]
+    return subprocess.Popen(command, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def test_a_bank_is_written_read_and_locked_without_fcntl(tmp_path):
+    path = tmp_path / "bank.db"
+    assert without_fcntl("put a mug", path).communicate()[0] == "put a mug\n"
+    holder = without_fcntl("heat an egg", path, "hold")
+    assert holder.stdout.readline() == "held\n"
+    second = without_fcntl("cool an apple", path)
+    assert f"is being written by another process (pid {holder.pid})" in second.communicate()[1]
+    assert second.returncode == 1
+    holder.kill()
+    holder.communicate()
+    found, _ = without_fcntl("clean a pan", path).communicate()
+    assert found == "put a mug, heat an egg, clean a pan\n", "a dead writer is not in the way, and lost nothing"
+    assert [file.name for file in sorted(tmp_path.iterdir())] == ["bank.db", "bank.db-lock"]
+    Journal(path).verify()
+
+
 def test_eight_processes_that_write_in_turn_lose_nothing(path):
     writers = [FORK.Process(target=write_some, args=(path, name, 6)) for name in range(8)]
     for process in writers:
@@ -543,7 +602,7 @@ def test_readers_see_whole_transactions_while_one_writes(path):
         for i in range(150):
             journal.append(insert(f"t{2 * i + 10}", iteration=6), insert(f"t{2 * i + 11}", iteration=6))
             if i % 40 == 0:
-                journal.snapshot(BankState(), every=0)
+                journal.snapshot(every=0)
     stop.set()
     for reader in readers:
         reader.join()
@@ -571,7 +630,7 @@ def write_until_killed(path, pipe):
             pipe.send(journal.append(*batch(number)))
             number += 1
             if number % 10 == 0:
-                journal.snapshot(BankState(), every=0)
+                journal.snapshot(every=0)
 
 
 def kill_writers(path, times, seed):
@@ -621,7 +680,7 @@ def long(tmp_path_factory):
             journal.append(*batch(number))
             if number in (8, 16):
                 journal.append(Rewind(journal.head().seq - 4, number))
-                journal.snapshot(BankState(), every=0)
+                journal.snapshot(every=0)
     return path.read_bytes()
 
 
@@ -634,7 +693,7 @@ def write(path):
     with JournalWriter(path) as journal:
         journal.append(*batch(24))
         journal.append(Rewind(30, 24), *batch(25))
-        journal.snapshot(BankState(), every=0)
+        journal.snapshot(every=0)
     return read(path)
 
 

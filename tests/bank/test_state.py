@@ -1,15 +1,17 @@
 """The state that events add up to: columns that do what the definitions say, to the last bit."""
 
 import json
+import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from d2skill.bank.journal import Again, BankState, Change, Credit, Insert, Mark, Note, Probe, Retrieve, Rewind
+from d2skill.bank.journal import BankState, Change, Credit, Insert, Mark, Note, Probe, Repeat, Retrieve, Rewind
 from d2skill.bank.journal.events import decode, encode
-from d2skill.bank.ranking import credited_utility
 from d2skill.bank.worth import Worth
+from d2skill.credit import credited_utilities
 from d2skill.errors import BankError
 from d2skill.types import Skill, SkillText
 
@@ -35,16 +37,26 @@ def dumped(made: BankState):
     return json.loads(json.dumps(made.dump()))
 
 
+def eq3(utility, signals, beta):
+    return credited_utilities(np.array([utility]), [signals], [beta]).item()
+
+
+def worth_of(signals, iteration):
+    """The sums over the signals of one iteration, by their definition."""
+    count, total = len(signals), math.fsum(signals)
+    return Worth(count, count**2, total, total * total / count, iteration) if count else Worth()
+
+
 @given(st.lists(SIGNALS, max_size=4))
 def test_credits_in_columns_are_those_of_the_definitions(iterations):
     made = state(*(Credit(signals, BETA, number) for number, signals in enumerate(iterations)))
-    utility, evidence = dict.fromkeys(IDS, 0.0), dict.fromkeys(IDS, Worth())
+    utility, worth = dict.fromkeys(IDS, 0.0), dict.fromkeys(IDS, Worth())
     for number, signals in enumerate(iterations):
         for skill_id, own in signals.items():
-            utility[skill_id] = credited_utility(utility[skill_id], own, BETA[skill(skill_id).granularity])
-            evidence[skill_id] = evidence[skill_id].add(own, number)
+            utility[skill_id] = eq3(utility[skill_id], own, BETA[skill(skill_id).granularity])
+            worth[skill_id] += worth_of(own, number)
     assert {one.id: one.utility for one in made.skills()} == utility
-    assert {skill_id: made.evidence(skill_id) for skill_id in IDS} == evidence
+    assert {skill_id: made.worth(skill_id) for skill_id in IDS} == worth
 
 
 @given(SIGNALS, st.randoms(use_true_random=False))
@@ -58,7 +70,7 @@ def test_an_iterations_credits_give_the_same_state_in_any_order(signals, random)
 LIFE = [
     Credit({"t1": [0.5, 1.0], "t2": [0.25]}, BETA, 1, sources=("train/1#", "gym#2#0"), by={"t1": [0, 1], "t2": [0]}),
     Retrieve({"t1": 4, "s2": 1}, 1),
-    Again({"t1": ["train/3"], "s1": ["train/4", "train/5"]}, 1),
+    Repeat({"t1": ["train/3"], "s1": ["train/4", "train/5"]}, 1),
     Probe({"s2": [(0.5, True), (0.0, False)]}, 2),
     Change("merged", ("t2",), 2, "alike", "t1"),
     Change("held", ("s1",), 2, "strange"),
@@ -74,11 +86,11 @@ def test_a_life_by_hand():
     assert made.marks == {"t2": Mark("merged", 2, "alike", "t1"), "s2": Mark("trial", 3)}
     assert made.merged == {"t1": ["t2"]}
     assert made.vouched == {"s1"}
-    assert made.seen == {"train/1", "gym#2"}
-    assert made.again == {"t1": ["train/3"], "s1": ["train/4", "train/5"]}
-    assert made.evidence("t1").signals == 3
+    assert made.credited_tasks == {"train/1", "gym#2"}
+    assert made.repeats == {"t1": ["train/3"], "s1": ["train/4", "train/5"]}
+    assert made.worth("t1").signals == 3
     assert [one.evicted for one in made.skills()] == [None, None, 2, None]
-    assert (made.following("task"), made.following("step")) == (3, 3)
+    assert (made.next_number("task"), made.next_number("step")) == (3, 3)
 
 
 def test_a_dump_or_its_events_make_the_same_state():
@@ -95,7 +107,7 @@ def test_a_dump_or_its_events_make_the_same_state():
     assert dumped(rebuilt) == dumped(made)
     for one in (loaded, rebuilt):
         assert one.merged == made.merged
-        assert one.evidence("t1") == made.evidence("t1")
+        assert one.worth("t1") == made.worth("t1")
         assert [one.status(skill_id) for skill_id in IDS] == [made.status(skill_id) for skill_id in IDS]
 
 
@@ -112,7 +124,7 @@ def test_events_come_back_from_json(event):
         (Insert((skill("t9"), skill("tx")), 1), "'tx' is no id of a skill"),
         (Retrieve({"t1": 1, "t9": 1}, 1), "no skill 't9'"),
         (Credit({"t1": [1.0], "t9": [1.0]}, BETA, 1), "no skill 't9'"),
-        (Again({"t1": ["a"], "t9": ["b"]}, 1), "no skill 't9'"),
+        (Repeat({"t1": ["a"], "t9": ["b"]}, 1), "no skill 't9'"),
         (Probe({"t1": [(1.0, True)], "t9": []}, 1), "no skill 't9'"),
         (Change("evicted", ("t1", "t9"), 1), "no skill 't9'"),
         (Change("lost", ("t1",), 1), "'lost' is no status"),

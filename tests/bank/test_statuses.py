@@ -3,7 +3,7 @@
 import pytest
 
 from d2skill.bank import Draft, SkillBank
-from d2skill.bank.journal import Again, BankState, Change, Insert, Journal, Mark, from_records
+from d2skill.bank.journal import BankState, Change, Insert, Journal, Mark, Repeat, from_records
 from d2skill.bank.worth import Influence, Worth
 from d2skill.config import BankConfig, CreditConfig, RetrievalConfig
 from d2skill.embedders.hashed import HashedEmbedder
@@ -19,9 +19,9 @@ def make(**bank) -> SkillBank:
     return SkillBank(EMBEDDER, BankConfig(**bank), RetrievalConfig(gate=0.0), CreditConfig())
 
 
-def draft(title: str, task_text: str = MUG, evidence: str = "train/1", principle: str = "") -> Draft:
+def draft(title: str, task_text: str = MUG, source: str = "train/1", principle: str = "") -> Draft:
     principle = principle or f"Principle about {title} and more of {title}"
-    return Draft("task", SkillText(title, principle, "When needed"), task_text, evidence=evidence)
+    return Draft("task", SkillText(title, principle, "When needed"), task_text, source_task=source)
 
 
 def variant(end: str) -> Draft:
@@ -119,7 +119,7 @@ def test_trials_end_by_evidence_or_by_time(path):
     assert ([skill.id for skill in passed], [skill.id for skill in failed]) == ([], ["t3", "t4"])
     assert shown(bank, trial=True) == {"t1"}
     bank.close()
-    marks = Journal(path).replay(BankState()).marks
+    marks = Journal(path).replay().marks
     assert marks["t2"].status == marks["t3"].status == "retired"
     assert marks["t2"].reason.startswith("failed its trial: -0.5")
     assert marks["t4"] == Mark("retired", 10, "its trial showed no worth in time: +0.00 from 0 signals")
@@ -156,11 +156,11 @@ def test_a_skill_on_trial_takes_no_room_and_gives_no_bonus():
 def test_what_was_written_again_is_on_record(path):
     bank = make()
     bank.record(path)
-    bank.insert([draft("amber", evidence="train/1")], 0)
-    bank.insert([draft("amber", evidence="train/7"), draft("amber", evidence="train/9")], 2, origin={"policy": "2"})
+    bank.insert([draft("amber", source="train/1")], 0)
+    bank.insert([draft("amber", source="train/7"), draft("amber", source="train/9")], 2, origin={"policy": "2"})
     bank.close()
-    assert list(Journal(path).events())[-1][1] == Again({"t1": ["train/7", "train/9"]}, 2, {"policy": "2"})
-    assert Journal(path).replay(BankState()).again == {"t1": ["train/7", "train/9"]}
+    assert list(Journal(path).events())[-1][1] == Repeat({"t1": ["train/7", "train/9"]}, 2, {"policy": "2"})
+    assert Journal(path).replay().repeats == {"t1": ["train/7", "train/9"]}
 
 
 def test_near_duplicates_merge_into_the_one_with_most_evidence_and_come_apart_again(path):
@@ -171,17 +171,17 @@ def test_near_duplicates_merge_into_the_one_with_most_evidence_and_come_apart_ag
         with bank.batch(iteration):
             bank.credit({"t1": [0.5], "t3": [0.25, 0.75], "t2": [-1.0]})
             bank.count_retrievals({"t1": 1, "t3": 2})
-    before = bank.skills(status=None), [bank.evidence(f"t{n}") for n in (1, 2, 3)]
+    before = bank.skills(status=None), [bank.worth(f"t{n}") for n in (1, 2, 3)]
     assert bank.merge(3, 0.5) == {"t3": ["t1"]}
     assert bank.status("t1") == "merged" and shown(bank) == {"t2", "t3"}
-    assert bank.evidence("t3") == Worth(signals=9, squares=15, total=4.5, spread=2.25, last=2)
-    assert bank.evidence("t1") == before[1][0]
+    assert bank.worth("t3") == Worth(signals=9, squares=15, total=4.5, spread=2.25, last=2)
+    assert bank.worth("t1") == before[1][0]
     bank.close()
     other = again(bank, path)
-    assert other.evidence("t3") == bank.evidence("t3")
-    assert Journal(path).replay(BankState()).marks["t1"] == Mark("merged", 3, "key and text 0.5 alike or more", "t3")
+    assert other.worth("t3") == bank.worth("t3")
+    assert Journal(path).replay().marks["t1"] == Mark("merged", 3, "key and text 0.5 alike or more", "t3")
     other.admit(["t1"], 4)
-    assert (other.skills(status=None), [other.evidence(f"t{n}") for n in (1, 2, 3)]) == before
+    assert (other.skills(status=None), [other.worth(f"t{n}") for n in (1, 2, 3)]) == before
     assert shown(other) == {"t1", "t2", "t3"}
 
 
@@ -196,11 +196,11 @@ def test_merging_goes_on_from_what_was_merged():
     bank.insert([variant(end) for end in ("now", "soon", "later")], 0)
     bank.credit({"t2": [1.0, 0.0], "t3": [0.5]})
     assert bank.merge(1, 0.5) == {"t2": ["t1", "t3"]}
-    assert bank.evidence("t2").signals == 3
+    assert bank.worth("t2").signals == 3
     bank.insert([variant("always")], 2)
     bank.credit({"t4": [1.0] * 5})
     assert bank.merge(3, 0.5) == {"t4": ["t2"]}
-    assert bank.evidence("t4").signals == 8, "with what was merged before"
+    assert bank.worth("t4").signals == 8, "with what was merged before"
 
 
 def test_nothing_is_merged_into_what_has_left():
@@ -226,13 +226,13 @@ def test_whatever_a_skill_is_it_can_be_admitted_with_all_it_had(status, path):
     for iteration in range(5):
         with bank.batch(iteration):
             bank.credit({"t1": [-0.9, -0.8], "t2": [0.5]})
-    before = bank.get("t1"), bank.evidence("t1")
+    before = bank.get("t1"), bank.worth("t1")
     {"held": lambda: bank.hold(["t1"], 6), "evicted": lambda: bank.evict(6), "retired": lambda: bank.retire(6)}[
         status
     ]()
     assert bank.status("t1") == status and shown(bank) == {"t2"}
     bank.admit(["t1"], 7, "wanted")
-    assert (bank.get("t1"), bank.evidence("t1")) == before
+    assert (bank.get("t1"), bank.worth("t1")) == before
     assert shown(bank) == shown(again(bank, path)) == {"t1", "t2"}
     bank.close()
 
@@ -241,7 +241,7 @@ def test_a_bank_in_memory_takes_its_evidence_into_its_journal(path):
     bank = make()
     bank.insert([variant("now"), variant("soon")], 0)
     bank.insert([Draft("task", HOSTILE, EGG), draft("birch", EGG), draft("cedar")], 1)
-    bank.insert([draft("cedar", evidence="train/5")], 2)
+    bank.insert([draft("cedar", source="train/5")], 2)
     bank.credit({"t1": [0.5, 1.0], "t2": [0.1]})
     bank.merge(3, 0.5)
     bank.admit(["t3"], 4)
@@ -251,10 +251,10 @@ def test_a_bank_in_memory_takes_its_evidence_into_its_journal(path):
     other = again(bank, path)
     assert other.skills(status=None) == bank.skills(status=None)
     assert [other.status(f"t{n}") for n in range(1, 6)] == ["active", "merged", "active", "held", "active"]
-    assert [other.evidence(f"t{n}") for n in (1, 2)] == [bank.evidence(f"t{n}") for n in (1, 2)]
+    assert [other.worth(f"t{n}") for n in (1, 2)] == [bank.worth(f"t{n}") for n in (1, 2)]
     assert shown(other) == shown(bank)
-    state = Journal(path).replay(BankState())
-    assert (state.again, state.vouched) == ({"t5": ["train/5"]}, {"t3"})
+    state = Journal(path).replay()
+    assert (state.repeats, state.vouched) == ({"t5": ["train/5"]}, {"t3"})
 
 
 # probes
@@ -264,7 +264,7 @@ def test_probes_add_up(path):
     bank = make()
     bank.record(path)
     bank.insert([draft("amber")], 0)
-    bank.probed({"t1": [(0.5, True), (-0.25, False)]})
-    bank.probed({"t1": [(0.5, False)]})
+    bank.add_probes({"t1": [(0.5, True), (-0.25, False)]})
+    bank.add_probes({"t1": [(0.5, False)]})
     bank.close()
-    assert Journal(path).replay(BankState()).influence == {"t1": Influence(3, 1, 0.75)}
+    assert Journal(path).replay().influence == {"t1": Influence(3, 1, 0.75)}

@@ -1,4 +1,4 @@
-"""The skill bank: `SkillBank` is the one way in."""
+"""Skill bank: `SkillBank` and the drafts that it takes."""
 
 from d2skill.bank.bank import SkillBank
 from d2skill.bank.draft import Draft, Insertion

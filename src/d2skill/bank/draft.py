@@ -1,8 +1,7 @@
-"""What may enter the bank: drafts of skills, and what became of them."""
+"""Drafts of skills, and the records of how the bank received them."""
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 from d2skill.types import Granularity, Skill, SkillText
@@ -12,7 +11,7 @@ from d2skill.types import Granularity, Skill, SkillText
 class Draft:
     """A skill that a reflector wrote, before the bank has taken it.
 
-    The key is `task_text` for a task skill, (`task_text`, `observation`) for a step skill. `evidence` is
+    The key is `task_text` for a task skill, (`task_text`, `observation`) for a step skill. `source_task` is
     the id of the task whose failure it was written from.
     """
 
@@ -20,26 +19,16 @@ class Draft:
     text: SkillText
     task_text: str
     observation: str = ""
-    evidence: str = ""
+    source_task: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Insertion:
-    """What became of a draft: the new skill and "added", "on trial" or "held: ..."; or None and why not.
+    """Outcome of inserting a draft: the new skill, or None if it was refused, and the reason.
 
-    Why not is "empty" or "duplicate of t3"; what is held looks like no advice, and is not shown.
+    The reason is "added", "on trial" or "held: ..." for a new skill, "empty" or "duplicate of t3" for a refused draft.
     """
 
     draft: Draft
     skill: Skill | None
     reason: str
-
-
-def said(text: SkillText) -> str:
-    """Returns what two skills are compared by: title and principle."""
-    return f"{text.title}. {text.principle}"
-
-
-def numbers(text: str) -> tuple[str, ...]:
-    """Returns the numbers in a text, sorted: "drawer 3" and "drawer 4" are different advice however alike."""
-    return tuple(sorted(re.findall(r"\d+", text)))

@@ -1,12 +1,10 @@
-"""The bank's numbers, as pure functions of arrays: utilities (Eq. 3), retrieval (Eq. 8), eviction (Eq. 9).
+"""Retrieval (Eq. 8) and eviction (Eq. 9) as pure functions of arrays.
 
-A pool is the active skills of one granularity; S is its size, Q the number of queries.
+A pool is the active skills of one granularity. S is its size, Q the number of queries, d the dimension of vectors.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -21,19 +19,6 @@ _BLOCK = 8192  # keys; with 128 queries their products are 4 MB and stay in the 
 _NOWHERE = np.iinfo(np.int64).max
 
 
-def credited_utility(utility: float, signals: Sequence[float], beta: float) -> float:
-    """Returns the utility after all signals of one iteration: (1−β)^m u + (1 − (1−β)^m) · mean(signals).
-
-    That is Eq. 3, u ← (1−β)u + β·signal, for one signal. For m of them it is the mean of Eq. 3 applied m
-    times over all orders of the signals, so that nothing depends on which episode finishes first: the same
-    to the last bit in any order. No signals leave the utility as it is.
-    """
-    if not signals:
-        return utility
-    kept = (1.0 - beta) ** len(signals)
-    return kept * utility + (1.0 - kept) * (math.fsum(signals) / len(signals))
-
-
 def utility_bonus(utility: Floats, retrievals: npt.NDArray[np.integer], eta: float) -> Floats:
     """Returns the value of each skill: u + η·sqrt(log(1 + N_r) / (1 + n)), N_r = Σn over the pool (Eq. 8, 9).
 
@@ -44,7 +29,7 @@ def utility_bonus(utility: Floats, retrievals: npt.NDArray[np.integer], eta: flo
 
 
 class RankedSkills(NamedTuple):
-    """What to retrieve for each query, best first, all [Q, k]; an empty slot holds row −1 and score −inf."""
+    """The rows to retrieve for each query, best first, all [Q, k]; an empty slot holds row −1 and score −inf."""
 
     rows: Integers
     similarities: Floats
@@ -62,22 +47,29 @@ def cosines(queries: Vectors, keys: Vectors) -> Floats:
 def rank(
     queries: Vectors, keys: Vectors, values: Floats, *, gate: float, candidates: int, k: int, alpha: float
 ) -> RankedSkills:
-    """Returns the rows to retrieve for each query [Q, d] of those with these keys [S, d] (Eq. 8).
+    """Returns the rows to retrieve for each query (Eq. 8).
 
-    The gate comes first: only rows with similarity ≥ `gate` count, which is the cosine as `cosines` returns it. Of
-    those the `candidates` most similar are scored by α·ŝ + (1−α)·value, ŝ = (1 + cosine)/2 in [0, 1], and the best
-    `k` stay. Ties go to the lower row. Slots may stay empty: retrieving nothing is a valid answer.
+    The gate comes first: only rows with at least that similarity count. Of those, the most similar ones are scored by
+    α·ŝ + (1−α)·value, ŝ = (1 + cosine)/2 in [0, 1], and the best stay. Ties go to the lower row. Slots may stay empty:
+    retrieving nothing is a valid answer.
 
-    Queries and keys are unit vectors or 0; values [S] are those of `utility_bonus`.
+    Args:
+        queries: Unit vectors or 0 [Q, d].
+        keys: Unit vectors or 0 [S, d], one for each row.
+        values: Values of the rows [S], as `utility_bonus` returns them.
+        gate: Least cosine, as `cosines` returns it, in [-1, 1].
+        candidates: Number of the most similar rows that are scored.
+        k: Number of slots for each query.
+        alpha: Weight of the similarity, in [0, 1].
     """
-    found = RankedSkills(
+    ranked = RankedSkills(
         np.full((len(queries), k), -1, dtype=np.int64),
         np.full((len(queries), k), -np.inf),
         np.full((len(queries), k), -np.inf),
     )
     size = len(keys)
     if size == 0 or k == 0:
-        return found
+        return ranked
     places = _most_similar(queries, keys, gate, min(candidates, size))
     opposite, rows = np.divmod(places, size)
     similarities = -opposite / _MILLION
@@ -85,13 +77,13 @@ def rank(
     scores = np.where(passing, alpha * (1.0 + similarities) / 2.0 + (1.0 - alpha) * values[rows], -np.inf)
     best = np.lexsort((rows, -scores), axis=-1)[:, :k]
     shown = np.take_along_axis(passing, best, axis=1)
-    for slots, chosen in zip(found, (rows, similarities, scores), strict=True):
+    for slots, chosen in zip(ranked, (rows, similarities, scores), strict=True):
         np.copyto(slots[:, : best.shape[1]], np.take_along_axis(chosen, best, axis=1), where=shown)
-    return found
+    return ranked
 
 
-def near(queries: Vectors, keys: Vectors, least: float) -> list[Integers]:
-    """Returns for each query [Q, d] the rows of the keys [S, d] that are at least so similar, in ascending order."""
+def neighbours(queries: Vectors, keys: Vectors, least: float) -> list[Integers]:
+    """Returns for each query [Q, d] the rows of the keys [S, d] with a cosine of `least` or more, in order."""
     found: list[list[Integers]] = [[] for _ in queries]
     for start in range(0, len(keys), _BLOCK):
         products = _products(queries, keys[start : start + _BLOCK])
@@ -109,11 +101,11 @@ def near(queries: Vectors, keys: Vectors, least: float) -> list[Integers]:
 def _most_similar(queries: Vectors, keys: Vectors, gate: float, count: int) -> Integers:
     """Returns the places [Q, count] of the rows most similar to each query, in any order.
 
-    A place is row − S · (cosine in millionths): one number by which all rows are in order, the most similar first and
-    of equal ones the lower row. Those that pass the gate are among them, beside others or `_NOWHERE` if they are few.
+    A place is row − S · (cosine in millionths): one number that sorts the most similar row first, and of equal ones
+    the lower row. All rows that pass the gate are among them, up to `count`; the rest are other rows or `_NOWHERE`.
 
-    The products are taken a block of keys at a time, and in float32: only what may exceed the gate and the last of the
-    best so far is touched again. The bounds leave room for rounding, so nothing is lost by them.
+    The products are taken in float32 and for a block of keys at a time; only those that may exceed the gate and the
+    last of the best so far are looked at again. The bounds leave room for rounding, so that no row is lost.
     """
     size = len(keys)
     best = np.full((len(queries), count), _NOWHERE)
@@ -123,8 +115,8 @@ def _most_similar(queries: Vectors, keys: Vectors, gate: float, count: int) -> I
         near = np.flatnonzero(products >= at_least)
         if len(near) > 4 * best.size:
             kth = products.shape[1] - count
-            own = np.partition(products, kth, axis=1)[:, kth, None] - np.float32(1.5 / _MILLION)
-            near = np.flatnonzero(products >= np.maximum(own, at_least))
+            kth_best = np.partition(products, kth, axis=1)[:, kth, None] - np.float32(1.5 / _MILLION)
+            near = np.flatnonzero(products >= np.maximum(kth_best, at_least))
         if len(near):
             query, row = np.divmod(near, products.shape[1])
             best = _merged(best, query, row + start - size * _millionths(products.ravel()[near]))
@@ -135,9 +127,9 @@ def _most_similar(queries: Vectors, keys: Vectors, gate: float, count: int) -> I
 
 
 def _merged(best: Integers, query: Integers, places: Integers) -> Integers:
-    """Returns the first places of each query, as many as in `best` [Q, count], of those and new ones.
+    """Returns the lowest places [Q, count] of each query, from `best` [Q, count] and from new places [n].
 
-    `query` tells in ascending order which query a new place is of.
+    `query` [n] is the query of each new place, in ascending order.
     """
     count = best.shape[1]
     new = np.bincount(query, minlength=len(best))
@@ -167,9 +159,16 @@ def evict(
 ) -> Integers:
     """Returns the rows to drop, in ascending order (Eq. 9).
 
-    A pool over `capacity` drops its lowest values, the older skill first where they tie, until it fits.
-    Skills with iteration − created < `protect` are exempt, so a young pool may stay over its capacity. The
-    values are those of the whole pool beforehand: dropping one skill does not change the bonus of the next.
+    A pool over its capacity drops its lowest values, the older skill first where they tie, until it fits. Skills with
+    iteration − created < `protect` are exempt, so a young pool may stay over its capacity. Dropping one skill does not
+    change the bonus of the next.
+
+    Args:
+        values: Values of the whole pool [S], as `utility_bonus` returns them.
+        created: Iterations in which the skills were written [S].
+        iteration: The present iteration.
+        capacity: Number of skills that the pool may keep.
+        protect: Number of iterations for which a new skill cannot be dropped.
     """
     over = len(values) - capacity
     if over <= 0:

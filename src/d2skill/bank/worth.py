@@ -1,4 +1,4 @@
-"""What is known of a skill's worth beside its utility: the mean of its signals, how sure it is, and what it rests on.
+"""Statistics of a skill's signals: their mean, its credible interval, and the effective sample size.
 
 A signal is success with the skill minus what the half without skills achieved on the same task (credit, Eq. 2). The
 signals of one iteration share tasks and policy, so an iteration counts as one observation, weighted by its signals;
@@ -11,17 +11,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from d2skill.utils.statistics import student
+from d2skill.utils.statistics import t_critical
 
-_PRIOR_SIZE = 1.0  # κ₀, iterations that the prior mean is worth
-_PRIOR_DEGREES = 2.0  # ν₀, and those that the prior deviation is worth
+_PRIOR_SIZE = 1.0  # κ₀, weight of the prior mean in iterations
+_PRIOR_DEGREES = 2.0  # ν₀, weight of the prior deviation in iterations
 _PRIOR_DEVIATION = 0.5  # of the means of iterations, which lie in [-1, 1]
 
 
-@dataclass(frozen=True, slots=True)
-class Posterior:
-    """Mean of a skill's worth, and the interval that probably holds it."""
+class Posterior(NamedTuple):
+    """Posterior mean of a skill's worth, and its credible interval."""
 
     mean: float
     low: float
@@ -30,10 +30,10 @@ class Posterior:
 
 @dataclass(frozen=True, slots=True)
 class Worth:
-    """The signals of a skill, summed up: so much that no order within an iteration matters.
+    """Sums over a skill's signals, from which mean, sample size and interval follow.
 
-    With m signals of mean s in an iteration, `squares` is Σm², `total` Σms, and `spread` Σms². `last` is the iteration
-    of the last signal, -1 before the first.
+    With m signals of mean s in an iteration, `signals` is Σm, `squares` Σm², `total` Σms, and `spread` Σms², over all
+    iterations. `last` is the iteration of the last signal, -1 before the first.
     """
 
     signals: int = 0
@@ -42,22 +42,8 @@ class Worth:
     spread: float = 0.0
     last: int = -1
 
-    def add(self, signals: Sequence[float], iteration: int) -> Worth:
-        """Returns the evidence with the signals of an iteration added."""
-        count = len(signals)
-        if not count:
-            return self
-        total = math.fsum(signals)
-        return Worth(
-            self.signals + count,
-            self.squares + count * count,
-            self.total + total,
-            self.spread + total * total / count,
-            iteration,
-        )
-
-    def joined(self, other: Worth) -> Worth:
-        """Returns the evidence of two skills as if they were one; an iteration of both counts twice."""
+    def __add__(self, other: Worth) -> Worth:
+        """Returns the sums of two skills together; an iteration in which both had signals counts twice."""
         return Worth(
             self.signals + other.signals,
             self.squares + other.squares,
@@ -77,22 +63,23 @@ class Worth:
         return self.total / self.signals if self.signals else 0.0
 
     def posterior(self, prior: float = 0.0, mass: float = 0.95) -> Posterior:
-        """Returns what the signals make of a prior mean; the interval holds the worth with probability `mass`."""
+        """Returns the posterior under a prior mean; the interval holds the worth with probability `mass`."""
         n = self.size
         size, degrees = _PRIOR_SIZE + n, _PRIOR_DEGREES + n
         mean = (_PRIOR_SIZE * prior + n * self.mean) / size
         between = max(0.0, self.spread / self.signals - self.mean**2) * n if self.signals else 0.0
-        surprise = _PRIOR_SIZE * n / size * (self.mean - prior) ** 2
-        variance = (_PRIOR_DEGREES * _PRIOR_DEVIATION**2 + between + surprise) / degrees
-        reach = student(round(degrees, 2), mass) * math.sqrt(variance / size)
-        return Posterior(mean, mean - reach, mean + reach)
+        prior_shift = _PRIOR_SIZE * n / size * (self.mean - prior) ** 2
+        variance = (_PRIOR_DEGREES * _PRIOR_DEVIATION**2 + between + prior_shift) / degrees
+        half_width = t_critical(round(degrees, 2), mass) * math.sqrt(variance / size)
+        return Posterior(mean, mean - half_width, mean + half_width)
 
 
 @dataclass(frozen=True, slots=True)
 class Influence:
-    """What leaving a skill out of single prompts did: in how many decisions, and in how many the greedy action changed.
+    """Sums over the probes of a skill, each of which leaves it out of a single prompt.
 
-    `log_prob` is the sum, over the decisions, of how much more log-probability the chosen answer has with the skill.
+    `decisions` is the number of probes, `changes` the number of those in which the greedy action changed, and
+    `log_prob` the sum of how much more log-probability (nats) the chosen answer has with the skill.
     """
 
     decisions: int = 0
@@ -100,7 +87,7 @@ class Influence:
     log_prob: float = 0.0
 
     def add(self, effects: Sequence[tuple[float, bool]]) -> Influence:
-        """Returns the influence with the effects in other decisions added."""
+        """Returns the sums with more probes added: log-probability gained, and if the greedy action changed."""
         return Influence(
             self.decisions + len(effects),
             self.changes + sum(changes for _, changes in effects),

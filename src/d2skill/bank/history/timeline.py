@@ -23,8 +23,8 @@ from d2skill.bank.journal import (
     Retrieve,
     Rewind,
 )
-from d2skill.bank.ranking import credited_utilities
 from d2skill.bank.worth import Worth
+from d2skill.credit import credited_utilities
 from d2skill.errors import BankError
 from d2skill.runs.trajectories import Saved
 from d2skill.types import Skill

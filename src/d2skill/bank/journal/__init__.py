@@ -4,7 +4,6 @@ A rewind takes a journal back to an earlier event: what lies between no longer c
 """
 
 from d2skill.bank.journal.events import (
-    Again,
     Change,
     Credit,
     Event,
@@ -13,30 +12,31 @@ from d2skill.bank.journal.events import (
     Note,
     Origin,
     Probe,
+    Repeat,
     Retrieve,
     Rewind,
     Status,
 )
 from d2skill.bank.journal.journal import Journal, JournalWriter, from_records
 from d2skill.bank.journal.salvage import Salvaged, salvage
-from d2skill.bank.journal.sqlite_file import Head
+from d2skill.bank.journal.sqlite_file import JournalHead
 from d2skill.bank.journal.state import GONE, BankState
 
 __all__ = [
     "GONE",
-    "Again",
     "BankState",
     "Change",
     "Credit",
     "Event",
-    "Head",
     "Insert",
     "Journal",
+    "JournalHead",
     "JournalWriter",
     "Mark",
     "Note",
     "Origin",
     "Probe",
+    "Repeat",
     "Retrieve",
     "Rewind",
     "Salvaged",

@@ -1,4 +1,4 @@
-"""What happens to a bank, as frozen events that JSON can hold.
+"""Events of a bank's life, as frozen records that JSON can hold.
 
 An event is one call, however many skills it is about. `iteration` is the one in which it happened; `origin` says where
 it came from: ids of trajectories, reflector, hash of its prompt, version of the policy.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, Field, astuple, dataclass, field, fields
+from dataclasses import MISSING, astuple, dataclass, field, fields
 from typing import Any, Literal
 
 from d2skill.bank.worth import Worth
@@ -16,12 +16,12 @@ from d2skill.types import Granularity, Skill, SkillText
 
 Origin = Mapping[str, str]
 Status = Literal["active", "trial", "held", "evicted", "retired", "merged"]
-"""What a skill is: shown; in quarantine, on trial or held back until somebody admits it; or no longer in the bank."""
+"""State of a skill: shown; not shown yet, on trial or held until somebody admits it; or no longer in the bank."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """Why a skill is not active, and since which iteration; `into` is the skill that it was merged into."""
+    """Status of a skill that is not active, its reason, and the iteration since when; `into` is what it merged into."""
 
     status: Status
     iteration: int
@@ -31,23 +31,23 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Insert:
-    """Skills entered the bank, in this order, as they are here.
+    """Insertion of skills, in this order and with these values.
 
-    Those from another bank bring their `evidence` along, the `tasks` that it is from, and the `marks` of those that are
-    not active.
+    Skills from another bank bring along the `worth` of their signals, the `tasks` that these are from, and the `marks`
+    of those that are not active.
     """
 
     skills: tuple[Skill, ...]
     iteration: int
     origin: Origin = field(default_factory=dict)
-    evidence: Mapping[str, Worth] = field(default_factory=dict)
+    worth: Mapping[str, Worth] = field(default_factory=dict)
     marks: Mapping[str, Mark] = field(default_factory=dict)
     tasks: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Again:
-    """Drafts said what skills of the bank say already; for each skill the tasks whose failures they came from."""
+class Repeat:
+    """Drafts that repeated skills of the bank: by skill, the tasks whose failures they were written from."""
 
     tasks: Mapping[str, Sequence[str]]
     iteration: int
@@ -56,7 +56,7 @@ class Again:
 
 @dataclass(frozen=True, slots=True)
 class Retrieve:
-    """Skills were put before the policy, so and so often each."""
+    """Retrieval counts: how often each skill was put before the policy."""
 
     counts: Mapping[str, int]
     iteration: int
@@ -65,10 +65,10 @@ class Retrieve:
 
 @dataclass(frozen=True, slots=True)
 class Credit:
-    """Skills got the signals of an iteration (Eq. 3); `beta` is its rate for each granularity.
+    """Signals of an iteration by skill (Eq. 3); `beta` is the rate for each granularity.
 
-    `sources` are the trajectories and groups that signals came from, as task id # member or task id #; `by` tells for
-    each signal which of them.
+    `sources` are the trajectories and groups that signals came from, as task id # member or task id #; `by` has for
+    each signal the number of its source.
     """
 
     signals: Mapping[str, Sequence[float]]
@@ -81,10 +81,10 @@ class Credit:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """Skills were left out of single prompts, to see whether the policy heeds them.
+    """Effects of leaving skills out of single prompts, to see if the policy heeds them.
 
-    Each pair is of one decision: how much more log-probability what was chosen there has with the skill than without
-    it, and whether the greedy action is another one.
+    Each pair is of one decision: how much more log-probability (nats) the chosen answer has with the skill than
+    without it, and whether the greedy action is another one.
     """
 
     effects: Mapping[str, Sequence[tuple[float, bool]]]
@@ -94,7 +94,7 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Skills got another status: evicted, retired, merged into another, on trial, held back, or active again.
+    """Change of the status of skills: evicted, retired, merged into another, on trial, held, or active again.
 
     `into` is the id of the skill that the others were merged into.
     """
@@ -109,7 +109,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """Somebody said something about a skill."""
+    """Remark of a person about a skill."""
 
     skill: str
     text: str
@@ -119,18 +119,18 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class Rewind:
-    """All that happened after event number `to` is undone: the bank is again as it was then, whatever that was."""
+    """Return to the bank as it was after event number `to`: all that happened since is undone."""
 
     to: int
     iteration: int
     origin: Origin = field(default_factory=dict)
 
 
-Event = Insert | Again | Retrieve | Credit | Probe | Change | Note | Rewind
+Event = Insert | Repeat | Retrieve | Credit | Probe | Change | Note | Rewind
 
 _KINDS: dict[str, type[Event]] = {
     "insert": Insert,
-    "again": Again,
+    "again": Repeat,
     "retrieve": Retrieve,
     "credit": Credit,
     "probe": Probe,
@@ -142,46 +142,49 @@ _NAMES = {kind: name for name, kind in _KINDS.items()}
 
 
 def encode(event: Event) -> bytes:
-    """Returns an event as JSON, empty details left out. Raises `ValueError` for a number that is not finite."""
-    values = {f.name: value for f in fields(event) if (value := getattr(event, f.name)) or _required(f)}
+    """Returns an event as JSON, without empty fields. Raises `ValueError` for a number that is not finite."""
+    values: dict[str, Any] = {"kind": _NAMES[type(event)]}
+    for each in fields(event):
+        value = getattr(event, each.name)
+        if value or (each.default is MISSING and each.default_factory is MISSING):
+            values[each.name] = value
     if isinstance(event, Insert):
         values["skills"] = [_row(skill) for skill in event.skills]
-        for name, moved in (("evidence", event.evidence), ("marks", event.marks)):
-            if moved:
-                values[name] = {id: astuple(one) for id, one in moved.items()}
-    return json.dumps({"kind": _NAMES[type(event)], **values}, separators=(",", ":"), allow_nan=False).encode()
+        values = {"evidence" if name == "worth" else name: value for name, value in values.items()}
+        for name in ("evidence", "marks"):
+            if name in values:
+                values[name] = {skill_id: astuple(one) for skill_id, one in values[name].items()}
+    return json.dumps(values, separators=(",", ":"), allow_nan=False).encode()
 
 
 def decode(body: bytes) -> Event:
-    """Returns the event of `encode`."""
+    """Returns the event of a body from `encode`."""
     values = json.loads(body)
     kind = _KINDS[values.pop("kind")]
     if kind is Insert:
         values["skills"] = tuple(map(_skill, values["skills"]))
-        values["evidence"] = {id: Worth(*one) for id, one in values.get("evidence", {}).items()}
-        values["marks"] = {id: Mark(*one) for id, one in values.get("marks", {}).items()}
+        values["worth"] = {skill_id: Worth(*one) for skill_id, one in values.pop("evidence", {}).items()}
+        values["marks"] = {skill_id: Mark(*one) for skill_id, one in values.get("marks", {}).items()}
         values["tasks"] = tuple(values.get("tasks", ()))
     elif kind is Change:
         values["ids"] = tuple(values["ids"])
     elif kind is Probe:
-        values["effects"] = {id: [(change, other) for change, other in own] for id, own in values["effects"].items()}
+        values["effects"] = {skill_id: [tuple(pair) for pair in own] for skill_id, own in values["effects"].items()}
     elif kind is Credit:
         values["sources"] = tuple(values.get("sources", ()))
     return kind(**values)
 
 
-def _required(detail: Field[Any]) -> bool:
-    return detail.default is MISSING and detail.default_factory is MISSING
-
-
 def _row(skill: Skill) -> list[Any]:
+    """Returns a skill as a list of values, its text among them."""
     text = skill.text
     return [
         *(skill.id, skill.granularity, text.title, text.principle, text.when_to_apply),
         *(skill.task_text, skill.observation, skill.utility, skill.retrievals, skill.credits),
-        *(skill.created, skill.evidence, skill.evicted),
+        *(skill.created, skill.source_task, skill.evicted),
     ]
 
 
 def _skill(row: Sequence[Any]) -> Skill:
+    """Returns the skill of a list of values."""
     return Skill(row[0], row[1], SkillText(row[2], row[3], row[4]), *row[5:])

@@ -1,4 +1,4 @@
-"""A journal to read and to write. Events have numbers from 1 on; the state of the bank is a replay of them."""
+"""Reader and writer of a journal. Events have numbers from 1 on; the state of the bank is a replay of them."""
 
 from __future__ import annotations
 
@@ -7,26 +7,23 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Self, TypeVar
+from typing import Self
 
 from d2skill.bank.journal import sqlite_file
 from d2skill.bank.journal.events import Event, Insert, Mark, Rewind, decode, encode
 from d2skill.bank.journal.lock import Acknowledged, WriteLock, acknowledged
-from d2skill.bank.journal.sqlite_file import Head
-from d2skill.bank.journal.state import no_garbage_collection
-from d2skill.bank.journal.view import State, View, counts
+from d2skill.bank.journal.sqlite_file import JournalHead
+from d2skill.bank.journal.state import BankState, no_garbage_collection
+from d2skill.bank.journal.view import View, is_live
 from d2skill.bank.worth import Worth
 from d2skill.types import Skill
 
 SNAPSHOT_BYTES = 1 << 20
-"""Bytes of events that are replayed rather than covered by another snapshot."""
-
-S = TypeVar("S", bound=State)
+"""Size of events, in bytes, up to which they are replayed rather than covered by another snapshot."""
 
 
 class Journal:
-    """A journal to read. Each call sees one moment of it, also while another process writes."""
+    """Reader of a journal. Each call sees one moment of it, also while another process writes."""
 
     def __init__(self, path: Path) -> None:
         """Opens a journal. Raises `BankError` if there is none, or none that this version can read."""
@@ -34,40 +31,47 @@ class Journal:
         self.path = path
         with self._view() as view:
             self.embedder = view.embedder()
-            """The fingerprint of the embedder that the bank was made with."""
+            """Fingerprint of the embedder that the bank was made with."""
 
     @staticmethod
     def is_journal(path: Path) -> bool:
-        """Tells whether a file is an SQLite database, as journals are."""
+        """Returns True if a file is an SQLite database, as journals are."""
         with path.open("rb") as opened:
             return opened.read(16) == b"SQLite format 3\0"
 
-    def head(self) -> Head:
-        """Returns where the journal ends."""
+    def head(self) -> JournalHead:
+        """Returns the head: number, iteration and checksum of the last event."""
         with self._view() as view:
             return view.head
 
     def events(
         self, since: int = 0, *, at: int | None = None, seq: int | None = None, rewound: bool = False
     ) -> Iterator[tuple[int, Event]]:
-        """Yields the events after number `since` that count, with their numbers; `rewound` adds all others.
+        """Yields the events that count, with their numbers.
 
-        `at` leaves out what came after that iteration, `seq` looks at the journal as it was after that event. Raises
-        `BankError` on damage, when it has yielded what came before.
+        Args:
+            since: Number after which the events begin.
+            at: Last iteration of the events.
+            seq: Number of the event that is taken for the last one of the journal.
+            rewound: Adds all events that do not count.
+
+        Raises:
+            BankError: At the first damage, after the events before it.
         """
         with self._view() as view:
             live = view.live(at, seq)
-            for row in view.rows(since, view.checksum(since)):
-                if rewound or counts(row, live):
-                    yield row.seq, decode(row.body)
+            for event in view.events(since, view.checksum(since)):
+                if rewound or is_live(event, live):
+                    yield event.seq, decode(event.body)
 
-    def replay(self, state: S, *, at: int | None = None, seq: int | None = None) -> S:
-        """Fills an empty state with what happened up to an iteration or event, and returns it."""
+    def replay(self, *, at: int | None = None, seq: int | None = None) -> BankState:
+        """Returns the state of the bank after iteration `at`, or after event `seq`; without both, the present one."""
+        state = BankState()
         with self._view() as view, no_garbage_collection():
             live = view.live(at, seq)
-            for row in view.rows(*view.load_snapshot(state, live, at)):
-                if counts(row, live):
-                    state.apply(decode(row.body))
+            for event in view.events(*view.load_snapshot(state, live, at)):
+                if is_live(event, live):
+                    state.apply(decode(event.body))
         return state
 
     def verify(self) -> None:
@@ -77,24 +81,24 @@ class Journal:
 
     @contextmanager
     def _view(self) -> Iterator[View]:
-        noted = acknowledged(self.path)  # read first: what is written from here on may or may not be in view
-        with sqlite_file.explained(self.path), closing(sqlite_file.connect_to_read(self.path)) as connection:
-            sqlite_file.check_current(self.path, connection)
+        noted = acknowledged(self.path)  # read before the journal, which may have later events by then
+        with sqlite_file.explain_errors(self.path), closing(sqlite_file.connect_to_read(self.path)) as connection:
+            sqlite_file.schema_version(self.path, connection, sqlite_file.OLDEST_READABLE)
             connection.execute("BEGIN")
             yield View(self.path, connection, noted)
 
 
 class JournalWriter(Journal):
-    """The one writer of a journal, until `close`; a context manager that closes."""
+    """Writer of a journal, the only one until `close`; as a context manager it closes itself."""
 
     def __init__(self, path: Path, *, wait: float = 0.0) -> None:
         """Opens a journal. Raises `BankError` on damage, or if another writer has it for more than `wait` seconds."""
         sqlite_file.check_exists(path)
         self._lock = WriteLock(path, wait)
         try:
-            with sqlite_file.explained(path):
+            with sqlite_file.explain_errors(path):
                 self._connection = sqlite_file.connect(path, "rw")
-                sqlite_file.check_kind(path, self._connection)
+                sqlite_file.schema_version(path, self._connection)
                 self._connection.execute("PRAGMA journal_mode = WAL")
                 self._connection.execute("PRAGMA synchronous = FULL")
                 self._connection.execute("PRAGMA fullfsync = ON")
@@ -108,17 +112,17 @@ class JournalWriter(Journal):
 
     @classmethod
     def create(cls, path: Path, embedder: str) -> Self:
-        """Makes a journal and opens it. Raises `BankError` if there is one already."""
-        sqlite_file.make(path, [sqlite_file.first_row(embedder)])
+        """Creates a journal and opens it. Raises `BankError` if there is one already."""
+        sqlite_file.create(path, [sqlite_file.first_event(embedder)])
         return cls(path)
 
     def append(self, *events: Event) -> int:
-        """Records events, all or none; returns the number of the last. They are on disk when it returns.
+        """Records events, all or none, and returns the number of the last. They are on disk when it returns.
 
         Raises `ValueError` for an iteration before that of the last event: only a rewind goes back.
         """
         bodies = [encode(event) for event in events]
-        with sqlite_file.explained(self.path), sqlite_file.transaction(self._connection):
+        with sqlite_file.explain_errors(self.path), sqlite_file.transaction(self._connection):
             view = View(self.path, self._connection)
             head = view.head
             for event, body in zip(events, bodies, strict=True):
@@ -128,32 +132,36 @@ class JournalWriter(Journal):
                 if back_to is None and event.iteration < head.iteration:
                     raise ValueError(f"iteration {event.iteration} comes before {head.iteration}: rewind first")
                 iteration = event.iteration if back_to is None else view.iteration(back_to)
-                row = sqlite_file.chained(head, iteration, back_to, body)
-                sqlite_file.put(self._connection, row)
-                head = row.head()
+                stored = head.next_event(iteration, body, back_to)
+                sqlite_file.append(self._connection, stored)
+                head = stored.head
         self._note(head)
         return head.seq
 
-    def snapshot(self, state: State, *, every: int = SNAPSHOT_BYTES) -> bool:
-        """Fills an empty state and stores it, if many events came since the last snapshot; returns whether it did so.
+    def snapshot(self, *, every: int = SNAPSHOT_BYTES) -> bool:
+        """Stores a snapshot if many events came since the last one. Returns True if it did.
 
-        Many is `every` bytes, or a quarter of what the last snapshot has if that is more: a replay from there takes
-        about as long as reading the snapshot.
+        Many is `every` bytes, or a quarter of the last snapshot if that is more: to replay them takes about as long as
+        to read the snapshot.
         """
         with self._view() as view:
             head = view.head
-            last = next(iter(view.snapshots(state.name)), None)
+            last = next(iter(view.snapshots(BankState.name)), None)
             many = max(every, last.size // 4) if last else every
             if view.size(last.seq if last else 0) < many:
                 return False
-        self.replay(state, seq=head.seq)
-        body = zlib.compress(json.dumps(state.dump(), separators=(",", ":"), allow_nan=False).encode(), level=1)
-        with sqlite_file.explained(self.path), sqlite_file.transaction(self._connection):
-            sqlite_file.put_snapshot(self._connection, head, state.name, body)
+        state = self.replay(seq=head.seq).dump()
+        body = zlib.compress(json.dumps(state, separators=(",", ":"), allow_nan=False).encode(), level=1)
+        values = (*head, BankState.name)
+        with sqlite_file.explain_errors(self.path), sqlite_file.transaction(self._connection):
+            self._connection.execute(
+                "INSERT INTO snapshots (seq, iteration, event, name, digest, body) VALUES (?, ?, ?, ?, ?, ?)",
+                (*values, sqlite_file.digest(values, body), body),
+            )
         return True
 
     def close(self) -> None:
-        """Leaves the journal to the next writer."""
+        """Closes the file and releases the lock."""
         if hasattr(self, "_connection"):
             self._connection.close()
         self._lock.close()
@@ -161,12 +169,10 @@ class JournalWriter(Journal):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
-    def _note(self, head: Head) -> None:
+    def _note(self, head: JournalHead) -> None:
         self._lock.note(Acknowledged(head.seq, head.checksum))
 
 
@@ -174,27 +180,37 @@ def from_records(
     path: Path,
     embedder: str,
     skills: Sequence[Skill],
-    evidence: Mapping[str, Worth] | None = None,
+    worth: Mapping[str, Worth] | None = None,
     marks: Mapping[str, Mark] | None = None,
     tasks: Sequence[str] = (),
     source: str = "records",
 ) -> None:
-    """Makes a journal of a bank that has none, of its skills and what is known of them by id."""
-    iteration = max((max(skill.created, skill.evicted or 0) for skill in skills), default=0)
-    first = sqlite_file.first_row(embedder)
-    body = encode(Insert(tuple(skills), iteration, {"from": source}, evidence or {}, marks or {}, tuple(tasks)))
-    sqlite_file.make(path, [first, sqlite_file.chained(first.head(), iteration, None, body)])
+    """Creates a journal from the skills of a bank that has none.
 
-
-def reembedded(path: Path, out: Path, embedder: str) -> int:
-    """Makes a new journal of all that another one holds, for an embedder of another fingerprint.
-
-    Events that no longer count are in it as well; returns how many there are. Vectors are in no journal, so nothing
-    else changes. Raises `BankError` if the other one is damaged, or if there is something at `out`.
+    Args:
+        path: File of the new journal.
+        embedder: Fingerprint of the embedder.
+        skills: Skills in order of insertion.
+        worth: Worth of skills, by id.
+        marks: Status of the skills that are not active, by id.
+        tasks: Tasks that the signals are from.
+        source: Origin of the skills, for the record.
     """
-    rows = [sqlite_file.first_row(embedder)]
+    iteration = max((max(skill.created, skill.evicted or 0) for skill in skills), default=0)
+    first = sqlite_file.first_event(embedder)
+    body = encode(Insert(tuple(skills), iteration, {"from": source}, worth or {}, marks or {}, tuple(tasks)))
+    sqlite_file.create(path, [first, first.head.next_event(iteration, body)])
+
+
+def reembed(path: Path, out: Path, embedder: str) -> int:
+    """Creates a journal with all events of another one, for an embedder of another fingerprint.
+
+    Returns the number of events, also of those that no longer count. Vectors are in no journal, so nothing else
+    changes. Raises `BankError` if the other journal is damaged, or if `out` exists.
+    """
+    events = [sqlite_file.first_event(embedder)]
     with Journal(path)._view() as view:
-        for row in view.rows(0, view.checksum(0)):
-            rows.append(sqlite_file.chained(rows[-1].head(), row.iteration, row.back_to, row.body))
-    sqlite_file.make(out, rows)
-    return len(rows) - 1
+        for event in view.events(0, view.checksum(0)):
+            events.append(events[-1].head.next_event(event.iteration, event.body, event.back_to))
+    sqlite_file.create(out, events)
+    return len(events) - 1

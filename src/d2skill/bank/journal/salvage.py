@@ -1,4 +1,4 @@
-"""What can be saved of a damaged journal."""
+"""Recovery of the events of a damaged journal that precede the damage."""
 
 from __future__ import annotations
 
@@ -7,36 +7,35 @@ import struct
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing, suppress
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from d2skill.bank.journal import sqlite_file
 from d2skill.bank.journal.lock import WriteLock
-from d2skill.bank.journal.sqlite_file import Row
+from d2skill.bank.journal.sqlite_file import StoredEvent
 from d2skill.errors import BankError
 
 
-@dataclass(frozen=True, slots=True)
-class Salvaged:
-    """How many events were kept, and how many are known to be lost."""
+class Salvaged(NamedTuple):
+    """Number of events that were kept, and of those that are known to be lost."""
 
     kept: int
     lost: int
 
 
 def salvage(path: Path, out: Path) -> Salvaged:
-    """Makes a new journal of all events before the first damage of another, which stays as it is.
+    """Creates a journal from all events before the first damage of another one, which stays as it is.
 
-    Reads what SQLite can reach, also with the first page put right. Raises `BankError` if that is nothing.
+    Reads what SQLite can reach, also with the first page repaired. Raises `BankError` if that is nothing.
     """
     sqlite_file.check_exists(path)
     with closing(WriteLock(path, 0.0)) as lock, tempfile.TemporaryDirectory(dir=out.parent) as folder:
         acknowledged = lock.acknowledged.seq if lock.acknowledged else 0
-        rows = max(([*_rows_before_damage(copy)] for copy in _copies(path, Path(folder))), key=len)
-    if not rows:
+        events = max(([*_events_before_damage(copy)] for copy in _copies(path, Path(folder))), key=len)
+    if not events:
         raise BankError(f"{path}: nothing in it can be read any more: go back to a copy")
-    sqlite_file.make(out, rows)
-    return Salvaged(len(rows) - 1, max(0, acknowledged + 1 - len(rows)))
+    sqlite_file.create(out, events)
+    return Salvaged(len(events) - 1, max(0, acknowledged + 1 - len(events)))
 
 
 def _copies(path: Path, folder: Path) -> Iterator[Path]:
@@ -46,7 +45,7 @@ def _copies(path: Path, folder: Path) -> Iterator[Path]:
         if (log := sqlite_file.beside(path, "-wal")).exists():
             shutil.copyfile(log, sqlite_file.beside(copy, "-wal"))
         if copy.name == "repaired":
-            sqlite_file.make(folder / "new", [sqlite_file.first_row("")])
+            sqlite_file.create(folder / "new", [sqlite_file.first_event("")])
             page = bytearray((folder / "new").read_bytes()[: sqlite_file.PAGE_BYTES])
             page[28:32] = struct.pack(">I", copy.stat().st_size // sqlite_file.PAGE_BYTES)
             with copy.open("r+b") as damaged:
@@ -54,11 +53,12 @@ def _copies(path: Path, folder: Path) -> Iterator[Path]:
         yield copy
 
 
-def _rows_before_damage(path: Path) -> Iterator[Row]:
+def _events_before_damage(path: Path) -> Iterator[StoredEvent]:
+    """Yields the events up to the first one that is unreadable, missing or changed."""
     seq, checksum = -1, b""
     with suppress(*sqlite_file.UNREADABLE), closing(sqlite_file.connect(path, "rw")) as connection:
-        for row in sqlite_file.read_rows(connection, -1):
-            if row.seq != seq + 1 or not sqlite_file.follows(row, checksum):
+        for event in sqlite_file.read_events(connection, -1):
+            if event.seq != seq + 1 or not event.is_intact(checksum):
                 return
-            yield row
-            seq, checksum = row.seq, row.checksum
+            yield event
+            seq, checksum = event.seq, event.checksum

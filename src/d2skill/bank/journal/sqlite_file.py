@@ -1,11 +1,11 @@
-"""The file of a journal: its tables and their versions, its checksums, and what SQLite says put into sentences.
+"""SQLite file of a journal: tables and their versions, checksums, and SQLite's errors in plain sentences.
 
     events      one row an event; row 0 names the embedder; nothing is ever changed or deleted
-    head        one row: where the journal ends
-    snapshots   states of the bank, so that a replay need not start at the beginning; a damaged one is passed over
+    head        one row with number and checksum of the last event
+    snapshots   states of the bank, from which a replay can start; a damaged one is ignored
 
-Each event's checksum covers the one before, so a changed, missing or exchanged row is found, and the head tells where
-the last one must be.
+Each event's checksum covers the one before, so a changed, missing or exchanged row is found. The head shows if events
+at the end are missing.
 """
 
 from __future__ import annotations
@@ -32,21 +32,26 @@ _TROUBLE = {
     "SQLITE_READONLY": "it cannot be written: check its permissions",
     "SQLITE_IOERR": "the disk fails: copy the journal to another one",
 }
-"""What is not damage: the beginning of SQLite's name for it, and what to do."""
+"""Errors that are not damage: the beginning of SQLite's name, and the way out."""
 UNREADABLE = (sqlite3.DatabaseError, UnicodeDecodeError)
-"""What reading a damaged file can raise; the second where SQLite's message quotes from it."""
+"""Errors from reading a damaged file; the second one where SQLite's message quotes from the file."""
 
 
-class Head(NamedTuple):
-    """Where a journal ends: number, iteration and checksum of its last row."""
+class JournalHead(NamedTuple):
+    """Number, iteration and checksum of the last event of a journal."""
 
     seq: int
     iteration: int
     checksum: bytes
 
+    def next_event(self, iteration: int, body: bytes, back_to: int | None = None) -> StoredEvent:
+        """Returns the event that follows: `body` is JSON, `back_to` the number that a rewind goes back to."""
+        seq = self.seq + 1
+        return StoredEvent(seq, iteration, back_to, body, digest((self.checksum, seq, iteration, back_to), body))
 
-class Row(NamedTuple):
-    """An event as it lies in the file.
+
+class StoredEvent(NamedTuple):
+    """Row of the table of events.
 
     `iteration` is the one that the bank is in after it, so after a rewind that of the event `back_to` it goes back to.
     """
@@ -57,42 +62,45 @@ class Row(NamedTuple):
     body: bytes
     checksum: bytes
 
-    def head(self) -> Head:
-        """Returns where a journal ends that ends with this row."""
-        return Head(self.seq, self.iteration, self.checksum)
+    @property
+    def head(self) -> JournalHead:
+        """Head of a journal whose last event this is."""
+        return JournalHead(self.seq, self.iteration, self.checksum)
+
+    def is_intact(self, previous: bytes | None) -> bool:
+        """Returns True if its checksum is right after an event with checksum `previous`, empty before event 0."""
+        return isinstance(self.body, bytes) and self.checksum == digest((previous, *self[:3]), self.body)
 
 
-class Damage(BankError):
-    """A journal is not as it was written."""
+class DamageError(BankError):
+    """Error for a journal's file that is not as it was written."""
 
-    def __init__(self, path: Path, what: str) -> None:
+    def __init__(self, path: Path, problem: str) -> None:
         super().__init__(
-            f"{path}: {what}: the journal is damaged; save what precedes the damage by "
+            f"{path}: {problem}: the journal is damaged; save what precedes the damage by "
             "`d2skill bank salvage`, or go back to a copy"
         )
 
 
 def _schema_1(connection: sqlite3.Connection) -> None:
-    connection.execute(
-        "CREATE TABLE events (seq INTEGER PRIMARY KEY, iteration INTEGER, back_to INTEGER, body BLOB, checksum BLOB)"
-    )
-    connection.execute(
-        "CREATE TABLE head (id INTEGER PRIMARY KEY, seq INTEGER, iteration INTEGER, checksum BLOB, digest BLOB)"
-    )
-    connection.execute(
-        "CREATE TABLE snapshots (id INTEGER PRIMARY KEY, seq INTEGER, iteration INTEGER, event BLOB, name TEXT, "
-        "digest BLOB, body BLOB)"
-    )
+    """Creates the tables."""
+    for table in (
+        "events (seq INTEGER PRIMARY KEY, iteration INTEGER, back_to INTEGER, body BLOB, checksum BLOB)",
+        "head (id INTEGER PRIMARY KEY, seq INTEGER, iteration INTEGER, checksum BLOB, digest BLOB)",
+        "snapshots (id INTEGER PRIMARY KEY, seq INTEGER, iteration INTEGER, event BLOB, name TEXT, "
+        "digest BLOB, body BLOB)",
+    ):
+        connection.execute(f"CREATE TABLE {table}")
 
 
 def _schema_2(connection: sqlite3.Connection) -> None:
-    """Since then there are events that earlier versions cannot read; the tables are the same."""
+    """Changes no table: this version has kinds of events that earlier programs cannot read."""
 
 
 _MIGRATIONS: list[Callable[[sqlite3.Connection], None]] = [_schema_1, _schema_2]
 """Number n brings a file of schema version n to version n + 1; version 0 has no tables yet."""
-_OLDEST_READABLE = 1
-"""The first schema version whose tables are as they are now."""
+OLDEST_READABLE = 1
+"""First schema version with the present tables."""
 
 
 def digest(values: Sequence[Any], body: bytes = b"") -> bytes:
@@ -100,44 +108,30 @@ def digest(values: Sequence[Any], body: bytes = b"") -> bytes:
     return blake2b(repr(tuple(values)).encode() + body, digest_size=8).digest()
 
 
-def chained(head: Head | None, iteration: int, back_to: int | None, body: bytes) -> Row:
-    """Returns the row after `head`, or row 0."""
-    seq, previous = (head.seq + 1, head.checksum) if head else (0, b"")
-    return Row(seq, iteration, back_to, body, digest((previous, seq, iteration, back_to), body))
+def first_event(embedder: str) -> StoredEvent:
+    """Returns event 0, which names the embedder's fingerprint."""
+    return JournalHead(-1, 0, b"").next_event(0, json.dumps({"embedder": embedder}).encode())
 
 
-def follows(row: Row, previous: bytes | None) -> bool:
-    """Whether a row is as it was written after one with this checksum; row 0 comes after an empty one."""
-    return isinstance(row.body, bytes) and row.checksum == digest((previous, *row[:3]), row.body)
-
-
-def put(connection: sqlite3.Connection, row: Row) -> None:
-    """Adds an event, which the journal then ends with."""
-    head = row.head()
-    connection.execute(f"INSERT INTO events ({_COLUMNS}) VALUES (?, ?, ?, ?, ?)", row)
+def append(connection: sqlite3.Connection, event: StoredEvent) -> None:
+    """Adds an event, after which the journal ends."""
+    head = event.head
+    connection.execute(f"INSERT INTO events ({_COLUMNS}) VALUES (?, ?, ?, ?, ?)", event)
     connection.execute(
         "REPLACE INTO head (id, seq, iteration, checksum, digest) VALUES (0, ?, ?, ?, ?)", (*head, digest(head))
     )
 
 
-def put_snapshot(connection: sqlite3.Connection, head: Head, name: str, body: bytes) -> None:
-    """Adds a snapshot of the state that a journal with this end has."""
-    values = (*head, name)
-    connection.execute(
-        "INSERT INTO snapshots (seq, iteration, event, name, digest, body) VALUES (?, ?, ?, ?, ?, ?)",
-        (*values, digest(values, body), body),
-    )
+def read_events(connection: sqlite3.Connection, since: int) -> Iterator[StoredEvent]:
+    """Yields the events after number `since`, unverified."""
+    rows = connection.execute(f"SELECT {_COLUMNS} FROM events WHERE seq > ? ORDER BY seq", (since,))
+    return map(StoredEvent._make, rows)
 
 
-def read_rows(connection: sqlite3.Connection, since: int) -> Iterator[Row]:
-    """Yields the rows after number `since`, unverified."""
-    return map(Row._make, connection.execute(f"SELECT {_COLUMNS} FROM events WHERE seq > ? ORDER BY seq", (since,)))
-
-
-def make(path: Path, rows: Iterable[Row]) -> None:
-    """Makes the file of a journal with some rows, whole or not at all. Raises `BankError` if one is in the way."""
+def create(path: Path, events: Iterable[StoredEvent]) -> None:
+    """Creates the file of a journal with some events, whole or not at all. Raises `BankError` if there is a file."""
     temporary = path.with_name(f".{path.name}.part")
-    with closing(WriteLock(path, 0.0)) as lock, explained(path):
+    with closing(WriteLock(path, 0.0)) as lock, explain_errors(path):
         if path.exists():
             raise BankError(f"{path} exists already: open it, or choose another name")
         for leftover in (temporary, beside(path, "-wal"), beside(path, "-shm")):
@@ -147,23 +141,19 @@ def make(path: Path, rows: Iterable[Row]) -> None:
             connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
             migrate(path, connection)
             with transaction(connection):
-                for row in rows:
-                    put(connection, row)
+                for event in events:
+                    append(connection, event)
             connection.execute("PRAGMA journal_mode = WAL")
         lock.note(None)
         os.replace(temporary, path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        os.fsync(folder)
-        os.close(folder)
-
-
-def first_row(embedder: str) -> Row:
-    """Returns row 0, which names the embedder's fingerprint."""
-    return chained(None, 0, None, json.dumps({"embedder": embedder}).encode())
+        if os.name == "posix":  # elsewhere a folder cannot be opened
+            folder = os.open(path.parent, os.O_RDONLY)
+            os.fsync(folder)
+            os.close(folder)
 
 
 def check_exists(path: Path) -> None:
-    """Raises `BankError` unless there is a file."""
+    """Raises `BankError` if there is no file."""
     if not path.is_file():
         raise BankError(f"{path} is missing: is it the journal of a bank?")
 
@@ -183,7 +173,7 @@ def connect(path: Path, mode: str) -> sqlite3.Connection:
 def connect_to_read(path: Path) -> sqlite3.Connection:
     """Opens the file of a journal to read, also in a folder where nothing may be written.
 
-    Where something may, SQLite is let, so that its log does not stay behind when the last one closes.
+    In a writable folder SQLite may write, so that it can remove its log when the last connection closes.
     """
     if os.access(path, os.W_OK) and os.access(path.parent, os.W_OK):
         connection = connect(path, "rw")
@@ -194,31 +184,24 @@ def connect_to_read(path: Path) -> sqlite3.Connection:
     return connect(path, "ro&immutable=1" if unlogged else "ro")
 
 
-def check_kind(path: Path, connection: sqlite3.Connection) -> int:
-    """Returns the schema version; raises `BankError` for a newer one, or a file of another program."""
+def schema_version(path: Path, connection: sqlite3.Connection, oldest: int = 0) -> int:
+    """Returns the schema version; raises `BankError` for an older or newer one, or a file of another program."""
     if connection.execute("PRAGMA application_id").fetchone()[0] != _APPLICATION_ID:
-        raise Damage(path, "it is not marked as a journal of d2skill")
-    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
-    if version > len(_MIGRATIONS):
+        raise DamageError(path, "it is not marked as a journal of d2skill")
+    version, newest = int(connection.execute("PRAGMA user_version").fetchone()[0]), len(_MIGRATIONS)
+    if version > newest:
+        raise BankError(f"{path} has schema version {version}, this d2skill reads up to {newest}: use a newer d2skill")
+    if version < oldest:
         raise BankError(
-            f"{path} has schema version {version}, this d2skill reads up to {len(_MIGRATIONS)}: use a newer d2skill"
+            f"{path} has schema version {version}, this d2skill reads {newest}: open it once with JournalWriter, "
+            "which brings it up to date"
         )
     return version
 
 
-def check_current(path: Path, connection: sqlite3.Connection) -> None:
-    """Raises `BankError` unless the file can be read without being changed."""
-    version = check_kind(path, connection)
-    if version < _OLDEST_READABLE:
-        raise BankError(
-            f"{path} has schema version {version}, this d2skill reads {len(_MIGRATIONS)}: open it once with "
-            "JournalWriter, which brings it up to date"
-        )
-
-
 def migrate(path: Path, connection: sqlite3.Connection) -> None:
-    """Brings the file to the present schema version, or leaves it as it is."""
-    version = check_kind(path, connection)
+    """Brings the file to the present schema version, all at once or not at all."""
+    version = schema_version(path, connection)
     if version < len(_MIGRATIONS):
         with transaction(connection):
             for migration in _MIGRATIONS[version:]:
@@ -227,15 +210,15 @@ def migrate(path: Path, connection: sqlite3.Connection) -> None:
 
 
 def check_pages(path: Path, connection: sqlite3.Connection, check: str) -> None:
-    """Raises `Damage` unless SQLite's "quick_check" or "integrity_check" finds the file in order."""
+    """Raises `DamageError` if SQLite's "quick_check" or "integrity_check" finds a problem in the file."""
     problem = connection.execute(f"PRAGMA {check}(1)").fetchone()[0]
     if problem != "ok":
-        raise Damage(path, " ".join(problem.replace("*", "").split()))
+        raise DamageError(path, " ".join(problem.replace("*", "").split()))
 
 
 @contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """Makes changes all at once or not at all."""
+    """Runs a block as one transaction: its changes are made all at once or not at all."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield
@@ -247,8 +230,8 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
 
 
 @contextmanager
-def explained(path: Path) -> Iterator[None]:
-    """Turns SQLite's errors into a `BankError` that says what to do."""
+def explain_errors(path: Path) -> Iterator[None]:
+    """Turns SQLite's errors into a `BankError` that names the way out."""
     try:
         yield
     except sqlite3.ProgrammingError:
@@ -258,4 +241,4 @@ def explained(path: Path) -> Iterator[None]:
         for beginning, meaning in _TROUBLE.items():
             if name.startswith(beginning):
                 raise BankError(f"{path}: {meaning} ({error})") from error
-        raise Damage(path, str(error)) from error
+        raise DamageError(path, str(error)) from error

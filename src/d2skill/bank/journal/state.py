@@ -1,23 +1,22 @@
-"""The bank that a sequence of events adds up to: texts in lists, numbers in arrays, one row a skill.
+"""Replayed state of a bank: texts in lists and numbers in arrays, with one row for each skill.
 
-A row is a skill's number in order of insertion and never changes. So 10^5 skills cost no object each: a `Skill` is made
-when somebody asks for it.
+A row is a skill's number in order of insertion and never changes. So 10^5 skills do not need an object each: a `Skill`
+is made when it is asked for.
 """
 
 from __future__ import annotations
 
 import gc
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, astuple
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from d2skill.bank.journal.events import (
-    Again,
     Change,
     Credit,
     Event,
@@ -25,34 +24,38 @@ from d2skill.bank.journal.events import (
     Mark,
     Note,
     Probe,
+    Repeat,
     Retrieve,
     Rewind,
     Status,
 )
 from d2skill.bank.ranking import Floats, Integers
 from d2skill.bank.worth import Influence, Worth
+from d2skill.credit import credited_utilities
 from d2skill.errors import BankError
 from d2skill.types import Granularity, Skill, SkillText
 
-_STATUSES: tuple[Status, ...] = ("active", "trial", "held", "evicted", "retired", "merged")
+_STATUSES: tuple[Status, ...] = get_args(Status)
 GONE = _STATUSES[3:]
-"""The statuses of skills that have left the bank."""
+"""Statuses of skills that have left the bank."""
 
-_ID, _GRANULARITY, _TASK, _OBSERVATION, _CREATED = 0, 1, 5, 6, 7
-_COLUMNS = 9  # id, granularity, title, principle, when to apply, task text, observation, created, evidence
+_TEXT = ("title", "principle", "when_to_apply")
+_COLUMNS = ("id", "granularity", *_TEXT, "task_text", "observation", "created", "source_task")
 _KINDS = {
     **dict.fromkeys(("utility", "total", "spread"), np.float64),
     **dict.fromkeys(("retrievals", "credits", "signals", "squares", "last"), np.int64),
 }
+_COUNTERS = ("utility", "retrievals", "credits")  # of a `Skill`
+_SUMS = ("signals", "squares", "total", "spread", "last")  # of its `Worth`
 
 
 class BankState:
-    """A bank at one moment, as the events up to then leave it.
+    """State of a bank after a sequence of events.
 
-    By id, `marks` has the skills that are not active, `notes` what was said about skills, `again` the tasks whose
-    failures gave a skill another time, `influence` what leaving skills out of prompts did, and `merged` the skills that
-    were merged into others. `vouched` are those that somebody admitted although they were held back; `seen` are the
-    tasks that signals are from.
+    By id, `marks` has the status of skills that are not active, `notes` what people remarked on skills, `repeats` the
+    tasks whose failures gave a skill another time, `influence` what leaving skills out of prompts did, and `merged` the
+    skills that were merged into others. `vouched` are the ids of skills that a person admitted although they were held;
+    `credited_tasks` are the tasks that signals are from.
     """
 
     name = "bank/3"
@@ -60,68 +63,65 @@ class BankState:
     def __init__(self) -> None:
         self.marks: dict[str, Mark] = {}
         self.notes: dict[str, list[str]] = {}
-        self.again: dict[str, list[str]] = {}
+        self.repeats: dict[str, list[str]] = {}
         self.influence: dict[str, Influence] = {}
         self.merged: dict[str, list[str]] = {}
         self.vouched: set[str] = set()
-        self.seen: set[str] = set()
+        self.credited_tasks: set[str] = set()
         self._rows: dict[str, int] = {}
-        self._last: dict[Granularity, int] = {"task": 0, "step": 0}
-        self._texts: list[list[Any]] = [[] for _ in range(_COLUMNS)]
+        self._last_number: dict[Granularity, int] = {"task": 0, "step": 0}
+        self._columns: dict[str, list[Any]] = {name: [] for name in _COLUMNS}
         self._numbers: dict[str, npt.NDArray[Any]] = {name: np.zeros(0, kind) for name, kind in _KINDS.items()}
         self._status = np.zeros(0, dtype=np.int8)
         self._made: dict[int, Skill] = {}
 
     def __len__(self) -> int:
-        """Number of skills there ever were."""
+        """Number of skills that were ever inserted."""
         return len(self._rows)
 
     def rows(self, granularity: Granularity | None, *statuses: Status) -> Integers:
         """Returns the rows of skills of a granularity that have one of these statuses, in order of insertion."""
-        codes = [_STATUSES.index(status) for status in statuses]
-        kinds = self._texts[_GRANULARITY]
-        among = np.flatnonzero(np.isin(self._status, codes))
+        rows = np.flatnonzero(np.isin(self._status, [_STATUSES.index(status) for status in statuses]))
         if granularity is None:
-            return among
-        return np.array([row for row in among.tolist() if kinds[row] == granularity], dtype=np.int64)
+            return rows
+        granularities = self._columns["granularity"]
+        return np.array([row for row in rows.tolist() if granularities[row] == granularity], dtype=np.int64)
+
+    def find(self, ids: Iterable[str]) -> Integers:
+        """Returns the rows of some ids. Raises `BankError` for one that was never given out."""
+        try:
+            return np.array([self._rows[skill_id] for skill_id in ids], dtype=np.int64)
+        except KeyError as error:
+            raise BankError(f"there is no skill {error} among the {len(self)} inserted so far") from None
 
     def row(self, skill_id: str) -> int:
         """Returns the row of an id. Raises `BankError` for one that was never given out."""
-        return int(self._find([skill_id])[0])
+        return int(self.find([skill_id])[0])
 
     def status(self, skill_id: str) -> Status:
-        """Returns what a skill is."""
+        """Returns the status of a skill."""
         return _STATUSES[int(self._status[self.row(skill_id)])]
 
-    def first_not(self, ids: Iterable[str], *statuses: Status) -> str | None:
-        """Returns the first of some ids whose skill has none of these statuses."""
-        rows = self._find(ids)
-        other = rows[~np.isin(self._status[rows], [_STATUSES.index(status) for status in statuses])]
-        return self._texts[_ID][other[0]] if len(other) else None
-
-    def following(self, granularity: Granularity) -> int:
+    def next_number(self, granularity: Granularity) -> int:
         """Returns the number in the id of the next skill of a granularity."""
-        return self._last[granularity] + 1
+        return self._last_number[granularity] + 1
 
     def skill(self, row: int) -> Skill:
         """Returns the skill of a row."""
-        skill = self._made.get(row)
-        if skill is None:
-            numbers = [self._numbers[name][row].item() for name in ("utility", "retrievals", "credits")]
-            skill = self._made[row] = self._skill([column[row] for column in self._texts], *numbers)
-        return skill
+        if row not in self._made:
+            texts = (column[row] for column in self._columns.values())
+            self._made[row] = self._skill(*texts, *(self._numbers[name][row].item() for name in _COUNTERS))
+        return self._made[row]
 
     def skills(self) -> list[Skill]:
-        """Returns all skills there ever were, in order of insertion."""
+        """Returns all skills that were ever inserted, in order of insertion."""
+        numbers = (self._numbers[name].tolist() for name in _COUNTERS)
         with no_garbage_collection():
-            numbers = zip(*(self._numbers[name].tolist() for name in ("utility", "retrievals", "credits")), strict=True)
-            return [
-                self._skill(texts, *own) for texts, own in zip(zip(*self._texts, strict=True), numbers, strict=True)
-            ]
+            return [self._skill(*values) for values in zip(*self._columns.values(), *numbers, strict=True)]
 
     def keys(self, rows: Integers) -> list[tuple[str, str]]:
-        """Returns what some rows are retrieved by: task text, and the observation of a step skill."""
-        tasks, observations = self._texts[_TASK], self._texts[_OBSERVATION]
+        """Returns the keys of some rows: task text, and the observation of a step skill."""
+        tasks, observations = self._columns["task_text"], self._columns["observation"]
         return [(tasks[row], observations[row]) for row in rows.tolist()]
 
     def utility(self, rows: Integers) -> Floats:
@@ -129,86 +129,86 @@ class BankState:
         return np.asarray(self._numbers["utility"][rows], dtype=np.float64)
 
     def retrievals(self, rows: Integers) -> Integers:
-        """Returns how often the skills of some rows were put before the policy."""
+        """Returns the retrieval counts of some rows."""
         return np.asarray(self._numbers["retrievals"][rows], dtype=np.int64)
 
     def created(self, rows: Integers) -> Integers:
         """Returns the iterations in which the skills of some rows were written."""
-        return np.array([self._texts[_CREATED][row] for row in rows.tolist()], dtype=np.int64)
+        return np.array([self._columns["created"][row] for row in rows.tolist()], dtype=np.int64)
 
-    def evidence(self, skill_id: str) -> Worth:
-        """Returns what the signals of a skill add up to, with those of the skills that were merged into it."""
-        evidence = self._evidence(self.row(skill_id))
+    def worth(self, skill_id: str) -> Worth:
+        """Returns the worth of a skill, with the signals of the skills that were merged into it."""
+        worth = self._own_worth(self.row(skill_id))
         for other in self.merged.get(skill_id, ()):
-            evidence = evidence.joined(self.evidence(other))
-        return evidence
+            worth += self.worth(other)
+        return worth
 
     def events(self, iteration: int) -> list[Event]:
-        """Returns what makes an empty state this one, but for probes, as events of an iteration."""
+        """Returns events of an iteration that turn an empty state into this one, but for probes."""
         skills = tuple(self.skills())
-        evidence = {skill.id: self._evidence(row) for row, skill in enumerate(skills)}
-        evidence = {skill_id: one for skill_id, one in evidence.items() if one.signals}
-        events: list[Event] = [Insert(skills, iteration, {}, evidence, dict(self.marks), tuple(sorted(self.seen)))]
+        worth = {skill.id: own for row, skill in enumerate(skills) if (own := self._own_worth(row)).signals}
+        tasks = tuple(sorted(self.credited_tasks))
+        events: list[Event] = [Insert(skills, iteration, {}, worth, dict(self.marks), tasks)]
         if vouched := tuple(sorted(self.vouched - self.marks.keys())):
             events += [Change("held", vouched, iteration), Change("active", vouched, iteration)]
-        if self.again:
-            events.append(Again(dict(self.again), iteration))
-        return events + [Note(skill_id, text, iteration) for skill_id, own in self.notes.items() for text in own]
+        if self.repeats:
+            events.append(Repeat(dict(self.repeats), iteration))
+        return events + [Note(skill_id, text, iteration) for skill_id, texts in self.notes.items() for text in texts]
 
     def apply(self, event: Event) -> None:
-        """Adds an event. Raises `BankError` for one that does not fit what came before, and changes nothing then."""
+        """Applies an event. Raises `BankError` for one that does not fit what came before, and changes nothing then."""
         match event:
             case Insert():
                 self._insert(event)
-            case Again(tasks):
-                self._find(tasks)
-                for skill_id, own in tasks.items():
-                    self.again.setdefault(skill_id, []).extend(own)
+            case Repeat(tasks):
+                self.find(tasks)
+                for skill_id, sources in tasks.items():
+                    self.repeats.setdefault(skill_id, []).extend(sources)
             case Retrieve(counts):
-                rows = self._find(counts)
+                rows = self.find(counts)
                 self._numbers["retrievals"][rows] += np.fromiter(counts.values(), np.int64, len(rows))
-                self._changed(rows)
+                self._forget(rows)
             case Credit():
                 self._credit(event)
             case Probe(effects):
-                self._find(effects)
+                self.find(effects)
                 for skill_id, pairs in effects.items():
                     self.influence[skill_id] = self.influence.get(skill_id, Influence()).add(pairs)
             case Change():
                 self._change(event)
             case Note(skill_id, text):
-                self._find([skill_id])
+                self.find([skill_id])
                 self.notes.setdefault(skill_id, []).append(text)
             case Rewind():
                 raise ValueError("a journal leaves out what a rewind undid, and the rewind itself")
 
     def dump(self) -> dict[str, Any]:
-        """Returns all of it as values for JSON."""
+        """Returns the whole state as values for JSON."""
         return {
-            "texts": self._texts,
+            "texts": list(self._columns.values()),
             "numbers": {name: values.tolist() for name, values in self._numbers.items()},
             "marks": {skill_id: asdict(mark) for skill_id, mark in self.marks.items()},
             "notes": self.notes,
-            "again": self.again,
-            "influence": {skill_id: astuple(one) for skill_id, one in self.influence.items()},
+            "again": self.repeats,
+            "influence": {skill_id: astuple(influence) for skill_id, influence in self.influence.items()},
             "vouched": sorted(self.vouched),
-            "seen": sorted(self.seen),
+            "seen": sorted(self.credited_tasks),
         }
 
     def load(self, values: dict[str, Any]) -> None:
-        """Becomes what `dump` returned, if this state is an empty one."""
-        self._texts = values["texts"]
+        """Restores what `dump` returned into this state, which has to be empty."""
+        self._columns = dict(zip(_COLUMNS, values["texts"], strict=True))
         self._numbers = {name: np.array(values["numbers"][name], dtype=kind) for name, kind in _KINDS.items()}
-        self._index(0)
+        self._add_rows(0)
         for skill_id, mark in values["marks"].items():
             self._mark(skill_id, Mark(**mark))
-        self.notes, self.again = values["notes"], values["again"]
-        self.vouched, self.seen = set(values["vouched"]), set(values["seen"])
-        self.influence = {skill_id: Influence(*one) for skill_id, one in values["influence"].items()}
+        self.notes, self.repeats = values["notes"], values["again"]
+        self.vouched, self.credited_tasks = set(values["vouched"]), set(values["seen"])
+        self.influence = {skill_id: Influence(*sums) for skill_id, sums in values["influence"].items()}
 
-    def _evidence(self, row: int) -> Worth:
-        names = ("signals", "squares", "total", "spread", "last")
-        return Worth(*(self._numbers[name][row].item() for name in names))
+    def _own_worth(self, row: int) -> Worth:
+        """Returns the worth of a row, without skills that were merged into it."""
+        return Worth(*(self._numbers[name][row].item() for name in _SUMS))
 
     def _insert(self, event: Insert) -> None:
         skills, start = event.skills, len(self)
@@ -218,53 +218,47 @@ class BankState:
             raise BankError(f"skill {twice!r} is inserted twice")
         if strange := [skill_id for skill_id in ids if not skill_id[1:].isdecimal()]:
             raise BankError(f"{strange[0]!r} is no id of a skill: t or s and a number")
-        for column, texts in zip(self._texts, zip(*map(_texts, skills), strict=True), strict=False):
-            column.extend(texts)
-        evidence = [event.evidence.get(skill_id, Worth()) for skill_id in ids]
+        for name, column in self._columns.items():
+            column.extend(getattr(skill.text if name in _TEXT else skill, name) for skill in skills)
+        worths = [event.worth.get(skill_id, Worth()) for skill_id in ids]
         for name, values in self._numbers.items():
-            own = skills if name in ("utility", "retrievals", "credits") else evidence
-            new = np.array([getattr(one, name) for one in own], dtype=values.dtype)
-            self._numbers[name] = np.concatenate([values, new])
-        self._index(start)
+            new = [getattr(each, name) for each in (skills if name in _COUNTERS else worths)]
+            self._numbers[name] = np.concatenate([values, np.array(new, dtype=values.dtype)])
+        self._add_rows(start)
         for skill in skills:
             if skill.evicted is not None:
                 self._mark(skill.id, Mark("evicted", skill.evicted))
         for skill_id, mark in event.marks.items():
             self._mark(skill_id, mark)
-        self.seen.update(event.tasks)
+        self.credited_tasks.update(event.tasks)
 
-    def _index(self, start: int) -> None:
-        """Takes note of the rows from a row on, all active."""
-        new = self._texts[_ID][start:]
+    def _add_rows(self, start: int) -> None:
+        """Registers the ids of the rows from `start` on, all active."""
+        new = self._columns["id"][start:]
         self._rows.update(zip(new, range(start, start + len(new)), strict=True))
         self._status = np.concatenate([self._status[:start], np.zeros(len(new), dtype=np.int8)])
-        for skill_id, granularity in zip(new, self._texts[_GRANULARITY][start:], strict=True):
-            if (number := int(skill_id[1:])) > self._last[granularity]:
-                self._last[granularity] = number
+        for skill_id, granularity in zip(new, self._columns["granularity"][start:], strict=True):
+            if (number := int(skill_id[1:])) > self._last_number[granularity]:
+                self._last_number[granularity] = number
 
     def _credit(self, event: Credit) -> None:
-        """Does what `ranking.credited_utility` and `Worth.add` do, for all skills at once and to the same bit."""
-        credited = {skill_id: own for skill_id, own in event.signals.items() if own}
-        rows = self._find(credited)
-        kinds = [self._texts[_GRANULARITY][row] for row in rows.tolist()]
-        sizes = [len(own) for own in credited.values()]
-        kept_of = {each: (1.0 - event.beta[each[0]]) ** each[1] for each in set(zip(kinds, sizes, strict=True))}
-        kept = np.array([kept_of[each] for each in zip(kinds, sizes, strict=True)], dtype=np.float64)
-        counts = np.array(sizes, dtype=np.int64)
-        totals = np.array([math.fsum(own) for own in credited.values()], dtype=np.float64)
-        numbers = self._numbers
-        numbers["utility"][rows] = kept * numbers["utility"][rows] + (1.0 - kept) * (totals / counts)
+        credited = {skill_id: signals for skill_id, signals in event.signals.items() if signals}
+        rows, signals, numbers = self.find(credited), list(credited.values()), self._numbers
+        betas = [event.beta[self._columns["granularity"][row]] for row in rows.tolist()]
+        numbers["utility"][rows] = credited_utilities(numbers["utility"][rows], signals, betas)
+        counts = np.array([len(own) for own in signals], dtype=np.int64)
+        totals = np.array([math.fsum(own) for own in signals], dtype=np.float64)
         numbers["credits"][rows] += counts
         numbers["signals"][rows] += counts
         numbers["squares"][rows] += counts * counts
         numbers["total"][rows] += totals
         numbers["spread"][rows] += totals * totals / counts
         numbers["last"][rows] = event.iteration
-        self.seen.update(source.rpartition("#")[0] or source for source in event.sources)
-        self._changed(rows)
+        self.credited_tasks.update(source.rpartition("#")[0] or source for source in event.sources)
+        self._forget(rows)
 
     def _change(self, event: Change) -> None:
-        self._find(event.ids)
+        self.find(event.ids)
         if event.status not in _STATUSES:
             raise BankError(f"{event.status!r} is no status of a skill: {', '.join(_STATUSES)}")
         if event.status == "merged" and (event.into in event.ids or self.status(event.into) in GONE):
@@ -273,56 +267,40 @@ class BankState:
             before = self.marks.pop(skill_id, None)
             if before and before.status == "merged":
                 self.merged[before.into].remove(skill_id)
-            if event.status == "active":
-                if before and before.status == "held":
-                    self.vouched.add(skill_id)
-                self._status[self.row(skill_id)] = 0
-                self._changed(self._find([skill_id]))
-            else:
-                self._mark(skill_id, Mark(event.status, event.iteration, event.reason, event.into))
+            elif before and before.status == "held" and event.status == "active":
+                self.vouched.add(skill_id)
+            self._mark(skill_id, Mark(event.status, event.iteration, event.reason, event.into))
 
     def _mark(self, skill_id: str, mark: Mark) -> None:
-        rows = self._find([skill_id])
+        """Gives a skill the status of a mark."""
+        rows = self.find([skill_id])
         self._status[rows] = _STATUSES.index(mark.status)
-        self.marks[skill_id] = mark
+        if mark.status != "active":
+            self.marks[skill_id] = mark
         if mark.status == "merged":
             self.merged.setdefault(mark.into, []).append(skill_id)
-        self._changed(rows)
+        self._forget(rows)
 
-    def _find(self, ids: Iterable[str]) -> Integers:
-        """Returns the rows of some ids. Raises `BankError` for one that was never given out."""
-        try:
-            return np.array([self._rows[skill_id] for skill_id in ids], dtype=np.int64)
-        except KeyError as error:
-            raise BankError(f"there is no skill {error} among the {len(self)} inserted so far") from None
-
-    def _changed(self, rows: Integers) -> None:
-        """Forgets the skills that were made of some rows."""
+    def _forget(self, rows: Integers) -> None:
+        """Forgets the `Skill` objects that were made of some rows, which have changed."""
         for row in rows.tolist():
             self._made.pop(row, None)
 
-    def _skill(self, texts: Sequence[Any], utility: float, retrievals: int, credits: int) -> Skill:
-        skill_id, granularity, title, principle, when, task, observation, created, evidence = texts
+    def _skill(self, *values: Any) -> Skill:
+        """Returns a skill from the values of its row: `_COLUMNS` and `_COUNTERS`."""
+        skill_id, granularity, title, principle, when, task, observation, created, source = values[: len(_COLUMNS)]
+        utility, retrievals, credits = values[len(_COLUMNS) :]
         mark = self.marks.get(skill_id)
         gone = mark.iteration if mark and mark.status in GONE else None
         text = SkillText(title, principle, when)
         return Skill(
-            skill_id, granularity, text, task, observation, utility, retrievals, credits, created, evidence, gone
+            skill_id, granularity, text, task, observation, utility, retrievals, credits, created, source, gone
         )
-
-
-def _texts(skill: Skill) -> tuple[Any, ...]:
-    """Returns what never changes of a skill."""
-    text = skill.text
-    return (
-        *(skill.id, skill.granularity, text.title, text.principle, text.when_to_apply),
-        *(skill.task_text, skill.observation, skill.created, skill.evidence),
-    )
 
 
 @contextmanager
 def no_garbage_collection() -> Iterator[None]:
-    """Keeps the collector from walking 10^5 new records again and again, which takes longer than making them."""
+    """Disables the garbage collector, which would walk 10^5 new records again and again."""
     enabled = gc.isenabled()
     gc.disable()
     try:
