@@ -1,11 +1,15 @@
 """d2skill: train language-model agents together with a dynamic bank of skills (D2Skill, arXiv 2603.28716)."""
 
 from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
 
 from d2skill.bank import Draft, SkillBank
 from d2skill.config import Config
 from d2skill.errors import D2SkillError
 from d2skill.types import Observation, Prompt, Skill, SkillText, Task, Trajectory
+
+if TYPE_CHECKING:
+    from d2skill.api import resume, train
 
 __version__ = version("d2skill")
 
@@ -21,4 +25,15 @@ __all__ = [
     "Task",
     "Trajectory",
     "__version__",
+    "resume",
+    "train",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Imports `train` and `resume` when they are first used: the bank alone does not need them."""
+    if name in ("resume", "train"):
+        from d2skill import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module d2skill has no attribute {name}")

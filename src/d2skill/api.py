@@ -42,8 +42,9 @@ class FinishedRun:
 def train(config: Config, trackers: Sequence[Tracker] = ()) -> FinishedRun:
     """Trains a policy together with its skill bank, in the new run folder `config.out`.
 
-    Without `out` the folder is runs/ENVIRONMENT-DATE-TIME. `trackers` are told the metrics of each iteration. In the
-    processes of a launcher the first one trains and reports; in the others this exits once the first has ended.
+    Without `out` the folder is runs/ENVIRONMENT-DATE-TIME. `trackers` are told the metrics of each iteration; engine
+    verl has trackers of its own and takes none here. In the processes of a launcher the first one trains and reports;
+    in the others this exits once the first has ended.
 
     Raises `ConfigError` for settings that cannot work, `DataError` for an environment's broken files, and `RunError`
     when the folder is in use or cannot be written.

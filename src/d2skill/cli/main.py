@@ -22,7 +22,7 @@ d2skill trains an agent's policy together with a bank of skills (D2Skill, arXiv 
                                     train on real ALFWorld games
   d2skill resume RUN                go on with a run that was stopped
   d2skill evaluate RUN              play its panel or a split: with skills, without, with a placebo or another bank
-  d2skill ablate --seeds 3          train the paper's eight ablations on all cores: a table with intervals, a plot
+  d2skill ablate --seeds 3          train the paper's ablation, the full method and seven variants: a table, a plot
   d2skill compare RUN RUN           curves of runs against environment steps and wall time, with bands
   d2skill bank list RUN             list its skills; `d2skill bank show RUN ID` shows one
   d2skill play                      play a task yourself; with --replay RUN, see what the agent did

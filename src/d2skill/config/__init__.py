@@ -1,4 +1,4 @@
-"""The settings of a run: one frozen tree, read from TOML, every field a flag; the docstrings below are `--help`.
+"""Settings of a run: one frozen tree, read from TOML, every field a flag; the docstrings of fields are `--help`.
 
 Defaults are the laptop run. The published settings are the presets in `presets/`.
 """
@@ -10,8 +10,9 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from d2skill.config.bank import BankConfig, CreditConfig, EmbedderConfig, ReflectConfig, RetrievalConfig
+from d2skill.config.bank import BankConfig, CreditConfig, RetrievalConfig
 from d2skill.config.base import EndpointConfig, Settings
+from d2skill.config.embedder import EmbedderConfig
 from d2skill.config.environment import EnvConfig, HousesConfig, PromptConfig, WebshopConfig
 from d2skill.config.policy import (
     CausalLMConfig,
@@ -23,6 +24,7 @@ from d2skill.config.policy import (
     WarmStartConfig,
     step_sizes,
 )
+from d2skill.config.reflect import ReflectConfig
 from d2skill.config.training import AdvantageConfig, RewardConfig, RolloutConfig, TrainConfig, ValidationConfig
 from d2skill.config.verl import VerlConfig
 
@@ -92,7 +94,7 @@ class Config(Settings):
         return self
 
     @model_validator(mode="after")
-    def _evidence_decides(self) -> Config:
+    def _trial_needs_worth(self) -> Config:
         asked = [name for name, on in (("bank.trial", self.bank.trial > 0), ("bank.retire", self.bank.retire)) if on]
         if not asked:
             return self
@@ -109,9 +111,18 @@ class Config(Settings):
         return self
 
     def resolved(self) -> Config:
-        """Returns the settings with what depends on others filled in, as a run records them."""
+        """Returns the settings as a run records them: step sizes chosen by the policy, paths absolute.
+
+        With absolute paths the run can be resumed and evaluated from another folder.
+        """
         adapter = self.policy.kind == "causal-lm" and self.policy.lm.lora_rank > 0
         training, imitation = step_sizes(self.policy.kind, self.optim, self.warm_start, adapter=adapter)
         optim = self.optim.model_copy(update={"learning_rate": training})
         warm_start = self.warm_start.model_copy(update={"learning_rate": imitation})
-        return self.model_copy(update={"optim": optim, "warm_start": warm_start})
+        env = self.env.model_copy(update=_absolute(data=self.env.data, tasks=self.env.tasks))
+        bank = self.bank.model_copy(update=_absolute(start=self.bank.start))
+        return self.model_copy(update={"optim": optim, "warm_start": warm_start, "env": env, "bank": bank})
+
+
+def _absolute(**paths: Path | None) -> dict[str, Path]:
+    return {name: path.absolute() for name, path in paths.items() if path is not None}

@@ -1,4 +1,4 @@
-"""What all settings have in common, and a model behind a server."""
+"""Base class of all settings, and the settings of a model behind a server."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Settings as flags: tyro parses them, pydantic judges them.
+"""Settings as command-line flags: tyro parses them, pydantic validates them.
 
-tyro would build the pydantic models itself, and print a value out of range as a page of pydantic's own. So it is given
-plain dataclasses of the same shape, made from the models, and what it parsed goes through `Config` as a file would.
+tyro could build the pydantic models itself, but would print a value out of range as a page of pydantic's own. So
+it gets dataclasses of the same shape, made from the models; parsed values go through `Config` as a file's do.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Settings come from a preset or a TOML file (--config), and each of them can be s
 
 
 def parse_settings(arguments: Sequence[str], prog: str) -> Config:
-    """Returns the settings that a preset or file and flags make.
+    """Returns the settings of a preset or file, with flags laid over them.
 
     Raises `ConfigError` for a value out of range; tyro itself ends the program with status 2 at an unknown flag.
     """
@@ -40,16 +40,32 @@ def parse_settings(arguments: Sequence[str], prog: str) -> Config:
 
 
 def parse_with(arguments: Sequence[str], prog: str, description: str, own: Sequence[Field]) -> tuple[Any, Config]:
-    """Returns a command's own arguments as attributes of one object, and the settings, as `parse_settings` does."""
+    """Parses a command that has arguments of its own beside the settings.
+
+    Args:
+        arguments: Words of the command line.
+        prog: Name of the command in its help.
+        description: Text of its help.
+        own: The command's own arguments.
+
+    Returns: the own arguments as attributes of one object, and the settings. Errors are those of `parse_settings`.
+    """
     return _parse(arguments, prog, description, lambda config: config, own)
 
 
 def parse_houses(
     arguments: Sequence[str], prog: str, description: str, own: Sequence[Field], without: Collection[str]
 ) -> tuple[Any, HousesConfig]:
-    """Returns a command's own arguments as attributes of one object, and the settings of houses.
+    """Parses a command whose settings are those of houses alone.
 
-    Settings `without` a meaning there have no flags. Errors are those of `parse_settings`.
+    Args:
+        arguments: Words of the command line.
+        prog: Name of the command in its help.
+        description: Text of its help.
+        own: The command's own arguments.
+        without: Names of settings that get no flag.
+
+    Returns: the own arguments as attributes of one object, and the settings. Errors are those of `parse_settings`.
     """
     return _parse(arguments, prog, description, lambda config: config.env.houses, own, without)
 
@@ -81,16 +97,16 @@ def _parse(
 
 
 def _named_config(arguments: Sequence[str]) -> str:
-    """Returns what --config names, which has to be known before the other flags can have defaults.
+    """Returns the preset or file that --config names: the other flags have their defaults from it.
 
-    Without it that is the preset of the environment, if there is one of its name.
+    Without --config it is the preset named like the environment, else laptop.
     """
     kind = _last(arguments, "--env", "--env.kind")
     return _last(arguments, "--config") or (kind if kind in toml_files.presets() else "laptop")
 
 
 def _last(arguments: Sequence[str], *flags: str) -> str:
-    """Returns what the last of some flags is given, "" without one."""
+    """Returns the value of the last of some flags, "" without one."""
     found = ""
     for word, following in pairwise([*arguments, ""]):
         flag, equals, value = word.partition("=")
@@ -100,7 +116,7 @@ def _last(arguments: Sequence[str], *flags: str) -> str:
 
 
 def _switches(model: type[BaseModel], path: str = "") -> set[str]:
-    """Returns the names of a model's settings that are on or off, such as bank.retire."""
+    """Returns the names of a model's boolean settings, such as bank.retire."""
     found: set[str] = set()
     for name, info in model.model_fields.items():
         if isinstance(info.default, BaseModel):
@@ -111,7 +127,7 @@ def _switches(model: type[BaseModel], path: str = "") -> set[str]:
 
 
 def _spelled(arguments: Sequence[str], switches: Collection[str]) -> list[str]:
-    """Returns the arguments with --policy.train false as --policy.no-train, which is what tyro knows."""
+    """Returns the arguments with --policy.train false written as --policy.no-train, tyro's form."""
     spelled: list[str] = []
     words = list(arguments)
     while words:

@@ -1,4 +1,4 @@
-"""The settings of what an agent acts in, and of what it sees."""
+"""Settings of environments and prompts."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ class HousesConfig(Settings):
     distractors: int = Field(14, ge=0, le=60)
     """Objects in a room beside those of the target's type; with alfworld_rooms their mean"""
     spare_targets: int = Field(0, ge=0, le=3)
-    """Objects of the target's type that the task does not need: any number up to this (0 to 3 in ALFWorld; mean 1)"""
+    """Objects of the target's type beyond what the task needs, at most (0 to 3 in ALFWorld; mean 1)"""
     habit: float = Field(0.64, ge=0, le=1)
-    """How often an object lies in the place it has in its floor plan (0.64 in ALFWorld's scenes)"""
+    """Probability that an object lies in its home, one place in each floor plan (0.64 in ALFWorld's scenes)"""
     second_habit: float = Field(0.29, ge=0, le=1)
-    """How often in one of two other usual places (0.29 in ALFWorld); otherwise anywhere such objects can lie"""
+    """Probability that it lies in one of two other usual places (0.29 in ALFWorld); else it lies anywhere"""
     alfworld_rooms: bool = False
-    """Rooms are sized and filled as in ALFWorld, kitchens most, and some cabinets stand open; else all are alike"""
+    """Size and fill rooms as in ALFWorld: kitchens are largest, some cabinets stand open; else all rooms are alike"""
     alfworld_homes: bool = False
-    """Objects lie where ALFWorld has such objects, mostly in the open; otherwise mostly in closed receptacles"""
+    """Put objects where ALFWorld has them, mostly in the open; otherwise mostly in closed receptacles"""
     alfworld_errands: bool = False
-    """Tasks are as common as in ALFWorld, and what is to be cleaned, heated or cooled may start at its destination"""
+    """Draw task types as often as in ALFWorld; objects to clean, heat or cool may then start at their destination"""
     shared_spots: float = Field(0, ge=0, le=0.5)
     """Share of receptacles that are reached together with another (0.19 in ALFWorld)"""
     seed: int = 0
@@ -54,7 +54,8 @@ class WebshopConfig(Settings):
     goals: Literal["synthetic", "human"] = "synthetic"
     """Instructions made from products' attributes and options, or written by people"""
     queries: int = Field(4, ge=0)
-    """Searches made from the instruction that are listed for a policy that chooses; free answers search for anything"""
+    """Searches made from the instruction, listed as actions for a policy that chooses; a policy that answers freely can
+    search for anything"""
     rich: bool = False
     """Pages in the original's text_rich form, in lines with marked buttons, else in its text form"""
     seed: int = 0
@@ -62,7 +63,7 @@ class WebshopConfig(Settings):
 
 
 class EnvConfig(Settings):
-    """What the agent acts in."""
+    """The environment that the agent acts in."""
 
     kind: Annotated[str, tyro.conf.arg(aliases=("--env",))] = "houses"
     """houses, alfworld, webshop, package.module:Class, or gymnasium:package.module:Class"""
@@ -81,7 +82,7 @@ class EnvConfig(Settings):
 
 
 class PromptConfig(Settings):
-    """What a prompt holds."""
+    """Content of a prompt."""
 
     history: int = Field(20, ge=0)
     """L, the number of past (observation, action) pairs in the prompt"""

@@ -1,4 +1,4 @@
-"""The settings of policies and of how they learn."""
+"""Settings of policies and of their training."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class CausalLMConfig(Settings):
     heads: int = Field(4, ge=1)
     """Attention heads of the tiny model"""
     answer: Literal["choice", "free"] = "choice"
-    """choice: held to the admissible actions by a token trie; free: any text, action in <action> tags"""
+    """choice: only admissible actions can be generated (constrained decoding); free: any text, with <action> tags"""
     max_new_tokens: int = Field(64, ge=1)
     """Tokens of an answer, at most"""
     dtype: Literal["float32", "bfloat16"] = "float32"
@@ -38,22 +38,22 @@ class CausalLMConfig(Settings):
     device: str = "auto"
     """cpu, cuda, cuda:1, or auto (a GPU if there is one)"""
     attention: Literal["auto", "eager", "sdpa", "flash_attention_2"] = "auto"
-    """How attention is computed; auto is flash_attention_2 in bfloat16 on a GPU that has it, else what the model has"""
+    """Attention implementation; auto: flash_attention_2 in bfloat16 on a GPU that has it, else the model's default"""
     top_p: float = Field(1.0, gt=0, le=1)
-    """Only the likeliest tokens that together have this probability can be drawn; 1 leaves all"""
+    """Nucleus sampling: only the likeliest tokens with this total probability can be drawn; 1 is off"""
     top_k: int = Field(0, ge=0)
-    """Only so many of the likeliest tokens can be drawn; 0 leaves all"""
+    """Only the k likeliest tokens can be drawn; 0 is off"""
     generate_batch: int = Field(64, ge=1)
-    """Episodes that are played at a time, each with keys and values of its prompt and answer; the others wait"""
+    """Slots: episodes that are played at a time, each with a KV cache of prompt and answer; the others wait"""
     microbatch_tokens: int = Field(16384, ge=64)
-    """Tokens in one forward pass, at most: of an update, and of prompts that are read"""
+    """Tokens in one forward pass of an update or of new prompts, at most"""
     gradient_checkpointing: bool = False
-    """Compute the inside of each layer again for its gradients instead of keeping it: less memory, more time"""
+    """Compute activations again in the backward pass instead of keeping them: less memory, more time"""
     lora_rank: int = Field(0, ge=0)
     """Rank of a low-rank adapter, which alone is trained (learning rates are then 10 to 100 times larger); 0 trains all
     weights"""
     lora_alpha: int = Field(32, ge=1)
-    """Scale of the adapter: what it adds is multiplied by lora_alpha / lora_rank"""
+    """Scale of the adapter: its output is multiplied by lora_alpha / lora_rank"""
     lora_targets: str = "all-linear"
     """Layers that get an adapter: all-linear, or names separated by commas, such as q_proj,v_proj"""
 
@@ -63,7 +63,7 @@ class ServedConfig(Settings):
 
     endpoint: EndpointConfig = EndpointConfig()
     answer_tokens: int = Field(512, ge=16)
-    """Tokens of an answer, at most; a model that thinks first needs more"""
+    """Tokens of an answer, at most; a model that reasons first needs more"""
     price_in: float = Field(0, ge=0)
     """Price of a million tokens of questions"""
     price_out: float = Field(0, ge=0)
@@ -79,7 +79,7 @@ class PolicyConfig(Settings):
     kind: Annotated[PolicyKind, tyro.conf.arg(aliases=("--policy",))] = "scorer"
     """scorer (two cores are plenty), causal-lm (a language model; needs d2skill[train]) or served (by a server)"""
     train: bool = True
-    """Whether the policy learns; if not, only the bank does, after the warm start"""
+    """Train the policy; if false, only the bank learns, after the warm start"""
     scorer: ScorerConfig = ScorerConfig()
     lm: CausalLMConfig = CausalLMConfig()
     served: ServedConfig = ServedConfig()
@@ -97,7 +97,7 @@ class OptimConfig(Settings):
     """The policy-gradient update (Eq. 6)."""
 
     learning_rate: float | None = Field(None, gt=0)
-    """Adam step size; without one, what suits the policy: 0.01 (scorer), 1e-6 (language model), 2e-5 (its adapter)"""
+    """Adam step size; without one: 0.01 (scorer), 1e-6 (language model), 2e-5 (adapter)"""
     clip: float = Field(0.2, gt=0)
     """Clipping range of the probability ratio"""
     kl: float = Field(0.01, ge=0)
@@ -105,7 +105,7 @@ class OptimConfig(Settings):
     minibatch_rows: int = Field(128, ge=1)
     """Step rows in one optimiser step"""
     max_grad_norm: float = Field(1.0, gt=0)
-    """Norm to which a gradient is cut"""
+    """Norm at which gradients are clipped"""
 
 
 class WarmStartConfig(Settings):
@@ -122,7 +122,7 @@ class WarmStartConfig(Settings):
     advised: float = Field(0.5, ge=0, le=1)
     """Share of demonstrations with advice in the prompt"""
     misled: float = Field(0.3, ge=0, le=1)
-    """Share of the advice that is about another game, so that advice is not trusted blindly"""
+    """Share of the advice that is about another game, so that the policy does not trust advice blindly"""
 
 
 _STEP_SIZES: dict[PolicyKind, tuple[float, float]] = {
@@ -138,6 +138,13 @@ _ADAPTER_STEP_SIZES = (2e-5, 2e-4)
 def step_sizes(
     kind: PolicyKind, optim: OptimConfig, warm_start: WarmStartConfig, *, adapter: bool = False
 ) -> tuple[float, float]:
-    """Returns the Adam step sizes of training and of imitation: those set, else those that suit the kind of policy."""
+    """Returns the Adam step sizes of training and of imitation.
+
+    Args:
+        kind: Kind of policy, which has defaults.
+        optim: May set the step size of training.
+        warm_start: May set the step size of imitation.
+        adapter: True if only an adapter is trained.
+    """
     training, imitation = _ADAPTER_STEP_SIZES if adapter else _STEP_SIZES[kind]
     return optim.learning_rate or training, warm_start.learning_rate or imitation

@@ -15,7 +15,7 @@ from d2skill.errors import ConfigError
 
 
 def presets() -> dict[str, str]:
-    """Returns the names of the presets, each with what it is for."""
+    """Returns the names of the presets, each with its purpose."""
     folder = resources.files("d2skill.config.presets")
     files = [entry for entry in folder.iterdir() if entry.name.endswith(".toml")]
     described = {
@@ -58,7 +58,7 @@ def parse(text: str, source: str) -> Config:
 
 
 def explain(error: ValidationError) -> str:
-    """Returns the first thing that is wrong with some settings, in words, and how many more there are."""
+    """Returns the first mistake in some settings as a sentence, and the number of further ones."""
     first, *others = error.errors()
     name = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
@@ -71,7 +71,7 @@ def explain(error: ValidationError) -> str:
 
 
 def dump(config: Config) -> str:
-    """Returns the complete settings as TOML; what is None is left out, and reads back as None."""
+    """Returns the complete settings as TOML; None is left out, and reads back as None."""
     return tomli_w.dumps(_without_none(config.model_dump(mode="json")))
 
 

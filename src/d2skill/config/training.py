@@ -1,4 +1,4 @@
-"""The settings of the training loop, and of its evaluation."""
+"""Settings of the training loop and of its validation."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class RolloutConfig(Settings):
     group_size: int = Field(8, ge=1)
     """N, trajectories of each task"""
     with_skills: int = Field(4, ge=0)
-    """Members of each group that get skills; the others are the baseline. 0 is plain GRPO; with all of them nothing is
-    compared: signals are the successes themselves, and there is no intrinsic reward"""
+    """Members of each group that are shown skills; the others are the baseline half. 0 is plain GRPO; with all of them
+    there is no baseline: signals are the successes themselves, and there is no intrinsic reward"""
     temperature: float = Field(1.0, gt=0)
     """Sampling temperature in training"""
 
@@ -31,7 +31,7 @@ class RewardConfig(Settings):
     score: float = Field(0.0, ge=0)
     """Return of the score, 0 to 1, of a task that can be solved in part; 0 counts solved tasks only, as the paper"""
     invalid_penalty: float = Field(1.0, ge=0)
-    """Taken off for each action that is not admissible"""
+    """Penalty for each action that is not admissible"""
     intrinsic: float = Field(1.0, ge=0)
     """λ of Eq. 4: weight of the gain over the baseline half, given to the skill half only"""
 

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
 from d2skill.config.base import Settings
+
+if TYPE_CHECKING:
+    from d2skill.config import Config
+
+PROMPT_MARGIN = 512
+"""Tokens of a prompt that `prompt.max_tokens` does not count: instructions, headings, line ends, the chat template."""
 
 
 class VerlConfig(Settings):
@@ -32,3 +38,18 @@ class VerlConfig(Settings):
     """Processes that play episodes"""
     options: tuple[str, ...] = ()
     """Further settings of verl as on its command line, such as trainer.logger=[console,wandb]; they go over ours"""
+
+    @property
+    def total_gpus(self) -> int:
+        """GPUs of all nodes together."""
+        return self.nodes * self.gpus
+
+    def option(self, name: str) -> str:
+        """Returns the value that `options` give a setting of verl last, "" if they do not set it."""
+        pairs = (option.lstrip("+").partition("=") for option in self.options)
+        return {key: value.strip("'\"") for key, _, value in pairs}.get(name, "")
+
+
+def row_tokens(config: Config) -> tuple[int, int]:
+    """Returns how many tokens a prompt and an answer may have in verl; a longer prompt loses its beginning."""
+    return config.prompt.max_tokens + PROMPT_MARGIN, config.policy.lm.max_new_tokens

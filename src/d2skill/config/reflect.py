@@ -1,0 +1,42 @@
+"""Settings of reflection: kind of reflector, its model, its budget."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from d2skill.config.base import EndpointConfig, Settings
+
+
+class ReflectConfig(Settings):
+    """Reflection on failures (Eq. 7)."""
+
+    kind: Literal["contrast", "llm", "policy"] = "contrast"
+    """contrast: compares a failure with a success, needs no model; llm: asks a model (needs d2skill[llm]); policy: asks
+    the policy itself, which has to be a language model"""
+    threshold: float = Field(0.5, ge=0, le=1)
+    """τ_ref: groups whose skill half succeeds less often are reflected on"""
+    max_groups: int = Field(10, ge=0)
+    """R, groups reflected on in one iteration, at most, drawn at random from those that qualify"""
+    endpoint: EndpointConfig = EndpointConfig()
+    prompt_tokens: int = Field(6000, ge=500)
+    """Tokens of trajectories in a question to the model, about; longer trajectories lose their middle"""
+    answer_tokens: int = Field(1000, ge=100)
+    """Tokens of an answer, at most; a model that reasons first needs more"""
+    max_calls: int | None = Field(None, ge=0)
+    """Budget of a run in questions (llm); after any of the three budgets is used up, contrast reflects"""
+    max_tokens: int | None = Field(None, ge=0)
+    """Budget of a run in tokens, in and out (llm)"""
+    max_cost: float | None = Field(None, ge=0)
+    """Budget of a run in money (llm), in the currency of the prices"""
+    price_in: float = Field(0, ge=0)
+    """Price of a million tokens of questions"""
+    price_out: float = Field(0, ge=0)
+    """Price of a million tokens of answers"""
+
+    @model_validator(mode="after")
+    def _costs_are_known(self) -> ReflectConfig:
+        if self.max_cost is not None and not self.price_in and not self.price_out:
+            raise ValueError("reflect.max_cost needs reflect.price_in and price_out, the prices of a million tokens")
+        return self
