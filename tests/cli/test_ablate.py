@@ -9,7 +9,7 @@ from commands import fails
 
 from d2skill.cli.ablate import _duration
 from d2skill.cli.main import main
-from d2skill.evaluation.ablation import ROWS, claimed
+from d2skill.evaluation.ablation import VARIANTS, claim_folder
 
 TOY = [
     *("--env", "toys:TreasureEnvironment", "--env.max-steps", "4", "--policy.scorer.buckets", "4096"),
@@ -113,7 +113,7 @@ def test_a_failing_run_gives_status_one_and_its_text(capsys, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "told"),
     [
-        (["--rows", "luck"], f'there is no row "luck": --rows takes {", ".join(ROWS)}'),
+        (["--rows", "luck"], f'there is no row "luck": --rows takes {", ".join(VARIANTS)}'),
         (["--seeds", "0"], "--seeds 0 gives no run"),
         (["--jobs", "0"], "--jobs 0 runs nothing"),
         (["--rollout.with-skills", "0"], "rollout.with_skills is 0 in the settings"),
@@ -126,7 +126,7 @@ def test_ablate_tells_what_is_wrong(capsys, tmp_path, flags, told):
 
 
 def test_one_ablation_at_a_time(folder, capsys):
-    with claimed(folder):
+    with claim_folder(folder):
         assert "another `d2skill ablate`, or a run that one has left" in fails(capsys, *ablate(folder))
 
 

@@ -3,20 +3,18 @@
 import json
 import tomllib
 
-import numpy as np
 import pytest
 from chat_server import ChatServer
 
 from d2skill.bank import Draft, SkillBank
-from d2skill.bank.index import Index
-from d2skill.bank.journal import BankState, Journal, JournalWriter, Rewind
-from d2skill.bank.journal.journal import reembedded
+from d2skill.bank.index import KeyIndex
+from d2skill.bank.journal import Journal, JournalWriter, Rewind
+from d2skill.bank.journal.journal import reembed
 from d2skill.cli.calibrate import EmbedderFlags
 from d2skill.cli.main import main
 from d2skill.config import BankConfig, CreditConfig, RetrievalConfig
 from d2skill.config.toml_files import parse
 from d2skill.embedders import make_embedder
-from d2skill.embedders.calibrate import Situation, calibrate
 from d2skill.embedders.hashed import HashedEmbedder
 from d2skill.errors import BankError
 from d2skill.types import SkillText
@@ -55,25 +53,25 @@ def journal(tmp_path):
         bank.credit({f"t{iteration + 1}": [0.5, -0.25]}, {f"t{iteration + 1}": ["train/0#0", "train/0#1"]})
     bank.close()
     with JournalWriter(path) as writer:
-        writer.snapshot(BankState(), every=0)
+        writer.snapshot(every=0)
         writer.append(Rewind(15, 7))
     return path
 
 
 def everything(path):
     own = Journal(path)
-    return list(own.events(rewound=True)), own.replay(BankState()).dump(), own.replay(BankState(), at=2).dump()
+    return list(own.events(rewound=True)), own.replay().dump(), own.replay(at=2).dump()
 
 
 def test_a_reembedded_journal_is_the_same_but_for_the_embedder(journal, tmp_path):
     before = journal.read_bytes()
-    count = reembedded(journal, tmp_path / "new.db", "other/8")
+    count = reembed(journal, tmp_path / "new.db", "other/8")
     assert everything(tmp_path / "new.db") == everything(journal)
     assert count == Journal(journal).head().seq == Journal(tmp_path / "new.db").head().seq
     assert Journal(tmp_path / "new.db").embedder == "other/8" and Journal(journal).embedder == "hashed-v2/512"
     Journal(tmp_path / "new.db").verify()
     assert journal.read_bytes() == before
-    reembedded(tmp_path / "new.db", tmp_path / "back.db", "hashed-v2/512")
+    reembed(tmp_path / "new.db", tmp_path / "back.db", "hashed-v2/512")
     assert everything(tmp_path / "back.db") == everything(journal)
     assert Journal(tmp_path / "back.db").head() == Journal(journal).head(), "the same rows have the same checksums"
     with JournalWriter(tmp_path / "new.db") as writer:
@@ -82,13 +80,13 @@ def test_a_reembedded_journal_is_the_same_but_for_the_embedder(journal, tmp_path
 
 def test_nothing_is_written_over_and_damage_is_not_carried_on(journal, tmp_path):
     with pytest.raises(BankError, match="exists already"):
-        reembedded(journal, journal, "other/8")
+        reembed(journal, journal, "other/8")
     data = bytearray(journal.read_bytes())
     at = data.index(b"find the pan")
     data[at : at + 4] = b"lose"
     journal.write_bytes(data)
     with pytest.raises(BankError, match="salvage"):
-        reembedded(journal, tmp_path / "new.db", "other/8")
+        reembed(journal, tmp_path / "new.db", "other/8")
     assert not (tmp_path / "new.db").exists()
 
 
@@ -96,7 +94,7 @@ def test_the_command_makes_a_bank_that_the_new_embedder_opens(journal, tmp_path,
     out = tmp_path / "new.db"
     main(["bank", "reembed", str(journal), str(out), "--kind", "hashed", "--dimension", "1024"])
     said = " ".join(capsys.readouterr().out.split())
-    active = len(Journal(journal).replay(BankState()).rows("task", "active"))
+    active = len(Journal(journal).replay().rows("task", "active"))
     assert "for embedder hashed-v2/1024" in said and f"task skills: {active}," in said
     assert "which is the same one for" in said
     bank = SkillBank.open(out, HashedEmbedder(1024))
@@ -113,10 +111,10 @@ def test_the_same_embedder_keeps_every_neighbour(journal, tmp_path, capsys):
 
 
 def test_neighbours_are_not_compared_where_the_old_embedder_is_not_known(journal, tmp_path, capsys):
-    reembedded(journal, tmp_path / "old.db", "somebody-elses/7")
+    reembed(journal, tmp_path / "old.db", "somebody-elses/7")
     main(["bank", "reembed", str(tmp_path / "old.db"), str(tmp_path / "new.db")])
     said = " ".join(capsys.readouterr().out.split())
-    assert "not told" in said and "somebody-elses/7" in said and "the same one" not in said
+    assert "neighbourhoods are unknown" in said and "somebody-elses/7" in said and "the same one" not in said
 
 
 def test_calibrate_prints_gates_that_a_settings_file_takes(capsys, tmp_path):
@@ -131,29 +129,6 @@ def test_calibrate_prints_gates_that_a_settings_file_takes(capsys, tmp_path):
     )
     assert figures["step"]["best_balanced_accuracy"] > 0.95 and figures["step"]["gate"] == 0.61
     assert "related" in said and "at or above" in said
-
-
-def test_calibration_by_hand():
-    situations = [
-        Situation(f"take {thing} {n}", thing, room) for n, (thing, room) in enumerate(["aK", "aK", "bK", "aL"])
-    ]
-    angles = np.array([0.0, 0.1, 1.0, 0.3])
-    keys = np.stack([np.cos(angles), np.sin(angles)], axis=1)
-    task, step = calibrate(situations, keys, keys)
-    assert {name: len(values) for name, values in task.sorts.items()} == {
-        "same goal": 0,
-        "same object, other goal": 3,
-        "other object": 3,
-    }
-    assert {name: len(values) for name, values in step.sorts.items()} == {
-        "same room, same object": 1,
-        "same room, other object": 2,
-        "other room, same object": 2,
-        "other room, other object": 1,
-    }
-    assert np.cos(0.7) < task.gate < np.cos(0.3) and task.accuracy == 1
-    assert task.accuracy_at(1.0) == 0.5 and task.accuracy_at(-1.0) == 0.5
-    assert task.report(task.gate)["same object, other goal"]["share_above_gate"] == 1
 
 
 def test_calibrate_says_when_a_task_set_has_no_related_pairs(capsys, tmp_path):
@@ -183,8 +158,8 @@ def test_a_served_model_is_calibrated_and_a_bank_reembedded_for_it(journal, tmp_
         assert Journal(tmp_path / "new.db").embedder == "openai/toy/32"
         asked = server.count("/v1/embeddings")
         settings = EmbedderFlags("openai", "toy", server.url, cache=str(tmp_path / "cache")).settings("laptop")
-        state = Journal(tmp_path / "new.db").replay(BankState())
-        Index(state, make_embedder(settings)).choice("step")
+        state = Journal(tmp_path / "new.db").replay()
+        KeyIndex(state, make_embedder(settings)).search_set("step")
         assert server.count("/v1/embeddings") == asked + 1, "the keys were in the cache"
     assert server.url in fails(capsys, "bank", "reembed", journal, tmp_path / "other.db", *flags)
     assert not (tmp_path / "other.db").exists()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from d2skill.embedders import cache, gates
-from d2skill.embedders.cache import CachedEmbedder, DiskCache, MemoryCache, default_folder
+from d2skill.embedders.cache import CachedEmbedder, DiskCache, MemoryCache, default_cache_folder
 
 WORDS = [f"text number {n}" for n in range(50)]
 
@@ -34,7 +34,7 @@ def vector(text):
 def cached(folder, model=None, megabytes=10):
     model = model or Counting()
     disk = DiskCache(folder, model.fingerprint, 8, megabytes) if folder else None
-    return CachedEmbedder(model, disk, gates.Gates("toy", 0.1, 0.2)), model
+    return CachedEmbedder(model, disk, gates.ModelGates("toy", 0.1, 0.2)), model
 
 
 def file_of(folder):
@@ -267,8 +267,8 @@ def test_several_processes_use_one_file_at_once(tmp_path):
 
 def test_the_folder_is_where_caches_belong(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert default_folder() == tmp_path / "d2skill" / "embeddings"
+    assert default_cache_folder() == tmp_path / "d2skill" / "embeddings"
     monkeypatch.setenv("HOME", str(tmp_path))
     for unset in ("", "relative"):
         monkeypatch.setenv("XDG_CACHE_HOME", unset)
-        assert default_folder() == tmp_path / ".cache" / "d2skill" / "embeddings"
+        assert default_cache_folder() == tmp_path / ".cache" / "d2skill" / "embeddings"

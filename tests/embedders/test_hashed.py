@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from d2skill.config import EmbedderConfig
 from d2skill.embedders import make_embedder
-from d2skill.embedders.calibrate import best_threshold
 from d2skill.embedders.hashed import HashedEmbedder
+from d2skill.evaluation.gate_calibration import best_threshold
 
 EMBEDDER = HashedEmbedder(512)
 
@@ -99,16 +99,6 @@ def test_vectors_have_length_one_or_zero_and_ignore_their_batch(texts):
     assert np.all(np.isclose(lengths, 1, atol=1e-5) | (lengths == 0))
     for text, vector in zip(texts, vectors, strict=True):
         np.testing.assert_array_equal(EMBEDDER.embed([text])[0], vector)
-
-
-def test_best_threshold_by_hand():
-    # between 0.3 and 0.5 one of four unrelated pairs passes and all related ones: (1 + 3/4) / 2
-    assert best_threshold([0.5, 0.7, 0.9], [0.1, 0.2, 0.3, 0.8]) == pytest.approx((0.4, 0.875))
-
-
-def test_best_threshold_needs_both_sides():
-    with pytest.raises(ValueError, match="0 related, 1 unrelated"):
-        best_threshold([], [0.1])
 
 
 def test_the_best_threshold_lies_in_the_gap_between_pairs():

@@ -10,7 +10,7 @@ from chat_server import ChatServer, vector
 
 from d2skill.config import EmbedderConfig, EndpointConfig
 from d2skill.embedders import make_embedder
-from d2skill.embedders.gates import KNOWN, Gates
+from d2skill.embedders.gates import KNOWN_GATES, ModelGates
 from d2skill.errors import ConfigError
 
 pytest.importorskip("openai")
@@ -130,19 +130,19 @@ def test_a_server_that_fails_later_is_told_in_a_sentence(behaviour):
 def test_a_server_that_never_answers_is_given_up():
     with ChatServer(lambda number, _: "hang" if number else "ok") as server:
         made = embedder(server, timeout=0.3)
-        assert "see to the server" in refused(lambda: made.embed(WORDS))
+        assert "check the server" in refused(lambda: made.embed(WORDS))
 
 
 @pytest.mark.parametrize(
     ("spoil", "told"),
     [
         (lambda own: own[:-1], "31 numbers, not 32"),
-        (lambda own: [math.nan, *own[1:]], "no numbers"),
-        (lambda own: [math.inf, *own[1:]], "no numbers"),
-        (lambda own: [0.0] * len(own), "0 or no numbers"),
-        (lambda own: ["1.5x", *own[1:]], "no numbers"),
-        (lambda own: [None, *own[1:]], "no numbers"),
-        (lambda own: [[1.0], *own[1:]], "no numbers"),
+        (lambda own: [math.nan, *own[1:]], "0 or not finite"),
+        (lambda own: [math.inf, *own[1:]], "0 or not finite"),
+        (lambda own: [0.0] * len(own), "0 or not finite"),
+        (lambda own: ["1.5x", *own[1:]], "not numbers"),
+        (lambda own: [None, *own[1:]], "0 or not finite"),
+        (lambda own: [[1.0], *own[1:]], "not numbers"),
         (lambda own: [], "0 numbers"),
         (lambda own: "AAAA", "several lengths"),
         (lambda own: None, "several lengths"),
@@ -174,10 +174,10 @@ def test_vectors_of_any_length_become_unit_vectors(monkeypatch):
 
 def test_the_gates_of_a_served_model_are_those_of_the_model():
     for name in ("Qwen/Qwen3-Embedding-0.6B", "qwen3-embedding:0.6b", "all-minilm:l6-v2", "toy"):
-        own = Gates(name, None, None)
+        own = ModelGates(name, None, None)
         if name == "toy":
             assert "d2skill calibrate" in refused(lambda own=own: own.task)
             assert "d2skill calibrate" in refused(lambda own=own: own.step)
         else:
-            assert (own.task, own.step) in KNOWN.values()
-            assert Gates(name, 0.1, None).task == 0.1 and Gates(name, 0.1, None).step == own.step
+            assert (own.task, own.step) in KNOWN_GATES.values()
+            assert ModelGates(name, 0.1, None).task == 0.1 and ModelGates(name, 0.1, None).step == own.step

@@ -15,8 +15,8 @@ from d2skill.config import Config
 from d2skill.config.toml_files import dump
 from d2skill.errors import ConfigError, RunError
 from d2skill.evaluation import ablation
-from d2skill.evaluation.ablation import ROWS, carry_out, claimed, plan, report, settings_of, state_of
-from d2skill.evaluation.curves import flat
+from d2skill.evaluation.ablation import VARIANTS, claim_folder, planned_runs, run_state, variant_config
+from d2skill.evaluation.curves import flat_settings
 from d2skill.runs.folder import RunFolder
 
 TESTS = Path(__file__).parents[1]
@@ -32,12 +32,12 @@ def _toys_are_found_by_runs(monkeypatch):
 
 def changed(row, base=None):
     base = base or Config()
-    new, old = flat(settings_of(row, base)), flat(base)
+    new, old = flat_settings(variant_config(row, base)), flat_settings(base)
     return {name: value for name, value in new.items() if value != old[name]}
 
 
 def test_the_rows_are_those_of_the_paper():
-    assert {row: changed(row) for row in ROWS} == {
+    assert {row: changed(row) for row in VARIANTS} == {
         "full": {},
         "no-task-skills": {"retrieval.k_task": 0},
         "no-step-skills": {"retrieval.k_step": 0},
@@ -52,8 +52,8 @@ def test_the_rows_are_those_of_the_paper():
 def test_rows_lie_over_the_settings_given():
     base = tiny_config(retrieval={"alpha": 0.3, "k_step": 2}, bank={"retire": True})
     assert changed("no-baseline-group", tiny_config()) == {"rollout.with_skills": 4}
-    assert settings_of("no-step-skills", base).retrieval.alpha == 0.3
-    assert not settings_of("no-pruning", base).bank.retire  # or bad skills would be taken out all the same
+    assert variant_config("no-step-skills", base).retrieval.alpha == 0.3
+    assert not variant_config("no-pruning", base).bank.retire  # or bad skills would be taken out all the same
 
 
 @pytest.mark.parametrize("row", ["no-baseline-group", "no-utility"])
@@ -63,19 +63,19 @@ def test_what_judges_skills_by_what_a_row_takes_away_is_refused(row, setting):
     with pytest.raises(
         ConfigError, match=rf"row {row}: bank\.{name} judges skills by .*, or leave the row out"
     ) as told:
-        settings_of(row, tiny_config(bank=setting))
+        variant_config(row, tiny_config(bank=setting))
     assert "\n" not in str(told.value)
     with pytest.raises(ConfigError, match=f"bank.{name} judges"):
-        plan(tiny_config(bank=setting), ["full", row], 1, Path("x"))
+        planned_runs(tiny_config(bank=setting), ["full", row], 1, Path("x"))
 
 
 def test_a_row_that_changes_nothing_is_refused():
     with pytest.raises(ConfigError, match="row no-task-skills is the same as full with these settings"):
-        settings_of("no-task-skills", tiny_config(retrieval={"k_task": 0}))
+        variant_config("no-task-skills", tiny_config(retrieval={"k_task": 0}))
 
 
 def test_runs_are_planned_seed_by_seed_from_the_first_on():
-    runs = plan(tiny_config(seed=5, out="elsewhere"), ["full", "no-skills"], 2, Path("runs/a"))
+    runs = planned_runs(tiny_config(seed=5, out="elsewhere"), ["full", "no-skills"], 2, Path("runs/a"))
     assert [run.folder.name for run in runs] == ["full-5", "no-skills-5", "full-6", "no-skills-6"]
     assert [(run.config.seed, run.config.out) for run in runs] == [(5, None), (5, None), (6, None), (6, None)]
     assert runs[0].config.optim.learning_rate == 0.01  # resolved, as a run records it
@@ -92,19 +92,19 @@ def test_runs_are_planned_seed_by_seed_from_the_first_on():
 )
 def test_what_cannot_be_planned_is_told(rows, seeds, told):
     with pytest.raises(ConfigError, match=told):
-        plan(tiny_config(), rows, seeds, Path("x"))
+        planned_runs(tiny_config(), rows, seeds, Path("x"))
 
 
 def test_settings_without_skills_have_no_rows():
     with pytest.raises(ConfigError, match=r"rollout\.with_skills is 0 in the settings"):
-        plan(tiny_config(rollout={"with_skills": 0}), ["full"], 1, Path("x"))
+        planned_runs(tiny_config(rollout={"with_skills": 0}), ["full"], 1, Path("x"))
 
 
 # folders
 
 
 def small(folder, rows=("full",), seeds=1, **settings):
-    return plan(tiny_config(**settings), list(rows), seeds, folder)
+    return planned_runs(tiny_config(**settings), list(rows), seeds, folder)
 
 
 def fill(run, *names, config=None):
@@ -116,42 +116,42 @@ def fill(run, *names, config=None):
 
 def test_how_far_a_run_is(tmp_path):
     (run,) = small(tmp_path)
-    assert state_of(run) == "new"
+    assert run_state(run) == "new"
     run.folder.mkdir()
-    assert state_of(run) == "new"
+    assert run_state(run) == "new"
     (run.folder / "notes.txt").write_text("mine")
-    assert state_of(run) == "broken"
+    assert run_state(run) == "broken"
     (run.folder / "config.toml").write_text("no settings are read of what is put aside")
-    assert state_of(run) == "broken"
+    assert run_state(run) == "broken"
 
 
 def test_a_checkpoint_is_gone_on_with_and_a_summary_is_the_end(tmp_path):
     first, second = small(tmp_path, seeds=2)
     fill(first, "checkpoints/000002")
     fill(second, "checkpoints/000002", "summary.json")
-    assert (state_of(first), state_of(second)) == ("stopped", "ended")
+    assert (run_state(first), run_state(second)) == ("stopped", "ended")
 
 
 def test_a_file_in_the_way_is_broken(tmp_path):
     (run,) = small(tmp_path)
     run.folder.write_text("a file")
-    assert state_of(run) == "broken"
+    assert run_state(run) == "broken"
 
 
 def test_other_settings_are_refused_but_for_the_folder(tmp_path):
     (run,) = small(tmp_path)
     fill(run, "summary.json", config=run.config.model_copy(update={"out": Path("where/it/was")}))
-    assert state_of(run) == "ended"
+    assert run_state(run) == "ended"
     (other,) = small(tmp_path, retrieval={"k_task": 1})
     with pytest.raises(
         RunError, match=r"full-0 was made with retrieval\.k_task 3, not 1: choose another --out"
     ) as told:
-        state_of(other)
+        run_state(other)
     assert "\n" not in str(told.value)
 
 
 def test_a_folder_is_worked_in_by_one(tmp_path):
-    with claimed(tmp_path / "a"):
+    with claim_folder(tmp_path / "a"):
         assert claim_is_refused(tmp_path / "a")
     assert not claim_is_refused(tmp_path / "a")
 
@@ -162,10 +162,10 @@ def test_a_folder_is_worked_in_by_one(tmp_path):
 def carried_out(folder, runs, jobs=1):
     """Carries out what has not ended; returns outcomes and the report."""
     outcomes = []
-    with claimed(folder) as lock:
-        todo = [run for run in runs if state_of(run) != "ended"]
-        failed = carry_out(todo, jobs, lock, outcomes.append)
-    return outcomes, report(runs, tiny_config(), failed, "d2skill ablate")
+    with claim_folder(folder) as lock:
+        todo = [run for run in runs if run_state(run) != "ended"]
+        failed = ablation._train(todo, jobs, lock, outcomes.append)
+    return outcomes, ablation._report(runs, tiny_config(), failed, "d2skill ablate")
 
 
 def results(folder, name):
@@ -178,12 +178,12 @@ def test_runs_end_as_if_made_by_train(tmp_path):
     outcomes, told = carried_out(tmp_path / "a", runs, jobs=2)
     assert {outcome.run for outcome in outcomes} == {*runs} and not any(outcome.error for outcome in outcomes)
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == sorted(
-        [".lock", *(run.folder.name for run in runs), *(f"{run.row}.toml" for run in runs)]
+        [".lock", *(run.folder.name for run in runs), *(f"{run.variant}.toml" for run in runs)]
     )
     for run in runs:
         made = RunFolder.open(run.folder).config()
         assert made.model_copy(update={"out": None}) == run.config
-    by_hand = ["train", "--config", str(runs[0].settings), "--seed", "0", "--out", str(tmp_path / "hand")]
+    by_hand = ["train", "--config", str(runs[0].settings_file), "--seed", "0", "--out", str(tmp_path / "hand")]
     subprocess.run([sys.executable, "-m", "d2skill", *by_hand], check=True, capture_output=True)
     assert results(tmp_path, "hand") == results(tmp_path / "a", "full-0")
     alone = results(tmp_path / "a", "no-baseline-group-0")
@@ -231,12 +231,12 @@ def test_an_error_of_many_lines_is_kept_whole(tmp_path):
     runs = small(tmp_path / "a", train={"iterations": 1, "checkpoint_every": 1})
     fill(runs[0], "checkpoints/000001/policy", "tasks.json")
     (runs[0].folder / "checkpoints" / "000001" / "progress.json").write_text("[]")
-    runs[0].errors.write_text("of an earlier time")
+    runs[0].error_file.write_text("of an earlier time")
     (outcome,), _ = carried_out(tmp_path / "a", runs)
-    assert outcome.error and "earlier" not in runs[0].errors.read_text()
-    runs[0].errors.write_text("Traceback\n  line\nValueError: no\n")
-    assert ablation._error(runs[0], 1) == f"ValueError: no (all of it in {runs[0].errors})"
-    runs[0].errors.write_text("")
+    assert outcome.error and "earlier" not in runs[0].error_file.read_text()
+    runs[0].error_file.write_text("Traceback\n  line\nValueError: no\n")
+    assert ablation._error(runs[0], 1) == f"ValueError: no (all of it in {runs[0].error_file})"
+    runs[0].error_file.write_text("")
     assert ablation._error(runs[0], -9) == "it ended with status -9 and said nothing"
 
 
@@ -246,7 +246,7 @@ def test_what_cannot_be_gone_on_with_is_put_aside(tmp_path):
     fill(runs[0], "metrics.jsonl")
     (folder / "full-0.aside-1").mkdir()
     outcomes, _ = carried_out(folder, runs)
-    assert outcomes[0].error == "" and state_of(runs[0]) == "ended"
+    assert outcomes[0].error == "" and run_state(runs[0]) == "ended"
     assert sorted(path.name for path in (folder / "full-0.aside-2").iterdir()) == ["config.toml", "metrics.jsonl"]
 
 
@@ -294,7 +294,7 @@ def test_an_interrupted_ablation_is_gone_on_with(tmp_path, whole, stop):
 
 def claim_is_refused(folder):
     try:
-        with claimed(folder):
+        with claim_folder(folder):
             return False
     except RunError as error:
         assert "another `d2skill ablate`, or a run that one has left, is at work in" in str(error)
@@ -341,5 +341,5 @@ def test_runs_keep_to_one_core_unless_told_otherwise(tmp_path, monkeypatch):
     assert "OMP_NUM_THREADS" not in os.environ
     (tmp_path / "a").mkdir()
     runs = small(tmp_path / "a", ["full", "no-skills"])
-    carry_out(runs, 1, 0, lambda outcome: monkeypatch.setenv("OMP_NUM_THREADS", "3"))
+    ablation._train(runs, 1, 0, lambda outcome: monkeypatch.setenv("OMP_NUM_THREADS", "3"))
     assert [threads for _, threads in seen] == ["1", "3"]

@@ -6,7 +6,7 @@ from toys import START, TreasureEnvironment, make_bank, step_draft, task_draft
 from d2skill.bank import Draft
 from d2skill.config import RetrievalConfig
 from d2skill.errors import ConfigError
-from d2skill.evaluation.arms import ARMS, arm_names, group_of, view_of
+from d2skill.evaluation.arms import ARMS, arm_view, half_of_arm, require_arms
 from d2skill.types import SkillText
 
 TASKS = ["take the ruby", "take the opal"]
@@ -20,7 +20,7 @@ def bank_of(tasks=TASKS, **retrieval):
 
 
 def shown(arm, bank, seed=0, **retrieval):
-    view = view_of(arm, bank, RetrievalConfig(**retrieval), seed)
+    view = arm_view(arm, bank, RetrievalConfig(**retrieval), seed)
     return view.retrieve_task(TASKS), view.retrieve_step(PAIRS)
 
 
@@ -29,13 +29,13 @@ def ids(found):
 
 
 def test_the_names_of_arms():
-    assert arm_names("none, bank,top,bank") == ("none", "bank", "top")
-    assert arm_names(",".join(ARMS)) == ARMS
+    assert require_arms(["none", "bank", "top", "bank"]) == ("none", "bank", "top")
+    assert require_arms(ARMS) == ARMS
     with pytest.raises(ConfigError, match=r'no arm "random": --arms takes some of none,bank,shuffled,task,step,top'):
-        arm_names("bank,random")
+        require_arms(["bank", "random"])
     with pytest.raises(ConfigError, match="names no arm"):
-        arm_names(" , ")
-    assert [group_of(arm) for arm in ARMS] == ["none"] + ["skills"] * 5
+        require_arms([])
+    assert [half_of_arm(arm) for arm in ARMS] == ["none"] + ["skills"] * 5
 
 
 def test_the_bank_as_it_is_and_one_granularity_of_it():
@@ -80,7 +80,7 @@ def test_a_placebo_says_something_else_even_where_skills_of_several_keys_say_the
         retrieval={"gate": -1.0, "k_task": 4},
     )
     for seed in range(5):
-        (slots,) = view_of("shuffled", bank, RetrievalConfig(), seed).retrieve_task(["take the ruby"])
+        (slots,) = arm_view("shuffled", bank, RetrievalConfig(), seed).retrieve_task(["take the ruby"])
         (real,) = bank.retrieve_task(["take the ruby"])
         assert [one.skill.text == same for one in slots] == [one.skill.text == other for one in real]
         assert Counter(one.skill.text for one in slots) == {same: 2, other: 2}

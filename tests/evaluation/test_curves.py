@@ -11,8 +11,8 @@ from toys import tiny_config
 from d2skill.config.toml_files import dump
 from d2skill.errors import ConfigError, RunError
 from d2skill.evaluation import plots
-from d2skill.evaluation.curves import band, comparison, grouped, method, read_curve
-from d2skill.utils.statistics import bounds, difference, mean_over_seeds, paired
+from d2skill.evaluation.curves import compare_groups, group_by_method, mean_band, method_settings, read_curve
+from d2skill.utils.statistics import band_over_seeds, difference_over_seeds, mean_over_seeds, paired_over_seeds
 
 TASKS = {
     "training": {"split": "train", "task_ids": ["train/000"]},
@@ -51,28 +51,33 @@ def test_mean_and_interval_by_hand():
 
 def test_one_seed_has_no_interval_and_none_no_mean():
     assert mean_over_seeds([0.5]).record() == {"mean": 0.5, "ci95": None, "n": 1}
-    assert paired({0: 0.5}, {0: 0.25}).record() == {"mean": 0.25, "ci95": None, "n": 1, "paired": True}
-    assert difference({0: 0.5}, {1: 0.25, 2: 0.25}).record() == {"mean": 0.25, "ci95": None, "n": 1, "paired": False}
+    assert paired_over_seeds({0: 0.5}, {0: 0.25}).record() == {"mean": 0.25, "ci95": None, "n": 1, "paired": True}
+    assert difference_over_seeds({0: 0.5}, {1: 0.25, 2: 0.25}).record() == {
+        "mean": 0.25,
+        "ci95": None,
+        "n": 1,
+        "paired": False,
+    }
     with pytest.raises(ValueError):
         mean_over_seeds([])
 
 
 def test_differences_are_paired_by_seed_whatever_the_order():
     # 0.1, 0.2, 0.3: as narrow as the differences are alike, however far the seeds are apart
-    found = difference({2: 1.2, 0: 0.2, 1: 0.7}, {0: 0.1, 1: 0.5, 2: 0.9})
+    found = difference_over_seeds({2: 1.2, 0: 0.2, 1: 0.7}, {0: 0.1, 1: 0.5, 2: 0.9})
     assert (found.paired, found.n) == (True, 3) and found.mean == pytest.approx(0.2)
     assert found.ci95 == pytest.approx((0.2 - 0.248414, 0.2 + 0.248414), abs=1e-5)
 
 
 def test_a_pair_needs_both():
-    assert paired({0: 0.5, 1: 0.7, 2: 0.1}, {1: 0.5, 3: 0.9}).record()["mean"] == pytest.approx(0.2)
-    assert paired({0: 0.5}, {1: 0.5}) is None
+    assert paired_over_seeds({0: 0.5, 1: 0.7, 2: 0.1}, {1: 0.5, 3: 0.9}).record()["mean"] == pytest.approx(0.2)
+    assert paired_over_seeds({0: 0.5}, {1: 0.5}) is None
 
 
 def test_welch_by_hand():
     # variances 0.01 and 0.04 over 3 and 2: 0.00333 + 0.02 = 0.02333 (root 0.152753)
     # degrees 0.02333² / (0.00333²/2 + 0.02²/1) = 0.000544444 / 0.000405556 = 1.342466
-    found = difference({0: 0.5, 1: 0.6, 2: 0.7}, {5: 0.2, 6: 0.2 + 0.2 * math.sqrt(2)})
+    found = difference_over_seeds({0: 0.5, 1: 0.6, 2: 0.7}, {5: 0.2, 6: 0.2 + 0.2 * math.sqrt(2)})
     assert (found.paired, found.n) == (False, 2)
     assert found.mean == pytest.approx(0.6 - 0.2 - 0.1 * math.sqrt(2))
     # t of so many degrees is 7.1122, times the root 1.08640, which is scipy.stats.ttest_ind's as well
@@ -80,17 +85,17 @@ def test_welch_by_hand():
 
 
 def test_seeds_that_all_agree_have_an_interval_of_no_width():
-    assert difference({0: 0.5, 1: 0.5}, {2: 0.25, 3: 0.25}).ci95 == (0.25, 0.25)
+    assert difference_over_seeds({0: 0.5, 1: 0.5}, {2: 0.25, 3: 0.25}).ci95 == (0.25, 0.25)
     assert mean_over_seeds([0.5, 0.5]).ci95 == (0.5, 0.5)
 
 
 def test_a_band_is_an_interval_from_three_seeds_on():
     values = np.array([[0.5, 0.2], [0.6, 0.2], [0.7, 0.2]])
-    shows, low, high = bounds(values)
+    shows, low, high = band_over_seeds(values)
     assert shows == "interval"
     assert low == pytest.approx([0.6 - 0.248414, 0.2], abs=1e-5) and high == pytest.approx([0.848414, 0.2], abs=1e-5)
-    assert bounds(values[:2]) == ("range", [0.5, 0.2], [0.6, 0.2])
-    assert bounds(values[:1])[0] == "none"
+    assert band_over_seeds(values[:2]) == ("range", [0.5, 0.2], [0.6, 0.2])
+    assert band_over_seeds(values[:1])[0] == "none"
 
 
 # curves
@@ -98,7 +103,7 @@ def test_a_band_is_an_interval_from_three_seeds_on():
 
 def test_the_headline_is_the_mean_of_the_last_three_and_the_best_is_not_it(tmp_path):
     curve = read_curve(make_run(tmp_path / "a", [1.0, 0.9, 0.1, 0.2, 0.6], without=[0, 0, 0.1, 0.1, 0.4]))
-    assert curve.headline == pytest.approx(0.3) and curve.without == pytest.approx(0.2)
+    assert curve.headline == pytest.approx(0.3) and curve.headline_without_skills == pytest.approx(0.2)
     assert curve.best == 0.9  # what was before training does not count
 
 
@@ -116,12 +121,12 @@ def test_what_was_before_training_is_no_part_of_the_headline(tmp_path):
 
 def test_area_and_level_by_hand(tmp_path):
     curve = read_curve(make_run(tmp_path / "a", [0.0, 0.4, 0.2, 0.6]))
-    assert curve.mean_to(300) == pytest.approx((0.2 + 0.3 + 0.4) / 3)
-    assert curve.mean_to(150) == pytest.approx((100 * 0.2 + 50 * 0.35) / 150)
-    assert curve.at("env_steps", [50, 150]).tolist() == pytest.approx([0.2, 0.3])
-    assert curve.at("seconds", [25]).tolist() == pytest.approx([0.4])
-    assert (curve.reaches(0.4).env_steps, curve.reaches(0.5).env_steps, curve.reaches(0.7)) == (100, 300, None)
-    assert curve.reaches(0.1 + 0.3 + 1e-12).env_steps == 100  # not lost by rounding
+    assert curve.mean_until(300) == pytest.approx((0.2 + 0.3 + 0.4) / 3)
+    assert curve.mean_until(150) == pytest.approx((100 * 0.2 + 50 * 0.35) / 150)
+    assert curve.success_at("env_steps", [50, 150]).tolist() == pytest.approx([0.2, 0.3])
+    assert curve.success_at("seconds", [25]).tolist() == pytest.approx([0.4])
+    assert (curve.first_at(0.4).env_steps, curve.first_at(0.5).env_steps, curve.first_at(0.7)) == (100, 300, None)
+    assert curve.first_at(0.1 + 0.3 + 1e-12).env_steps == 100  # not lost by rounding
 
 
 def test_damage_is_told_in_a_sentence(tmp_path):
@@ -145,10 +150,13 @@ def test_seed_folder_and_length_make_no_other_group(tmp_path):
         read_curve(make_run(tmp_path / "b", [0, 0.5], seed=1, out="elsewhere", train={"max_env_steps": 9})),
         read_curve(make_run(tmp_path / "c", [0, 0.5], seed=1, rollout={"with_skills": 0})),
     ]
-    groups = grouped(curves)
+    groups = group_by_method(curves)
     assert [[curve.run.name for curve in series.curves] for series in groups] == [["a", "b"], ["c"]]
     assert [series.name for series in groups] == ["rollout.with_skills=2", "rollout.with_skills=0"]
-    assert not {"seed", "out", "train.iterations", "bank.wait", "embedder.cache_mb"} & method(curves[0].config).keys()
+    assert (
+        not {"seed", "out", "train.iterations", "bank.wait", "embedder.cache_mb"}
+        & method_settings(curves[0].config).keys()
+    )
 
 
 def test_a_group_is_named_by_what_it_does_not_share_with_most(tmp_path):
@@ -159,25 +167,25 @@ def test_a_group_is_named_by_what_it_does_not_share_with_most(tmp_path):
         {"retrieval": {"gate": 0.5}},
     ]
     curves = [read_curve(make_run(tmp_path / str(n), [0, 0.5], **own)) for n, own in enumerate(settings)]
-    assert [series.name for series in grouped(curves)] == [
+    assert [series.name for series in group_by_method(curves)] == [
         "base",
         "retrieval.alpha=1.0 retrieval.eta=0.0",
         "rollout.with_skills=0",
         "retrieval.gate=0.5",
     ]
-    assert [series.name for series in grouped(curves[:1])] == ["all runs"]
-    assert [series.name for series in grouped(curves[:2], ["ours", "theirs"])] == ["ours", "theirs"]
+    assert [series.name for series in group_by_method(curves[:1])] == ["all runs"]
+    assert [series.name for series in group_by_method(curves[:2], ["ours", "theirs"])] == ["ours", "theirs"]
 
 
 def test_names_have_to_fit_and_runs_count_once(tmp_path):
     first, second = (read_curve(make_run(tmp_path / name, [0, 0.5])) for name in "ab")
     with pytest.raises(ConfigError, match=r"a and .*b have the same settings and seed 0, so they count once"):
-        grouped([first, second])
+        group_by_method([first, second])
     other = replace(second, config=tiny_config(rollout={"with_skills": 0}))
     with pytest.raises(ConfigError, match=r"--names has 1 names for 2 groups of runs: rollout\.with_skills=2; rollout"):
-        grouped([first, other], ["ours"])
+        group_by_method([first, other], ["ours"])
     with pytest.raises(ConfigError, match="--names has a name twice"):
-        grouped([first, other], ["ours", "ours"])
+        group_by_method([first, other], ["ours", "ours"])
 
 
 def two_groups(folder):
@@ -191,7 +199,7 @@ def two_groups(folder):
 
 
 def test_a_comparison_by_hand(tmp_path):
-    report = comparison(grouped(two_groups(tmp_path), ["ours", "grpo"]))
+    report = compare_groups(group_by_method(two_groups(tmp_path), ["ours", "grpo"]))
     ours, grpo = report["groups"]
     assert (ours["name"], ours["seeds"], grpo["seeds"]) == ("ours", [0, 1, 2], [0, 1, 2])
     assert ours["headline"]["mean"] == pytest.approx(0.6) and grpo["headline"]["mean"] == pytest.approx(0.5)
@@ -214,23 +222,23 @@ def test_a_comparison_by_hand(tmp_path):
 
 
 def test_the_way_to_a_level_is_told_only_if_all_get_there(tmp_path):
-    groups = grouped(two_groups(tmp_path))
-    ours, grpo = (group["to_level"] for group in comparison(groups, 0.45)["groups"])
+    groups = group_by_method(two_groups(tmp_path))
+    ours, grpo = (group["to_level"] for group in compare_groups(groups, 0.45)["groups"])
     assert ours == {"reached": 3, "of": 3, "env_steps": 100, "seconds": 10}
     # at the third, second and first evaluation after training began
     assert grpo == {"reached": 3, "of": 3, "env_steps": 400, "seconds": 10}
-    ours, grpo = (group["to_level"] for group in comparison(groups, 0.65)["groups"])
+    ours, grpo = (group["to_level"] for group in compare_groups(groups, 0.65)["groups"])
     assert ours == {"reached": 1, "of": 3, "env_steps": None, "seconds": None} == grpo
 
 
 def test_a_band_is_drawn_where_all_runs_have_been(tmp_path):
     first = read_curve(make_run(tmp_path / "a", [0.0, 0.4, 0.8]))
     second = read_curve(make_run(tmp_path / "b", [0.2, 0.4], steps=150, seed=1))
-    found = band([first, second], "env_steps")
-    assert (found.where, found.shows) == ([0.0, 100.0, 150.0], "range")
-    assert found.low == pytest.approx([0.0, 0.2 + 0.2 * 100 / 150, 0.4])
-    assert found.high == pytest.approx([0.2, 0.4, 0.6])
-    assert found.mean == pytest.approx([0.1, (0.4 + 1 / 3) / 2, 0.5])
+    found = mean_band([first, second], "env_steps")
+    assert (found["where"], found["shows"]) == ([0.0, 100.0, 150.0], "range")
+    assert found["low"] == pytest.approx([0.0, 0.2 + 0.2 * 100 / 150, 0.4])
+    assert found["high"] == pytest.approx([0.2, 0.4, 0.6])
+    assert found["mean"] == pytest.approx([0.1, (0.4 + 1 / 3) / 2, 0.5])
 
 
 def test_what_has_to_be_known_is_noted(tmp_path):
@@ -239,7 +247,7 @@ def test_what_has_to_be_known_is_noted(tmp_path):
         read_curve(make_run(tmp_path / "a", [0.0, 0.5, 0.5, 0.5])),
         read_curve(make_run(tmp_path / "b", [0.0, 0.5], ended=False, tasks=other, rollout={"with_skills": 0})),
     ]
-    said = comparison(grouped(curves, ["ours", "grpo"]))["notes"]
+    said = compare_groups(group_by_method(curves, ["ours", "grpo"]))["notes"]
     assert said == [
         "One seed, so no interval over seeds: ours, grpo.",
         f"Fewer than 3 evaluations, so a mean of those there are: {tmp_path / 'b'}.",
@@ -253,7 +261,7 @@ def test_what_has_to_be_known_is_noted(tmp_path):
 
 @pytest.mark.parametrize(("format", "begins"), [("svg", b"<?xml"), ("png", b"\x89PNG"), ("pdf", b"%PDF")])
 def test_plots_are_the_same_file_each_time(tmp_path, format, begins):
-    report = comparison(grouped(two_groups(tmp_path / "runs"), ["ours", "grpo"]))
+    report = compare_groups(group_by_method(two_groups(tmp_path / "runs"), ["ours", "grpo"]))
     drawn = []
     for name in "ab":
         plots.plot_curves(report, tmp_path / f"{name}.{format}")
@@ -267,7 +275,7 @@ def test_plots_are_the_same_file_each_time(tmp_path, format, begins):
 def test_the_legend_says_what_the_band_is(tmp_path, seeds, told, monkeypatch):
     monkeypatch.setattr(plots, "_save", lambda figure, path: found.append(figure))
     found = []
-    report = comparison(grouped([c for c in two_groups(tmp_path) if c.seed < seeds], ["ours", "grpo"]))
+    report = compare_groups(group_by_method([c for c in two_groups(tmp_path) if c.seed < seeds], ["ours", "grpo"]))
     plots.plot_curves(report, tmp_path / "a.svg")
     (legend,) = found[0].legends
     assert [told in text.get_text() for text in legend.get_texts()] == [True, True]

@@ -5,7 +5,7 @@ from d2skill.bank import SkillBank
 from d2skill.config import CausalLMConfig, Config, OptimConfig, PolicyConfig, ScorerConfig, WarmStartConfig
 from d2skill.errors import D2SkillError
 from d2skill.evaluation import ARMS, evaluate_panel
-from d2skill.evaluation.episodes import Player, Unit, units_of
+from d2skill.evaluation.episodes import EpisodeBatch, EpisodePlayer, episode_batches
 from d2skill.policies.scorer.policy import ScorerPolicy
 from d2skill.prompts import render
 from d2skill.rollout import Rollouts, require_played
@@ -38,7 +38,7 @@ def untrained():
 
 
 def played(policy, units, config=CONFIG, environment=None, **given):
-    player = Player(environment or TreasureEnvironment(), policy, full_bank(), config, temperature=0.8, **given)
+    player = EpisodePlayer(environment or TreasureEnvironment(), policy, full_bank(), config, temperature=0.8, **given)
     return [player.play(unit) for unit in units]
 
 
@@ -50,7 +50,7 @@ def test_units_are_all_episodes_once_however_they_are_cut():
     tasks = [f"task{n}" for n in range(300)]
     everything = [(arm, seed, task) for arm in ("none", "top") for seed in (4, 5) for task in tasks]
     for shares in (1, 7, 16, 5000):
-        units = units_of(("none", "top"), (4, 5), tasks, shares)
+        units = episode_batches(("none", "top"), (4, 5), tasks, shares)
         assert [(unit.arm, unit.seed, task) for unit in units for task in unit.tasks] == everything
         assert max(len(unit.tasks) for unit in units) <= 128 and len(units) >= min(shares, 1200)
         assert {(unit.arm, unit.seed): unit.member for unit in units} == {
@@ -62,18 +62,18 @@ def test_units_are_all_episodes_once_however_they_are_cut():
 
 
 def test_how_episodes_are_cut_changes_nothing():
-    whole = outcomes(untrained(), units_of(ARMS, (0, 1), PANEL, 1))
+    whole = outcomes(untrained(), episode_batches(ARMS, (0, 1), PANEL, 1))
     assert {one.success for one in whole} == {True, False}
     for shares in (5, 96):
-        assert outcomes(untrained(), units_of(ARMS, (0, 1), PANEL, shares)) == whole
-    backwards = outcomes(untrained(), units_of(ARMS, (0, 1), PANEL, 5)[::-1])
+        assert outcomes(untrained(), episode_batches(ARMS, (0, 1), PANEL, shares)) == whole
+    backwards = outcomes(untrained(), episode_batches(ARMS, (0, 1), PANEL, 5)[::-1])
     assert sorted(map(str, backwards)) == sorted(map(str, whole))
 
 
 def test_a_seed_plays_the_same_whatever_other_seeds_are_played():
     def skills(seeds):
-        components = played(untrained(), units_of(("shuffled",), seeds, PANEL, 1), keep=True)
-        return [[turn.skills for one in part.saved for turn in one.turns] for part in components]
+        parts = played(untrained(), episode_batches(("shuffled",), seeds, PANEL, 1), keep=True)
+        return [[turn.skills for one in part.saved for turn in one.turns] for part in parts]
 
     first, second = skills((0, 1))
     assert skills((1,)) == [second] != [first]
@@ -88,7 +88,7 @@ def test_a_language_model_plays_the_same_in_batches_of_any_size():
         model = CausalLMConfig(hidden_size=32, layers=2, heads=2, device="cpu", generate_batch=together)
         policy = lm.CausalLMPolicy(model, OptimConfig(), WarmStartConfig(), 0, lambda: texts)
         config = settings(policy=PolicyConfig(kind="causal-lm", lm=model))
-        found.append(outcomes(policy, units_of(("none", "bank"), (0,), PANEL, 1), config))
+        found.append(outcomes(policy, episode_batches(("none", "bank"), (0,), PANEL, 1), config))
     assert found[0] == found[1]
     assert all(one.generated > one.steps for one in found[0])
 
@@ -101,7 +101,7 @@ def test_every_arm_has_the_same_tasks_and_seeds_as_a_validation():
 
     noted = []
     policy = Noting(lambda prompt: prompt.actions[0])
-    units = [Unit(arm, 7, n, tuple(PANEL)) for n, arm in enumerate(ARMS)]
+    units = [EpisodeBatch(arm, 7, n, tuple(PANEL)) for n, arm in enumerate(ARMS)]
     assert [one.task for one in outcomes(policy, units)] == list(PANEL) * len(ARMS)
     assert noted == noted[:3] * len(ARMS)
     mine, noted = noted[:3], []
@@ -112,7 +112,7 @@ def test_every_arm_has_the_same_tasks_and_seeds_as_a_validation():
 
 def test_what_is_counted_by_hand():
     policy = ScriptedPolicy(lambda prompt: prompt.actions[-1])
-    (one,) = played(policy, [Unit("step", 0, 5, PANEL[:1])], keep=True)
+    (one,) = played(policy, [EpisodeBatch("step", 0, 5, PANEL[:1])], keep=True)
     asked = policy.prompts
     (outcome,) = one.outcomes
     assert (outcome.arm, outcome.seed, outcome.task, outcome.kind) == ("step", 0, PANEL[0], "take")
@@ -123,14 +123,16 @@ def test_what_is_counted_by_hand():
     (saved,) = one.saved
     assert (saved.arm, saved.index, saved.success) == ("skills", 5, outcome.success)
     served = settings(policy={"kind": "served", "train": False})
-    (outcome,) = outcomes(ScriptedPolicy(lambda prompt: "open chest 1"), [Unit("none", 0, 0, PANEL[:1])], served)
+    (outcome,) = outcomes(
+        ScriptedPolicy(lambda prompt: "open chest 1"), [EpisodeBatch("none", 0, 0, PANEL[:1])], served
+    )
     assert outcome.generated == 3 * outcome.steps and outcome.shown == 0
 
 
 def test_the_environment_has_to_work_somewhere():
     broken = FaultyEnvironment(TreasureEnvironment(), lambda task, action: task.id != PANEL[3])
     found = outcomes(
-        ScriptedPolicy(lambda prompt: prompt.actions[0]), units_of(("none",), (0,), PANEL, 8), environment=broken
+        ScriptedPolicy(lambda prompt: prompt.actions[0]), episode_batches(("none",), (0,), PANEL, 8), environment=broken
     )
     assert [bool(one.fault) for one in found] == [n != 3 for n in range(8)]
     require_played([(one.task, one.fault) for one in found])

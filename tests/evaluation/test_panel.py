@@ -8,7 +8,7 @@ from toys import ScriptedPolicy, TreasureEnvironment, make_bank, step_draft
 
 from d2skill.config import PromptConfig
 from d2skill.errors import ConfigError
-from d2skill.evaluation import evaluate_panel, require_unseen
+from d2skill.evaluation import evaluate_panel, require_unseen_tasks
 from d2skill.rollout import Rollouts
 from d2skill.runs.tasks import select_panel
 from d2skill.trackers.terminal import result_table
@@ -16,14 +16,16 @@ from d2skill.utils.statistics import paired_difference, wilson
 
 
 def test_a_panel_that_the_evidence_of_the_bank_is_from_is_refused():
-    bank = make_bank(*(replace(step_draft(title), evidence=f"train/{n:03d}") for n, title in enumerate(["Go", "Look"])))
-    bank.insert([replace(step_draft("Look"), evidence="train/007")], 1)
+    bank = make_bank(
+        *(replace(step_draft(title), source_task=f"train/{n:03d}") for n, title in enumerate(["Go", "Look"]))
+    )
+    bank.insert([replace(step_draft("Look"), source_task="train/007")], 1)
     bank.credit({"s1": [1.0, 0.5], "s2": [0.0]}, {"s1": ["train/008#3", "gym#4#"], "s2": ["train/008#3"]})
     panel = [f"valid/{n:03d}" for n in range(9)]
-    require_unseen(bank, panel)
+    require_unseen_tasks(bank, panel)
     for seen in ("train/001", "train/007", "train/008", "gym#4"):
         with pytest.raises(ConfigError, match=rf"written or credited in 1 of these 10 tasks, first {seen}: .*--seen-t"):
-            require_unseen(bank, [*panel, seen])
+            require_unseen_tasks(bank, [*panel, seen])
 
 
 PANEL = select_panel(TreasureEnvironment(), "valid_unseen", 8)

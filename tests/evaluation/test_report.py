@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from d2skill.evaluation.episodes import Outcome
-from d2skill.evaluation.report import figures
+from d2skill.evaluation.report import summarize_outcomes
 from d2skill.trackers.terminal import evaluation_tables
 from d2skill.utils.statistics import mean_with_interval, paired_difference, wilson
 
@@ -23,7 +23,7 @@ def outcomes(arm, *rows, kinds="aab"):
 
 def test_one_seed_by_hand():
     # bank wins tasks 1 and 2, loses task 3, ties elsewhere
-    found = figures(outcomes("none", "100100") + outcomes("bank", "111000"))
+    found = summarize_outcomes(outcomes("none", "100100") + outcomes("bank", "111000"))
     assert found["arms"]["bank"] == {
         "success": 0.5,
         "ci95": list(wilson(3, 6)),
@@ -44,7 +44,7 @@ def test_one_seed_by_hand():
 
 
 def test_of_several_seeds_a_task_counts_once():
-    found = figures(outcomes("none", "1000", "0000", "0010") + outcomes("bank", "1100", "1100", "1000"))
+    found = summarize_outcomes(outcomes("none", "1000", "0000", "0010") + outcomes("bank", "1100", "1100", "1000"))
     # by task, of 3: none 1 0 1 0, bank 3 2 0 0
     bank = found["arms"]["bank"]
     mean, ci95 = mean_with_interval([1, 2 / 3, 0, 0])
@@ -56,21 +56,21 @@ def test_of_several_seeds_a_task_counts_once():
 
 
 def test_where_nothing_or_all_is_solved_there_is_still_doubt():
-    found = figures(outcomes("none", "0000", "0000") + outcomes("bank", "1111", "1111"))
+    found = summarize_outcomes(outcomes("none", "0000", "0000") + outcomes("bank", "1111", "1111"))
     assert found["arms"]["none"]["ci95"] == list(wilson(0, 4)) and found["arms"]["bank"]["ci95"] == list(wilson(4, 4))
 
 
 def test_differences_are_to_the_first_arm_where_none_is_missing():
-    found = figures(outcomes("bank", "10") + outcomes("shuffled", "11") + outcomes("top", "00"))
+    found = summarize_outcomes(outcomes("bank", "10") + outcomes("shuffled", "11") + outcomes("top", "00"))
     assert {name: gap["to"] for name, gap in found["differences"].items()} == {"shuffled": "bank", "top": "bank"}
-    assert figures(outcomes("top", "10"))["differences"] == {}
+    assert summarize_outcomes(outcomes("top", "10"))["differences"] == {}
 
 
 def test_scores_and_tokens_where_there_are_some():
     none = [replace(one, score=0.25, generated=8) for one in outcomes("none", "1100")]
     bank = [replace(one, score=0.75, generated=9) for one in outcomes("bank", "1100")]
     bank[0] = replace(bank[0], score=None, fault="the lid fell")
-    found = figures(none + bank)
+    found = summarize_outcomes(none + bank)
     assert found["arms"]["bank"]["score"] == pytest.approx(0.5625)  # 3 of 0.75 and 1 without
     assert found["arms"]["bank"]["score_ci95"] == list(mean_with_interval([0, 0.75, 0.75, 0.75])[1])
     assert found["arms"]["bank"]["generated_tokens"] == 9 and found["arms"]["bank"]["faults"] == 1
@@ -81,19 +81,25 @@ def test_scores_and_tokens_where_there_are_some():
 def test_episodes_without_a_step_are_counted_with_their_kind():
     known, failed = outcomes("none", "11", "11"), outcomes("bank", "11", "01")
     failed[2] = replace(failed[2], kind="", steps=0, shown=0, prompt_tokens=0, fault="no start")
-    found = figures(known + failed)
+    found = summarize_outcomes(known + failed)
     assert found["types"].keys() == {"a"} and found["types"]["a"]["bank"]["success"] == 0.75
     nothing = [
         replace(one, kind="", steps=0, shown=0, prompt_tokens=0, fault="no start") for one in outcomes("bank", "00")
     ]
-    assert figures(nothing)["arms"]["bank"]["shown"] == figures(nothing)["arms"]["bank"]["prompt_tokens"] == 0
+    assert (
+        summarize_outcomes(nothing)["arms"]["bank"]["shown"]
+        == summarize_outcomes(nothing)["arms"]["bank"]["prompt_tokens"]
+        == 0
+    )
 
 
 def test_figures_can_be_made_again_from_the_outcomes_kept():
     rng = np.random.default_rng(0)
     rows = ["".join(map(str, rng.integers(2, size=20))) for _ in range(4)]
     played = outcomes("none", *rows[:2]) + outcomes("bank", *rows[2:])
-    assert figures([Outcome(**json.loads(json.dumps(asdict(one)))) for one in played]) == figures(played)
+    assert summarize_outcomes([Outcome(**json.loads(json.dumps(asdict(one)))) for one in played]) == summarize_outcomes(
+        played
+    )
 
 
 @pytest.mark.parametrize("scored", [False, True])
@@ -104,7 +110,7 @@ def test_the_tables_can_be_read_at_80_columns(scored):
     if scored:
         played = [replace(one, score=1.0, generated=123) for one in played]
     console = Console(width=80, record=True, file=StringIO())
-    for table in evaluation_tables(figures(played)):
+    for table in evaluation_tables(summarize_outcomes(played)):
         console.print(table)
     lines = console.export_text().splitlines()
     assert all(len(line) <= 80 for line in lines)
@@ -115,4 +121,4 @@ def test_the_tables_can_be_read_at_80_columns(scored):
 
 
 def test_one_type_and_one_arm_need_one_table():
-    assert len(evaluation_tables(figures(outcomes("none", "10", kinds="a")))) == 1
+    assert len(evaluation_tables(summarize_outcomes(outcomes("none", "10", kinds="a")))) == 1

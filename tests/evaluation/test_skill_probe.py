@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from toys import START, ScriptedPolicy, decision, make_scorer, prompt, skill, task, trajectory, turn
 
-from d2skill.evaluation.skill_probe import Effect, probe
+from d2skill.evaluation.skill_probe import Effect, probe_skills
 from d2skill.protocols import SupportsScoring
 from d2skill.types import AnswerScore, Decision, Group, Prompt, Row, Turn
 
@@ -47,7 +47,7 @@ def of(*turns: Turn) -> list[Group]:
 
 
 def probed(policy, groups, decisions=99, seed=0):
-    return probe(policy, groups, decisions=decisions, seed=seed)
+    return probe_skills(policy, groups, decisions=decisions, seed=seed)
 
 
 def one(log_prob: float, changes: bool) -> list[Effect]:

@@ -8,7 +8,7 @@ from multiprocessing import active_children
 import pytest
 
 from d2skill.errors import ConfigError, D2SkillError
-from d2skill.evaluation.worker_processes import in_processes
+from d2skill.evaluation.worker_processes import map_in_processes
 
 
 def square(item):
@@ -34,7 +34,7 @@ def refused():
 
 
 def test_each_item_is_done_once_and_by_several_processes():
-    with closing(in_processes(2, partial(made, square), range(9))) as results:
+    with closing(map_in_processes(2, partial(made, square), range(9))) as results:
         found = dict(results)
     assert {at: value for at, (_, value) in found.items()} == {n: n * n for n in range(9)}
     assert len({pid for pid, _ in found.values()} - {os.getpid()}) == 2
@@ -51,13 +51,13 @@ def test_each_item_is_done_once_and_by_several_processes():
     ],
 )
 def test_what_goes_wrong_in_a_process_is_said_here_and_no_process_is_left(make, error, said):
-    with closing(in_processes(2, make, range(9))) as results, pytest.raises(error, match=said):
+    with closing(map_in_processes(2, make, range(9))) as results, pytest.raises(error, match=said):
         list(results)
     assert not active_children()
 
 
 def test_an_interruption_leaves_no_process():
-    with pytest.raises(KeyboardInterrupt), closing(in_processes(2, partial(made, square), range(99))) as results:
+    with pytest.raises(KeyboardInterrupt), closing(map_in_processes(2, partial(made, square), range(99))) as results:
         next(results)
         assert len(active_children()) == 2
         raise KeyboardInterrupt

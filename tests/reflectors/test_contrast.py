@@ -8,7 +8,7 @@ from toys import decision, trajectory
 from d2skill.config import ReflectConfig
 from d2skill.learner import drafts_from
 from d2skill.reflectors import ContrastReflector, make_reflector
-from d2skill.reflectors.contrast import essential_actions, general
+from d2skill.reflectors.contrast import essential_actions, generalized
 from d2skill.types import Prompt, Reflection, SkillText, Task, Trajectory, Turn
 
 TASK = "put some mug in shelf"
@@ -144,7 +144,7 @@ def test_the_task_skill_tells_the_whole_task_without_numbers():
     ],
 )
 def test_only_what_the_task_names_is_generalised(action, said):
-    assert general(action, TASK) == said
+    assert generalized(action, TASK) == said
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_only_what_the_task_names_is_generalised(action, said):
     ],
 )
 def test_a_number_that_begins_another_and_capitals_are_generalised_too(action, said):
-    assert general(action, TASK).lower() == said.lower()
+    assert generalized(action, TASK).lower() == said.lower()
 
 
 @pytest.mark.parametrize("action", ["go to door 3", "go from door 1 to door 12", "Go To Door 3"])

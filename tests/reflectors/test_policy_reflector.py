@@ -43,7 +43,7 @@ def test_all_failures_are_asked_about_at_once_and_unusable_answers_once_more():
     assert first.task_skill.title == second.task_skill.title == "ruby: search" and third is None
     assert [len(chats) for chats in policy.asked] == [3, 2]
     assert policy.asked[1][0][-2] == {"role": "assistant", "content": "I do not know."}
-    calls, metrics = own.account()
+    calls, metrics = own.drain_calls()
     assert [(call["task"], call["attempt"], call["outcome"].split(":")[0]) for call in calls] == [
         ("train/000", 0, "used"),
         ("train/001", 0, "asked again"),
@@ -52,7 +52,7 @@ def test_all_failures_are_asked_about_at_once_and_unusable_answers_once_more():
         ("train/002", 1, "dropped"),
     ]
     assert (metrics["reflect/calls"], metrics["reflect/repaired"], metrics["reflect/dropped"]) == (5, 1, 1)
-    assert own.account()[0] == []
+    assert own.drain_calls()[0] == []
 
 
 def test_one_failure_without_an_answer_is_a_fault():

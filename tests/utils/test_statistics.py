@@ -1,10 +1,12 @@
+"""Intervals and tests against numbers worked by hand, tables, and their coverage on simulated data."""
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from d2skill.utils import statistics
-from d2skill.utils.statistics import mcnemar, mean_with_interval, paired_difference, wilson
+from d2skill.utils.statistics import mcnemar, mean_with_interval, paired_difference, t_critical, wilson
 
 
 def test_wilson_by_hand():
@@ -140,3 +142,16 @@ def test_mcnemar_keeps_its_level():
     rng = np.random.default_rng(6)
     found = [mcnemar(wins := int(rng.binomial(40, 0.5)), 40 - wins) for _ in range(2000)]
     assert 0.01 < np.mean(np.array(found) <= 0.05) <= 0.055
+
+
+@pytest.mark.parametrize(
+    ("degrees", "t"),
+    [(1, 12.7062), (2, 4.3027), (3, 3.1824), (4, 2.7764), (5, 2.5706), (9, 2.2622), (30, 2.0423), (1000, 1.9623)],
+)
+def test_student_s_t_as_in_tables(degrees, t):
+    assert t_critical(degrees) == pytest.approx(t, abs=1e-4)
+
+
+def test_student_s_t_of_other_shares():
+    assert t_critical(4, 0.9) == pytest.approx(2.1318, abs=1e-4)
+    assert t_critical(10, 0.99) == pytest.approx(3.1693, abs=1e-4)

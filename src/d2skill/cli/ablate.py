@@ -1,11 +1,10 @@
-"""Evidence over seeds: ablate, compare."""
+"""`d2skill ablate` and `d2skill compare`: methods side by side, with intervals over seeds."""
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Annotated, Any
@@ -16,66 +15,63 @@ from rich.table import Table
 from tyro.conf import Positional
 
 from d2skill.cli.bank.tables import say, table_of
-from d2skill.cli.train import found_from_anywhere
 from d2skill.config import cli_flags
 from d2skill.errors import ConfigError
-from d2skill.evaluation import ablation, plots
-from d2skill.evaluation.curves import comparison, grouped, read_curve
+from d2skill.evaluation import plots
+from d2skill.evaluation.ablation import VARIANTS, AblationRun, RunResult, run_ablation
+from d2skill.evaluation.curves import compare_groups, group_by_method, read_curve
 from d2skill.utils.atomic_files import write_json
 
 _BEST = "best evaluation (not comparable)"
 _INTERVALS = "After ± is half the 95 % interval over seeds; differences are paired by seed."
 _WIDE = 1000
 
-_ABLATE = """Train the paper's eight rows with several seeds each and set them side by side.
+_ABLATE_HELP = """Train the paper's eight rows with several seeds each and set them side by side.
 
 The rows: full; no task skills; no step skills; no pruning; no baseline group; no utility in retrieval; no utility at
 all; no skills.
 
 Settings are flags, as in train, and those of the full row; --seed is the first seed and --out the folder of all runs
-(runs/ablation-ENV without it). The same command goes on after a stop: what has ended is not run again."""
+(runs/ablation-ENV without it). The same command goes on after a stop: runs that have ended are not run again."""
 
 
-def _own(name: str, kind: Any, default: Any, text: str) -> cli_flags.Field:
+def _flag(name: str, kind: Any, default: Any, text: str) -> cli_flags.Field:
     return (name, Annotated[kind, tyro.conf.arg(help=text)], default)
 
 
-_OWN = [
-    _own("seeds", int, tyro.MISSING, "Number of seeds, so of runs of each row; without two there are no intervals"),
-    _own("jobs", int | None, None, "Runs at a time, each on one core; without it, as many as there are cores"),
-    _own("rows", str, ",".join(ablation.ROWS), "Rows to run, with commas between"),
+_ABLATE_FLAGS = [
+    _flag("seeds", int, tyro.MISSING, "Number of seeds, so of runs of each row; without two there are no intervals"),
+    _flag("jobs", int | None, None, "Runs at a time, each on one core; without it, as many as there are cores"),
+    _flag("rows", str, ",".join(VARIANTS), "Rows to run, with commas between"),
 ]
 
 
 def ablate(arguments: list[str]) -> None:
-    """Trains rows and seeds and prints the table; the settings are flags, see `flags`. Status 1 if a run failed."""
-    given, config = cli_flags.parse_with(arguments, "d2skill ablate", _ABLATE, _OWN)
-    jobs = _cores() if given.jobs is None else given.jobs
-    if jobs < 1:
-        raise ConfigError(f"--jobs {jobs} runs nothing: it is the number of runs at a time, at least 1")
-    base = found_from_anywhere(config)
+    """Trains the variants with several seeds and prints the table; settings are flags. Status 1 if a run failed."""
+    flags, config = cli_flags.parse_with(arguments, "d2skill ablate", _ABLATE_HELP, _ABLATE_FLAGS)
     folder = config.out or Path("runs") / f"ablation-{config.env.kind.rpartition(':')[2].lower()}"
     command = shlex.join(["d2skill", "ablate", *arguments])
-    runs = ablation.plan(base, [row.strip() for row in given.rows.split(",") if row.strip()], given.seeds, folder)
-    for run in runs:
-        ablation.state_of(run)  # before anything is begun: settings of other runs are refused
-    with ablation.claimed(folder) as lock:
-        todo = [run for run in runs if ablation.state_of(run) != "ended"]
-        say(f"{len(runs)} runs in {folder}, {len(runs) - len(todo)} of them ended; at most {jobs} at a time.")
-        try:
-            failed = ablation.carry_out(todo, jobs, lock, _Progress(len(todo), jobs).tell)
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt(f"go on by the same command, `{command}`") from None
-        report = ablation.report(runs, base, failed, command)
-        write_json(folder / "ablation.json", report)
-        _print_rows(report)
-        if plots.has_matplotlib():
-            plots.plot_rows(report, folder / "ablation.svg")
-            say(f"Plotted in {folder / 'ablation.svg'}, all numbers are in {folder / 'ablation.json'}.")
-        else:
-            say(f"All numbers are in {folder / 'ablation.json'}; {plots.NEEDED}.")
-    if failed:
-        say(f"{len(failed)} runs failed and are left out: {', '.join(outcome.run.name for outcome in failed)}.")
+    progress = _Progress(folder)
+    try:
+        report = run_ablation(
+            config,
+            folder,
+            seeds=flags.seeds,
+            variants=_split(flags.rows),
+            jobs=flags.jobs,
+            command=command,
+            on_start=progress.start,
+            on_result=progress.print_result,
+        )
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"go on by the same command, `{command}`") from None
+    _print_rows(report)
+    if plots.has_matplotlib():
+        say(f"Plotted in {folder / 'ablation.svg'}, all numbers are in {folder / 'ablation.json'}.")
+    else:
+        say(f"All numbers are in {folder / 'ablation.json'}; {plots.NEEDS_MATPLOTLIB}.")
+    if failed := [Path(run["run"]).name for run in report["failed"]]:
+        say(f"{len(failed)} runs failed and are left out: {', '.join(failed)}.")
         sys.exit(1)
 
 
@@ -88,13 +84,12 @@ def compare(
 ) -> None:
     """Set runs side by side: success against environment steps and wall time, over seeds.
 
-    Runs whose settings differ in nothing but seed, folder and length are one group. The first is what others are held
-    against.
+    Runs whose settings differ only in seed, folder and length are one group. Differences are to the first group.
 
     Args:
         runs: Run folders.
-        names: Names of the groups, with commas between, in the order in which they come; else what they differ in.
-        level: Share of success whose first time is told; without one, the lowest headline of a group.
+        names: Names of the groups, with commas between, in their order; without it, the settings that differ.
+        level: Success rate whose first time is reported; without one, the lowest headline of a group.
         plot: File for a plot, in .svg, .png or .pdf.
         json: File for all numbers.
     """
@@ -103,9 +98,9 @@ def compare(
     if level is not None and not 0 < level <= 1:
         raise ConfigError(f"--level {level} is no share of success: give one above 0 and up to 1")
     if plot is not None:
-        plots.require_plots(plot)
-    named = [name.strip() for name in names.split(",")] if names is not None else []
-    report = comparison(grouped([read_curve(run) for run in runs], named), level)
+        plots.require_plottable(plot)
+    given_names = [name.strip() for name in names.split(",")] if names is not None else []
+    report = compare_groups(group_by_method([read_curve(run) for run in runs], given_names), level)
     _print_groups(report)
     if json is not None:
         write_json(json, report)
@@ -114,28 +109,36 @@ def compare(
 
 
 class _Progress:
-    """Says how each run ended, how many are left, and about how long they take."""
+    """Progress of an ablation: the end of each run, the number of those left, and about how long they take."""
 
-    def __init__(self, runs: int, jobs: int) -> None:
-        self._left, self._jobs = runs, jobs
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._left = self._jobs = 0
         self._seconds: list[float] = []
 
-    def tell(self, outcome: ablation.Outcome) -> None:
-        """Prints the line of a run."""
+    def start(self, runs: Sequence[AblationRun], left: int, jobs: int) -> None:
+        """Prints how many runs there are."""
+        self._left, self._jobs = left, jobs
+        say(f"{len(runs)} runs in {self._folder}, {len(runs) - left} of them ended; at most {jobs} at a time.")
+
+    def print_result(self, result: RunResult) -> None:
+        """Prints the line of a run that ended."""
         self._left -= 1
-        self._seconds.append(outcome.seconds)
+        self._seconds.append(result.seconds)
         more = f"{self._left} left"
         if self._left:
             more += f", about {_duration(fmean(self._seconds) * self._left / min(self._jobs, self._left))}"
-        if outcome.error:
-            say(f"{outcome.run.name} failed after {_duration(outcome.seconds)}: {outcome.error}; {more}")
+        name, seconds = result.run.name, _duration(result.seconds)
+        if result.error:
+            say(f"{name} failed after {seconds}: {result.error}; {more}")
         else:
-            curve = read_curve(outcome.run.folder)
-            success = f"{_percent(curve.headline)} %, without skills {_percent(curve.without)} %"
-            say(f"{outcome.run.name}: {success}, after {_duration(outcome.seconds)}; {more}")
+            curve = read_curve(result.run.folder)
+            success, without = _percent(curve.headline), _percent(curve.headline_without_skills)
+            say(f"{name}: {success} %, without skills {without} %, after {seconds}; {more}")
 
 
 def _print_rows(report: Mapping[str, Any]) -> None:
+    """Prints the table of an ablation."""
     columns = ["row", "seeds", "success %", "to full", "without skills", "bank", "steps", _BEST]
     table = table_of(columns, ["row"])
     table.columns[0].no_wrap = True
@@ -146,9 +149,9 @@ def _print_rows(report: Mapping[str, Any]) -> None:
         table.add_row(
             row["row"],
             str(row["headline"]["n"]),
-            _shown(row["headline"]),
-            _shown(row["difference_to_full"], "+"),
-            _shown(row["without_skills"]),
+            _with_interval(row["headline"]),
+            _with_interval(row["difference_to_full"], "+"),
+            _with_interval(row["without_skills"]),
             f"{row['bank']['task']:.0f} + {row['bank']['step']:.0f}",
             f"{row['env_steps']:,.0f}",
             _percent(row["best_evaluation_not_comparable"]),
@@ -164,34 +167,28 @@ def _print_rows(report: Mapping[str, Any]) -> None:
 
 
 def _print_groups(report: Mapping[str, Any]) -> None:
+    """Prints the two tables of a comparison: headlines, and success along the environment steps."""
     goal = f"{_percent(report['level'])} %"
-    columns = [
-        "group",
-        "seeds",
-        "success %",
-        "to the first",
-        "without skills",
-        f"steps to {goal}",
-        f"seconds to {goal}",
-    ]
-    table = table_of([*columns, _BEST], ["group"])
-    curves = table_of(["success % at steps", *_steps(report), "mean up to there"], ["success % at steps"])
+    columns = ["group", "seeds", "success %", "to the first", "without skills", f"steps to {goal}"]
+    table = table_of([*columns, f"seconds to {goal}", _BEST], ["group"])
+    steps = [f"{place['env_steps']:,}" for place in report["groups"][0]["at_env_steps"]]
+    curves = table_of(["success % at steps", *steps, "mean up to there"], ["success % at steps"])
     for group in report["groups"]:
         reached = group["to_level"]
         partly = f"{reached['reached']} of {reached['of']} get there"
         table.add_row(
             group["name"],
             str(len(group["seeds"])),
-            _shown(group["headline"]),
-            _shown(group["difference"], "+"),
-            _shown(group["without_skills"]),
+            _with_interval(group["headline"]),
+            _with_interval(group["difference"], "+"),
+            _with_interval(group["without_skills"]),
             *(partly if when is None else f"{when:,.0f}" for when in (reached["env_steps"], reached["seconds"])),
             _percent(group["best_evaluation_not_comparable"]),
         )
         curves.add_row(
             group["name"],
-            *(_shown(place) for place in group["at_env_steps"]),
-            _shown(group["mean_to_common_env_steps"]),
+            *(_with_interval(place) for place in group["at_env_steps"]),
+            _with_interval(group["mean_to_common_env_steps"]),
         )
     _print_table(table)
     say(
@@ -206,23 +203,18 @@ def _print_groups(report: Mapping[str, Any]) -> None:
         say(note)
 
 
-def _steps(report: Mapping[str, Any]) -> list[str]:
-    return [f"{place['env_steps']:,}" for place in report["groups"][0]["at_env_steps"]]
-
-
 def _print_table(table: Table) -> None:
-    """Prints a table and cuts nothing off: a terminal gets more lines, a file longer ones."""
+    """Prints a table without cutting cells off: a terminal gets more lines, a file longer ones."""
     for column in table.columns:
         column.overflow = "fold"
     console = Console()
     if not console.is_terminal:
-        console = Console(
-            width=max(console.width, console.measure(table, options=console.options.update(width=_WIDE)).maximum)
-        )
+        needed = console.measure(table, options=console.options.update(width=_WIDE)).maximum
+        console = Console(width=max(console.width, needed))
     console.print(table)
 
 
-def _shown(estimate: Mapping[str, Any] | None, sign: str = "") -> str:
+def _with_interval(estimate: Mapping[str, Any] | None, sign: str = "") -> str:
     """Returns a mean in percent, with half its interval if there is one."""
     if estimate is None:
         return "-"
@@ -241,5 +233,5 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def _split(names: str) -> list[str]:
+    return [name.strip() for name in names.split(",") if name.strip()]

@@ -1,4 +1,4 @@
-"""Presets: config list, config show."""
+"""`d2skill config list` and `d2skill config show`: the presets."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The gates of embedding models: below which similarity a key is of something else.
+"""Similarity gates of embedding models: the cosine similarity from which on a key counts as related.
 
-They belong to the model, and were measured by `d2skill calibrate`, or published.
+A gate belongs to a model. The known ones were measured by `d2skill calibrate` or published.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from d2skill.errors import ConfigError
 
-KNOWN = {
+KNOWN_GATES = {
     "qwen3-embedding-0.6b": (0.7, 0.7),  # published, arXiv 2603.28716
     "all-minilm-l6-v2": (0.46, 0.77),
 }
@@ -18,8 +18,11 @@ KNOWN = {
 
 
 @dataclass(frozen=True, slots=True)
-class Gates:
-    """The gates of a model, as far as they are set or known."""
+class ModelGates:
+    """Task and step gate of a model: those that the settings give, else the known ones.
+
+    A gate that is neither given nor known raises `ConfigError` when it is asked for.
+    """
 
     model: str
     given_task: float | None
@@ -27,19 +30,19 @@ class Gates:
 
     @property
     def task(self) -> float:
-        """τ_sim of task keys; raises `ConfigError` if nobody knows it."""
-        return self._known(0) if self.given_task is None else self.given_task
+        """τ_sim of task keys."""
+        return self._known()[0] if self.given_task is None else self.given_task
 
     @property
     def step(self) -> float:
-        """τ_sim of step keys; raises `ConfigError` if nobody knows it."""
-        return self._known(1) if self.given_step is None else self.given_step
+        """τ_sim of step keys."""
+        return self._known()[1] if self.given_step is None else self.given_step
 
-    def _known(self, which: int) -> float:
+    def _known(self) -> tuple[float, float]:
         name = re.sub(r"[^a-z0-9.]+", "-", self.model.rstrip("/").rpartition("/")[2].lower())
-        if name not in KNOWN:
+        if name not in KNOWN_GATES:
             raise ConfigError(
                 f'no similarity gates are known for the embedding model "{self.model}": measure them by '
                 "`d2skill calibrate`, and set embedder.task_gate and embedder.step_gate"
             )
-        return KNOWN[name][which]
+        return KNOWN_GATES[name]

@@ -1,7 +1,7 @@
-"""Words and word pairs, hashed to signed buckets: needs nothing, and is the same on every machine.
+"""Hashed bag of words and word pairs: an embedder without a model, the same on every machine.
 
-The gates are set where they separate keys that share what matters from those that do not. Shares of pairs above them,
-over 1,200 ALFWorld training games (`benchmarks/gate.py` prints them, and those of the houses, which are alike):
+The gates best separate related keys from unrelated ones. Shares of pairs above them, over 1,200 ALFWorld training games
+(`benchmarks/gate.py` prints them, and those of the houses, which are similar):
 
     step keys, gate 0.61             above      task keys, gate 0.27      above
     same room, same object            99 %      same goal                 100 %
@@ -28,16 +28,12 @@ _TOKEN = re.compile(r"[^\W_]+")
 _PAIR_WEIGHT = 0.5
 _COMMON_WEIGHT = 0.3
 _COMMON = frozenset("find get clean heat cool hot cold look examine two three one new".split())
-_IDENTITY = 0.35
-_MARKS = 8
+_IDENTITY_SHARE = 0.35
+_IDENTITY_FEATURES = 8
 _STOP_WORDS = frozenset(
-    re.findall(
-        r"\w+",
-        """a all an and any are as at be been but by can do does for from had has have i if in into is
-        it its me my no nor of off on or our out please put see seen so some such than that the their
-        them then there these they this task those to too up us was we were what when where which while
-        who will with would you your""",
-    )
+    "a all an and any are as at be been but by can do does for from had has have i if in into is it its me my no nor "
+    "of off on or our out please put see seen so some such task than that the their them then there these they this "
+    "those to too up us was we were what when where which while who will with would you your".split()
 )
 
 
@@ -49,16 +45,16 @@ class HashedEmbedder:
     punctuation: "apple in the fridge" holds `apple fridge`. A text of stop words alone has the zero
     vector, similar to nothing.
 
-    The text as a whole counts as features too, with a share of 0.35: the same text has similarity 1, any other at
-    most 0.65 times that of the words. Rooms of a kind list the same furniture but for a number, and
-    what was learnt in one about places is wrong in the next.
+    The whole text is a feature too, with a share of 0.35: the same text has similarity 1, any other at most 0.65 times
+    that of the words. Rooms of a kind list the same furniture but for a number, and places learnt in one are wrong in
+    the next.
     """
 
     task_gate = 0.27
     step_gate = 0.61
 
     def __init__(self, dimension: int, task_gate: float | None = None, step_gate: float | None = None) -> None:
-        """Gates that are given stand for its own."""
+        """Sets up an embedder of vectors of length `dimension`; a gate that is given replaces the default one."""
         self.task_gate = type(self).task_gate if task_gate is None else task_gate
         self.step_gate = type(self).step_gate if step_gate is None else step_gate
         self.dimension = dimension
@@ -73,18 +69,18 @@ class HashedEmbedder:
                 continue
             hashes = np.fromiter(map(_hash, counts), dtype=np.uint64, count=len(counts))
             weights = 1.0 + np.log(np.fromiter(counts.values(), dtype=np.float64, count=len(counts)))
-            weights *= np.fromiter(map(_emphasis, counts), dtype=np.float64, count=len(counts))
-            words = self._spread(hashes, weights)
+            weights *= np.fromiter(map(_weight, counts), dtype=np.float64, count=len(counts))
+            words = self._unit_vector(hashes, weights)
             whole = " ".join(sorted(counts))
-            marks = np.array([_hash(f"{mark}\x1f{whole}") for mark in range(_MARKS)], dtype=np.uint64)
-            identity = self._spread(marks, np.ones(_MARKS))
-            both = np.sqrt(1 - _IDENTITY) * words + np.sqrt(_IDENTITY) * identity
+            marks = np.array([_hash(f"{i}\x1f{whole}") for i in range(_IDENTITY_FEATURES)], dtype=np.uint64)
+            identity = self._unit_vector(marks, np.ones(_IDENTITY_FEATURES))
+            both = np.sqrt(1 - _IDENTITY_SHARE) * words + np.sqrt(_IDENTITY_SHARE) * identity
             norm = float(np.sqrt(both @ both))
             if norm > 0.0:
                 vectors[row] = both / norm
         return vectors
 
-    def _spread(self, hashes: npt.NDArray[np.uint64], weights: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    def _unit_vector(self, hashes: npt.NDArray[np.uint64], weights: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """Returns the unit vector of hashed features, 0 if they cancel out."""
         signed = np.where(hashes >> np.uint64(63), weights, -weights)
         buckets = (hashes % np.uint64(self.dimension)).astype(np.int64)
@@ -110,8 +106,8 @@ def _features(text: str) -> Iterator[str]:
 
 
 @lru_cache(maxsize=1 << 16)
-def _emphasis(feature: str) -> float:
-    """Returns what a feature counts: words that say what to do with things less than the things, pairs half a word."""
+def _weight(feature: str) -> float:
+    """Returns the weight of a feature: less for words of tasks that name no thing, half for pairs."""
     first, _, second = feature.partition(" ")
     weight = _COMMON_WEIGHT if first in _COMMON or second in _COMMON else 1.0
     return weight * _PAIR_WEIGHT if second else weight
@@ -119,5 +115,5 @@ def _emphasis(feature: str) -> float:
 
 @lru_cache(maxsize=1 << 16)
 def _hash(feature: str) -> int:
-    """Returns 64 bits of a feature: the top one is its sign, the rest chooses the bucket."""
+    """Returns 64 hash bits of a feature: the top one gives its sign, the value modulo the dimension its bucket."""
     return int.from_bytes(hashlib.blake2b(feature.encode("utf-8", "replace"), digest_size=8).digest(), "big")

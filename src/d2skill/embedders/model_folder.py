@@ -1,7 +1,6 @@
-"""The folder of an embedding model: where it is, and what its files say of how vectors are made.
+"""Folder of an embedding model: finds it, and reads pooling, prompt and limits from the files of sentence-transformers.
 
-The files are those that sentence-transformers writes beside a model; what is not in them is the model's own. Only
-safetensors are read: nothing in such a folder is unpickled or executed.
+Only safetensors are read: nothing in such a folder is unpickled or executed.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from typing import Any
 
 from d2skill.errors import ConfigError
 
-_LEGACY_MODES = {
+_LEGACY_FLAGS = {
     "pooling_mode_cls_token": "cls",
     "pooling_mode_max_tokens": "max",
     "pooling_mode_mean_tokens": "mean",
@@ -31,20 +30,20 @@ _MODES = {
     "mean_sqrt_len_tokens": "mean_sqrt_len",
     "lasttoken": "last",
 }
-"""Names of sentence-transformers, and ours."""
-_WANTED = ["*.json", "*.txt", "*.model", "*.safetensors", "*.jinja"]
-_UNWANTED = ["onnx/*", "openvino/*", "original/*"]
+"""Pooling modes by their names in sentence-transformers."""
+_ALLOWED_FILES = ["*.json", "*.txt", "*.model", "*.safetensors", "*.jinja"]
+_IGNORED_FILES = ["onnx/*", "openvino/*", "original/*"]
 _SAMPLES, _SAMPLE_BYTES = 64, 1024
 _LONGEST_HEADER = 100 * 2**20  # what safetensors itself allows
 
 
 @dataclass(frozen=True, slots=True)
 class ModelFolder:
-    """What the files of a model say.
+    """Settings of a model, as its files have them.
 
-    `pooling` are the ways to make a vector of token states, one after another; empty where no file tells. `prompt` is
-    put before each text, and its tokens are pooled only with `include_prompt`. `max_tokens` cuts a text, None where no
-    file tells. `digest` is of the files, and of samples of the weights.
+    `pooling` lists the modes whose vectors are joined; it is empty if no file has one. `prompt` is put before each
+    text, and its tokens are pooled only with `include_prompt`. Longer texts are cut to `max_tokens`, None if no file
+    has it. `digest` is a hash of the files and of samples of the weights.
     """
 
     path: Path
@@ -58,7 +57,7 @@ class ModelFolder:
 
 
 def find_model(name: str) -> Path:
-    """Returns the folder of a model: `name` itself, or what the hub has under that id, downloaded once.
+    """Returns the folder of a model: `name` itself, or a download of that id from the Hugging Face hub.
 
     Raises `ConfigError` for a model that is in neither place.
     """
@@ -67,25 +66,25 @@ def find_model(name: str) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(name, allow_patterns=_WANTED, ignore_patterns=_UNWANTED))
+        return Path(snapshot_download(name, allow_patterns=_ALLOWED_FILES, ignore_patterns=_IGNORED_FILES))
     except Exception as error:  # of the hub's client, its HTTP library or the system: all mean the same here
         raise ConfigError(
-            f'embedder.model "{name}" is no folder, nor to be had from the hub ({_first_line(error)}): check its name, '
-            "the network and HF_HUB_OFFLINE, or use embedder.kind hashed"
+            f'embedder.model "{name}" is neither a folder nor a model on the hub ({_first_line(error)}): check its '
+            "name, the network and HF_HUB_OFFLINE, or use embedder.kind hashed"
         ) from error
 
 
-def read_folder(path: Path, name: str, prompt: str | None) -> ModelFolder:
-    """Returns what the files of a model say; a `prompt` that is given stands for the model's own.
+def read_model_folder(path: Path, name: str, prompt: str | None) -> ModelFolder:
+    """Reads the files of a model; a `prompt` that is given replaces the model's own.
 
-    Raises `ConfigError` that names the file that is missing or broken, or a module that is not supported.
+    Raises `ConfigError` for a file that is missing or broken, and for a module that is not supported.
     """
     inner, pooling_path = _modules(path)
     config = _object(inner / "config.json")
     if not config:
         raise ConfigError(f"{path} has no config.json: is it the folder of a Hugging Face model?")
     if config.get("is_encoder_decoder"):
-        raise ConfigError(f"{path} holds an encoder-decoder, of which no vectors are made: use another embedding model")
+        raise ConfigError(f"{path} holds an encoder-decoder, which is not supported: use another embedding model")
     pooling = _object(pooling_path / "config.json") if pooling_path else {}
     sentence = next((_object(file) for file in sorted(inner.glob("sentence_*_config.json"))), {})
     digest = blake2b(digest_size=5)
@@ -100,7 +99,7 @@ def read_folder(path: Path, name: str, prompt: str | None) -> ModelFolder:
         Path(name).name or path.resolve().name,
         _pooling(path, pooling) if pooling_path else (),
         bool(pooling.get("include_prompt", True)),
-        _usual_prompt(path) if prompt is None else prompt,
+        _default_prompt(path) if prompt is None else prompt,
         bool(sentence.get("do_lower_case", False)),
         longest if isinstance(longest, int) and longest > 0 else None,
         digest.hexdigest(),
@@ -108,7 +107,7 @@ def read_folder(path: Path, name: str, prompt: str | None) -> ModelFolder:
 
 
 def _modules(path: Path) -> tuple[Path, Path | None]:
-    """Returns the folders of the language model and of the pooling, None for the latter where no file tells."""
+    """Returns the folders of the language model and of the pooling, None for the latter if no file has one."""
     modules = _json(path / "modules.json") or []
     if not isinstance(modules, list) or not all(isinstance(module, dict) for module in modules):
         raise ConfigError(f"{path / 'modules.json'} is no list of modules: get the model again")
@@ -128,31 +127,30 @@ def _modules(path: Path) -> tuple[Path, Path | None]:
 
 
 def _pooling(path: Path, config: dict[str, Any]) -> tuple[str, ...]:
-    """Returns the ways of pooling in the order in which sentence-transformers joins their vectors."""
-    given = config.get("pooling_mode")
-    if given is None:
-        given = [mode for flag, mode in _LEGACY_MODES.items() if config.get(flag)] or ["mean"]
+    """Returns the pooling modes in the order in which sentence-transformers joins their vectors."""
+    mode = config.get("pooling_mode")
+    if mode is None:
+        modes = [mode for flag, mode in _LEGACY_FLAGS.items() if config.get(flag)] or ["mean"]
     else:
-        given = given if isinstance(given, list) else [given]
-        given = [_MODES.get(str(mode), str(mode)) for mode in given]
-    if unknown := [mode for mode in given if mode not in _MODES.values()]:
+        modes = [_MODES.get(str(name), str(name)) for name in (mode if isinstance(mode, list) else [mode])]
+    if unknown := [mode for mode in modes if mode not in _MODES.values()]:
         raise ConfigError(
             f'{path} pools by "{unknown[0]}", which is not supported: use a model that pools by '
             f"{', '.join(_MODES.values())}, or serve this one and use embedder.kind openai"
         )
-    return tuple(given)
+    return tuple(modes)
 
 
-def _usual_prompt(path: Path) -> str:
-    """Returns what a model wants before each text unless it is told otherwise; most want nothing."""
+def _default_prompt(path: Path) -> str:
+    """Returns the default prompt of a model, "" for most."""
     config = _object(path / "config_sentence_transformers.json")
     prompts = config.get("prompts")
-    usual = prompts.get(config.get("default_prompt_name")) if isinstance(prompts, dict) else None
-    return usual if isinstance(usual, str) else ""
+    default = prompts.get(config.get("default_prompt_name")) if isinstance(prompts, dict) else None
+    return default if isinstance(default, str) else ""
 
 
 def _files(path: Path, inner: Path, pooling: Path | None) -> Iterator[Path]:
-    """Yields the small files that vectors depend on."""
+    """Yields the small files that the vectors depend on."""
     names = ["config.json", "tokenizer.json", "tokenizer_config.json", "vocab.txt"]
     every = [path / "modules.json", *(inner / name for name in names), *sorted(inner.glob("sentence_*_config.json"))]
     if pooling:
@@ -164,14 +162,13 @@ def _weights(inner: Path) -> list[Path]:
     files = sorted(inner.glob("*.safetensors"))
     if not files:
         raise ConfigError(
-            f"{inner} has no weights in safetensors, the only ones that are read: convert those there are, or use "
-            "another model"
+            f"{inner} has no weights in safetensors, the only format that is read: convert them, or use another model"
         )
     return files
 
 
 def _samples(file: Path) -> Iterator[bytes]:
-    """Yields name, size and header of a file of weights, and samples from all over it; raises if it is cut short."""
+    """Yields name, size, header and samples of a file of weights. Raises `ConfigError` if it is cut short."""
     size = file.stat().st_size
     with file.open("rb") as opened:
         length = int.from_bytes(opened.read(8), "little")
@@ -190,7 +187,7 @@ def _samples(file: Path) -> Iterator[bytes]:
 
 
 def _object(file: Path) -> dict[str, Any]:
-    """Returns the JSON object in a file, an empty one where there is no file."""
+    """Returns the JSON object in a file, an empty one if there is no file."""
     value = _json(file) or {}
     if not isinstance(value, dict):
         raise ConfigError(f"{file} holds no JSON object: get the model again")
@@ -198,7 +195,7 @@ def _object(file: Path) -> dict[str, Any]:
 
 
 def _json(file: Path) -> Any:
-    """Returns the JSON of a file, None where there is no file."""
+    """Returns the JSON of a file, None if there is no file."""
     try:
         return json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:

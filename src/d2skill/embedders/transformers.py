@@ -1,7 +1,7 @@
-"""Embedding models on this machine, by Transformers, with the model's own pooling.
+"""Embedder for local models, by Hugging Face Transformers, with the model's own pooling.
 
-Texts are padded on the right whatever the tokenizer's side: what comes after a text then changes nothing of it, neither
-in an encoder, where it is masked, nor in a causal model, where nothing looks ahead.
+Texts are padded on the right, whatever the tokenizer's side. So padding changes no vector, neither in an encoder, where
+it is masked, nor in a causal model, where no token attends to later ones.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,45 +19,39 @@ from transformers.models.auto import modeling_auto
 from transformers.utils import logging
 
 from d2skill.config import EmbedderConfig
-from d2skill.embedders.model_folder import ModelFolder, find_model, read_folder
+from d2skill.embedders.model_folder import ModelFolder, find_model, read_model_folder
 from d2skill.errors import ConfigError
 from d2skill.utils.torch_device import device_named
 
 _CPU_BATCH, _GPU_BATCH = 1024, 16384  # tokens
-_OPTIONAL_WEIGHTS = ("pooler.", "embeddings.position_ids")  # of heads that no pooling here uses
+_OPTIONAL_WEIGHTS = ("pooler.", "embeddings.position_ids")  # heads that no pooling here uses
 
 
 class TransformersEmbedder:
-    """A model that gives unit vectors of float32; that of a text does not depend on its batch, but for rounding.
+    """Local embedding model; the vector of a text does not depend on its batch, except for rounding.
 
-    A text of more tokens than the model takes is cut, as sentence-transformers cuts it.
+    A text of more tokens than the model takes is cut, as by sentence-transformers.
     """
 
-    def __init__(self, folder: ModelFolder, dtype: str, device: str, batch_tokens: int | None) -> None:
-        """Loads the model. Raises `ConfigError` if it cannot be used, or the device is not to be had."""
-        self._folder = folder
-        self._device = device_named(device, "embedder.device")
-        self._batch_tokens = batch_tokens or (_CPU_BATCH if self._device.type == "cpu" else _GPU_BATCH)
-        self._model, self._tokenizer = _read(folder, dtype, self._device)
+    def __init__(self, settings: EmbedderConfig) -> None:
+        """Loads the model. Raises `ConfigError` if model or device cannot be used."""
+        folder = self._folder = read_model_folder(find_model(settings.model), settings.model, settings.prompt)
+        dtype, self._device = settings.dtype, device_named(settings.device, "embedder.device")
+        self._batch_tokens = settings.batch_tokens or (_CPU_BATCH if self._device.type == "cpu" else _GPU_BATCH)
+        self._model, self._tokenizer = _load(folder, dtype, self._device)
         config = self._model.config
         self._pooling = folder.pooling or (("last",) if _is_causal(config.model_type) else ("mean",))
-        usual = min(getattr(config, "max_position_embeddings", None) or 2**20, self._tokenizer.model_max_length)
-        self._max_tokens = folder.max_tokens or usual
-        self._prompt_tokens = 0 if folder.include_prompt else self._length_of(folder.prompt)
-        self.dimension = self._tried()
+        model_limit = min(getattr(config, "max_position_embeddings", None) or 2**20, self._tokenizer.model_max_length)
+        self._max_tokens = folder.max_tokens or model_limit
+        self._prompt_tokens = 0 if folder.include_prompt else self._token_count(folder.prompt)
+        self.dimension = self._measure_dimension()
         prompt = f"/{folder.prompt!r}" if folder.prompt else ""
         self.fingerprint = (
             f"transformers/{folder.name}@{folder.digest}/{'+'.join(self._pooling)}/{self.dimension}/{dtype}{prompt}"
         )
 
-    @classmethod
-    def from_settings(cls, settings: EmbedderConfig) -> Self:
-        """Returns the embedder of a model id or folder."""
-        folder = read_folder(find_model(settings.model), settings.model, settings.prompt)
-        return cls(folder, settings.dtype, settings.device, settings.batch_tokens)
-
     def embed(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
-        """Returns vectors of length 1, shape [len(texts), dimension]; equal texts of one call get equal ones."""
+        """Returns unit vectors, shape [len(texts), dimension]; equal texts of one call get equal ones."""
         unique = list(dict.fromkeys(texts))
         tokens = self._tokens(unique) if unique else []
         vectors = np.zeros((len(unique), self.dimension), dtype=np.float32)
@@ -70,18 +64,18 @@ class TransformersEmbedder:
                 "embedder.batch_tokens, or set embedder.device cpu"
             ) from error
         if not np.isfinite(vectors).all():
-            raise ConfigError(f"{self._folder.path} gives vectors that are no numbers: try embedder.dtype float32")
+            raise ConfigError(f"{self._folder.path} gives vectors that are not finite: try embedder.dtype float32")
         place = {text: i for i, text in enumerate(unique)}
         return vectors[[place[text] for text in texts]]
 
-    def _tried(self) -> int:
-        """Returns the length of a vector; raises `ConfigError` if the model makes none of a text."""
+    def _measure_dimension(self) -> int:
+        """Returns the dimension of the vectors; raises `ConfigError` if the model cannot embed a text."""
         try:
             return int(self._forward(self._tokens(["text"])).shape[1])
         except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
             first = str(error).strip().partition("\n")[0]
             raise ConfigError(
-                f"{self._folder.path} makes no vectors of texts ({first}): use an embedding model for texts"
+                f"{self._folder.path} cannot embed texts ({first}): use an embedding model for texts"
             ) from error
 
     def _tokens(self, texts: Sequence[str]) -> list[list[int]]:
@@ -89,10 +83,10 @@ class TransformersEmbedder:
         if self._folder.lower_case:
             whole = [text.lower() for text in whole]
         ids = self._tokenizer(whole, truncation=True, max_length=self._max_tokens)["input_ids"]
-        return [own or [self._padding()] for own in ids]  # a tokenizer that adds nothing makes nothing of ""
+        return [tokens or [self._padding()] for tokens in ids]  # without special tokens, "" has none
 
-    def _length_of(self, prompt: str) -> int:
-        """Returns the tokens that a prompt takes before a text, without what ends a text."""
+    def _token_count(self, prompt: str) -> int:
+        """Returns the number of tokens of a prompt before a text, without the token that ends a text."""
         ids = self._tokens([""])[0] if prompt else []
         return len(ids) - 1 if ids and ids[-1] in self._tokenizer.all_special_ids else len(ids)
 
@@ -103,37 +97,37 @@ class TransformersEmbedder:
         """Returns the vectors of one batch."""
         ids = torch.full((len(tokens), max(map(len, tokens))), self._padding(), dtype=torch.long)
         mask = torch.zeros_like(ids)
-        for row, own in enumerate(tokens):
-            ids[row, : len(own)] = torch.tensor(own)
-            mask[row, : len(own)] = 1
+        for row, text_tokens in enumerate(tokens):
+            ids[row, : len(text_tokens)] = torch.tensor(text_tokens)
+            mask[row, : len(text_tokens)] = 1
         ids, mask = ids.to(self._device), mask.to(self._device)
         with torch.inference_mode():
             states = self._model(input_ids=ids, attention_mask=mask).last_hidden_state.float()
             pooled = mask.clone()
             pooled[:, : self._prompt_tokens] = 0
-            vectors = torch.cat([pool(states, pooled, way) for way in self._pooling], dim=1)
+            vectors = torch.cat([pool(states, pooled, mode) for mode in self._pooling], dim=1)
             unit = torch.nn.functional.normalize(vectors, dim=1)
         return np.asarray(unit.cpu().numpy(), dtype=np.float32)
 
 
-def pool(states: Any, mask: Any, way: str) -> Any:
-    """Returns one vector [n, d] of the states [n, tokens, d] that the mask [n, tokens] has, as sentence-transformers.
+def pool(states: Any, mask: Any, mode: str) -> Any:
+    """Pools token states [n, tokens, d] where the mask [n, tokens] is 1 into vectors [n, d], as sentence-transformers.
 
-    A text of which the mask has nothing gets the mean or first of nothing, which is 0.
+    A text with an empty mask gets the vector 0.
     """
     weights = mask.unsqueeze(2).to(states.dtype)
-    if way == "max":
+    if mode == "max":
         least = states.masked_fill(weights == 0, float("-inf")).amax(dim=1)
         return least.masked_fill(mask.sum(dim=1, keepdim=True) == 0, 0.0)
-    if way in ("cls", "last"):
-        place = mask.argmax(dim=1) if way == "cls" else mask.shape[1] - 1 - mask.flip(1).argmax(dim=1)
+    if mode in ("cls", "last"):
+        place = mask.argmax(dim=1) if mode == "cls" else mask.shape[1] - 1 - mask.flip(1).argmax(dim=1)
         return (states * weights)[torch.arange(len(states), device=states.device), place]
     total, count = (states * weights).sum(dim=1), weights.sum(dim=1).clamp(min=1e-9)
-    return total / (count if way == "mean" else count.sqrt())
+    return total / (count if mode == "mean" else count.sqrt())
 
 
 def _batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
-    """Yields the places of texts of like lengths, longest first, so many that they take `budget` tokens when padded."""
+    """Yields batches of text indices, longest texts first, of at most `budget` tokens with padding."""
     order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
     while order:
         count = max(1, budget // max(1, lengths[order[0]]))
@@ -142,10 +136,10 @@ def _batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
 
 
 @lru_cache(maxsize=1)
-def _read(folder: ModelFolder, dtype: str, device: Any) -> tuple[Any, Any]:
-    """Returns model and tokenizer; the parts of a run that embed share one. Raises `ConfigError` if it is not whole."""
+def _load(folder: ModelFolder, dtype: str, device: Any) -> tuple[Any, Any]:
+    """Returns model and tokenizer, shared by all who embed. Raises `ConfigError` if the model is not complete."""
     try:
-        with _quietly():
+        with _quiet_transformers():
             tokenizer = AutoTokenizer.from_pretrained(folder.path)
             model, found = AutoModel.from_pretrained(
                 folder.path, dtype=getattr(torch, dtype), use_safetensors=True, output_loading_info=True
@@ -161,14 +155,14 @@ def _read(folder: ModelFolder, dtype: str, device: Any) -> tuple[Any, Any]:
 
 
 def _is_causal(model_type: str) -> bool:
-    """Whether models of a type look back only: such are language models, and no masked ones."""
+    """Returns True if a model type has causal attention: it is a causal LM and no masked one."""
     causal, masked = modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
     return model_type in causal and model_type not in masked
 
 
 @contextmanager
-def _quietly() -> Iterator[None]:
-    """Keeps the progress bars and reports of Transformers out of the display; the caller's choices come back after."""
+def _quiet_transformers() -> Iterator[None]:
+    """Turns off progress bars and reports of Transformers, and restores the settings afterwards."""
     shown, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
     logging.set_verbosity_error()

@@ -1,4 +1,8 @@
-"""How a model behind a server is asked, once or many times at once."""
+"""Chat client: asks a model behind a server for answers, with retries, and from many threads at once.
+
+The SDK's own retries are off: they cannot be stopped while they wait, they repeat a request that is refused for good
+(no money left, or a Retry-After of hours), and they take any body with status 200 for an answer.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +10,9 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from multiprocessing.pool import ThreadPool
 from random import uniform
-from threading import Event, Lock, Thread
+from threading import Event
 from time import perf_counter, time
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -21,9 +26,9 @@ if TYPE_CHECKING:
 Message = dict[str, str]
 """One message of a chat: its "role" and its "content"."""
 
-_FIRST_WAIT, _LONGEST_WAIT = 0.5, 8.0  # seconds before a request is sent again, where the server names none
-_MOST_PATIENCE = 120.0  # seconds that a server may ask for
-_WORTH_RETRYING = (408, 409, 425, 429)
+_FIRST_WAIT, _LONGEST_WAIT = 0.5, 8.0  # seconds before a retry, if the server names none
+_LONGEST_RETRY_AFTER = 120.0  # seconds that a server may ask for
+_RETRYABLE = (408, 409, 425, 429)
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -31,36 +36,36 @@ _Result = TypeVar("_Result")
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What a model answered.
+    """Answer of a model.
 
-    `ended` says whether it came to its end, to the limit of tokens, or was cut off while it was read, and then there is
-    no text. Tokens are the server's count, or estimated by `estimate` where it gives none.
+    `finish_reason` is "stop" at the answer's own end, "length" at the limit of tokens, and "too long" for an answer
+    that was not read to its end and has no text. Tokens are the server's counts, or estimates if it gives none.
     """
 
     text: str
-    ended: Literal["stop", "length", "too long"]
+    finish_reason: Literal["stop", "length", "too long"]
     tokens_in: int
     tokens_out: int
     seconds: float
 
 
 class AnswerTooLong(EndpointFault):
-    """An answer is longer than any that is wanted, and was not read to its end."""
+    """An answer is longer than the limit and was not read to its end."""
 
 
-class Chat:
-    """Asks a model of a server, from any number of threads; `stop` makes all of them give up."""
+class ChatClient:
+    """Client of one model, for any number of threads; `stop` makes all of them give up."""
 
     def __init__(self, client: OpenAI, settings: EndpointConfig) -> None:
         self._client = client.with_options(max_retries=0)
         self._settings = settings
         self._stopped = Event()
-        self._form = 0  # the richest form of answer that the server is known to take
+        self._form = 0  # the richest form of request that the server is known to take
         self._limits = ["max_tokens", "max_completion_tokens"]
         if settings.url is None:
             self._limits.reverse()
 
-    def ask(
+    def complete(
         self,
         messages: Sequence[Message],
         *,
@@ -68,12 +73,17 @@ class Chat:
         schema: Mapping[str, Any] | None = None,
         sampling: Mapping[str, Any] | None = None,
     ) -> Reply:
-        """Returns the answer, of at most that many tokens; raises `EndpointFault` when none can be had.
+        """Returns the answer to a chat. A server that is busy, fails or hangs up is asked again after a wait.
 
-        With a schema, JSON of that shape is asked for in the best of the ways that the server takes: by the schema, as
-        any JSON, or by the words of the messages alone. With `sampling` (temperature, seed, stop) all of it is asked
-        for, or else the temperature, or else nothing. A server that is busy, fails or hangs up is asked again after
-        as long as it says, or else longer and longer.
+        Args:
+            messages: Messages of the chat.
+            tokens: Tokens of the answer, at most.
+            schema: JSON schema of the answer. It is requested in the best way that the server takes: by the schema, as
+                any JSON, or by the words of the messages alone.
+            sampling: Temperature, seed and stop; a server that refuses them gets the temperature, or nothing.
+
+        Raises:
+            EndpointFault: There is no answer, after all retries.
         """
         import openai
 
@@ -86,36 +96,33 @@ class Chat:
         messages = [{name: storable(text) for name, text in message.items()} for message in messages]
         body = {"model": self._settings.model, "messages": messages}
         started, wait = perf_counter(), _FIRST_WAIT
-        pause: float | None
         for left in range(self._settings.retries, -1, -1):
+            retry_after: float | None = 0.0
             try:
-                text = self._adapted(body, forms, tokens)
-                if (reply := reply_in(text, messages, perf_counter() - started)) is not None:
+                reply = parse_reply(self._request(body, forms, tokens), messages, perf_counter() - started)
+                if reply is not None:
                     return reply
-                pause, fault = 0.0, EndpointFault("the answer is none of a chat")
+                fault = EndpointFault("the answer is no chat completion")
             except openai.APIStatusError as error:
-                pause, fault = _pause_asked_for(error), EndpointFault(plain(error))
-                if pause is None:
-                    raise fault from None
-            except AnswerTooLong:
-                return Reply("", "too long", estimate(messages), tokens, perf_counter() - started)
-            except openai.APIConnectionError as error:
-                if isinstance(error.__cause__, AnswerTooLong):
-                    return Reply("", "too long", estimate(messages), tokens, perf_counter() - started)
-                pause, fault = 0.0, EndpointFault(f"no answer: {plain(error.__cause__ or error)}")
-            except (openai.OpenAIError, RuntimeError) as error:  # the client was closed under it, for one
-                raise EndpointFault(plain(error)) from None
-            if not left or self._stopped.wait(pause or wait * uniform(0.75, 1)):
-                raise fault
+                retry_after, fault = _retry_after(error), EndpointFault(one_line(error))
+            except (AnswerTooLong, openai.APIConnectionError) as error:
+                cause = error.__cause__ or error
+                if isinstance(cause, AnswerTooLong):
+                    return Reply("", "too long", estimate_tokens(messages), tokens, perf_counter() - started)
+                fault = EndpointFault(f"no answer: {one_line(cause)}")
+            except (openai.OpenAIError, RuntimeError) as error:  # such as a client that `stop` has closed
+                raise EndpointFault(one_line(error)) from None
+            if retry_after is None or not left or self._stopped.wait(retry_after or wait * uniform(0.75, 1)):
+                break
             wait = min(2 * wait, _LONGEST_WAIT)
-        raise AssertionError("unreachable")
+        raise fault
 
     def stop(self) -> None:
-        """Ends all waiting and hangs up."""
+        """Ends all waiting and closes the connections."""
         self._stopped.set()
         self._client.close()
 
-    def _adapted(self, body: dict[str, Any], forms: Sequence[dict[str, Any]], tokens: int) -> str:
+    def _request(self, body: dict[str, Any], forms: Sequence[dict[str, Any]], tokens: int) -> str:
         """Sends a request in the richest form that the server takes; returns the body of its response."""
         import openai
 
@@ -138,52 +145,33 @@ class Chat:
             return str(raw.http_response.text)
 
 
-def each(work: Callable[[_Item], _Result], items: Sequence[_Item], workers: int) -> list[_Result]:
-    """Returns what `work` makes of each item, in their order, with some at work at a time.
+def map_concurrently(work: Callable[[_Item], _Result], items: Sequence[_Item], workers: int) -> list[_Result]:
+    """Returns the results of `work` for items, in their order, computed in some threads at a time.
 
-    The threads hold up neither an interrupt nor the end of the program. The first error, by the order of items, is
-    raised once all are done.
+    Raises the first error, by the order of items. The threads are daemons, unlike those of `ThreadPoolExecutor`: a
+    server that does not answer delays neither an interrupt nor the end of the program.
     """
-    todo, lock = iter(range(len(items))), Lock()
-    done: dict[int, _Result] = {}
-    failed: dict[int, BaseException] = {}
-
-    def take() -> None:
-        while True:
-            with lock:
-                at = next(todo, None)
-            if at is None:
-                return
-            try:
-                done[at] = work(items[at])
-            except BaseException as error:
-                failed[at] = error
-
-    threads = [Thread(target=take, name="endpoint", daemon=True) for _ in range(min(workers, len(items)))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if failed:
-        raise failed[min(failed)]
-    return [done[at] for at in range(len(items))]
+    if not items:
+        return []
+    with ThreadPool(min(workers, len(items))) as pool:
+        return list(pool.imap(work, items))
 
 
-def estimate(messages: Sequence[Message] | str) -> int:
-    """Returns about how many tokens texts are; rather too many, as a budget wants it."""
+def estimate_tokens(messages: Sequence[Message] | str) -> int:
+    """Returns an estimate of the tokens of texts, rather too high, for a budget."""
     texts = [messages] if isinstance(messages, str) else [message["content"] for message in messages]
     return sum(8 + len(text.encode("utf-8", "replace")) // 3 for text in texts)
 
 
-def plain(error: object) -> str:
-    """Returns what an error says, which may be a server's text, as one short line of printable characters."""
-    said = " ".join(str(error)[:2000].split()) or type(error).__name__
-    said = "".join(c for c in said if c.isprintable())
-    return said if len(said) <= 160 else f"{said[:160]}..."
+def one_line(error: object) -> str:
+    """Returns the message of an error, which may be a server's text, as one short line of printable characters."""
+    text = " ".join(str(error)[:2000].split()) or type(error).__name__
+    text = "".join(c for c in text if c.isprintable())
+    return text if len(text) <= 160 else f"{text[:160]}..."
 
 
-def reply_in(body: str, messages: Sequence[Message], seconds: float) -> Reply | None:
-    """Reads the body of a chat completion; returns None for anything else."""
+def parse_reply(body: str, messages: Sequence[Message], seconds: float) -> Reply | None:
+    """Parses the body of a chat completion; returns None for anything else."""
     try:
         answer = json.loads(body)
         choice = answer["choices"][0]
@@ -194,29 +182,30 @@ def reply_in(body: str, messages: Sequence[Message], seconds: float) -> Reply | 
     return Reply(
         text,
         "length" if choice.get("finish_reason") == "length" else "stop",
-        _count(usage, "prompt_tokens", estimate(messages)),
-        _count(usage, "completion_tokens", estimate(text)),
+        _count(usage, "prompt_tokens", estimate_tokens(messages)),
+        _count(usage, "completion_tokens", estimate_tokens(text)),
         seconds,
     )
 
 
-def _count(usage: Any, name: str, otherwise: int) -> int:
-    counted = usage.get(name) if isinstance(usage, dict) else None
-    return counted if isinstance(counted, int) and 0 <= counted < 10**9 else otherwise
+def _count(usage: Any, name: str, estimate: int) -> int:
+    """Returns a token count of a response, or the estimate if there is none."""
+    count = usage.get(name) if isinstance(usage, dict) else None
+    return count if isinstance(count, int) and 0 <= count < 10**9 else estimate
 
 
-def _pause_asked_for(error: Any) -> float | None:
-    """Returns the seconds that a server which refused wants to be left alone, 0 if it names none, None for ever."""
-    if (error.status_code not in _WORTH_RETRYING and error.status_code < 500) or error.code == "insufficient_quota":
+def _retry_after(error: Any) -> float | None:
+    """Returns the seconds until a retry that a refusal asks for, 0 if it names none, None if a retry is no use."""
+    if (error.status_code not in _RETRYABLE and error.status_code < 500) or error.code == "insufficient_quota":
         return None
-    named = error.response.headers.get("retry-after", "")
+    header = error.response.headers.get("retry-after", "")
     try:
-        pause = float(named)
+        seconds = float(header)
     except ValueError:
         try:
-            pause = parsedate_to_datetime(named).timestamp() - time()
+            seconds = parsedate_to_datetime(header).timestamp() - time()
         except (ValueError, OverflowError):
             return 0.0
-    if pause > _MOST_PATIENCE:
+    if seconds > _LONGEST_RETRY_AFTER:
         return None
-    return pause if pause > 0 else 0.0
+    return seconds if seconds > 0 else 0.0

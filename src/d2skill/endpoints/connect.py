@@ -1,4 +1,4 @@
-"""How a server is reached, and whether it answers and knows its model."""
+"""Connection to an OpenAI-compatible server: makes a client, and checks that the server answers and knows the model."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 from d2skill.config import EndpointConfig
-from d2skill.endpoints.chat_client import AnswerTooLong, plain, reply_in
+from d2skill.endpoints.chat_client import AnswerTooLong, one_line, parse_reply
 from d2skill.errors import ConfigError
 
 if TYPE_CHECKING:
     from openai import OpenAI
 
 OPENAI = "https://api.openai.com/v1"
-"""Where requests go when no URL is set."""
+"""Base URL if none is set."""
 
-_LONGEST_BODY = 256 * 2**20  # of an answer, as a batch of embeddings
+_LONGEST_BODY = 256 * 2**20  # bytes, for a batch of embeddings
 _LONGEST_CHAT = 2 * 2**20
 _LONGEST_ERROR = 64 * 2**10
-_NO_KEY = "none"  # what a server without keys is sent, as the SDK does not go without one
+_NO_KEY = "none"  # sent to servers without keys, since the SDK requires one
 
 
 def connect(settings: EndpointConfig, flag: str = "endpoint") -> OpenAI:
-    """Returns a client of the server; nothing is sent yet, see `check`.
+    """Returns a client of the server; nothing is sent yet (see `check`).
 
-    `flag` is how the settings are called on the command line, as in --reflect.endpoint. Raises `ConfigError` without
-    the SDK, a model, a URL that is one, or the key that a remote server wants.
+    `flag` is the name of the settings on the command line, such as --reflect.endpoint. Raises `ConfigError` without the
+    SDK or a model, for a wrong URL, and without the key that a remote server requires.
     """
     url = settings.url or OPENAI
     if not _is_url(url):
-        raise ConfigError(f'{flag}.url "{plain(url)}" is no URL: it looks like http://localhost:8000/v1')
+        raise ConfigError(f'{flag}.url "{one_line(url)}" is no URL: it looks like http://localhost:8000/v1')
     if "@" in urlsplit(url).netloc:
         raise ConfigError(
             f"{flag}.url holds a password, which a run would keep: put it into ${settings.key_env} instead"
@@ -64,8 +64,11 @@ def connect(settings: EndpointConfig, flag: str = "endpoint") -> OpenAI:
         default_headers={"Accept-Encoding": "identity"},
         http_client=openai.DefaultHttpxClient(
             base_url=url,
-            trust_env=not _is_near(url),  # no proxy stands between this machine and itself
-            event_hooks={"request": [_stamp], "response": [lambda response: _bound(response, settings.timeout)]},
+            trust_env=not _is_local(url),  # no proxy is between this machine and itself
+            event_hooks={
+                "request": [_note_start],
+                "response": [lambda reply: _limit_body(reply, settings.timeout)],
+            },
         ),
     )
 
@@ -73,26 +76,32 @@ def connect(settings: EndpointConfig, flag: str = "endpoint") -> OpenAI:
 def check(
     client: OpenAI, settings: EndpointConfig, flag: str = "endpoint", route: Literal["chat", "embeddings"] = "chat"
 ) -> None:
-    """Finds out whether the server answers and knows the model; raises `ConfigError` with the way out if not.
+    """Raises `ConfigError`, with the way out, if the server does not answer or does not know the model.
 
-    The server's list of models is believed when it has the model. Where there is no list, or the model is not in it
-    (it may go by another name), one word is asked of the model itself.
+    A model in the server's list is known. If there is no list, or the model is not in it (it may go by another name),
+    the model is asked for one word.
+
+    Args:
+        client: Client of the server (`connect`).
+        settings: URL, model and key.
+        flag: Name of the settings on the command line.
+        route: Kind of the model.
     """
     import openai
 
-    url, hasty = settings.url or OPENAI, client.with_options(max_retries=min(settings.retries, 1))
+    url, client = settings.url or OPENAI, client.with_options(max_retries=min(settings.retries, 1))
     listed: list[str] = []
     try:
-        listed = _models(hasty)
+        listed = _models(client)
         if settings.model not in listed:
             if route == "chat":
-                raw = hasty.chat.completions.with_raw_response.create(
+                raw = client.chat.completions.with_raw_response.create(
                     model=settings.model, messages=[{"role": "user", "content": "Say yes."}]
                 )
-                answers = reply_in(raw.http_response.text, (), 0.0) is not None
+                answers = parse_reply(raw.http_response.text, (), 0.0) is not None
             else:
-                raw = hasty.embeddings.with_raw_response.create(model=settings.model, input="yes")
-                answers = _embeds(raw.http_response.text)
+                raw = client.embeddings.with_raw_response.create(model=settings.model, input="yes")
+                answers = _has_embedding(raw.http_response.text)
             if not answers:
                 raise ConfigError(
                     f"{url} answers, but not as a server of models does: its URL often ends in /v1; set {flag}.url"
@@ -103,24 +112,24 @@ def check(
         ) from None
     except openai.APIConnectionError as error:
         raise ConfigError(
-            f"{url} cannot be reached ({plain(error.__cause__ or error)}): start the server, or correct {flag}.url"
+            f"{url} cannot be reached ({one_line(error.__cause__ or error)}): start the server, or correct {flag}.url"
         ) from None
     except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
         raise ConfigError(
-            f"{url} refuses the key in ${settings.key_env} ({plain(error)}): export one that is valid for this server"
+            f"{url} refuses the key in ${settings.key_env} ({one_line(error)}): export a valid one"
         ) from None
     except (openai.NotFoundError, openai.BadRequestError, openai.UnprocessableEntityError) as error:
-        known = f"it has {', '.join(plain(name) for name in listed[:5])}" if listed else "the URL often ends in /v1"
+        known = f"it has {', '.join(one_line(name) for name in listed[:5])}" if listed else "the URL often ends in /v1"
         raise ConfigError(
-            f'{url} does not know the model "{settings.model}" ({plain(error)}): {known}; '
+            f'{url} does not know the model "{settings.model}" ({one_line(error)}): {known}; '
             f"set {flag}.model or {flag}.url"
         ) from None
     except (openai.APIError, OSError) as error:
-        raise ConfigError(f"{url} cannot be used ({plain(error)}): try again once the server is well") from None
+        raise ConfigError(f"{url} cannot be used ({one_line(error)}): try again later") from None
 
 
-def _embeds(body: str) -> bool:
-    """Returns whether the body of a response has an embedding."""
+def _has_embedding(body: str) -> bool:
+    """Returns True if the body of a response has an embedding."""
     try:
         return bool(json.loads(body)["data"][0]["embedding"])
     except (ValueError, LookupError, TypeError, RecursionError):
@@ -128,7 +137,7 @@ def _embeds(body: str) -> bool:
 
 
 def _models(client: OpenAI) -> list[str]:
-    """Returns the models that the server lists; none where it has no such route or lists them in a way of its own."""
+    """Returns the models that the server lists; none if it has no such route or another format."""
     import openai
 
     try:
@@ -153,11 +162,11 @@ def _is_url(url: str) -> bool:
 
 
 def _needs_no_key(url: str) -> bool:
-    return urlsplit(url).scheme == "http" or _is_near(url)
+    return urlsplit(url).scheme == "http" or _is_local(url)
 
 
-def _is_near(url: str) -> bool:
-    """Returns whether a URL names this machine or one of a private network."""
+def _is_local(url: str) -> bool:
+    """Returns True if a URL is of this machine or a private network."""
     host = urlsplit(url).hostname or ""
     if host == "localhost" or host.endswith((".localhost", ".local", ".internal", ".lan")):
         return True
@@ -167,20 +176,20 @@ def _is_near(url: str) -> bool:
         return False
 
 
-def _bound(response: Any, seconds: float) -> None:
-    """Bounds how much of a response is read and for how long: errors are cut short, anything else is an error."""
-    http = sys.modules[type(response).__module__.partition(".")[0]]  # the HTTP library is the SDK's choice
-    inner, failed = response.stream, response.status_code >= 400
-    until = response.request.extensions["started"] + seconds
+def _limit_body(response: Any, seconds: float) -> None:
+    """Limits length and time of reading a response; an error's body is cut, that of an answer raises."""
+    http = sys.modules[type(response).__module__.partition(".")[0]]  # httpx or httpx2, as the SDK has chosen
+    stream, failed = response.stream, response.status_code >= 400
+    deadline = response.request.extensions["started"] + seconds
     longest = _LONGEST_CHAT if response.request.url.path.endswith("/chat/completions") else _LONGEST_BODY
-    response.headers.pop("content-encoding", None)  # none was asked for, and a packed body has no bounds
+    response.headers.pop("content-encoding", None)  # none was requested, and a packed body has no limit
 
-    class Bounded(http.SyncByteStream):  # type: ignore[misc, name-defined]
+    class LimitedStream(http.SyncByteStream):  # type: ignore[misc, name-defined]
         def __iter__(self) -> Iterator[bytes]:
             left = _LONGEST_ERROR if failed else longest
-            for chunk in inner:
+            for chunk in stream:
                 left -= len(chunk)
-                if left >= 0 and monotonic() <= until:
+                if left >= 0 and monotonic() <= deadline:
                     yield chunk
                 elif failed:
                     return
@@ -190,10 +199,10 @@ def _bound(response: Any, seconds: float) -> None:
                     raise http.ReadTimeout(f"the answer took longer than {seconds:g} s")
 
         def close(self) -> None:
-            inner.close()
+            stream.close()
 
-    response.stream = Bounded()
+    response.stream = LimitedStream()
 
 
-def _stamp(request: Any) -> None:
+def _note_start(request: Any) -> None:
     request.extensions["started"] = monotonic()

@@ -1,41 +1,31 @@
-"""Evaluation on fixed panels: which tasks, which arms, and how sure one can be of the difference."""
+"""Evaluation: validation on fixed panels, arms, ablations, learning curves, and the intervals of all of them."""
 
-from d2skill.evaluation.arms import ARMS, UNRETRIEVED, arm_names, view_of
-from d2skill.evaluation.episodes import Outcome, Played, Player, Unit, units_of
+from d2skill.evaluation.arms import ARMS
+from d2skill.evaluation.episodes import EpisodeBatch, EpisodePlayer, Outcome, PlayedBatch, episode_batches
 from d2skill.evaluation.panel import (
     ArmResult,
     Validation,
-    arms_of,
-    begin_with,
+    adopt_start_bank,
     evaluate_panel,
-    require_unseen,
-    validation_of,
+    require_unseen_tasks,
+    summarize_validation,
+    validation_arms,
 )
-from d2skill.evaluation.report import figures
-from d2skill.evaluation.worker_processes import in_processes
-from d2skill.utils.statistics import mcnemar, mean_with_interval, paired_difference, wilson
+from d2skill.evaluation.report import summarize_outcomes
 
 __all__ = [
     "ARMS",
-    "UNRETRIEVED",
     "ArmResult",
+    "EpisodeBatch",
+    "EpisodePlayer",
     "Outcome",
-    "Played",
-    "Player",
-    "Unit",
+    "PlayedBatch",
     "Validation",
-    "arm_names",
-    "arms_of",
-    "begin_with",
+    "adopt_start_bank",
+    "episode_batches",
     "evaluate_panel",
-    "figures",
-    "in_processes",
-    "mcnemar",
-    "mean_with_interval",
-    "paired_difference",
-    "require_unseen",
-    "units_of",
-    "validation_of",
-    "view_of",
-    "wilson",
+    "require_unseen_tasks",
+    "summarize_outcomes",
+    "summarize_validation",
+    "validation_arms",
 ]

@@ -1,7 +1,7 @@
-"""The paper's ablation: eight rows of settings, a run for each row and seed, several at a time, resumed after a stop.
+"""Ablation: the full method and its reduced variants, trained with several seeds each and compared (the paper's table).
 
-Runs are ordinary run folders, FOLDER/ROW-SEED, made by processes of their own. So an ablation has no state but these:
-whoever begins it again skips the runs that have ended, resumes those that have a checkpoint and starts the others.
+Runs are ordinary run folders, FOLDER/VARIANT-SEED, each trained by a process of its own. An ablation has no other
+state: begun again it skips the runs that have ended, resumes those with a checkpoint and starts the others.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from pydantic import ValidationError
 from d2skill.config import Config
 from d2skill.config.toml_files import dump, explain
 from d2skill.errors import ConfigError, RunError
-from d2skill.evaluation.curves import HEADLINE, Curve, flat, headline_notes, read_curve
+from d2skill.evaluation import plots
+from d2skill.evaluation.curves import HEADLINE, Curve, flat_settings, headline_notes, read_curve
 from d2skill.runs import checkpoint
 from d2skill.runs.folder import RunFolder
-from d2skill.utils.atomic_files import write_text
-from d2skill.utils.statistics import mean_over_seeds, paired
+from d2skill.utils.atomic_files import write_json, write_text
+from d2skill.utils.statistics import mean_over_seeds, paired_over_seeds
 
-Row = dict[str, Any]
-State = Literal["ended", "stopped", "new", "broken"]
+RunState = Literal["ended", "stopped", "new", "broken"]
 
-ROWS: dict[str, Row] = {
+VARIANTS: dict[str, dict[str, Any]] = {
     "full": {},
     "no-task-skills": {"retrieval.k_task": 0},
     "no-step-skills": {"retrieval.k_step": 0},
@@ -46,111 +46,175 @@ ROWS: dict[str, Row] = {
     "no-utility": {"retrieval.alpha": 1.0, "retrieval.eta": 0.0, "bank.worth": "none"},
     "no-skills": {"rollout.with_skills": 0},
 }
-"""The rows of the paper's table, as what they change; a text with a dot stands for that setting's value."""
+"""Rows of the paper's table, as changes of settings; a text with a dot stands for that setting's value."""
+
 
 _POLL_SECONDS = 0.05
 _PATIENCE_SECONDS = 10.0
-_STOPS = (signal.SIGTERM, signal.SIGHUP)
+_STOP_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class AblationRun:
     """One run of an ablation, with its complete settings."""
 
-    row: str
+    variant: str
     folder: Path
     config: Config
 
     @property
     def name(self) -> str:
-        """Row and seed, as the folder is named."""
+        """Variant and seed, which is the folder's name."""
         return self.folder.name
 
     @property
-    def settings(self) -> Path:
-        """Where the settings of the row are written, whatever the seed."""
-        return self.folder.with_name(f"{self.row}.toml")
+    def settings_file(self) -> Path:
+        """File with the variant's settings, shared by its seeds."""
+        return self.folder.with_name(f"{self.variant}.toml")
 
     @property
-    def errors(self) -> Path:
-        """Where the run writes its errors."""
+    def error_file(self) -> Path:
+        """File with the error output of the run's process."""
         return self.folder.with_name(f"{self.name}.stderr")
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """How a run ended: after so many seconds in this ablation, and with which error, "" without one."""
+class RunResult:
+    """End of a run: seconds that it took in this ablation, and its error, "" without one."""
 
-    run: Run
+    run: AblationRun
     seconds: float
     error: str
 
 
-def settings_of(row: str, base: Config) -> Config:
-    """Returns the settings of a row. Raises `ConfigError` if they contradict each other or change nothing."""
-    values, known = base.model_dump(), flat(base)
-    for path, given in ROWS[row].items():
+def variant_config(variant: str, base: Config) -> Config:
+    """Returns the settings of a variant. Raises `ConfigError` if they contradict each other or change nothing."""
+    values, known = base.model_dump(), flat_settings(base)
+    for path, value in VARIANTS[variant].items():
         section, name = path.split(".")
-        values[section][name] = known[given] if isinstance(given, str) and given in known else given
+        values[section][name] = known[value] if isinstance(value, str) and value in known else value
     try:
         config = Config.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(f"row {row}: {explain(error)}, or leave the row out by --rows") from None
-    if ROWS[row] and config == base:
-        raise ConfigError(f"row {row} is the same as full with these settings: leave it out by --rows")
+        raise ConfigError(f"row {variant}: {explain(error)}, or leave the row out by --rows") from None
+    if VARIANTS[variant] and config == base:
+        raise ConfigError(f"row {variant} is the same as full with these settings: leave it out by --rows")
     return config
 
 
-def plan(base: Config, rows: Sequence[str], seeds: int, folder: Path) -> list[Run]:
-    """Returns the runs of an ablation, seed by seed from that of the settings on, so that all rows advance together.
+def planned_runs(base: Config, variants: Sequence[str], seeds: int, folder: Path) -> list[AblationRun]:
+    """Returns the runs of an ablation, seed by seed, so that all variants advance together.
 
-    Raises `ConfigError` for an unknown row, for none, for less than one seed, for settings that show no skills, and as
-    `settings_of` does.
+    Args:
+        base: Settings of the full method; its seed is the first one.
+        variants: Names from `VARIANTS`, each once.
+        seeds: Number of seeds, at least 1.
+        folder: Folder of all runs.
+
+    Raises:
+        ConfigError: An argument is out of range, the settings show no skills, or as `variant_config` does.
     """
-    if unknown := [row for row in rows if row not in ROWS]:
-        raise ConfigError(f'there is no row "{unknown[0]}": --rows takes {", ".join(ROWS)}')
-    if not rows or len({*rows}) < len(rows):
-        raise ConfigError(f"--rows takes each of some rows once, with commas between: {', '.join(ROWS)}")
+    if unknown := [name for name in variants if name not in VARIANTS]:
+        raise ConfigError(f'there is no row "{unknown[0]}": --rows takes {", ".join(VARIANTS)}')
+    if not variants or len({*variants}) < len(variants):
+        raise ConfigError(f"--rows takes each of some rows once, with commas between: {', '.join(VARIANTS)}")
     if seeds < 1:
         raise ConfigError(f"--seeds {seeds} gives no run: it is the number of seeds, at least 1")
     if not base.rollout.with_skills:
         raise ConfigError(
             "rollout.with_skills is 0 in the settings, so no row would show skills: set it for the full row"
         )
-    settings = {row: settings_of(row, base) for row in rows}
+    configs = {variant: variant_config(variant, base) for variant in variants}
     return [
-        Run(row, folder / f"{row}-{seed}", config.model_copy(update={"seed": seed, "out": None}).resolved())
+        AblationRun(
+            variant, folder / f"{variant}-{seed}", config.model_copy(update={"seed": seed, "out": None}).resolved()
+        )
         for seed in range(base.seed, base.seed + seeds)
-        for row, config in settings.items()
+        for variant, config in configs.items()
     ]
 
 
-def state_of(run: Run) -> State:
-    """Returns how far a run is; "broken" is one of which nothing can be gone on with.
+def run_ablation(
+    base: Config,
+    folder: Path,
+    *,
+    seeds: int,
+    variants: Sequence[str] = tuple(VARIANTS),
+    jobs: int | None = None,
+    command: str = "",
+    on_start: Callable[[Sequence[AblationRun], int, int], None] = lambda runs, left, jobs: None,
+    on_result: Callable[[RunResult], None] = lambda result: None,
+) -> dict[str, Any]:
+    """Trains the variants that have not ended, writes ablation.json and, with matplotlib, ablation.svg.
+
+    An interrupt, or a signal to end, stops all runs; the same call goes on with them. Call it in the main thread, which
+    is the one that is interrupted.
+
+    Args:
+        base: Settings of the full method; its seed is the first one.
+        folder: Folder of all runs.
+        seeds: Number of seeds, so of runs of each variant; with one there are no intervals.
+        variants: Names from `VARIANTS`.
+        jobs: Runs at a time, each on one core; without it, as many as there are cores.
+        command: Command line that is noted in the report.
+        on_start: Called first, with all runs, the number of those left to do, and the jobs.
+        on_result: Called at the end of each run.
+
+    Returns:
+        The report, which ablation.json holds: settings, raw numbers, means with intervals, and runs that failed.
+
+    Raises:
+        ConfigError: As `planned_runs` does.
+        RunError: The folder holds a run of other settings, or is in use.
+    """
+    jobs = available_cores() if jobs is None else jobs
+    if jobs < 1:
+        raise ConfigError(f"--jobs {jobs} runs nothing: it is the number of runs at a time, at least 1")
+    runs = planned_runs(base, variants, seeds, folder)
+    for run in runs:
+        run_state(run)  # before anything is begun, runs of other settings are refused
+    with claim_folder(folder) as lock:
+        waiting = [run for run in runs if run_state(run) != "ended"]
+        on_start(runs, len(waiting), jobs)
+        failed = _train(waiting, jobs, lock, on_result)
+        report = _report(runs, base, failed, command)
+        write_json(folder / "ablation.json", report)
+        if plots.has_matplotlib():
+            plots.plot_ablation(report, folder / "ablation.svg")
+    return report
+
+
+def available_cores() -> int:
+    """Returns the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def run_state(run: AblationRun) -> RunState:
+    """Returns the state of a run; a "broken" one has a folder that cannot be resumed.
 
     Raises `RunError` if there is a run of other settings in its folder.
     """
     if not run.folder.exists():
         return "new"
     folder = RunFolder(run.folder)
-    has_ended, can_go_on = folder.summary.exists(), bool(checkpoint.folders(run.folder))
-    if not (run.folder / "config.toml").is_file() or not (has_ended or can_go_on):
+    has_ended, can_resume = folder.summary.exists(), bool(checkpoint.folders(run.folder))
+    if not (run.folder / "config.toml").is_file() or not (has_ended or can_resume):
         return "broken" if not run.folder.is_dir() or any(run.folder.iterdir()) else "new"
-    found, wanted = flat(folder.config()), flat(run.config)
+    there, wanted = flat_settings(folder.config()), flat_settings(run.config)
     for name in wanted:
-        if name != "out" and found[name] != wanted[name]:
+        if name != "out" and there[name] != wanted[name]:
             raise RunError(
-                f"{run.folder} was made with {name} {found[name]}, not {wanted[name]}: choose another --out, or give "
+                f"{run.folder} was made with {name} {there[name]}, not {wanted[name]}: choose another --out, or give "
                 "the settings that it was made with"
             )
     return "ended" if has_ended else "stopped"
 
 
 @contextmanager
-def claimed(folder: Path) -> Iterator[int]:
-    """Keeps others from working in a folder; gives what runs have to inherit, so that one left alone keeps it claimed.
+def claim_folder(folder: Path) -> Iterator[int]:
+    """Locks a folder against other ablations; raises `RunError` if it is locked.
 
-    Raises `RunError` if the folder is claimed.
+    Yields the lock's file descriptor, for runs to inherit: one that outlives this process keeps the folder locked.
     """
     folder.mkdir(parents=True, exist_ok=True)
     lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
@@ -166,48 +230,47 @@ def claimed(folder: Path) -> Iterator[int]:
         os.close(lock)
 
 
-def carry_out(runs: Sequence[Run], jobs: int, lock: int, tell: Callable[[Outcome], None]) -> list[Outcome]:
-    """Starts or resumes runs, at most `jobs` at a time, and tells of each that ends; returns those that failed.
-
-    An interrupt, or a request of the system to end, stops all of them; they can be gone on with. It has to be called in
-    the main thread, which is the one that is interrupted.
-    """
-    waiting, failed = deque(runs), list[Outcome]()
-    at_work: dict[Run, tuple[subprocess.Popen[bytes], float]] = {}
-    with _ended_as_if_interrupted():
+def _train(
+    runs: Sequence[AblationRun], jobs: int, lock: int, on_result: Callable[[RunResult], None]
+) -> list[RunResult]:
+    """Starts or resumes runs, at most `jobs` at a time, and returns the results of those that failed."""
+    waiting, failed = deque(runs), list[RunResult]()
+    running: dict[AblationRun, tuple[subprocess.Popen[bytes], float]] = {}
+    with _stop_signals_interrupt():
         try:
-            while waiting or at_work:
-                while waiting and len(at_work) < jobs:
+            while waiting or running:
+                while waiting and len(running) < jobs:
                     run = waiting.popleft()
-                    at_work[run] = _start(run, lock), time.monotonic()
-                ended = [run for run, (process, _) in at_work.items() if process.poll() is not None]
+                    running[run] = _start(run, lock), time.monotonic()
+                ended = [run for run, (process, _) in running.items() if process.poll() is not None]
                 for run in ended:
-                    process, began = at_work.pop(run)
-                    outcome = Outcome(run, time.monotonic() - began, _error(run, process.returncode))
-                    failed += [outcome] if outcome.error else []
-                    tell(outcome)
+                    process, began = running.pop(run)
+                    result = RunResult(run, time.monotonic() - began, _error(run, process.returncode))
+                    failed += [result] if result.error else []
+                    on_result(result)
                 if not ended:
                     time.sleep(_POLL_SECONDS)
         finally:
-            _stop([process for process, _ in at_work.values()])
-            for run in at_work:
-                run.errors.unlink(missing_ok=True)
+            _stop([process for process, _ in running.values()])
+            for run in running:
+                run.error_file.unlink(missing_ok=True)
     return failed
 
 
-def _start(run: Run, lock: int) -> subprocess.Popen[bytes]:
-    """Starts or resumes a run. It leads a session of its own, so that what interrupts this process is not its end."""
-    state = state_of(run)
+def _start(run: AblationRun, lock: int) -> subprocess.Popen[bytes]:
+    """Starts or resumes a run in a process session of its own, so that Ctrl-C here does not reach it directly."""
+    state = run_state(run)
     if state == "broken":
-        _put_aside(run.folder)
+        _move_aside(run.folder)
     if state == "stopped":
-        words = ["resume", str(run.folder)]
+        arguments = ["resume", str(run.folder)]
     else:
-        write_text(run.settings, dump(run.config.model_copy(update={"seed": 0})))
-        words = ["train", "--config", str(run.settings), "--seed", str(run.config.seed), "--out", str(run.folder)]
-    with run.errors.open("wb") as errors:
+        write_text(run.settings_file, dump(run.config.model_copy(update={"seed": 0})))
+        settings = ["--config", str(run.settings_file), "--seed", str(run.config.seed)]
+        arguments = ["train", *settings, "--out", str(run.folder)]
+    with run.error_file.open("wb") as errors:
         return subprocess.Popen(
-            [sys.executable, "-m", "d2skill", *words],
+            [sys.executable, "-m", "d2skill", *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=errors,
@@ -217,26 +280,26 @@ def _start(run: Run, lock: int) -> subprocess.Popen[bytes]:
         )
 
 
-def _put_aside(folder: Path) -> None:
-    """Renames what is in the way of a run."""
+def _move_aside(folder: Path) -> None:
+    """Renames a folder that is in the way of a run."""
     number = 1
     while (aside := folder.with_name(f"{folder.name}.aside-{number}")).exists():
         number += 1
     folder.rename(aside)
 
 
-def _error(run: Run, status: int) -> str:
-    """Returns what a run that failed said last, and where the rest is; "" for one that did not, whose file goes."""
+def _error(run: AblationRun, status: int) -> str:
+    """Returns the last line of a failed run's errors and their file; "" for a success, whose file is removed."""
     if status == 0:
-        run.errors.unlink(missing_ok=True)
+        run.error_file.unlink(missing_ok=True)
         return ""
-    said = run.errors.read_text("utf-8", "replace").strip().splitlines()
-    last = said[-1].removeprefix("d2skill: ") if said else f"it ended with status {status} and said nothing"
-    return last if len(said) < 2 else f"{last} (all of it in {run.errors})"
+    lines = run.error_file.read_text("utf-8", "replace").strip().splitlines()
+    last = lines[-1].removeprefix("d2skill: ") if lines else f"it ended with status {status} and said nothing"
+    return last if len(lines) < 2 else f"{last} (all of it in {run.error_file})"
 
 
 def _stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
-    """Interrupts processes, which then tidy up; those that take too long are killed."""
+    """Interrupts processes, so that they can tidy up, and kills those that take too long."""
     try:
         for process in processes:
             process.send_signal(signal.SIGINT)
@@ -250,58 +313,65 @@ def _stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
 
 
 @contextmanager
-def _ended_as_if_interrupted() -> Iterator[None]:
-    """Makes an interrupt of what would end this process at once and leave its children alone."""
+def _stop_signals_interrupt() -> Iterator[None]:
+    """Turns signals that would end this process at once, and leave its children alone, into `KeyboardInterrupt`."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    before = {stop: signal.signal(stop, interrupt) for stop in _STOPS if signal.getsignal(stop) != signal.SIG_IGN}
+    before = {
+        number: signal.signal(number, interrupt)
+        for number in _STOP_SIGNALS
+        if signal.getsignal(number) != signal.SIG_IGN
+    }
     try:
         yield
     finally:
-        for stop, handler in before.items():
-            signal.signal(stop, handler)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
-def report(runs: Sequence[Run], base: Config, failed: Sequence[Outcome], command: str) -> dict[str, Any]:
-    """Returns what the runs of an ablation that have ended say: settings, raw numbers, and means with intervals."""
-    curves: dict[str, dict[int, Curve]] = {run.row: {} for run in runs}
-    bad = {outcome.run for outcome in failed}
+def _report(runs: Sequence[AblationRun], base: Config, failed: Sequence[RunResult], command: str) -> dict[str, Any]:
+    """Returns the results of an ablation as plain data; runs that have not failed have ended."""
+    curves: dict[str, dict[int, Curve]] = {run.variant: {} for run in runs}
+    left_out = {result.run for result in failed}
     for run in runs:
-        if run not in bad:
-            curves[run.row][run.config.seed] = read_curve(run.folder)
+        if run not in left_out:
+            curves[run.variant][run.config.seed] = read_curve(run.folder)
     full = curves.get("full", {})
-    ended = [curve for own in curves.values() for curve in own.values()]
+    paths = base.resolved()
+    base = base.model_copy(update={"env": paths.env, "bank": paths.bank})
     return {
         "version": version("d2skill"),
         "command": command,
         "headline": f"mean of the last {HEADLINE} evaluations of each run",
         "settings": base.model_dump(mode="json", exclude={"out"}),
         "seeds": sorted({run.config.seed for run in runs}),
-        "rows": [_row(row, own, full) for row, own in curves.items()],
-        "failed": [{"run": str(outcome.run.folder), "error": outcome.error} for outcome in failed],
-        "notes": headline_notes(ended),
+        "rows": [_row(variant, by_seed, full) for variant, by_seed in curves.items()],
+        "failed": [{"run": str(result.run.folder), "error": result.error} for result in failed],
+        "notes": headline_notes([curve for by_seed in curves.values() for curve in by_seed.values()]),
     }
 
 
-def _row(row: str, curves: Mapping[int, Curve], full: Mapping[int, Curve]) -> dict[str, Any]:
-    known: dict[str, Any] = {"row": row, "changes": ROWS[row], "runs": [_record(own) for own in curves.values()]}
+def _row(variant: str, curves: Mapping[int, Curve], full: Mapping[int, Curve]) -> dict[str, Any]:
+    """Returns one variant's row of the report, from its curves and those of the full method, by seed."""
+    runs = [_run_record(curve) for curve in curves.values()]
+    row: dict[str, Any] = {"row": variant, "changes": VARIANTS[variant], "runs": runs}
     if not curves:
-        return known | {"headline": None}
+        return row | {"headline": None}
     headlines = {seed: curve.headline for seed, curve in curves.items()}
-    gap = paired(headlines, {seed: curve.headline for seed, curve in full.items()}) if row != "full" else None
-    last = [run["bank"] for run in known["runs"]]
-    return known | {
+    full_headlines = {seed: curve.headline for seed, curve in full.items()}
+    gap = paired_over_seeds(headlines, full_headlines) if variant != "full" else None
+    return row | {
         "headline": mean_over_seeds(list(headlines.values())).record(),
         "difference_to_full": gap.record() if gap else None,
-        "without_skills": mean_over_seeds([curve.without for curve in curves.values()]).record(),
-        "bank": {kind: fmean(bank[kind] for bank in last) for kind in ("task", "step")},
+        "without_skills": mean_over_seeds([curve.headline_without_skills for curve in curves.values()]).record(),
+        "bank": {kind: fmean(run["bank"][kind] for run in runs) for kind in ("task", "step")},
         "env_steps": fmean(curve.points[-1].env_steps for curve in curves.values()),
         "best_evaluation_not_comparable": fmean(curve.best for curve in curves.values()),
     }
 
 
-def _record(curve: Curve) -> dict[str, Any]:
-    line = RunFolder.open(curve.run).read_metrics()[-1]
-    return curve.record() | {"bank": {kind: line[f"bank/{kind}"] for kind in ("task", "step")}}
+def _run_record(curve: Curve) -> dict[str, Any]:
+    last = RunFolder.open(curve.run).read_metrics()[-1]
+    return curve.record() | {"bank": {kind: last[f"bank/{kind}"] for kind in ("task", "step")}}

@@ -1,4 +1,4 @@
-"""What runs measured while they trained, and what groups of them, a method each, say of each other."""
+"""Learning curves: the validations of runs while they trained, grouped by method and compared over seeds."""
 
 from __future__ import annotations
 
@@ -18,21 +18,24 @@ from d2skill.config import Config
 from d2skill.errors import ConfigError, RunError
 from d2skill.runs.folder import RunFolder
 from d2skill.runs.tasks import RunTasks
-from d2skill.utils.statistics import Bounds, bounds, difference, mean_over_seeds
+from d2skill.utils.statistics import band_over_seeds, difference_over_seeds, mean_over_seeds
 
 HEADLINE = 3
-"""Evaluations, the last ones of a run, that its headline is the mean of."""
+"""Number of validations, the last ones of a run, whose mean is its headline."""
 
 Axis = Literal["env_steps", "seconds"]
 
-_NO_METHOD = ("seed", "out", "train.", "bank.wait", "embedder.cache")  # settings that say nothing of what is compared
+_NO_METHOD = ("seed", "out", "train.", "bank.wait", "embedder.cache")  # settings that are no part of a method
 _ROUNDING = 1e-9
 _QUARTERS = (0.25, 0.5, 0.75, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
-class Point:
-    """One evaluation: when it was, and success with skills, in a run that shows none that without; and without."""
+class CurvePoint:
+    """One validation: its time, and success rates with and without skills.
+
+    In a run that shows no skills, `success` is the rate without them.
+    """
 
     iteration: int
     env_steps: int
@@ -43,12 +46,12 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """The evaluations of a run, the first before training."""
+    """The validations of one run, the first before training."""
 
     run: Path
     config: Config
     panel: tuple[str, ...]
-    points: tuple[Point, ...]
+    points: tuple[CurvePoint, ...]
     ended: bool
 
     @property
@@ -57,46 +60,46 @@ class Curve:
         return self.config.seed
 
     @property
-    def trained(self) -> tuple[Point, ...]:
-        """The evaluations after training began, of which there is one at least."""
+    def in_training(self) -> tuple[CurvePoint, ...]:
+        """The validations after training began, at least one."""
         return tuple(point for point in self.points if point.iteration)
 
     @property
     def headline(self) -> float:
-        """Mean success of the last three evaluations."""
-        return fmean(point.success for point in self.trained[-HEADLINE:])
+        """Mean success of the last validations."""
+        return fmean(point.success for point in self.in_training[-HEADLINE:])
 
     @property
-    def without(self) -> float:
-        """Mean success without skills of the last three evaluations."""
-        return fmean(point.without for point in self.trained[-HEADLINE:])
+    def headline_without_skills(self) -> float:
+        """Mean success without skills of the last validations."""
+        return fmean(point.without for point in self.in_training[-HEADLINE:])
 
     @property
     def best(self) -> float:
-        """The best evaluation, which is luck in part: the more there are, the higher it is."""
-        return max(point.success for point in self.trained)
+        """Success of the best validation, which is partly luck: the more there are, the higher it is."""
+        return max(point.success for point in self.in_training)
 
-    def at(self, axis: Axis, where: Sequence[float]) -> npt.NDArray[np.float64]:
-        """Returns success at some places of an axis, on lines between the evaluations."""
-        places = [getattr(point, axis) for point in self.points]
-        return np.asarray(np.interp(where, places, [point.success for point in self.points]), dtype=np.float64)
+    def success_at(self, axis: Axis, places: Sequence[float]) -> npt.NDArray[np.float64]:
+        """Returns the success at some places of an axis, interpolated linearly between the validations."""
+        known = [getattr(point, axis) for point in self.points]
+        return np.asarray(np.interp(places, known, [point.success for point in self.points]), dtype=np.float64)
 
-    def mean_to(self, env_steps: float) -> float:
-        """Returns the area under the curve up to some environment steps, over their number."""
+    def mean_until(self, env_steps: float) -> float:
+        """Returns the mean success from the start until some environment steps (area under the curve)."""
         places = sorted({0.0, env_steps, *(float(p.env_steps) for p in self.points if p.env_steps < env_steps)})
-        return float(np.trapezoid(self.at("env_steps", places), places) / env_steps)
+        return float(np.trapezoid(self.success_at("env_steps", places), places) / env_steps)
 
-    def reaches(self, level: float) -> Point | None:
-        """Returns the first evaluation at or above a level, None if there is none."""
+    def first_at(self, level: float) -> CurvePoint | None:
+        """Returns the first validation with success at or above a level, None if there is none."""
         return next((point for point in self.points if point.success >= level - _ROUNDING), None)
 
     def record(self) -> dict[str, Any]:
-        """Returns what a report holds of it."""
+        """Returns the curve as plain data for a report."""
         return {
             "run": str(self.run),
             "seed": self.seed,
             "headline": self.headline,
-            "without_skills": self.without,
+            "without_skills": self.headline_without_skills,
             "best_evaluation_not_comparable": self.best,
             "env_steps": self.points[-1].env_steps,
             "wall_seconds": self.points[-1].seconds,
@@ -106,40 +109,39 @@ class Curve:
 
 
 @dataclass(frozen=True, slots=True)
-class Series:
-    """Runs of one method, a seed each."""
+class RunGroup:
+    """Runs of one method, one for each seed."""
 
     name: str
     curves: tuple[Curve, ...]
 
     @property
     def headlines(self) -> dict[int, float]:
-        """The headline of each seed."""
+        """Headlines by seed."""
         return {curve.seed: curve.headline for curve in self.curves}
 
 
-@dataclass(frozen=True, slots=True)
-class Band:
-    """Mean success of some runs along an axis, and what lies around it."""
-
-    where: list[float]
-    mean: list[float]
-    shows: Bounds
-    low: list[float]
-    high: list[float]
-
-
 def read_curve(run: Path) -> Curve:
-    """Returns the evaluations of a run.
+    """Returns the validations of a run.
 
-    Raises `RunError` for a folder that is no run, a run without an evaluation since training began, and a metrics.jsonl
+    Raises `RunError` for a folder that is no run, a run without a validation since training began, and a metrics.jsonl
     that is damaged.
     """
     folder = RunFolder.open(run)
     config = folder.config()
+    success_key = "validation/with_skills" if config.rollout.with_skills else "validation/without_skills"
     try:
-        lines = [line for line in folder.read_metrics() if "validation/without_skills" in line]
-        points = tuple(_point(line, shows_skills=config.rollout.with_skills > 0) for line in lines)
+        points = tuple(
+            CurvePoint(
+                success=line[success_key],
+                without=line["validation/without_skills"],
+                iteration=line["iteration"],
+                env_steps=line["env_steps"],
+                seconds=line["time/seconds"],
+            )
+            for line in folder.read_metrics()
+            if "validation/without_skills" in line
+        )
     except (ValueError, KeyError, TypeError) as error:
         raise RunError(
             f"{folder.metrics} is damaged ({type(error).__name__}: {error}): restore it from a copy, or leave {run} out"
@@ -152,151 +154,143 @@ def read_curve(run: Path) -> Curve:
     return Curve(run, config, panel, points, folder.summary.exists())
 
 
-def _point(line: Mapping[str, Any], *, shows_skills: bool) -> Point:
-    without = line["validation/without_skills"]
-    success = line["validation/with_skills"] if shows_skills else without
-    return Point(line["iteration"], line["env_steps"], line["time/seconds"], success, without)
+def group_by_method(curves: Sequence[Curve], names: Sequence[str] = ()) -> list[RunGroup]:
+    """Returns the curves grouped by method, in the order in which the methods come first.
 
-
-def grouped(curves: Sequence[Curve], names: Sequence[str] = ()) -> list[Series]:
-    """Returns the curves by method, in the order in which these come first; without names, named by what differs.
-
-    A method is all settings but seed, folder, length of the run and what has no part in its result. Raises
-    `ConfigError` for two runs of one method and seed, and for another number of names than groups.
+    A method is all settings but seed, folder, length of the run and those that do not change the result. Without names
+    a group is named after the settings that set it apart. Raises `ConfigError` for two runs of one method and seed, and
+    for a wrong number of names.
     """
     groups: dict[str, list[Curve]] = {}
     for curve in curves:
-        own = groups.setdefault(json.dumps(method(curve.config)), [])
-        if twin := next((other for other in own if other.seed == curve.seed), None):
+        group = groups.setdefault(json.dumps(method_settings(curve.config)), [])
+        if twin := next((other for other in group if other.seed == curve.seed), None):
             raise ConfigError(
                 f"{twin.run} and {curve.run} have the same settings and seed {curve.seed}, so they count once: "
                 "leave one out"
             )
-        own.append(curve)
-    found = _named([json.loads(key) for key in groups])
+        group.append(curve)
+    made_up = _group_names([json.loads(key) for key in groups])
     if names and len(names) != len(groups):
-        raise ConfigError(f"--names has {len(names)} names for {len(groups)} groups of runs: {'; '.join(found)}")
+        raise ConfigError(f"--names has {len(names)} names for {len(groups)} groups of runs: {'; '.join(made_up)}")
     if len({*names}) < len(names):
         raise ConfigError("--names has a name twice: name each group of runs differently")
-    return [Series(name, tuple(own)) for name, own in zip(names or found, groups.values(), strict=True)]
+    return [RunGroup(name, tuple(group)) for name, group in zip(names or made_up, groups.values(), strict=True)]
 
 
-def method(config: Config) -> dict[str, Any]:
-    """Returns the settings that decide what a run does, as "section.name": all but seed, folder and length."""
-    return {name: value for name, value in flat(config).items() if not name.startswith(_NO_METHOD)}
+def method_settings(config: Config) -> dict[str, Any]:
+    """Returns the settings that decide the result of a run, as "section.name": all but seed, folder and length."""
+    return {name: value for name, value in flat_settings(config).items() if not name.startswith(_NO_METHOD)}
 
 
-def flat(config: Config) -> dict[str, Any]:
+def flat_settings(config: Config) -> dict[str, Any]:
     """Returns all settings as "section.name"."""
-    return _flat(config.model_dump(mode="json"))
+    return _flatten(config.model_dump(mode="json"))
 
 
-def _flat(values: Mapping[str, Any], path: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
     for name, value in values.items():
-        found |= _flat(value, f"{path}{name}.") if isinstance(value, Mapping) else {path + name: value}
-    return found
+        flat |= _flatten(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
+    return flat
 
 
-def _named(methods: Sequence[Mapping[str, Any]]) -> list[str]:
+def _group_names(methods: Sequence[Mapping[str, Any]]) -> list[str]:
     """Returns a name for each method: the settings that it does not share with more than half of them."""
     if len(methods) == 1:
         return ["all runs"]
-    told: list[list[str]] = [[] for _ in methods]
+    parts: list[list[str]] = [[] for _ in methods]
     for key in methods[0]:
-        values = [json.dumps(one[key]) for one in methods]
+        values = [json.dumps(settings[key]) for settings in methods]
         value, count = Counter(values).most_common(1)[0]
         usual = value if 2 * count > len(values) else None
-        for own, one in zip(told, values, strict=True):
-            if one != usual:
-                own.append(f"{key}={json.loads(one)}")
-    return [" ".join(own) or "base" for own in told]
+        for name_parts, value in zip(parts, values, strict=True):
+            if value != usual:
+                name_parts.append(f"{key}={json.loads(value)}")
+    return [" ".join(name_parts) or "base" for name_parts in parts]
 
 
-def band(curves: Sequence[Curve], axis: Axis) -> Band:
-    """Returns the mean of some curves where all of them have been, with the interval over seeds or what stands for it.
-
-    See `bounds`.
-    """
+def mean_band(curves: Sequence[Curve], axis: Axis) -> dict[str, Any]:
+    """Returns mean and band (`band_over_seeds`) of some curves, over the part of an axis that all of them reach."""
     first, last = (pick(getattr(c.points[i], axis) for c in curves) for pick, i in ((max, 0), (min, -1)))
     places = {getattr(point, axis) for curve in curves for point in curve.points}
     where = sorted(float(place) for place in places if first <= place <= last)
-    values = np.stack([curve.at(axis, where) for curve in curves])
-    shows, low, high = bounds(values)
-    return Band(where, values.mean(axis=0).tolist(), shows, low, high)
+    values = np.stack([curve.success_at(axis, where) for curve in curves])
+    kind, low, high = band_over_seeds(values)
+    return {"where": where, "mean": values.mean(axis=0).tolist(), "shows": kind, "low": low, "high": high}
 
 
-def comparison(groups: Sequence[Series], level: float | None = None) -> dict[str, Any]:
-    """Returns what groups of runs say of each other, the first being what the others are held against.
+def compare_groups(groups: Sequence[RunGroup], level: float | None = None) -> dict[str, Any]:
+    """Returns a comparison of groups of runs as plain data; differences are to the first group.
 
-    Without a level to reach it is the lowest headline of a group.
+    `level` is the success whose first time is reported; without it, the lowest headline of a group.
     """
-    estimates = [mean_over_seeds(list(series.headlines.values())) for series in groups]
-    reach = min(one.mean for one in estimates) if level is None else level
-    common = min(curve.points[-1].env_steps for series in groups for curve in series.curves)
+    estimates = [mean_over_seeds(list(group.headlines.values())) for group in groups]
+    level = min(one.mean for one in estimates) if level is None else level
+    common = min(curve.points[-1].env_steps for group in groups for curve in group.curves)
     report: dict[str, Any] = {
         "version": version("d2skill"),
         "headline": f"mean of the last {HEADLINE} evaluations of each run",
-        "level": reach,
+        "level": level,
         "common_env_steps": common,
         "groups": [],
         "notes": _notes(groups),
     }
-    for number, (series, estimate) in enumerate(zip(groups, estimates, strict=True)):
-        gap = difference(series.headlines, groups[0].headlines).record() if number else None
+    for number, (group, estimate) in enumerate(zip(groups, estimates, strict=True)):
+        curves = group.curves
+        gap = difference_over_seeds(group.headlines, groups[0].headlines).record() if number else None
         report["groups"].append(
             {
-                "name": series.name,
-                "seeds": [curve.seed for curve in series.curves],
+                "name": group.name,
+                "seeds": [curve.seed for curve in curves],
                 "headline": estimate.record(),
                 "difference": gap,
-                "without_skills": mean_over_seeds([curve.without for curve in series.curves]).record(),
-                "mean_to_common_env_steps": mean_over_seeds([c.mean_to(common) for c in series.curves]).record(),
-                "at_env_steps": [_at(series.curves, round(share * common)) for share in _QUARTERS],
-                "to_level": _to_level(series.curves, reach),
-                "best_evaluation_not_comparable": fmean(curve.best for curve in series.curves),
-                "by_env_steps": asdict(band(series.curves, "env_steps")),
-                "by_seconds": asdict(band(series.curves, "seconds")),
-                "runs": [curve.record() for curve in series.curves],
+                "without_skills": mean_over_seeds([c.headline_without_skills for c in curves]).record(),
+                "mean_to_common_env_steps": mean_over_seeds([c.mean_until(common) for c in curves]).record(),
+                "at_env_steps": [_mean_at(curves, round(share * common)) for share in _QUARTERS],
+                "to_level": _time_to_level(curves, level),
+                "best_evaluation_not_comparable": fmean(curve.best for curve in curves),
+                "by_env_steps": mean_band(curves, "env_steps"),
+                "by_seconds": mean_band(curves, "seconds"),
+                "runs": [curve.record() for curve in curves],
             }
         )
     return report
 
 
-def _at(curves: Sequence[Curve], env_steps: int) -> dict[str, Any]:
-    found = mean_over_seeds([float(curve.at("env_steps", [env_steps])[0]) for curve in curves])
-    return {"env_steps": env_steps} | found.record()
+def _mean_at(curves: Sequence[Curve], env_steps: int) -> dict[str, Any]:
+    mean = mean_over_seeds([float(curve.success_at("env_steps", [env_steps])[0]) for curve in curves])
+    return {"env_steps": env_steps} | mean.record()
 
 
-def _to_level(curves: Sequence[Curve], level: float) -> dict[str, Any]:
-    """Returns when runs are first at a level, means only if all get there: the mean of those that do would flatter."""
-    reached = [point for curve in curves if (point := curve.reaches(level))]
-    whole = len(reached) == len(curves)
+def _time_to_level(curves: Sequence[Curve], level: float) -> dict[str, Any]:
+    """Returns how many runs reach a level, and their mean time if all do: the mean of some would flatter."""
+    reached = [point for curve in curves if (point := curve.first_at(level))]
+    all_reach = len(reached) == len(curves)
     return {
         "reached": len(reached),
         "of": len(curves),
-        "env_steps": fmean(point.env_steps for point in reached) if whole else None,
-        "seconds": fmean(point.seconds for point in reached) if whole else None,
+        "env_steps": fmean(point.env_steps for point in reached) if all_reach else None,
+        "seconds": fmean(point.seconds for point in reached) if all_reach else None,
     }
 
 
-def _notes(groups: Sequence[Series]) -> list[str]:
-    """Returns what has to be known to read the numbers, a sentence each."""
-    curves = [curve for series in groups for curve in series.curves]
-    said = []
-    if lone := [series.name for series in groups if len(series.curves) == 1]:
-        said.append(f"One seed, so no interval over seeds: {', '.join(lone)}.")
-    said += headline_notes(curves)
+def _notes(groups: Sequence[RunGroup]) -> list[str]:
+    """Returns the caveats of a comparison, a sentence each."""
+    curves = [curve for group in groups for curve in group.curves]
+    notes = []
+    if single := [group.name for group in groups if len(group.curves) == 1]:
+        notes.append(f"One seed, so no interval over seeds: {', '.join(single)}.")
+    notes += headline_notes(curves)
     for curve in curves:
         if not curve.ended:
-            said.append(f"{curve.run} has not ended: its curve stops after iteration {curve.points[-1].iteration}.")
-    other = [str(curve.run) for curve in curves if curve.panel != curves[0].panel]
-    if other:
-        said.append(f"Validated on other tasks than {curves[0].run}, so not comparable: {', '.join(other)}.")
-    return said
+            notes.append(f"{curve.run} has not ended: its curve stops after iteration {curve.points[-1].iteration}.")
+    if other := [str(curve.run) for curve in curves if curve.panel != curves[0].panel]:
+        notes.append(f"Validated on other tasks than {curves[0].run}, so not comparable: {', '.join(other)}.")
+    return notes
 
 
 def headline_notes(curves: Sequence[Curve]) -> list[str]:
-    """Returns a sentence about runs that have fewer evaluations than a headline is the mean of."""
-    short = [str(curve.run) for curve in curves if len(curve.trained) < HEADLINE]
+    """Returns a sentence about runs with fewer validations than a headline is the mean of, if there are any."""
+    short = [str(curve.run) for curve in curves if len(curve.in_training) < HEADLINE]
     return [f"Fewer than {HEADLINE} evaluations, so a mean of those there are: {', '.join(short)}."] if short else []

@@ -1,25 +1,26 @@
-"""The episodes of an evaluation: which there are, and what becomes of each."""
+"""Episodes of an evaluation: cut into batches, played with policy and bank frozen, one outcome each."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from d2skill.bank import SkillBank
 from d2skill.config import Config
-from d2skill.evaluation.arms import group_of, view_of
-from d2skill.prompts import Answer, render
+from d2skill.evaluation.arms import arm_view, half_of_arm
+from d2skill.prompts import AnswerFormat, render
 from d2skill.protocols import Environment, Policy
 from d2skill.rollout import Member, Rollouts
 from d2skill.runs.trajectories import Saved
 from d2skill.types import Decision, Trajectory
 from d2skill.utils.rng import derive
 
-_TOGETHER = 128  # episodes that are played together, at most
+_LARGEST_BATCH = 128  # episodes
 
 
 @dataclass(frozen=True, slots=True)
-class Unit:
+class EpisodeBatch:
     """Episodes that are played together: tasks in one arm, sampled from one seed, all as the same member."""
 
     arm: str
@@ -30,10 +31,10 @@ class Unit:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of an episode: of how many steps it was, and in how many of them a skill was shown.
+    """Result of one episode: its number of steps, and the number of those in whose prompt a skill was shown.
 
     `prompt_tokens` are those of all its prompts, `generated` those of all its answers, None for a policy that writes
-    none. `score` and `fault` are those of its trajectory.
+    none. `score` and `fault` are those of the trajectory.
     """
 
     arm: str
@@ -48,98 +49,93 @@ class Outcome:
     score: float | None = None
     fault: str = ""
 
+    def record(self) -> dict[str, Any]:
+        """Returns the outcome as plain data, without the last three fields where they have their default."""
+        absent = {"generated": None, "score": None, "fault": ""}
+        return {name: value for name, value in asdict(self).items() if name not in absent or value != absent[name]}
+
 
 @dataclass(frozen=True, slots=True)
-class Played:
-    """What came of a unit; the trajectories if they are kept."""
+class PlayedBatch:
+    """Outcomes of a batch, one for each task, and its trajectories if they are kept."""
 
     outcomes: list[Outcome]
     saved: list[Saved]
 
 
-def units_of(arms: Sequence[str], seeds: Sequence[int], tasks: Sequence[str], shares: int) -> list[Unit]:
-    """Returns all episodes, each task in each arm from each seed, in at least so many units as far as tasks go.
+def episode_batches(
+    arms: Sequence[str], seeds: Sequence[int], tasks: Sequence[str], at_least: int
+) -> list[EpisodeBatch]:
+    """Returns all episodes of an evaluation in batches; how they are cut changes nothing about an episode.
 
-    How they are cut changes nothing about an episode.
+    Args:
+        arms: Arms to play.
+        seeds: Sampling seeds; each task is played once in each arm from each of them.
+        tasks: Ids of the tasks.
+        at_least: Number of batches that is wanted at least, as far as there are tasks for it.
     """
     members = [(arm, seed) for arm in arms for seed in seeds]
-    size = min(_TOGETHER, max(1, len(members) * len(tasks) // shares))
+    size = min(_LARGEST_BATCH, max(1, len(members) * len(tasks) // at_least))
     return [
-        Unit(arm, seed, member, tuple(tasks[start : start + size]))
+        EpisodeBatch(arm, seed, member, tuple(tasks[start : start + size]))
         for member, (arm, seed) in enumerate(members)
         for start in range(0, len(tasks), size)
     ]
 
 
-class Player:
-    """Plays units of an evaluation with one policy and one bank, which is only read."""
+@dataclass(slots=True)
+class EpisodePlayer:
+    """Plays batches of an evaluation with one policy and one bank, which is only read; `keep` keeps trajectories.
 
-    def __init__(
-        self,
-        environment: Environment,
-        policy: Policy,
-        bank: SkillBank,
-        config: Config,
-        *,
-        temperature: float,
-        keep: bool = False,
-    ) -> None:
-        """Takes the settings of the run, with the policy that plays; `keep` keeps trajectories."""
-        self.environment = environment
-        self.bank = bank
-        self._policy = policy
-        self._config = config
-        self._temperature = temperature
-        self._keep = keep
-        self._rollouts: dict[tuple[str, int], Rollouts] = {}
-        self._answer: Answer = config.policy.lm.answer if config.policy.kind == "causal-lm" else "free"
-        self._generated = _GENERATED[config.policy.kind]
+    `config` has the settings of the run; its `policy.kind` is the kind of `policy`.
+    """
 
-    def play(self, unit: Unit) -> Played:
-        """Returns what becomes of the episodes of a unit, in their order."""
-        arm = group_of(unit.arm)
-        members = [Member(task, arm, unit.member, derive(unit.seed, "validate", task)) for task in unit.tasks]
-        trajectories = self._of(unit).play_share(members, self._temperature)
-        outcomes = [self._outcome(unit, task, t) for task, t in zip(unit.tasks, trajectories, strict=True)]
-        return Played(outcomes, list(map(Saved.of, trajectories)) if self._keep else [])
+    environment: Environment
+    policy: Policy
+    bank: SkillBank
+    config: Config
+    temperature: float = field(kw_only=True)
+    keep: bool = field(default=False, kw_only=True)
+    _rollouts: dict[tuple[str, int], Rollouts] = field(default_factory=dict, init=False)
 
-    def _of(self, unit: Unit) -> Rollouts:
-        key = unit.arm, unit.seed
+    def play(self, batch: EpisodeBatch) -> PlayedBatch:
+        """Plays a batch; outcomes and trajectories are in the order of its tasks."""
+        half = half_of_arm(batch.arm)
+        members = [Member(task, half, batch.member, derive(batch.seed, "validate", task)) for task in batch.tasks]
+        trajectories = self._rollouts_of(batch).play_shard(members, self.temperature)
+        outcomes = [self._outcome(batch, task, t) for task, t in zip(batch.tasks, trajectories, strict=True)]
+        return PlayedBatch(outcomes, list(map(Saved.of, trajectories)) if self.keep else [])
+
+    def _rollouts_of(self, batch: EpisodeBatch) -> Rollouts:
+        key = batch.arm, batch.seed
         if key not in self._rollouts:
-            config = self._config
-            view = view_of(unit.arm, self.bank, config.retrieval, unit.seed)
-            self._rollouts[key] = Rollouts(self.environment, self._policy, view, config.prompt, config.env.max_steps)
+            config = self.config
+            view = arm_view(batch.arm, self.bank, config.retrieval, batch.seed)
+            self._rollouts[key] = Rollouts(self.environment, self.policy, view, config.prompt, config.env.max_steps)
         return self._rollouts[key]
 
-    def _outcome(self, unit: Unit, task: str, trajectory: Trajectory) -> Outcome:
+    def _outcome(self, batch: EpisodeBatch, task: str, trajectory: Trajectory) -> Outcome:
         turns = trajectory.turns
-        prompts = (render(turn.prompt, self._answer)[0]["content"] for turn in turns)
-        generated = self._generated(self._policy, [turn.decision for turn in turns]) if self._generated else None
+        answer: AnswerFormat = self.config.policy.lm.answer if self.config.policy.kind == "causal-lm" else "free"
+        prompts = (render(turn.prompt, answer)[0]["content"] for turn in turns)
         return Outcome(
-            unit.arm,
-            unit.seed,
+            batch.arm,
+            batch.seed,
             task,
             trajectory.task.kind,
             trajectory.success,
             len(turns),
             sum(bool(turn.skill_ids) for turn in turns),
-            sum(map(self._policy.count_tokens, prompts)),
-            generated,
+            sum(map(self.policy.count_tokens, prompts)),
+            self._generated([turn.decision for turn in turns]),
             trajectory.score,
             trajectory.fault,
         )
 
-
-def _sampled(policy: Policy, decisions: Sequence[Decision]) -> int:
-    return sum(len(decision.tokens) for decision in decisions)
-
-
-def _answered(policy: Policy, decisions: Sequence[Decision]) -> int:
-    return sum(policy.count_tokens(decision.text) for decision in decisions)
-
-
-_GENERATED: dict[str, Callable[[Policy, Sequence[Decision]], int] | None] = {
-    "scorer": None,
-    "causal-lm": _sampled,
-    "served": _answered,
-}
+    def _generated(self, decisions: Sequence[Decision]) -> int | None:
+        """Returns the number of tokens that a language model generated: sampled here, or counted in its answers."""
+        if self.config.policy.kind == "scorer":
+            return None
+        if self.config.policy.kind == "causal-lm":
+            return sum(len(decision.tokens) for decision in decisions)
+        return sum(self.policy.count_tokens(decision.text) for decision in decisions)

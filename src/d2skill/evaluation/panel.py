@@ -1,4 +1,4 @@
-"""A fixed panel of tasks, played with the bank frozen: with skills and without, from the same states and seeds."""
+"""Validation on a fixed panel of tasks: with skills and without, from the same states and seeds, the bank frozen."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from d2skill.utils.statistics import Interval, paired_difference, wilson
 
 @dataclass(frozen=True, slots=True)
 class ArmResult:
-    """Outcome of one arm over the panel; `success` is a share, `steps` the mean number of decisions.
+    """Result of one arm on the panel: success rate with its interval, tasks, mean number of steps, mean score.
 
-    `score` is the mean score, of an episode without one 0; None if the environment gives none.
+    An episode without a score counts as 0; `score` is None if the environment gives none at all.
     """
 
     success: float
@@ -32,14 +32,14 @@ class ArmResult:
     score: float | None = None
 
     def record(self) -> dict[str, Any]:
-        """Returns what summary.json holds of it."""
+        """Returns the result as it is written to summary.json."""
         known = {"success": self.success, "ci95": list(self.ci95), "n": self.n, "steps": self.steps}
         return known if self.score is None else known | {"score": self.score}
 
 
 @dataclass(frozen=True, slots=True)
 class Validation:
-    """Both arms on the same tasks; without skills in the method there is no first arm and no difference."""
+    """Results of both arms on the same tasks; a method without skills has no first arm and no difference."""
 
     with_skills: ArmResult | None
     without_skills: ArmResult
@@ -47,7 +47,7 @@ class Validation:
     trajectories: tuple[Trajectory, ...]
 
     def record(self) -> dict[str, Any]:
-        """Returns what summary.json holds of it."""
+        """Returns the results as they are written to summary.json."""
         gap = self.difference
         return {
             "with_skills": self.with_skills.record() if self.with_skills else None,
@@ -56,59 +56,67 @@ class Validation:
         }
 
     def metrics(self) -> dict[str, float]:
-        """Returns what metrics.jsonl has of it."""
-        arms = {"without": self.without_skills, "with": self.with_skills}
-        found: dict[str, float] = {}
-        for name, arm in arms.items():
+        """Returns the metrics of metrics.jsonl."""
+        metrics: dict[str, float] = {}
+        for name, arm in {"without": self.without_skills, "with": self.with_skills}.items():
             if arm is not None:
-                found |= {f"validation/{name}_skills": arm.success, f"validation/steps_{name}_skills": arm.steps}
+                metrics |= {f"validation/{name}_skills": arm.success, f"validation/steps_{name}_skills": arm.steps}
                 if arm.score is not None:
-                    found[f"validation/score_{name}_skills"] = arm.score
-        return found | ({"validation/difference": self.difference[0]} if self.difference else {})
+                    metrics[f"validation/score_{name}_skills"] = arm.score
+        return metrics | ({"validation/difference": self.difference[0]} if self.difference else {})
 
 
-def require_unseen(bank: SkillBank, panel: Sequence[str]) -> None:
-    """Raises `ConfigError` if the evidence of a bank is from tasks of a panel.
+def require_unseen_tasks(bank: SkillBank, panel: Sequence[str]) -> None:
+    """Raises `ConfigError` if skills of a bank were written or credited in tasks of a panel.
 
-    Skills that were written or credited there may hold the answers, so what they achieve there says nothing.
+    Such skills may hold the answers, so success there would say nothing.
     """
-    if seen := sorted(bank.seen(panel)):
+    if seen := sorted(bank.seen_tasks(panel)):
         raise ConfigError(
             f"skills of the bank were written or credited in {len(seen)} of these {len(panel)} tasks, first {seen[0]}: "
             "choose other tasks, or play what was seen by --seen-tasks (--bank.seen-tasks in training)"
         )
 
 
-def begin_with(bank: SkillBank, settings: BankConfig, panel: Sequence[str]) -> None:
-    """Gives an empty bank the skills of the run or journal that settings name, if they do.
+def adopt_start_bank(bank: SkillBank, settings: BankConfig, panel: Sequence[str]) -> None:
+    """Gives an empty bank the skills of the run or journal that `bank.start` names, if it is set.
 
-    Raises `BankError` for a bank of another embedder, and what `require_unseen` raises unless that is allowed.
+    Raises `BankError` for a bank of another embedder, and as `require_unseen_tasks` does unless `bank.seen_tasks` is
+    set.
     """
     if (start := settings.start) is None:
         return
-    bank.adopt(RunFolder.open(start).bank if start.is_dir() else start)
+    bank.copy_from(RunFolder.open(start).bank if start.is_dir() else start)
     if not settings.seen_tasks:
-        require_unseen(bank, panel)
+        require_unseen_tasks(bank, panel)
 
 
-def arms_of(with_skills: int) -> tuple[Arm, ...]:
-    """Returns the arms to evaluate a run in: a run whose rollouts show no skills has one."""
+def validation_arms(with_skills: int) -> tuple[Arm, ...]:
+    """Returns the arms to validate a run in: one without skills only, if its rollouts show none."""
     return ("skills", "none") if with_skills else ("none",)
 
 
 def evaluate_panel(
     rollouts: Rollouts, panel: Sequence[str], *, arms: Sequence[Arm], temperature: float, seed: int
 ) -> Validation:
-    """Plays each task of the panel once per arm, both arms with the same sampling seeds; the bank is only read."""
+    """Plays each task of a panel once per arm; the arms share start states and sampling seeds.
+
+    Args:
+        rollouts: Player of the episodes; its bank is only read.
+        panel: Ids of the tasks.
+        arms: Arms to play (`validation_arms`).
+        temperature: Sampling temperature.
+        seed: Seed that those of the episodes are derived from.
+    """
     members = [Member(task_id, arm, 0, derive(seed, "validate", task_id)) for arm in arms for task_id in panel]
     played = rollouts.play(members, temperature)
     count = len(panel)
-    return validation_of({arm: played[i * count : (i + 1) * count] for i, arm in enumerate(arms)})
+    return summarize_validation({arm: played[i * count : (i + 1) * count] for i, arm in enumerate(arms)})
 
 
-def validation_of(by_arm: Mapping[Arm, Sequence[Trajectory]]) -> Validation:
-    """Returns what came of a panel in each arm, the arms with the same tasks in the same order."""
-    results = {arm: _summarise(trajectories) for arm, trajectories in by_arm.items()}
+def summarize_validation(by_arm: Mapping[Arm, Sequence[Trajectory]]) -> Validation:
+    """Returns the results of a panel from the trajectories of each arm, which have the same tasks in the same order."""
+    results = {arm: _arm_result(trajectories) for arm, trajectories in by_arm.items()}
     difference = None
     if "skills" in by_arm:
         difference = paired_difference([t.success for t in by_arm["skills"]], [t.success for t in by_arm["none"]])
@@ -116,7 +124,7 @@ def validation_of(by_arm: Mapping[Arm, Sequence[Trajectory]]) -> Validation:
     return Validation(results.get("skills"), results["none"], difference, everything)
 
 
-def _summarise(trajectories: Sequence[Trajectory]) -> ArmResult:
+def _arm_result(trajectories: Sequence[Trajectory]) -> ArmResult:
     successes = sum(t.success for t in trajectories)
     n = len(trajectories)
     steps = float(np.mean([len(t.turns) for t in trajectories]))

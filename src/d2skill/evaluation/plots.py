@@ -11,14 +11,14 @@ from d2skill.errors import ConfigError
 from d2skill.utils.atomic_files import write_bytes
 
 FORMATS = ("svg", "png", "pdf")
-NEEDED = "a plot needs matplotlib: pip install 'd2skill[plot]'"
+NEEDS_MATPLOTLIB = "a plot needs matplotlib: pip install 'd2skill[plot]'"
 
 _COLOURS = "#0072b2 #d55e00 #009e73 #cc79a7 #e69f00 #56b4e9 #000000 #999999".split()  # Okabe and Ito (2008)
-_SHOWN = {"interval": ", 95 % interval", "range": ", lowest to highest", "none": ""}
+_BAND_LABELS = {"interval": ", 95 % interval", "range": ", lowest to highest", "none": ""}
 
 
 def has_matplotlib() -> bool:
-    """Tells whether plots can be drawn here."""
+    """Returns True if matplotlib is installed."""
     try:
         import matplotlib.figure  # noqa: F401
     except ImportError:
@@ -26,16 +26,16 @@ def has_matplotlib() -> bool:
     return True
 
 
-def require_plots(path: Path) -> None:
-    """Raises `ConfigError` if no plot can be drawn into a file of this name."""
+def require_plottable(path: Path) -> None:
+    """Raises `ConfigError` if no plot can be written to a file of this name."""
     if path.suffix[1:] not in FORMATS:
         raise ConfigError(f"{path} is no file for a plot: end its name in .{', .'.join(FORMATS)}")
     if not has_matplotlib():
-        raise ConfigError(NEEDED)
+        raise ConfigError(NEEDS_MATPLOTLIB)
 
 
 def plot_curves(report: Mapping[str, Any], path: Path) -> None:
-    """Draws success of groups of runs, a `comparison`, against environment steps and against wall time."""
+    """Draws the success of groups of runs (`compare_groups`) against environment steps and against wall time."""
     figure = _figure(11, 4.5)
     axes = figure.subplots(1, 2, sharey=True)
     for axis, key, label, unit in (
@@ -43,23 +43,23 @@ def plot_curves(report: Mapping[str, Any], path: Path) -> None:
         (axes[1], "by_seconds", "wall time, minutes", 60.0),
     ):
         for number, group in enumerate(report["groups"]):
-            own, colour = group[key], _COLOURS[number % len(_COLOURS)]
-            where, seeds = [place / unit for place in own["where"]], len(group["seeds"])
-            told = f"{group['name']} ({seeds} seed{'s' * (seeds != 1)}{_SHOWN[own['shows']]})"
-            axis.plot(where, _percent(own["mean"]), color=colour, marker=".", label=told)
-            if own["shows"] != "none":
-                low, high = _percent(own["low"]), _percent(own["high"])
+            band, colour = group[key], _COLOURS[number % len(_COLOURS)]
+            where, seeds = [place / unit for place in band["where"]], len(group["seeds"])
+            legend = f"{group['name']} ({seeds} seed{'s' * (seeds != 1)}{_BAND_LABELS[band['shows']]})"
+            axis.plot(where, _percent(band["mean"]), color=colour, marker=".", label=legend)
+            if band["shows"] != "none":
+                low, high = _percent(band["low"]), _percent(band["high"])
                 axis.fill_between(where, low, high, color=colour, alpha=0.2, linewidth=0)
         axis.set_xlabel(label)
         axis.grid(alpha=0.3)
-    axes[0].set_ylim(_within(axes[0].get_ylim()))
+    axes[0].set_ylim(_clip_limits(axes[0].get_ylim()))
     axes[0].set_ylabel("success on the panel, %")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", frameon=False)
     _save(figure, path)
 
 
-def plot_rows(report: Mapping[str, Any], path: Path) -> None:
-    """Draws the rows of an ablation: a dot with its interval each, a ring for each seed, a line at the full row."""
+def plot_ablation(report: Mapping[str, Any], path: Path) -> None:
+    """Draws the rows of an ablation: a dot with its interval each, a ring for each seed, a line at the full method."""
     rows = [row for row in report["rows"] if row["headline"]]
     figure = _figure(8, 1.4 + 0.4 * len(rows))
     axis = figure.subplots()
@@ -74,7 +74,7 @@ def plot_rows(report: Mapping[str, Any], path: Path) -> None:
     axis.set_yticks(range(len(rows)), [row["row"] for row in rows])
     axis.margins(y=0.15)
     axis.invert_yaxis()
-    axis.set_xlim(_within(axis.get_xlim()))
+    axis.set_xlim(_clip_limits(axis.get_xlim()))
     axis.grid(axis="x", alpha=0.3)
     axis.set_xlabel(f"success, %: {report['headline']};\ndots and lines: mean over seeds, 95 % interval; rings: seeds")
     _save(figure, path)
@@ -86,8 +86,8 @@ def _figure(width: float, height: float) -> Any:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def _within(limits: tuple[float, float]) -> tuple[float, float]:
-    """Returns limits of an axis of percentages: intervals of few seeds reach far beyond what success can be."""
+def _clip_limits(limits: tuple[float, float]) -> tuple[float, float]:
+    """Clips the limits of an axis of percentages; intervals of few seeds reach far beyond 0 and 100."""
     return max(limits[0], -2.0), min(limits[1], 102.0)
 
 
@@ -96,7 +96,7 @@ def _percent(shares: Sequence[float]) -> list[float]:
 
 
 def _save(figure: Any, path: Path) -> None:
-    """Writes a figure whole, without the date and random names that would make it another file each time."""
+    """Writes a figure atomically, without date and random names, so that the file is the same each time."""
     from matplotlib import rc_context
 
     drawn = io.BytesIO()

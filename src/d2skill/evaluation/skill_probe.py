@@ -1,4 +1,4 @@
-"""A probe for use: whether the skills in a prompt make a difference to what the policy answers there."""
+"""Skill probe: the change in a policy's answer when one skill is left out of its prompt."""
 
 from __future__ import annotations
 
@@ -13,36 +13,40 @@ from d2skill.utils.rng import generator
 
 
 class Effect(NamedTuple):
-    """What a skill did in one prompt that showed it, against the same prompt without that skill alone.
+    """Effect of a skill in one prompt, against the same prompt without that skill alone.
 
-    `log_prob` is the change of the log-probability of the answer that was chosen, with the skill minus without, in nats
-    at temperature 1; `changes` tells whether the greedy action is another one with the skill.
+    `log_prob` is the log-probability of the chosen answer with the skill minus that without it, in nats at temperature
+    1. `changes` is True if the greedy action is another one with the skill.
     """
 
     log_prob: float
     changes: bool
 
 
-def probe(policy: Policy, groups: Sequence[Group], *, decisions: int, seed: int) -> dict[str, list[Effect]]:
-    """Returns the effects of all skills in at most `decisions` prompts, by skill id, in the order they were drawn.
+def probe_skills(policy: Policy, groups: Sequence[Group], *, decisions: int, seed: int) -> dict[str, list[Effect]]:
+    """Returns the effects of all skills in some prompts, by skill id, in the order in which the prompts were drawn.
 
-    They are drawn from the turns of the skill halves that show a skill and have a chosen answer, all alike likely, by
-    the seed alone: neither the order of groups nor that of trajectories matters. Nothing about the policy changes.
-    Empty where it does not keep `SupportsScoring`.
+    Args:
+        policy: Policy that answers; it is not changed. Without `SupportsScoring` the result is empty.
+        groups: Groups whose skill halves are drawn from: turns with a skill and a chosen answer, all equally likely.
+            Neither the order of groups nor that of trajectories matters.
+        decisions: Number of prompts to draw, at most.
+        seed: Seed of the draw.
     """
     if not isinstance(policy, SupportsScoring):
         return {}
     drawn = _draw(groups, decisions, seed)
     if not drawn:
         return {}
-    decided = [(prompt, turn.decision) for turn in drawn for prompt in (turn.prompt, *_each_left_out(turn.prompt))]
-    found = iter(policy.score_answers(decided))
+    decided = [(prompt, turn.decision) for turn in drawn for prompt in (turn.prompt, *_leave_one_out(turn.prompt))]
+    scores = iter(policy.score_answers(decided))
     effects: dict[str, list[Effect]] = {}
     for turn in drawn:
-        log_prob, action = next(found)
+        log_prob, action = next(scores)
         for skill_id in turn.skill_ids:
-            without, other = next(found)
-            effects.setdefault(skill_id, []).append(Effect(log_prob - without, action != other))
+            log_prob_without, action_without = next(scores)
+            effect = Effect(log_prob - log_prob_without, action != action_without)
+            effects.setdefault(skill_id, []).append(effect)
     return effects
 
 
@@ -55,7 +59,7 @@ def _draw(groups: Sequence[Group], decisions: int, seed: int) -> list[Turn]:
     return [turns[i] for i in picks]
 
 
-def _each_left_out(prompt: Prompt) -> list[Prompt]:
+def _leave_one_out(prompt: Prompt) -> list[Prompt]:
     """Returns the prompt without its first skill, without its second ..., in the order of `Turn.skill_ids`."""
     task, step = prompt.task_skills, prompt.step_skills
     fewer = [replace(prompt, task_skills=task[:i] + task[i + 1 :]) for i in range(len(task))]

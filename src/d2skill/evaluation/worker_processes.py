@@ -1,4 +1,4 @@
-"""Work shared by processes of this machine."""
+"""Worker processes: maps a function over items in several processes of this machine."""
 
 from __future__ import annotations
 
@@ -17,52 +17,58 @@ _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
 
-def in_processes(
+def map_in_processes(
     count: int, make: Callable[[], Callable[[_Item], _Result]], items: Sequence[_Item]
 ) -> Generator[tuple[int, _Result], None, None]:
-    """Yields the place of each item and what becomes of it, as soon as it is ready.
+    """Yields the index and the result of each item, as soon as it is ready.
 
-    Each of `count` new processes calls `make`, which has to be picklable, once, and what that returns on items; they
-    end with the iterator. An error of one is raised here; one that just ends raises `D2SkillError`.
+    Args:
+        count: Number of new processes; they end with the iterator.
+        make: Picklable function that each process calls once; it returns the function that is applied to items.
+        items: Items, which have to be picklable as well.
+
+    Raises:
+        D2SkillError: A process ended without a word. An error of the function is raised here as it is.
     """
     context: Any = get_context("spawn")
     waiting = deque(enumerate(items))
-    crew: dict[Any, Any] = {}
+    workers: dict[Any, Any] = {}
     try:
         for _ in range(min(count, len(items))):
             ours, theirs = context.Pipe()
-            process = crew[ours] = context.Process(target=_work, args=(theirs, make), daemon=True)
-            with _unheard():
+            process = workers[ours] = context.Process(target=_work, args=(theirs, make), daemon=True)
+            with _interrupts_ignored():
                 process.start()
             theirs.close()
             _send(ours, waiting)
         left = len(items)
         while left:
-            for connection in wait(list(crew)):
-                yield _received(connection, crew[connection])
+            for connection in wait(list(workers)):
+                yield _receive(connection, workers[connection])
                 left -= 1
                 _send(connection, waiting)
     finally:
-        for process in crew.values():
+        for process in workers.values():
             process.terminate()
-        for process in crew.values():
+        for process in workers.values():
             process.join()
 
 
 def _send(connection: Any, waiting: deque[Any]) -> None:
-    """Gives a process the next item, if there is one; that it is gone is found where its answer is waited for."""
+    """Sends a process the next item, if there is one; a process that is gone is noticed in `_receive`."""
     if waiting:
         with suppress(OSError):
             connection.send(waiting.popleft())
 
 
-def _received(connection: Any, process: Any) -> tuple[int, Any]:
+def _receive(connection: Any, process: Any) -> tuple[int, Any]:
+    """Returns index and result that a process sends; raises the error that it had."""
     try:
         at, result, error = connection.recv()
     except (EOFError, OSError):
         process.join()
         raise D2SkillError(
-            f"a worker process ended with status {process.exitcode}, perhaps for want of memory: try fewer --workers"
+            f"a worker process ended with status {process.exitcode}, perhaps out of memory: try fewer --workers"
         ) from None
     if error is not None:
         raise error
@@ -70,14 +76,14 @@ def _received(connection: Any, process: Any) -> tuple[int, Any]:
 
 
 def _work(connection: Connection, make: Callable[[], Callable[[Any], Any]]) -> None:
-    """Answers what comes until nobody asks any more."""
+    """Serves items in a worker process until the connection closes."""
     with suppress(EOFError, OSError):
-        act = None
+        function = None
         while True:
             at, item = connection.recv()
             try:
-                act = act or make()
-                answer: tuple[int, Any, Exception | None] = (at, act(item), None)
+                function = function or make()
+                answer: tuple[int, Any, Exception | None] = (at, function(item), None)
             except D2SkillError as error:
                 answer = (at, None, error)
             except Exception as error:
@@ -86,8 +92,8 @@ def _work(connection: Connection, make: Callable[[], Callable[[Any], Any]]) -> N
 
 
 @contextmanager
-def _unheard() -> Iterator[None]:
-    """Starts processes that do not hear Ctrl-C: whoever started them does, and ends them."""
+def _interrupts_ignored() -> Iterator[None]:
+    """Starts processes that ignore Ctrl-C: the process that starts them hears it and ends them."""
     handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         yield

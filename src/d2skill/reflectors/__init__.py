@@ -1,4 +1,4 @@
-"""Reflectors: who writes skills from failures. `make_reflector` finds one by its kind."""
+"""Reflectors: writers of skills from failures. `make_reflector` builds the one that the settings name."""
 
 from d2skill.config import ReflectConfig
 from d2skill.errors import ConfigError
@@ -7,9 +7,9 @@ from d2skill.reflectors.contrast import ContrastReflector
 
 
 def make_reflector(settings: ReflectConfig, check: bool = True, policy: Policy | None = None) -> Reflector:
-    """Returns the reflector that the settings ask for; the `policy` may be the one to reflect.
+    """Returns the reflector of `settings.kind`; for kind policy the `policy` reflects.
 
-    One that works elsewhere is checked: `ConfigError` says what is missing. Without `check` it is not even reached.
+    One behind a server is checked, which raises `ConfigError` with the way out; without `check` it is not contacted.
     """
     if settings.kind == "policy":
         from d2skill.reflectors.policy import PolicyReflector

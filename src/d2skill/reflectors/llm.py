@@ -1,7 +1,7 @@
-"""Reflection by a language model behind a server: many questions at a time, within a budget.
+"""Reflector that asks a language model behind a server: many questions at a time, within a budget.
 
-An answer that cannot be used is asked for once more and then dropped. Whatever comes back, from whichever server and
-in whichever order, is at most a reflection of three short texts, and is given in the order of the failures.
+An answer that cannot be used is requested once more and then dropped. Each failure gets at most one reflection of three
+short texts per skill, in the order of the failures, whatever the order of the answers.
 """
 
 from __future__ import annotations
@@ -11,24 +11,25 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from d2skill.config import ReflectConfig
-from d2skill.endpoints import Chat, Message, Reply, check, connect, each, estimate
+from d2skill.endpoints import ChatClient, Message, Reply, check, connect, estimate_tokens, map_concurrently
 from d2skill.errors import EndpointFault, ReflectionFault
-from d2skill.reflectors.answer import SCHEMA, Unusable, read
+from d2skill.reflectors.answer import SCHEMA, UnusableAnswer, parse_reflection
 from d2skill.reflectors.contrast import ContrastReflector
-from d2skill.reflectors.prompt import FINGERPRINT, REPAIR_TOKENS, question, repair
+from d2skill.reflectors.prompt import FINGERPRINT, REPAIR_TOKENS, reflection_prompt, repair_prompt
 from d2skill.types import Reflection, Trajectory
 
 FLAG = "--reflect.endpoint"
-"""How the settings of the server are called on the command line."""
+"""Name of the server's settings on the command line."""
 
-_KEPT = 20_000  # characters of an answer on record
+_LONGEST_RECORD = 20_000  # characters of an answer
 
 Pair = tuple[Trajectory, Trajectory | None]
+"""A failure, and a success of the same task if there is one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What was used of a budget."""
+    """Calls and tokens that count against the budget."""
 
     calls: int = 0
     tokens_in: int = 0
@@ -47,7 +48,7 @@ class Usage:
         return (self.tokens_in * settings.price_in + self.tokens_out * settings.price_out) / 1e6
 
     def fits(self, settings: ReflectConfig) -> bool:
-        """Returns whether it is within the budget."""
+        """Returns True if it is within the budget."""
         return (
             (settings.max_calls is None or self.calls <= settings.max_calls)
             and (settings.max_tokens is None or self.tokens <= settings.max_tokens)
@@ -57,7 +58,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One question and its answer: the failure it is about, and what became of it."""
+    """One question and its answer: the failure it is about, and the outcome in words."""
 
     task: str
     member: int
@@ -70,13 +71,13 @@ class Call:
     outcome: str
 
 
-def used(left_out: Sequence[str]) -> str:
-    """Returns the outcome of an answer that was used, but for the skills that were left out."""
+def used_outcome(left_out: Sequence[str]) -> str:
+    """Returns the outcome of an answer that was used, except for the skills that were left out."""
     return "used" + (f", {' and '.join(left_out)} left out: another language" if left_out else "")
 
 
-def tally(calls: Sequence[Call]) -> dict[str, float]:
-    """Returns the metrics of calls, whoever was asked."""
+def call_metrics(calls: Sequence[Call]) -> dict[str, float]:
+    """Returns the metrics of calls that all reflectors with a model have."""
     outcomes = [call.outcome for call in calls]
     return {
         "reflect/calls": len(calls),
@@ -87,8 +88,8 @@ def tally(calls: Sequence[Call]) -> dict[str, float]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Question:
-    """A failure to ask about, and how many calls the budget has for it."""
+class _BudgetedQuestion:
+    """A failure to ask about, and the number of calls that the budget has for it."""
 
     pair: Pair
     messages: list[Message]
@@ -96,11 +97,11 @@ class _Question:
 
 
 class LLMReflector:
-    """A reflector that asks a model behind a server (`BatchReflector`, `BudgetedReflector`, `HasOrigin`)."""
+    """A `BatchReflector`, `BudgetedReflector` and `HasOrigin` that asks a model behind a server."""
 
     runs_beside_update = True
 
-    def __init__(self, settings: ReflectConfig, chat: Chat | None = None) -> None:
+    def __init__(self, settings: ReflectConfig, chat: ChatClient | None = None) -> None:
         self._settings = settings
         self._chat = chat
         self._used = Usage()
@@ -109,48 +110,49 @@ class LLMReflector:
 
     @property
     def origin(self) -> Mapping[str, str]:
-        """The model and a hash of the prompt's template; where the budget was short, what contrast wrote instead."""
+        """The model, a hash of the prompt's wording, and the failures that were left to contrast."""
         contrast = " ".join(self._left_to_contrast)
-        made = {"model": self._settings.endpoint.model, "prompt": FINGERPRINT}
-        return made | ({"by contrast": contrast} if contrast else {})
+        origin = {"model": self._settings.endpoint.model, "prompt": FINGERPRINT}
+        return origin | ({"by contrast": contrast} if contrast else {})
 
     def check(self) -> None:
-        """Finds out whether the server answers and knows the model; raises `ConfigError` with the way out if not."""
+        """Raises `ConfigError`, with the way out, if the server does not answer or does not know the model."""
         client = connect(self._settings.endpoint, FLAG)
         check(client, self._settings.endpoint, FLAG)
-        self._chat = Chat(client, self._settings.endpoint)
+        self._chat = ChatClient(client, self._settings.endpoint)
 
     def reflect(self, failure: Trajectory, success: Trajectory | None) -> Reflection:
-        """Asks about one failure; raises `ReflectionFault` when no usable answer can be had."""
+        """Asks about one failure; raises `ReflectionFault` without a usable answer."""
         (reflection,) = self.reflect_batch([(failure, success)])
         if reflection is None:
             raise ReflectionFault(self._calls[-1].outcome)
         return reflection
 
     def reflect_batch(self, pairs: Sequence[Pair]) -> list[Reflection | None]:
-        """Asks about all failures, as many at a time as the settings say; None where no usable answer came.
+        """Asks about all failures, some at a time; returns None for those without a usable answer.
 
-        What fits the budget is settled before anything is asked: in the order of the pairs, each sets aside what two
-        calls, or else one, can use at most (the prompt is estimated, rather too high, and the answer is as long as
-        allowed). The first pair for which not even one is left, and all after it, go to contrast. Afterwards only
-        what was really used is counted, so what a pair gets depends on answers of earlier iterations, never on time.
+        The budget is divided before anything is asked. In the order of the pairs, each reserves the most that two
+        calls, or else one, can use: the estimated prompt, rather too high, and the longest answer. The first pair for
+        which not even one call is left, and all after it, go to contrast. Afterwards only the actual usage counts. So
+        the calls of a pair depend on answers of earlier iterations, never on time.
         """
         questions = self._budgeted(pairs)
-        chat = self._chat
-        if chat is None and questions:
-            chat = self._chat = Chat(connect(self._settings.endpoint, FLAG), self._settings.endpoint)
-        asked = each(lambda one: self._ask(chat, one), questions, self._settings.endpoint.concurrency) if chat else []
-        calls = [call for _, own in asked for call in own]
+        answers: list[tuple[Reflection | None, list[Call]]] = []
+        if questions:
+            endpoint = self._settings.endpoint
+            chat = self._chat = self._chat or ChatClient(connect(endpoint, FLAG), endpoint)
+            answers = map_concurrently(lambda one: self._ask(chat, one), questions, endpoint.concurrency)
+        calls = [call for _, calls in answers for call in calls]
         self._calls += calls
         self._used += _usage(map(asdict, calls))
         rest = pairs[len(questions) :]
         self._left_to_contrast = [failure.name for failure, _ in rest]
-        return [reflection for reflection, _ in asked] + [ContrastReflector().reflect(*pair) for pair in rest]
+        return [reflection for reflection, _ in answers] + [ContrastReflector().reflect(*pair) for pair in rest]
 
     def drain_calls(self) -> tuple[list[dict[str, Any]], dict[str, float]]:
-        """Returns the calls since the last account, by pair and attempt, and what they come to."""
+        """Returns the calls since the last drain, by pair and attempt, and their metrics."""
         calls = [asdict(call) for call in self._calls]
-        metrics = tally(self._calls) | {
+        metrics = call_metrics(self._calls) | {
             "reflect/failed": sum(call.outcome.startswith("failed") for call in self._calls),
             "reflect/fallback": len(self._left_to_contrast),
             "reflect/cost": _usage(calls).cost(self._settings),
@@ -159,22 +161,22 @@ class LLMReflector:
         return calls, metrics
 
     def restore_usage(self, calls: Iterable[Mapping[str, Any]]) -> None:
-        """Takes calls of earlier accounts as those that the budget was used for so far."""
+        """Sets the usage of the budget to that of some calls, as drained earlier."""
         self._used = _usage(calls)
 
     def stop(self) -> None:
-        """Gives up what is on its way; what is asked later connects anew."""
+        """Gives up the requests on their way; a later one connects anew."""
         chat, self._chat = self._chat, None
         if chat is not None:
             chat.stop()
 
-    def _budgeted(self, pairs: Sequence[Pair]) -> list[_Question]:
+    def _budgeted(self, pairs: Sequence[Pair]) -> list[_BudgetedQuestion]:
         """Returns the questions about the first pairs, as many as the budget has room for."""
-        questions: list[_Question] = []
+        questions: list[_BudgetedQuestion] = []
         used = self._used
         for pair in pairs:
-            messages = question(*pair, self._settings.prompt_tokens)
-            first = Usage(1, estimate(messages), self._settings.answer_tokens)
+            messages = reflection_prompt(*pair, self._settings.prompt_tokens)
+            first = Usage(1, estimate_tokens(messages), self._settings.answer_tokens)
             second = replace(first, tokens_in=first.tokens + REPAIR_TOKENS)
             if (used + first + second).fits(self._settings):
                 used, calls = used + first + second, 2
@@ -182,38 +184,39 @@ class LLMReflector:
                 used, calls = used + first, 1
             else:
                 break
-            questions.append(_Question(pair, messages, calls))
+            questions.append(_BudgetedQuestion(pair, messages, calls))
         return questions
 
-    def _ask(self, chat: Chat, one: _Question) -> tuple[Reflection | None, list[Call]]:
-        """Asks about one failure, at most twice, and returns what came of it."""
-        failure, messages = one.pair[0], one.messages
+    def _ask(self, chat: ChatClient, question: _BudgetedQuestion) -> tuple[Reflection | None, list[Call]]:
+        """Asks about one failure, at most twice; returns the reflection, if there is one, and the calls."""
+        failure, messages = question.pair[0], question.messages
         calls: list[Call] = []
-        for attempt in range(one.calls):
-            last = attempt + 1 == one.calls
+        for attempt in range(question.calls):
+            last = attempt + 1 == question.calls
             reply = Reply("", "stop", 0, 0, 0.0)
-            reflection, again = None, messages
+            reflection, next_messages = None, messages
             try:
-                reply = chat.ask(messages, tokens=self._settings.answer_tokens, schema=SCHEMA)
-                if reply.ended == "too long":
+                reply = chat.complete(messages, tokens=self._settings.answer_tokens, schema=SCHEMA)
+                if reply.finish_reason == "too long":
                     outcome, last = "dropped: it does not end", True
                 else:
-                    reflection, left_out = read(reply.text, failure)
-                    outcome = used(left_out)
+                    reflection, left_out = parse_reflection(reply.text, failure)
+                    outcome = used_outcome(left_out)
             except EndpointFault as fault:
                 outcome, last = f"failed: {fault}", True
-            except Unusable as why:
-                cut = "it was cut off at the limit of tokens" if reply.ended == "length" else str(why)
-                outcome = f"{'dropped' if last else 'asked again'}: {cut}"
-                again = repair(messages, reply.text, cut)
-            own = failure.task.id, failure.index, attempt, messages, reply.text[:_KEPT]
-            calls.append(Call(*own, reply.tokens_in, reply.tokens_out, reply.seconds, outcome))
+            except UnusableAnswer as error:
+                was_cut = reply.finish_reason == "length"
+                why = "it was cut off at the limit of tokens" if was_cut else str(error)
+                outcome = f"{'dropped' if last else 'asked again'}: {why}"
+                next_messages = repair_prompt(messages, reply.text, why)
+            about = failure.task.id, failure.index, attempt, messages, reply.text[:_LONGEST_RECORD]
+            calls.append(Call(*about, reply.tokens_in, reply.tokens_out, reply.seconds, outcome))
             if last or reflection is not None:
                 return reflection, calls
-            messages = again
+            messages = next_messages
         return None, calls
 
 
 def _usage(calls: Iterable[Mapping[str, Any]]) -> Usage:
-    """Returns what calls used; one that failed counts as a call."""
+    """Returns the usage of calls; one that failed counts as a call."""
     return sum((Usage(1, call["tokens_in"], call["tokens_out"]) for call in calls), Usage())

@@ -1,7 +1,7 @@
-"""What a model is asked about a failure: the trajectories, quoted, and which skills to write.
+"""Prompt of a reflection: quotes the trajectories of a failure and asks a model for skills.
 
-What the environment showed and the agent did stands in JSON strings, a line each, so that no text can end its own
-quotation and pass for a part of the question. Long trajectories lose their middle, and keep their numbering.
+Observations and actions are JSON strings, one line each, so that no text can end its own quotation and pass for a part
+of the question. Long trajectories lose their middle and keep their step numbers.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 from collections.abc import Sequence
 
 from d2skill.bank.safety import LIMITS
-from d2skill.endpoints import Message, estimate
+from d2skill.endpoints import Message, estimate_tokens
 from d2skill.reflectors.answer import SCHEMA
 from d2skill.types import Trajectory, Turn
 
@@ -40,23 +40,23 @@ _REPAIR = (
     "step_skill and task_skill, and keep it short."
 )
 _LONGEST_TEXT = 3000  # characters of an observation or action
-_LONGEST_ECHO = 2000  # of an unusable answer that is shown again
+_LONGEST_ECHO = 2000  # characters of an unusable answer that is shown again
 REPAIR_TOKENS = 200
-"""About what a second question has beside the first and its answer, at most."""
+"""Upper estimate of the tokens that a repair adds to the first question and its answer."""
 
 FINGERPRINT = hashlib.blake2b(
     "\n".join((_SYSTEM, _QUESTION, _REPAIR, json.dumps(SCHEMA))).encode(), digest_size=4
 ).hexdigest()
-"""Tells one wording of the question from another."""
+"""Hash of the wording of the question."""
 
 
-def question(failure: Trajectory, success: Trajectory | None, tokens: int) -> list[Message]:
-    """Returns the messages that ask for a reflection, with about that many tokens of trajectories."""
+def reflection_prompt(failure: Trajectory, success: Trajectory | None, tokens: int) -> list[Message]:
+    """Returns the messages that ask for a reflection, with about `tokens` tokens of trajectories."""
     attempts = [("A failed attempt", failure)] + ([("A successful attempt", success)] if success else [])
-    wanted = [sum(estimate(line) for line in _lines(attempt)) for _, attempt in attempts]
+    lengths = [sum(estimate_tokens(line) for line in _lines(attempt)) for _, attempt in attempts]
     parts = [f"The task: {_quoted(failure.task.text)}"]
-    for (name, attempt), others in zip(attempts, reversed(wanted), strict=True):
-        share = tokens if len(attempts) == 1 else max(tokens // 2, tokens - others)
+    for (name, attempt), other_length in zip(attempts, reversed(lengths), strict=True):
+        share = tokens if len(attempts) == 1 else max(tokens // 2, tokens - other_length)
         parts.append(f"{name} ({len(attempt.turns)} steps, from step 0):\n{_shortened(attempt, share)}")
     if success is None:
         parts.append("There is no successful attempt to compare it with.")
@@ -66,8 +66,8 @@ def question(failure: Trajectory, success: Trajectory | None, tokens: int) -> li
     ]
 
 
-def repair(messages: Sequence[Message], answer: str, why: str) -> list[Message]:
-    """Returns the messages that ask once more after an answer that could not be used."""
+def repair_prompt(messages: Sequence[Message], answer: str, why: str) -> list[Message]:
+    """Returns the messages that ask again after an answer that could not be used; `why` is the reason."""
     echo = answer if len(answer) <= _LONGEST_ECHO else f"{answer[:_LONGEST_ECHO]} ..."
     return [
         *messages,
@@ -77,12 +77,12 @@ def repair(messages: Sequence[Message], answer: str, why: str) -> list[Message]:
 
 
 def _shortened(attempt: Trajectory, tokens: int) -> str:
-    """Returns an attempt in lines; over its budget, turns are kept from both ends in turn, and at least one of each."""
+    """Returns a trajectory in lines; over its budget, turns are kept from both ends, at least one from each."""
     lines, end = _lines(attempt), f"at the end: {_quoted(attempt.final)}"
-    left = tokens - estimate(end)
+    left = tokens - estimate_tokens(end)
     kept = [False] * len(lines)
     for at in _from_both_ends(len(lines)):
-        left -= estimate(lines[at])
+        left -= estimate_tokens(lines[at])
         if left < 0 and at not in (0, len(lines) - 1):
             break
         kept[at] = True
@@ -109,7 +109,7 @@ def _turn(at: int, turn: Turn) -> str:
 
 
 def _quoted(text: str) -> str:
-    """Returns a text as a JSON string, without its middle where it is long."""
+    """Returns a text as a JSON string, without its middle if it is long."""
     half = _LONGEST_TEXT // 2
     cut = text if len(text) <= _LONGEST_TEXT else f"{text[:half]} ... {text[-half:]}"
     return json.dumps(cut.encode("utf-8", "replace").decode(), ensure_ascii=False)

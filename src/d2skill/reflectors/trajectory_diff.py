@@ -1,4 +1,4 @@
-"""What rules of contrast have in common, whatever the actions are like."""
+"""Comparison of trajectories that both kinds of contrast share: enabling actions and the first missing one."""
 
 from __future__ import annotations
 
@@ -8,24 +8,22 @@ from itertools import groupby
 from d2skill.types import Trajectory, Turn
 
 
-def enabler(turns: Sequence[Turn], at: int) -> list[int]:
-    """Returns the latest turn before `at` that made the action of `at` admissible, if one did."""
+def enabling_turn(turns: Sequence[Turn], at: int) -> int | None:
+    """Returns the latest turn before `at` that made the action of `at` admissible, None if it always was."""
     action = turns[at].decision.action
-    for before in range(at - 1, -1, -1):
-        if action not in turns[before].prompt.actions:
-            return [before]
-    return []
+    return next((before for before in range(at - 1, -1, -1) if action not in turns[before].prompt.actions), None)
 
 
-def without_repeats(actions: Sequence[str]) -> list[str]:
-    """Drops an action that is the same as the one before it."""
+def collapse_repeats(actions: Sequence[str]) -> list[str]:
+    """Drops each action that is the same as the one before it."""
     return [action for action, _ in groupby(actions)]
 
 
-def decisive(failure: Trajectory, steps: Sequence[str]) -> tuple[int, int]:
-    """Returns the failing step and the number of the first essential action that was not played.
+def first_missing_action(failure: Trajectory, steps: Sequence[str]) -> tuple[int, int]:
+    """Returns the failing step, and the index of the first essential action that the failure did not play.
 
-    If all were played, the last one came too late or in the wrong state, and counts as missing.
+    The failing step is the earliest at which the failure had played the actions before and could have played that one.
+    If it played all, the last action came too late or in the wrong state, and counts as missing.
     """
     played = [turn.decision.action for turn in failure.turns]
     done = earliest = 0
@@ -45,6 +43,6 @@ def played_actions(turns: Sequence[Turn]) -> set[str]:
     return {turn.decision.action for turn in turns}
 
 
-def sentence(text: str) -> str:
+def capitalized(text: str) -> str:
     """Returns a text with a capital letter at its beginning."""
     return text[:1].upper() + text[1:]

@@ -1,4 +1,4 @@
-"""Files that are either whole or not there: everything a run writes goes through here."""
+"""Atomic writes: a file or folder is either whole or not there, also after a crash."""
 
 from __future__ import annotations
 
@@ -10,12 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from d2skill.errors import RunError
-
-
-def user_caches() -> Path:
-    """Returns where this program's caches belong: $XDG_CACHE_HOME/d2skill, or the same under ~/.cache."""
-    given = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(given) if os.path.isabs(given) else Path("~/.cache").expanduser()) / "d2skill"
 
 
 def write_text(path: Path, text: str) -> None:
@@ -70,7 +64,7 @@ def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
 
 
 def _swap(new: Path, path: Path) -> None:
-    """Puts a folder in the place of another, which comes back if that fails."""
+    """Replaces a folder by another; the old one comes back if that fails."""
     old = path.with_name(f".{path.name}.old")
     shutil.rmtree(old, ignore_errors=True)
     if path.exists():

@@ -1,4 +1,4 @@
-"""Randomness that is derived, never shared: a seed for each purpose from the seed of the run."""
+"""Derived randomness: a seed for each purpose, computed from the seed of the run; no global generator."""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Intervals for success rates, means and paired differences, all at 95 %, and a test of a difference."""
+"""Confidence intervals at 95 % for rates, means and differences, and McNemar's test.
+
+Over tasks: Wilson's interval of a success rate, and a percentile bootstrap. Over seeds: Student's t, paired by seed
+where both sides have the same seeds and Welch's otherwise.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +20,9 @@ import numpy.typing as npt
 from d2skill.utils.rng import generator
 
 Interval = tuple[float, float]
+"""Lower and upper end."""
+
+BandKind = Literal["interval", "range", "none"]
 
 _Z = 1.959963984540054
 _RESAMPLES = 10_000
@@ -23,7 +30,7 @@ _BLOCK = 1 << 22  # numbers that are drawn at a time
 
 
 def wilson(successes: int, n: int) -> Interval:
-    """Returns Wilson's score interval of a success rate; (0, 1) when nothing was tried.
+    """Returns Wilson's score interval of a success rate; (0, 1) without a trial.
 
     Source: Wilson (1927), Probable inference, the law of succession, and statistical inference.
     """
@@ -37,10 +44,10 @@ def wilson(successes: int, n: int) -> Interval:
 
 
 def mean_with_interval(values: Sequence[float]) -> tuple[float, Interval]:
-    """Returns the mean of one value a task and its percentile bootstrap interval over the tasks.
+    """Returns the mean of one value per task and its percentile bootstrap interval over the tasks.
 
-    Where a task was played several times its value is the mean of those, so that episodes of one task, which are alike,
-    count as one. The resampling seed is fixed. Without tasks, (0, (0, 0)).
+    The value of a task that was played several times is the mean of those: episodes of one task are alike and count as
+    one. The resampling seed is fixed. Without tasks the result is (0, (0, 0)).
     """
     return _bootstrap("bootstrap", np.asarray(values, dtype=float))
 
@@ -48,7 +55,7 @@ def mean_with_interval(values: Sequence[float]) -> tuple[float, Interval]:
 def paired_difference(first: Sequence[float], second: Sequence[float]) -> tuple[float, Interval]:
     """Returns the mean of `first − second` over pairs and its percentile bootstrap interval over the pairs.
 
-    The resampling seed is fixed, so the same outcomes give the same interval. Without pairs, (0, (0, 0)).
+    The resampling seed is fixed, so the same outcomes give the same interval. Without pairs it is (0, (0, 0)).
     """
     return _bootstrap("paired-bootstrap", np.asarray(first, dtype=float) - np.asarray(second, dtype=float))
 
@@ -64,6 +71,7 @@ def mcnemar(wins: int, losses: int) -> float:
 
 
 def _bootstrap(purpose: str, values: npt.NDArray[np.float64]) -> tuple[float, Interval]:
+    """Returns the mean of values [n] and its percentile bootstrap interval; `purpose` selects the random stream."""
     n = len(values)
     if n == 0:
         return 0.0, (0.0, 0.0)
@@ -77,22 +85,22 @@ def _bootstrap(purpose: str, values: npt.NDArray[np.float64]) -> tuple[float, In
 
 
 @lru_cache(maxsize=4096)
-def student(degrees: float, share: float = 0.95) -> float:
-    """Returns t with a share of Student's distribution between -t and t, for 1 degree of freedom and more."""
+def t_critical(degrees: float, mass: float = 0.95) -> float:
+    """Returns the two-sided critical value t of Student's distribution: a share `mass` of it lies between −t and t.
+
+    Takes 1 degree of freedom or more, also fractions.
+    """
     angle = np.linspace(0.0, np.pi / 2, 20_001)  # t = sqrt(ν) tan θ, with density cos^(ν-1) θ
     density = np.cos(angle) ** (degrees - 1.0)
-    mass = np.concatenate(([0.0], np.cumsum(density[1:] + density[:-1])))
-    return math.sqrt(degrees) * math.tan(float(np.interp(share, mass / mass[-1], angle)))
-
-
-Bounds = Literal["interval", "range", "none"]
+    below = np.concatenate(([0.0], np.cumsum(density[1:] + density[:-1])))
+    return math.sqrt(degrees) * math.tan(float(np.interp(mass, below / below[-1], angle)))
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A mean over `n` seeds and its interval, None for one seed: a single run says nothing of how far runs differ.
+    """Mean over `n` seeds and its interval, which is None for one seed: a single run does not show how runs differ.
 
-    `paired` tells of a difference whether it was taken seed by seed.
+    `paired` is set for a difference only: True if it was taken seed by seed.
     """
 
     mean: float
@@ -101,38 +109,38 @@ class Estimate:
     paired: bool | None = None
 
     def record(self) -> dict[str, Any]:
-        """Returns what a report holds of it."""
+        """Returns the estimate as plain data for a report."""
         known = {"mean": self.mean, "ci95": list(self.ci95) if self.ci95 else None, "n": self.n}
         return known if self.paired is None else known | {"paired": self.paired}
 
 
 def mean_over_seeds(values: Sequence[float]) -> Estimate:
-    """Returns the mean of one value a seed, with Student's interval. Raises `ValueError` without a value."""
+    """Returns the mean of one value per seed, with Student's interval. Raises `ValueError` without a value."""
     if not values:
-        raise ValueError("there is no mean of nothing")
+        raise ValueError("there is no mean of no values")
     mean, n = fmean(values), len(values)
     if n == 1:
         return Estimate(mean, None, 1)
-    reach = student(n - 1) * stdev(values) / math.sqrt(n)
-    return Estimate(mean, (mean - reach, mean + reach), n)
+    half = t_critical(n - 1) * stdev(values) / math.sqrt(n)
+    return Estimate(mean, (mean - half, mean + half), n)
 
 
-def paired(values: Mapping[int, float], base: Mapping[int, float]) -> Estimate | None:
+def paired_over_seeds(values: Mapping[int, float], base: Mapping[int, float]) -> Estimate | None:
     """Returns the mean of `values − base` over the seeds that both have, None if there is none."""
     common = sorted(values.keys() & base.keys())
     if not common:
         return None
-    found = mean_over_seeds([values[seed] - base[seed] for seed in common])
-    return Estimate(found.mean, found.ci95, found.n, paired=True)
+    estimate = mean_over_seeds([values[seed] - base[seed] for seed in common])
+    return Estimate(estimate.mean, estimate.ci95, estimate.n, paired=True)
 
 
-def difference(values: Mapping[int, float], base: Mapping[int, float]) -> Estimate:
+def difference_over_seeds(values: Mapping[int, float], base: Mapping[int, float]) -> Estimate:
     """Returns the mean of `values − base`, by seed: paired if both have the same seeds, else Welch's.
 
     `n` is the number of seeds of the smaller side. Source of the latter: Welch (1947), The generalization of
     Student's problem when several different population variances are involved.
     """
-    if values.keys() == base.keys() and (same := paired(values, base)):
+    if values.keys() == base.keys() and (same := paired_over_seeds(values, base)):
         return same
     sides = [list(values.values()), list(base.values())]
     mean, n = fmean(sides[0]) - fmean(sides[1]), min(map(len, sides))
@@ -143,17 +151,17 @@ def difference(values: Mapping[int, float], base: Mapping[int, float]) -> Estima
     if variance == 0.0:
         return Estimate(mean, (mean, mean), n, paired=False)
     degrees = variance**2 / sum(share**2 / (len(side) - 1) for share, side in zip(shares, sides, strict=True))
-    reach = student(degrees) * math.sqrt(variance)
-    return Estimate(mean, (mean - reach, mean + reach), n, paired=False)
+    half = t_critical(degrees) * math.sqrt(variance)
+    return Estimate(mean, (mean - half, mean + half), n, paired=False)
 
 
-def bounds(values: np.ndarray[Any, np.dtype[np.float64]]) -> tuple[Bounds, list[float], list[float]]:
-    """Returns what a band around the means of [seeds, points] shows, and its lower and upper edge.
+def band_over_seeds(values: npt.NDArray[np.float64]) -> tuple[BandKind, list[float], list[float]]:
+    """Returns the kind, lower edge and upper edge [points] of a band around the mean of curves [seeds, points].
 
-    From three seeds on that is the interval of each mean, for two the range from one to the other, for one nothing.
+    From three seeds on it is the interval of each mean, for two the range from one to the other, for one nothing.
     """
     if len(values) < 3:
         return ("range" if len(values) == 2 else "none"), values.min(axis=0).tolist(), values.max(axis=0).tolist()
     means = values.mean(axis=0)
-    reach = student(len(values) - 1) * values.std(axis=0, ddof=1) / math.sqrt(len(values))
-    return "interval", (means - reach).tolist(), (means + reach).tolist()
+    half = t_critical(len(values) - 1) * values.std(axis=0, ddof=1) / math.sqrt(len(values))
+    return "interval", (means - half).tolist(), (means + half).tolist()

@@ -1,4 +1,4 @@
-"""Words of an action or an observation: verb, entities, content. What the scorer reads and contrast writes with.
+"""Words of an action or an observation: verb, entities, content words. The scorer and contrast work on them.
 
 An entity is a thing that a text names: `drawer 4` is an instance of the type `drawer`; a word without a number is its
 own type. Nothing here knows an environment.
@@ -29,7 +29,7 @@ class Entity:
 
 @dataclass(frozen=True, slots=True)
 class ActionWords:
-    """An action taken apart: its first word and the entities it names, in order."""
+    """The parts of an action: its first word and the entities it names, in order."""
 
     verb: str
     entities: tuple[Entity, ...]
@@ -43,7 +43,7 @@ def tokens(text: str) -> tuple[str, ...]:
 
 @lru_cache(maxsize=65536)
 def entities(text: str) -> tuple[Entity, ...]:
-    """Returns what a text names, in order: a word with the number after it, or a content word by itself."""
+    """Returns the entities of a text, in order: a word with the number after it, or a content word by itself."""
     words = tokens(text)
     found = []
     for i, word in enumerate(words):
@@ -57,7 +57,7 @@ def entities(text: str) -> tuple[Entity, ...]:
 
 @lru_cache(maxsize=65536)
 def action_words(action: str) -> ActionWords:
-    """Takes an action apart, e.g. "take mug 1 from desk 2" into take, (mug 1, desk 2)."""
+    """Splits an action into its parts, e.g. "take mug 1 from desk 2" into take, (mug 1, desk 2)."""
     words = tokens(action)
     verb = words[0] if words else ""
     rest = action.lower().partition(verb)[2] if verb else ""
@@ -65,13 +65,13 @@ def action_words(action: str) -> ActionWords:
 
 
 def argument(action: str) -> str | None:
-    """Returns what stands in the brackets of an action such as "click[buy now]", None for an action of another form."""
+    """Returns the text in the brackets of an action such as "click[buy now]"; None for an action of another form."""
     found = _CALL.fullmatch(action)
     return found[1].strip() if found else None
 
 
 def repeats(text: str, words: str) -> bool:
-    """Tells whether a text has all of some words, next to each other and in their order; no words are not repeated."""
+    """Returns True if a text contains some words next to each other and in their order; False for no words."""
     wanted = " ".join(tokens(words))
     return bool(wanted) and f" {wanted} " in f" {' '.join(tokens(text))} "
 

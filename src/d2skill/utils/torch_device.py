@@ -1,4 +1,4 @@
-"""Where a model computes."""
+"""Choice of the torch device for a model."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from d2skill.errors import ConfigError
 def device_named(name: str, setting: str) -> Any:
     """Returns a torch device; "auto" is a GPU if there is one, in each of several processes one of its own.
 
-    Raises `ConfigError` for one not there.
+    Raises `ConfigError` for a device that is not available.
     """
     import torch
 

@@ -8,7 +8,7 @@ from chat_server import ChatServer, vector
 
 from d2skill import endpoints
 from d2skill.config import EndpointConfig
-from d2skill.endpoints import Chat, check, connect, each
+from d2skill.endpoints import ChatClient, check, connect, map_concurrently
 from d2skill.errors import ConfigError, EndpointFault
 
 ASK = [{"role": "user", "content": "Say yes."}]
@@ -18,7 +18,7 @@ CLOSED = "http://127.0.0.1:1/v1"
 @pytest.fixture(autouse=True)
 def keyless(monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    monkeypatch.setattr(endpoints.chat, "_FIRST_WAIT", 0.001)
+    monkeypatch.setattr(endpoints.chat_client, "_FIRST_WAIT", 0.001)
 
 
 def endpoint(server=None, model="toy", **fields):
@@ -27,7 +27,7 @@ def endpoint(server=None, model="toy", **fields):
 
 def chat(server, **fields):
     settings = endpoint(server, **fields)
-    return Chat(connect(settings), settings)
+    return ChatClient(connect(settings), settings)
 
 
 # reaching
@@ -128,7 +128,7 @@ def test_a_model_that_is_not_listed_is_asked_for_a_word(models, route):
     ("behaviour", "sentence"),
     [
         ("401", "refuses the key"),
-        ("500", "cannot be used .*: try again once the server is well"),
+        ("500", "cannot be used .*: try again later"),
         ("429", "cannot be used"),
         ("drop", "cannot be reached"),
         ("hang", "did not answer within 0.3 s: is it busy"),
@@ -142,8 +142,8 @@ def test_a_server_that_is_not_well(behaviour, sentence):
 
 
 def test_what_a_server_says_is_shown_in_one_plain_line():
-    assert endpoints.plain("a\n\x1b[31mb\u202e" + "c" * 500) == "a [31mb" + "c" * 153 + "..."
-    assert endpoints.plain(ValueError()) == "ValueError"
+    assert endpoints.one_line("a\n\x1b[31mb\u202e" + "c" * 500) == "a [31mb" + "c" * 153 + "..."
+    assert endpoints.one_line(ValueError()) == "ValueError"
 
 
 # asking
@@ -151,8 +151,8 @@ def test_what_a_server_says_is_shown_in_one_plain_line():
 
 def test_an_answer_comes_with_its_tokens():
     with ChatServer(answer=lambda body: "yes") as server:
-        reply = chat(server).ask(ASK, tokens=5)
-        assert (reply.text, reply.ended, reply.tokens_out) == ("yes", "stop", 50)
+        reply = chat(server).complete(ASK, tokens=5)
+        assert (reply.text, reply.finish_reason, reply.tokens_out) == ("yes", "stop", 50)
         assert server.requests[-1].body["max_tokens"] == 5
         assert server.requests[-1].headers["accept-encoding"] == "identity"
 
@@ -162,9 +162,9 @@ def test_an_answer_comes_with_its_tokens():
 def test_the_server_is_asked_in_the_form_that_it_takes(formats, names):
     with ChatServer(formats=formats, names=names) as server:
         own = chat(server)
-        assert own.ask(ASK, tokens=5, schema={"type": "object"}).text
+        assert own.complete(ASK, tokens=5, schema={"type": "object"}).text
         learning = server.count()
-        own.ask(ASK, tokens=5, schema={"type": "object"})
+        own.complete(ASK, tokens=5, schema={"type": "object"})
         assert server.count() == learning + 1, "it is known by then"
         last = server.requests[-1].body
     assert last.get("response_format", {}).get("type") == (formats[0] if formats else None)
@@ -174,10 +174,10 @@ def test_the_server_is_asked_in_the_form_that_it_takes(formats, names):
 def test_a_server_is_asked_again_as_often_as_was_said():
     for retries in (0, 3):
         with ChatServer("500") as server, pytest.raises(EndpointFault, match="500"):
-            chat(server, retries=retries).ask(ASK, tokens=5)
+            chat(server, retries=retries).complete(ASK, tokens=5)
         assert server.count() == retries + 1
     with ChatServer(["500", "drop", "429", "ok"]) as server:
-        assert chat(server, retries=3).ask(ASK, tokens=5).text
+        assert chat(server, retries=3).complete(ASK, tokens=5).text
 
 
 def test_a_wait_that_is_too_long_is_not_waited():
@@ -187,7 +187,7 @@ def test_a_wait_that_is_too_long_is_not_waited():
         def __init__(self, header):
             self.response = type("Response", (), {"headers": {"retry-after": header}})
 
-    pause = endpoints.chat._pause_asked_for
+    pause = endpoints.chat_client._retry_after
     assert [pause(Error(h)) for h in ("3", "0.5", "-1", "soon", "nan")] == [3.0, 0.5, 0.0, 0.0, 0.0]
     assert pause(Error("100000")) is None and pause(Error("inf")) is None
     assert pause(Error("Fri, 01 Jan 2100 00:00:00 GMT")) is None
@@ -195,14 +195,14 @@ def test_a_wait_that_is_too_long_is_not_waited():
 
 
 def test_stopping_ends_what_waits(monkeypatch):
-    monkeypatch.setattr(endpoints.chat, "_FIRST_WAIT", 1000.0)
+    monkeypatch.setattr(endpoints.chat_client, "_FIRST_WAIT", 1000.0)
     ended = []
     with ChatServer("500") as server:
         own = chat(server)
 
         def ask():
             with pytest.raises(EndpointFault):
-                own.ask(ASK, tokens=5)
+                own.complete(ASK, tokens=5)
             ended.append(True)
 
         thread = threading.Thread(target=ask, daemon=True)
@@ -212,14 +212,14 @@ def test_stopping_ends_what_waits(monkeypatch):
         thread.join(30)
         assert ended
         with pytest.raises(EndpointFault):
-            own.ask(ASK, tokens=5)
+            own.complete(ASK, tokens=5)
 
 
 def test_each_keeps_the_order_and_raises_the_first_error():
-    assert each(lambda n: n * n, range(20), 3) == [n * n for n in range(20)]
-    assert each(lambda n: n, [], 3) == []
+    assert map_concurrently(lambda n: n * n, range(20), 3) == [n * n for n in range(20)]
+    assert map_concurrently(lambda n: n, [], 3) == []
     with pytest.raises(ZeroDivisionError, match="division"):
-        each(lambda n: 1 // (n - 5), range(20), 4)
+        map_concurrently(lambda n: 1 // (n - 5), range(20), 4)
 
 
 def test_the_test_server_embeds():
