@@ -28,9 +28,9 @@ from d2skill.bank import SkillBank
 from d2skill.components import Components, restore
 from d2skill.config import Config
 from d2skill.embedders import make_embedder
-from d2skill.evaluation import Played, Player, Unit
+from d2skill.evaluation import EpisodeBatch, EpisodePlayer, PlayedBatch
 from d2skill.reflectors import ContrastReflector
-from d2skill.reflectors.contrast import general
+from d2skill.reflectors.contrast import generalized
 from d2skill.runs import checkpoint
 from d2skill.runs.folder import RunFolder
 from d2skill.runs.tasks import RunTasks
@@ -42,18 +42,18 @@ UNLIMITED = 10**6
 ITERATIONS = (5, 10, 20, 40, 80, 120)
 
 
-def play(parts: Components, config: Config, bank: SkillBank, arm: str, panel: tuple[str, ...]) -> Played:
+def play(parts: Components, config: Config, bank: SkillBank, arm: str, panel: tuple[str, ...]) -> PlayedBatch:
     """Plays the panel in an arm, as `d2skill evaluate` does."""
     heat = config.validation.temperature
-    player = Player(parts.environment, parts.policy, bank, config, temperature=heat, keep=True)
-    return player.play(Unit(arm, 0, 0, panel))
+    player = EpisodePlayer(parts.environment, parts.policy, bank, config, temperature=heat, keep=True)
+    return player.play(EpisodeBatch(arm, 0, 0, panel))
 
 
 def takes(environment, task_id: str) -> list[str]:
     """Returns where the things of a task are to be taken, as contrast says it."""
     session = environment.start(task_id)
     plan = session.shortest_plan() or ()
-    return [general(action, session.task.text).lower() for action in plan if action.startswith("take ")]
+    return [generalized(action, session.task.text).lower() for action in plan if action.startswith("take ")]
 
 
 @dataclass(frozen=True)
@@ -75,12 +75,12 @@ class Slots:
     def known(self, bank: SkillBank, said: dict[str, str], task: str) -> bool:
         """Tells whether a skill from a game with the same furniture says it."""
         return any(
-            self.furniture.get(skill.evidence) == self.furniture[task] and self.tells(said[skill.id], task)
+            self.furniture.get(skill.source_task) == self.furniture[task] and self.tells(said[skill.id], task)
             for skill in bank.skills()
         )
 
 
-def measured(played: Played, base: Played, bank: SkillBank, places: Slots) -> dict[str, float]:
+def measured(played: PlayedBatch, base: PlayedBatch, bank: SkillBank, places: Slots) -> dict[str, float]:
     """Returns what a bank gives: success, the share of tasks that it tells of, and the gain in those and in others."""
     said = {skill.id: f"{skill.text.title} {skill.text.principle}".lower() for skill in bank.skills()}
     gaps: dict[bool, list[tuple[int, int]]] = {True: [], False: []}
@@ -107,7 +107,7 @@ def measured(played: Played, base: Played, bank: SkillBank, places: Slots) -> di
     }
 
 
-def without(played: Played) -> dict[str, float]:
+def without(played: PlayedBatch) -> dict[str, float]:
     """Returns success and steps of episodes without skills."""
     count = len(played.saved)
     return {

@@ -44,7 +44,7 @@ def main() -> None:
     texts = sample(given.texts)
     model = given.model or minilm()
     own = EmbedderConfig(kind="transformers", model=model, device=given.device, dtype=given.dtype)
-    transformers = TransformersEmbedder.from_settings(own)
+    transformers = TransformersEmbedder(own)
     hashed = make_embedder(EmbedderConfig())
     some = texts[:: max(1, len(texts) // 100)]
     jobs: dict[str, tuple[Callable[[], object], int]] = {

@@ -13,10 +13,11 @@ import argparse
 import json
 from pathlib import Path
 
-from d2skill.cli.calibrate import EmbedderFlags, measure, report
+from d2skill.cli.calibrate import EmbedderFlags
 from d2skill.config import EnvConfig
 from d2skill.embedders import make_embedder
 from d2skill.envs import make_environment
+from d2skill.evaluation.gate_calibration import measure_gates
 
 
 def main() -> None:
@@ -29,8 +30,9 @@ def main() -> None:
     given = parser.parse_args()
     embedder = make_embedder(EmbedderFlags(given.kind, given.model, given.url).settings("laptop"))
     environment = make_environment(EnvConfig(kind=given.env, data=given.data))
-    task, step, count = measure(embedder, environment, "train", given.tasks)
-    print(json.dumps({"env": given.env, **report(embedder, task, step, count)}, indent=2))
+    print(
+        json.dumps({"env": given.env, **measure_gates(embedder, environment, "train", given.tasks).record()}, indent=2)
+    )
 
 
 if __name__ == "__main__":

@@ -183,7 +183,7 @@ class Meter:
         self._work: dict[tuple[str, bool], list] = {}
         self._asked = ""
         self._real = None
-        forward.packed = self._noted(forward.packed)
+        forward.pack_sequences = self._noted(forward.pack_sequences)
         for name in self.COUNTED:
             setattr(policy, name, self._timed(name, getattr(policy, name)))
         policy.model.register_forward_pre_hook(

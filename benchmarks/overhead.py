@@ -16,11 +16,11 @@ import json
 import tempfile
 from pathlib import Path
 
-from d2skill.cli.train import _at_full_speed
 from d2skill.components import Components
 from d2skill.config.toml_files import load
 from d2skill.prompts import render
 from d2skill.trainer import Trainer
+from d2skill.utils.runtime import tuned_process
 
 WARM = 2
 """Iterations that are played and not counted, while the bank fills and caches are cold."""
@@ -58,7 +58,7 @@ def main() -> None:
         "grpo": base.model_copy(update={"rollout": base.rollout.model_copy(update={"with_skills": 0})}),
     }
     # as `d2skill train` does: else the collector of cycles comes by now and then, and a part pays for all
-    with tempfile.TemporaryDirectory() as folder, _at_full_speed(base):
+    with tempfile.TemporaryDirectory() as folder, tuned_process(base.policy.kind):
         runs = {name: started(config, Path(folder) / name) for name, config in settings.items()}
         sums = {name: {} for name in runs}
         for iteration in range(WARM + given.iterations):

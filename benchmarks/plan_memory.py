@@ -22,8 +22,8 @@ from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCau
 
 from d2skill.config import Config, toml_files
 from d2skill.planning.devices import Device
-from d2skill.planning.memory import Load, load_of, memory
-from d2skill.planning.model_shapes import from_config
+from d2skill.planning.memory import batch_size, local_memory
+from d2skill.planning.model_shapes import parse_shape
 from d2skill.policies.causal_lm.policy import CausalLMPolicy
 from d2skill.policies.causal_lm.tiny_model import make_tokenizer
 from d2skill.types import Prompt, Row
@@ -98,8 +98,8 @@ def peak(work) -> float:
 
 def resting(policy: CausalLMPolicy) -> float:
     """Returns the bytes of weights, reference, their float32 copies and Adam's moments."""
-    tensors = [*policy.model.parameters(), *policy._adam.tensors().values()]
-    if (copied := getattr(policy.tuning, "_copy", None)) is not None:
+    tensors = [*policy.model.parameters(), *policy._adam.state_tensors().values()]
+    if (copied := getattr(policy.fine_tuning, "_reference", None)) is not None:
         tensors += copied.parameters()
     return sum({t.data_ptr(): t.untyped_storage().nbytes() for t in tensors}.values())
 
@@ -123,12 +123,12 @@ def measured(name: str, case: dict) -> dict:
             "generation": base + peak(lambda: policy.act(asked[:batch], list(range(batch)), 1.0)),
             "update": base + peak(lambda: policy.update(rows, 0)),
         }
-        shape = from_config(policy.model.config.to_dict(), name, "the model itself")
-        load: Load = replace(load_of(config, prompt=max(lengths)), generate_rows=batch)
-        planned = memory(config, shape, load, CPU)
+        shape = parse_shape(policy.model.config.to_dict(), name, "the model itself")
+        sizes = replace(batch_size(config, max(lengths)), generate_rows=batch)
+        planned = local_memory(config, shape, sizes, CPU)
         phases = {"generation": planned.phases["generation"]}
         phases["update"] = max(planned.phases["update"], planned.phases["step"])
-        known = sum(planned.resting.values())
+        known = sum(planned.parts["always"].values())
     return {
         "case": name,
         "prompt_tokens": [min(lengths), max(lengths)],

@@ -28,7 +28,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from d2skill.evaluation.curves import read_curve
-from d2skill.utils.statistics import mean_over_seeds, paired
+from d2skill.utils.statistics import mean_over_seeds, paired_over_seeds
 
 UNBOUNDED = "100000"
 ARMS = "none,bank,shuffled,task,step,top"
@@ -99,7 +99,9 @@ def on_split(root: Path, seeds: list[int], split: str) -> dict:
                     for arm, own in arms.items()
                 },
                 "differences": {
-                    f"{one} - {other}": paired(*({s: arms[a][s][name] for s in seeds} for a in (one, other))).record()
+                    f"{one} - {other}": paired_over_seeds(
+                        *({seed: arms[arm][seed][name] for seed in seeds} for arm in (one, other))
+                    ).record()
                     for one, other in GAPS
                     if one in arms
                 },
@@ -147,7 +149,7 @@ def main() -> None:
         "command": shlex.join(["python", "benchmarks/skills_vs_grpo.py", *command(given)]),
         "seeds": given.seeds,
         "headline": {kind: mean_over_seeds(list(own.values())).record() for kind, own in heads.items()}
-        | {"difference": paired(heads["d2skill"], heads["grpo"]).record()},
+        | {"difference": paired_over_seeds(heads["d2skill"], heads["grpo"]).record()},
         "env_steps": {kind: [curve.points[-1].env_steps for curve in own.values()] for kind, own in curves.items()},
         "wall_seconds": {kind: [curve.points[-1].seconds for curve in own.values()] for kind, own in curves.items()},
         "bank": [summary["bank"] for summary in last.values()],

@@ -23,7 +23,7 @@ from pathlib import Path
 from skills_vs_grpo import played, train
 
 from d2skill.evaluation.curves import read_curve
-from d2skill.utils.statistics import mean_over_seeds, paired
+from d2skill.utils.statistics import mean_over_seeds, paired_over_seeds
 
 ARMS = "none,bank"
 
@@ -45,10 +45,10 @@ def on_split(root: Path, variants: list[str], seeds: list[int], split: str) -> d
             name: {
                 arm: mean_over_seeds(list(by_seed.values())).record()
                 | {"by_seed": list(by_seed.values())}
-                | ({"difference": paired(by_seed, first[arm]).record()} if name != variants[0] else {})
+                | ({"difference": paired_over_seeds(by_seed, first[arm]).record()} if name != variants[0] else {})
                 for arm, by_seed in arms.items()
             }
-            | {"bank - none": paired(arms["bank"], arms["none"]).record()}
+            | {"bank - none": paired_over_seeds(arms["bank"], arms["none"]).record()}
             for name, arms in rates.items()
         },
     }

@@ -5,7 +5,7 @@ all at once. Answers come at once, too: a scripted one of the admissible actions
 but the model: environment, retrieval, prompts, tokens, records.
 
 - local: `Rollouts.groups` with a policy that makes tokens of prompts, and text of answers, as the loop has to.
-- loop: `SkillLoop.run` of all sessions in one worker of verl, with the bank in its own Ray actor.
+- loop: `SkillAgentLoop.run` of all sessions in one worker of verl, with the bank in its own Ray actor.
 - worker: the same through verl's `AgentLoopWorkerTQ.generate_sequences`, until all rows are in its transfer queue.
 
 Each turn plays other tasks, after one that is not counted; a ratio is the median of those of the turns. Each side has
@@ -54,10 +54,11 @@ except ImportError as error:
 from d2skill.bank import Draft, SkillBank
 from d2skill.components import sample_texts
 from d2skill.config import Config
+from d2skill.config.verl import row_tokens
 from d2skill.embedders import make_embedder
 from d2skill.envs import make_environment
-from d2skill.policies.causal_lm.chat_template import Chat
-from d2skill.policies.causal_lm.tiny_model import make_tiny
+from d2skill.policies.causal_lm.chat_template import ChatTokenizer
+from d2skill.policies.causal_lm.tiny_model import make_tiny_model
 from d2skill.prompts import parse_action
 from d2skill.rollout import Rollouts
 from d2skill.runs.folder import RunFolder
@@ -65,7 +66,8 @@ from d2skill.types import Decision, SkillText
 from d2skill.utils.rng import derive
 from d2skill.verl import agent_loop
 from d2skill.verl.bank_actor import start_bank_actor, stop_bank_actor
-from d2skill.verl.overrides import overrides, row_tokens
+from d2skill.verl.data import write_agent_loop
+from d2skill.verl.overrides import overrides
 
 STORAGE = "transfer_queue.backend.SimpleStorage.num_data_storage_units"
 
@@ -113,17 +115,17 @@ class Server:
 class Policy:
     """Decides by the script, with the tokens that a language model needs or, if it is `bare`, without."""
 
-    def __init__(self, chat: Chat, bare: bool = False) -> None:
+    def __init__(self, chat: ChatTokenizer, bare: bool = False) -> None:
         self._chat, self._script, self._bare = chat, Script(chat.tokenizer), bare
 
     def count_tokens(self, text: str) -> int:
-        return self._chat.count(text)
+        return self._chat.count_tokens(text)
 
     def act(self, prompts, seeds, temperature):
         return [self._bare_decision(prompt) if self._bare else self._decision(prompt) for prompt in prompts]
 
     def _decision(self, prompt) -> Decision:
-        text = self._chat.text(self._script.answer(self._chat.prompt_ids(prompt)))
+        text = self._chat.decode(self._script.answer(self._chat.prompt_ids(prompt)))
         return Decision(text, parse_action(text), (), ())
 
     def _bare_decision(self, prompt) -> Decision:
@@ -159,16 +161,16 @@ class Growth:
 
 
 class Counted:
-    """A keeper's handle that notes how much each call asks."""
+    """A handle of the bank actor that notes how much each call asks."""
 
-    def __init__(self, keeper) -> None:
+    def __init__(self, actor) -> None:
         self.sizes: Counter[int] = Counter()
-        self._keeper = keeper
+        self._actor = actor
         self.retrieve = SimpleNamespace(remote=self._retrieve)
 
     def _retrieve(self, queries):
         self.sizes[len(queries)] += 1
-        return self._keeper.retrieve.remote(queries)
+        return self._actor.retrieve.remote(queries)
 
 
 class Worker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):
@@ -182,8 +184,8 @@ class Worker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):
         self.llm_client = Server(self.tokenizer)
         self._run = run
 
-    def _count(self, keeper) -> Counted:
-        self.counted = Counted(keeper)
+    def _count(self, actor) -> Counted:
+        self.counted = Counted(actor)
         return self.counted
 
     async def play(self, rows, members: int) -> dict[str, float]:
@@ -212,7 +214,7 @@ class Worker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):
 
     def _made(self):
         wrapped = SimpleNamespace(config=self.config), SimpleNamespace(config=self.config.data)
-        return agent_loop.SkillLoop(
+        return agent_loop.SkillAgentLoop(
             wrapped[0], self.llm_client, self.tokenizer, None, None, wrapped[1], self.hf_model_type, run=self._run
         )
 
@@ -223,7 +225,7 @@ class Local:
     def __init__(self, run: RunFolder, tokenizer, bare: bool) -> None:
         logging.disable(logging.WARNING)
         config = run.config()
-        chat = Chat(tokenizer, config.policy.lm, [tokenizer.eos_token_id], row_tokens(config)[0])
+        chat = ChatTokenizer(tokenizer, config.policy.lm, [tokenizer.eos_token_id], row_tokens(config)[0])
         parts = config.bank, config.retrieval, config.credit
         bank = SkillBank.open(run.bank, make_embedder(config.embedder), *parts)
         environment = make_environment(config.env)
@@ -301,20 +303,18 @@ def ratio(over: list[float], under: list[float]) -> float:
 def measure(given, folder: Path) -> dict[str, object]:
     config = settings(given, folder / "model")
     environment = make_environment(config.env)
-    model, tokenizer = make_tiny(config.policy.lm, sample_texts(environment, "train"), 0)
+    model, tokenizer = make_tiny_model(config.policy.lm, sample_texts(environment, "train"), 0)
     model.save_pretrained(folder / "model")
     tokenizer.save_pretrained(folder / "model")
     run = RunFolder.create(folder / "run")
     run.begin(config, {})
     fill(config, run, given.skills)
     (run.path / "verl").mkdir()
-    (run.path / "verl" / "agent.yaml").write_text(
-        f"- name: d2skill\n  _target_: d2skill.verl.agent_loop.SkillLoop\n  run: {run.path}\n"
-    )
+    write_agent_loop(run.path)
     with initialize_config_module("verl.trainer.config", version_base=None):
         verl = compose("ppo_trainer", overrides=overrides(config, run.path, resume=None))
     tq.init(verl.transfer_queue)
-    keeper = start_bank_actor(run.path)
+    actor = start_bank_actor(run.path)
     worker = ray.remote(Worker).options(num_cpus=1).remote(verl, str(run.path))
     local, bare = (ray.remote(Local).options(num_cpus=1).remote(run, tokenizer, bare=own) for own in (False, True))
     ids = environment.task_ids("train")
@@ -348,7 +348,7 @@ def measure(given, folder: Path) -> dict[str, object]:
         if turn:
             for name, own in figures.items():
                 turns[name].append(own)
-    stop_bank_actor(keeper)
+    stop_bank_actor(actor)
     rate = {name: [own["steps"] / own["seconds"] for own in of] for name, of in turns.items()}
     busy = {name: [1000 * own["cpu"] / own["steps"] for own in of] for name, of in turns.items()}
     return {

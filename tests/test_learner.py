@@ -68,14 +68,14 @@ def test_new_skills_are_in_the_bank_keyed_to_the_failure():
     update = observe([failing], bank=bank, reflector=NotingReflector(Reflection(1, STEP_NOTE, TASK_NOTE)))
     assert update == BankUpdate(credited=0, reflected=1, failed=0, added=2, refused=0)
     t1, s1 = bank.get("t1"), bank.get("s1")
-    assert (t1.text, t1.task_text, t1.observation, t1.evidence, t1.created) == (
+    assert (t1.text, t1.task_text, t1.observation, t1.source_task, t1.created) == (
         TASK_NOTE,
         "take the ruby",
         "",
         "train/007",
         4,
     )
-    assert (s1.text, s1.task_text, s1.observation, s1.evidence) == (
+    assert (s1.text, s1.task_text, s1.observation, s1.source_task) == (
         STEP_NOTE,
         "take the ruby",
         "In the yard.",
@@ -127,7 +127,7 @@ def test_trials_end_with_the_iteration_that_decides_them():
     )
     update = observe([Group(members[0].task, members)], bank=bank, iteration=1)
     # tried by one member, which gained 1; the half of both gained 1/2
-    assert bank.evidence("t1").total == 1.0
+    assert bank.worth("t1").total == 1.0
     assert (bank.status("t1"), bank.status("s1"), update.promoted, update.dropped) == ("active", "trial", 1, 0)
     assert observe([], bank=bank, iteration=3).dropped == 1
 

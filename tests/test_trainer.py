@@ -43,8 +43,8 @@ def test_a_run_starts_with_the_bank_of_another(tmp_path):
     assert [skill.id for skill in first.skills] == [skill.id for skill in other.skills()]
     assert [skill.utility for skill in first.skills] == [skill.utility for skill in other.skills()]
     assert all(skill.created == 0 and skill.evicted is None for skill in first.skills)
-    assert {id: one.signals for id, one in first.evidence.items()} == {
-        skill.id: own.signals for skill in other.skills() if (own := other.evidence(skill.id)).signals
+    assert {id: one.signals for id, one in first.worth.items()} == {
+        skill.id: own.signals for skill in other.skills() if (own := other.worth(skill.id)).signals
     }
     shown = {
         id for one in trajectories.read(RunFolder(tmp_path / "run").rollout(0)) for t in one.turns for id in t.skills
@@ -95,15 +95,15 @@ def test_adopted_skills_are_checked_like_any_other(tmp_path):
     bank.close()
     other = make_bank()
     other.record(tmp_path / "new.db")
-    other.adopt(tmp_path / "bank.db")
+    other.copy_from(tmp_path / "bank.db")
     assert [skill.id for skill in other.skills()] == ["t1", "t2"], "somebody vouched for it"
     other.close()
     again = SkillBank.open(tmp_path / "new.db", other._embedder)
     assert {one.skill.id for one in again.retrieve_task(["take the ruby"])[0]} == {"t1", "t2"}, "and so when it resumes"
     bank = make_bank()
-    bank.adopt(tmp_path / "bank.db")
+    bank.copy_from(tmp_path / "bank.db")
     with pytest.raises(BankError, match="inserted twice"):
-        bank.adopt(tmp_path / "bank.db")
+        bank.copy_from(tmp_path / "bank.db")
 
 
 # trials

@@ -1,4 +1,4 @@
-"""The parts of a run that its settings choose: made anew, or as a checkpoint has them."""
+"""Builds environment, policy, bank and reflector from a `Config`, or restores them from a checkpoint."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SAMPLE_TASKS = 200
 
 @dataclass(frozen=True, slots=True)
 class Components:
-    """The parts of a run that its settings choose."""
+    """The parts of a run that its settings choose: environment, policy, bank, reflector."""
 
     environment: Environment
     policy: Policy
@@ -31,11 +31,11 @@ class Components:
 
     @classmethod
     def make(cls, config: Config, check: bool = True) -> Components:
-        """Makes all parts, untrained and empty.
+        """Makes all components, untrained and empty.
 
-        First of all, a reflector that works elsewhere is checked; without `check` it is not reached.
+        A reflector behind a server is reached first of all, to find mistakes early; not so without `check`.
         """
-        elsewhere = make_reflector(config.reflect, check) if config.reflect.kind != "policy" else None
+        remote = make_reflector(config.reflect, check) if config.reflect.kind != "policy" else None
         environment = make_environment(config.env)
         embedder = make_embedder(config.embedder)
         policy = make_policy(config, lambda: sample_texts(environment, config.env.train_split))
@@ -43,12 +43,12 @@ class Components:
             environment,
             policy,
             SkillBank(embedder, config.bank, config.retrieval, config.credit),
-            elsewhere or make_reflector(config.reflect, check, policy),
+            remote or make_reflector(config.reflect, check, policy),
         )
 
 
 def restore(config: Config, folder: Path) -> tuple[Components, Progress]:
-    """Returns the parts of a run as a checkpoint has them; a reflector elsewhere is reached once training goes on."""
+    """Returns the components of a run as they were at a checkpoint; a reflector behind a server is not reached yet."""
     progress = checkpoint.read_progress(folder)
     fresh = Components.make(config, check=False)
     fresh.policy.load(folder / "policy")
@@ -59,7 +59,7 @@ def restore(config: Config, folder: Path) -> tuple[Components, Progress]:
 
 
 def sample_texts(environment: Environment, split: str) -> list[str]:
-    """Returns texts that the environment shows at the start of some of its tasks and a few random steps on."""
+    """Returns sample texts of an environment: starts of some tasks, and a few random steps on."""
     ids = environment.task_ids(split)
     rng = generator("sample-texts", split)
     texts: list[str] = []

@@ -8,16 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from d2skill.config import PromptConfig
-from d2skill.prompts import fit
+from d2skill.prompts import fit_to_budget
 from d2skill.protocols import Session
 from d2skill.types import Arm, Decision, Prompt, Retrieved, Task, Trajectory, Turn
 
 
 class Episode:
-    """Member `index` of a group, in arm `arm`, over a session that was just started.
+    """One member of a group while it is played, over a session that was just started.
 
-    An environment that fails ends the episode without success; the fault is kept on the trajectory. `fault` is given
-    for a session that already failed to start.
+    An environment that fails ends the episode without success; the fault is kept on the trajectory.
     """
 
     def __init__(
@@ -31,6 +30,17 @@ class Episode:
         count_tokens: Callable[[str], int],
         fault: str = "",
     ) -> None:
+        """Begins the episode.
+
+        Args:
+            session: The environment's side of it.
+            arm: The half of the group that it belongs to.
+            index: Its index in the group.
+            max_steps: Decisions after which it ends without success.
+            settings: Length of the history and token budget of prompts.
+            count_tokens: The policy's count of the tokens of a text.
+            fault: The error of a session that failed to start.
+        """
         self.task: Task = session.task
         self.arm = arm
         self.index = index
@@ -46,17 +56,17 @@ class Episode:
 
     @property
     def step(self) -> int:
-        """Decisions made so far."""
+        """Number of decisions made so far."""
         return len(self._turns)
 
     @property
     def done(self) -> bool:
-        """Whether no further decision is wanted."""
+        """True once no further decision is wanted."""
         return bool(self._fault) or self._observation.done or self.step >= self._max_steps
 
     @property
     def query(self) -> tuple[str, str]:
-        """Task text and current observation: what step skills are retrieved with."""
+        """Query for step skills: task text and current observation."""
         return self.task.text, self._observation.text
 
     def prompt(self, step_skills: Sequence[Retrieved] = ()) -> Prompt:
@@ -72,7 +82,7 @@ class Episode:
             task_skills=tuple(r.skill for r in self.task_skills),
             step_skills=tuple(r.skill for r in step_skills),
         )
-        return fit(full, self._count, self._settings.max_tokens)
+        return fit_to_budget(full, self._count, self._settings.max_tokens)
 
     def act(self, prompt: Prompt, decision: Decision) -> None:
         """Plays a decision that was made on `prompt`."""
@@ -94,5 +104,5 @@ class Episode:
 
 
 def describe_fault(error: Exception) -> str:
-    """Returns how an environment's exception is recorded."""
+    """Returns the record of an environment's exception."""
     return f"{type(error).__name__}: {error}"

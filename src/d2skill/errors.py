@@ -1,4 +1,4 @@
-"""What can go wrong, as a small tree.
+"""The error tree.
 
     D2SkillError            everything below; the command line prints it as one sentence and exits with status 2
     ├── ConfigError         a setting that is unknown, out of range or contradicts another
@@ -7,7 +7,7 @@
     ├── BankError           a bank file that is damaged or made with another embedder
     ├── EnvironmentFault    an environment that failed while it was played; recorded on its episode
     ├── ReflectionFault     a reflector that failed; recorded, and no skill is written
-    └── EndpointFault       a model behind a server that gave no answer; recorded by whoever asked
+    └── EndpointFault       a model behind a server that gave no answer; recorded by the caller
 
 Every message names the thing, the value and the way out. A programming error is none of these and propagates.
 """
@@ -42,4 +42,4 @@ class ReflectionFault(D2SkillError):
 
 
 class EndpointFault(D2SkillError):
-    """A model behind a server gave no answer, however often it was asked; recorded by whoever asked."""
+    """A model behind a server gave no answer, after all retries; the caller records it."""

@@ -1,8 +1,7 @@
-"""What an iteration is measured by (docs/metrics.md)."""
+"""Metrics of an iteration: rollouts, bank, probe, seconds and memory (docs/metrics.md)."""
 
 from __future__ import annotations
 
-import resource
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -10,6 +9,7 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
+import psutil
 
 from d2skill.evaluation.skill_probe import Effect
 from d2skill.learner import BankUpdate
@@ -25,9 +25,14 @@ def describe(
 
 
 def peak_memory_mb() -> float:
-    """Returns the most memory that this process has had, in MiB; macOS counts it in bytes, Linux in KiB."""
+    """Returns the peak memory of this process in MiB."""
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        memory = psutil.Process().memory_info()
+        return float(getattr(memory, "peak_wset", memory.rss)) / 2**20
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 2**10)
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)  # bytes on macOS, KiB on Linux
 
 
 class Clock:

@@ -1,7 +1,7 @@
-"""The bank's half of an iteration, which every engine shares: counts, utilities, reflection, insertion (Eq. 3, 7).
+"""The bank's half of an iteration, shared by all engines: counts, utilities, reflection, insertion (Eq. 3, 7).
 
-Reflection looks at what was played and at nothing that changes afterwards. So it can begin as soon as the rollouts have
-ended, and a reflector that takes its time works beside the policy update.
+Reflection reads the trajectories and nothing that changes afterwards. So it can begin as soon as the rollouts have
+ended, and a slow reflector works beside the policy update.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Pair = tuple[Trajectory, Trajectory | None]
 
 @dataclass(frozen=True, slots=True)
 class BankUpdate:
-    """What an iteration did to the bank.
+    """Changes of the bank in an iteration, as counts.
 
     Skills credited, groups reflected on and reflections that failed; drafts that were added (on trial, if skills have
     one), refused, or held back; trials that ended with the skill in the bank, and out of it.
@@ -46,11 +46,11 @@ class BankUpdate:
     dropped: int = 0
 
 
-class Reflecting:
-    """Reflections on the failures of an iteration, on their way already where the reflector works beside the update.
+class PendingReflections:
+    """The reflections of an iteration; a reflector that `runs_beside_update` already works on them, in a thread.
 
-    The thread that they are made in holds up neither an interrupt nor the end of the program. `seconds` is what they
-    took, once they are there.
+    The thread holds up neither an interrupt nor the end of the program. `seconds` is the time of the reflector, once it
+    is done.
     """
 
     def __init__(self, reflector: Reflector, pairs: Sequence[Pair]) -> None:
@@ -100,11 +100,18 @@ class Learner:
 
     def reflect(
         self, groups: Sequence[Group], hindsights: Sequence[Hindsight], *, iteration: int, seed: int
-    ) -> Reflecting:
-        """Begins to reflect on the failures of an iteration; `observe` takes what comes of it."""
+    ) -> PendingReflections:
+        """Begins to reflect on the failures of an iteration; `observe` waits for the result.
+
+        Args:
+            groups: The groups of the iteration.
+            hindsights: Success rates of their halves, in the same order.
+            iteration: Number of the iteration, from 0.
+            seed: Seed of the iteration, for the choice of failures.
+        """
         chosen = self._choose(groups, hindsights, iteration, seed)
         pairs = [_contrasted(group, generator(seed, "reflect", iteration, group.task.id)) for group in chosen]
-        return Reflecting(self._reflector, pairs)
+        return PendingReflections(self._reflector, pairs)
 
     def observe(
         self,
@@ -114,18 +121,25 @@ class Learner:
         iteration: int,
         seed: int,
         effects: Mapping[str, Sequence[tuple[float, bool]]] | None = None,
-        reflecting: Reflecting | None = None,
+        reflecting: PendingReflections | None = None,
     ) -> BankUpdate:
         """Counts retrievals, moves utilities, ends trials, reflects on failures and inserts what is new.
 
-        New skills are in the bank when this returns, so they are seen from the next iteration on. What happens to the
-        bank is one record of it, with the `effects` that a probe found. What is `reflecting` since before is waited
-        for; without it, that begins now.
+        New skills are in the bank when this returns, so they are seen from the next iteration on. All changes of the
+        bank are one transaction of its journal.
+
+        Args:
+            groups: The groups of the iteration.
+            hindsights: Success rates of their halves, in the same order.
+            iteration: Number of the iteration, from 0.
+            seed: Seed of the iteration.
+            effects: Results of the skill probe, by skill id.
+            reflecting: Reflections that have begun; without them they begin now.
         """
         reflecting = reflecting or self.reflect(groups, hindsights, iteration=iteration, seed=seed)
         reflections = reflecting.result()
         with self.bank.batch(iteration):
-            self.bank.probed(effects or {})
+            self.bank.add_probes(effects or {})
             return self._observe(groups, hindsights, iteration, list(zip(reflecting.pairs, reflections, strict=True)))
 
     def _observe(
@@ -180,7 +194,7 @@ class Learner:
         return weak
 
     def _origin(self, pairs: Sequence[Pair]) -> dict[str, str]:
-        """Returns who wrote, and what was reflected on."""
+        """Returns the origin of drafts: the reflector and the trajectories."""
         return {
             "reflector": re.sub(
                 r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", type(self._reflector).__name__
@@ -208,12 +222,12 @@ def _contrasted(group: Group, rng: np.random.Generator) -> Pair:
 
 
 def _failures(group: Group) -> list[Trajectory]:
-    """Returns what of the skill half can be reflected on: failures of the policy, not of the environment."""
+    """Returns the failures of the skill half that are the policy's, not the environment's."""
     return [t for t in group.half("skills") if not t.success and t.turns and not t.fault]
 
 
 def drafts_from(reflection: Reflection, failure: Trajectory) -> list[Draft]:
-    """Keys a reflection: the task skill by the task, the step skill by task and observation of the failing step."""
+    """Returns the drafts of a reflection: the task skill keyed by the task, the step skill by task and observation."""
     task = failure.task
     step = min(max(reflection.failing_step, 0), len(failure.turns) - 1)
     observation = failure.turns[step].prompt.observation
@@ -226,7 +240,7 @@ def drafts_from(reflection: Reflection, failure: Trajectory) -> list[Draft]:
 
 
 def _shown(groups: Sequence[Group]) -> dict[str, int]:
-    """Returns how often each skill was put before the policy: a task skill once an episode, a step skill each step."""
+    """Returns the retrieval counts of an iteration: a task skill once an episode, a step skill at each step."""
     counts: Counter[str] = Counter()
     for group in groups:
         for trajectory in group.half("skills"):

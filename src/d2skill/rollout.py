@@ -25,7 +25,7 @@ from d2skill.utils.rng import derive
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """An episode to play: which task, in which arm, as which member, sampled from which seed.
+    """An episode to play: its task, its arm, its index in the group, and the seed of its decisions.
 
     A member on `trial` is shown skills that are on trial as well.
     """
@@ -39,7 +39,7 @@ class Member:
 
 @dataclass(slots=True)
 class Timing:
-    """Seconds that went into the parts of a rollout."""
+    """Seconds spent on the parts of a rollout."""
 
     environment: float = 0.0
     retrieval: float = 0.0
@@ -51,7 +51,7 @@ _NOTHING_SEEN = Observation("", done=True)
 
 @dataclass(frozen=True, slots=True)
 class _NotStarted:
-    """Stands for the session that could not be started."""
+    """A placeholder for a session that could not be started."""
 
     task: Task
     observation: Observation = _NOTHING_SEEN
@@ -61,7 +61,7 @@ class _NotStarted:
 
 
 class LockStep:
-    """Places of a policy that decides for all episodes together."""
+    """Slots of a policy without `SupportsSlots`: one call of `Policy.act` decides for all episodes."""
 
     def __init__(self, policy: Policy, temperature: float, size: int) -> None:
         self.capacity = size
@@ -73,7 +73,7 @@ class LockStep:
         self._asked.append((episode, prompt, seed))
 
     def collect(self) -> list[tuple[int, Decision]]:
-        """See Slots: all of them."""
+        """See Slots. Returns all that were submitted."""
         episodes, prompts, seeds = zip(*self._asked, strict=True)
         self._asked.clear()
         return list(zip(episodes, self._policy.act(prompts, seeds, self._temperature), strict=True))
@@ -86,7 +86,7 @@ class LockStep:
 
 
 def half_of(index: int, with_skills: int, on_trial: int) -> tuple[Arm, bool]:
-    """Returns the arm of a member of a group, and whether skills on trial are shown to it.
+    """Returns the arm of a member of a group, and True if skills on trial are shown to it.
 
     The first `with_skills` members have skills, the last `on_trial` of them those on trial as well.
     """
@@ -117,11 +117,20 @@ def require_played(episodes: Sequence[tuple[str, str]]) -> None:
 
 
 class Rollouts:
-    """Plays episodes of one environment with one policy and one bank, or whatever else retrieves skills."""
+    """Plays episodes of one environment with one policy and one source of skills, in batches."""
 
     def __init__(
         self, environment: Environment, policy: Policy, bank: SkillSource, prompt: PromptConfig, max_steps: int
     ) -> None:
+        """Plays nothing yet.
+
+        Args:
+            environment: Where episodes are played.
+            policy: Decides; with `SupportsSlots` it decides asynchronously.
+            bank: The skill bank, or a view of it.
+            prompt: Length of the history and token budget of prompts.
+            max_steps: Decisions after which an episode ends without success.
+        """
         self.environment = environment
         self.policy = policy
         self.bank = bank
@@ -139,7 +148,16 @@ class Rollouts:
         seed: int,
         on_trial: int = 0,
     ) -> list[Group]:
-        """Plays each task `group_size` times, each member in its arm (see half_of)."""
+        """Plays each task `group_size` times, each member in its arm (see half_of), and returns one group per task.
+
+        Args:
+            task_ids: Tasks of the iteration.
+            group_size: N, episodes of each task.
+            with_skills: Members of a group that are shown skills.
+            temperature: Sampling temperature.
+            seed: Seed of the iteration; each decision derives its own.
+            on_trial: Members of the skill half that are shown skills on trial as well.
+        """
         arms = [half_of(i, with_skills, on_trial) for i in range(group_size)]
         members = [
             Member(task_id, arm, i, derive(seed, task_id, i), trial)
@@ -155,11 +173,11 @@ class Rollouts:
 
         Raises `D2SkillError` when every episode ended in a fault of the environment.
         """
-        trajectories = self.play_share(members, temperature)
+        trajectories = self.play_shard(members, temperature)
         require_played([(t.task.id, t.fault) for t in trajectories])
         return trajectories
 
-    def play_share(self, members: Sequence[Member], temperature: float) -> list[Trajectory]:
+    def play_shard(self, members: Sequence[Member], temperature: float) -> list[Trajectory]:
         """Plays members as `play` does; a share of those may all end in a fault."""
         started = perf_counter()
         episodes = [self._start(member) for member in members]
@@ -220,7 +238,7 @@ class Rollouts:
             self.timing.environment += perf_counter() - decided
 
     def _prompts(self, episodes: Sequence[Episode], members: Sequence[Member]) -> list[Prompt]:
-        """Returns what the policy sees next in some episodes, each with the skills for its step."""
+        """Returns the next prompt of some episodes, each with the step skills for its observation."""
         started = perf_counter()
         step_skills: dict[int, tuple[Retrieved, ...]] = {}
         for trial in (False, True):

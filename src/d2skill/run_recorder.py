@@ -1,4 +1,4 @@
-"""What a run writes down while it trains, whatever engine trains it: metrics, episodes, reflections, the summary."""
+"""Writes the files of a run while it trains, for every engine: metrics, episodes, reflections, the summary."""
 
 from __future__ import annotations
 
@@ -17,38 +17,45 @@ from d2skill.types import Granularity, Group
 
 
 class RunRecorder:
-    """Writes the files of a run that say how it went, and tells its trackers."""
+    """Writer of the run folder's records; it also tells the trackers."""
 
     def __init__(self, run: RunFolder, config: Config, trackers: Sequence[Tracker] = ()) -> None:
         self._run, self._config, self._trackers = run, config, trackers
         self._validation: Validation | None = None
 
-    def back_to(self, iteration: int) -> None:
-        """Removes what was written after so many iterations, for a run that goes on from its checkpoint."""
+    def cut_back(self, iteration: int) -> None:
+        """Removes records after iteration `iteration`, for a run that goes on from its checkpoint."""
         self._run.cut_metrics(iteration)
         self._run.cut_rollouts(iteration)
         self._run.cut_reflections(iteration)
 
-    def played(self, groups: Sequence[Group], iteration: int) -> None:
-        """Keeps what was played in an iteration, in the order of groups and members, unless the settings forbid it."""
+    def save_rollouts(self, groups: Sequence[Group], iteration: int) -> None:
+        """Saves the trajectories of an iteration, if train.keep_rollouts is set."""
         if self._config.train.keep_rollouts:
             self._run.rollouts.mkdir(exist_ok=True)
             trajectories.write(self._run.rollout(iteration), (t for group in groups for t in group.trajectories))
 
-    def validated(self, result: Validation) -> dict[str, Any]:
-        """Keeps what was played on the panel; returns its metrics."""
+    def save_validation(self, result: Validation) -> dict[str, Any]:
+        """Saves the trajectories of a validation and returns its metrics."""
         self._validation = result
         trajectories.write(self._run.trajectories, result.trajectories)
         return result.metrics()
 
-    def reflected(self, iteration: int, calls: Sequence[dict[str, Any]]) -> None:
-        """Keeps what a reflector elsewhere was asked in an iteration, and what it answered."""
+    def save_reflections(self, iteration: int, calls: Sequence[dict[str, Any]]) -> None:
+        """Saves the calls of a reflector's model in an iteration."""
         self._run.append_reflections(iteration, calls)
 
     def report(
         self, progress: Progress, counts: Mapping[Granularity, int], utility: float, metrics: Mapping[str, Any]
     ) -> None:
-        """Adds the line of an iteration: how far the run is, the bank, and metrics; tells the trackers."""
+        """Adds a line to metrics.jsonl and tells the trackers.
+
+        Args:
+            progress: Iterations, environment steps and seconds so far.
+            counts: Active skills by granularity.
+            utility: Mean utility of the active skills.
+            metrics: Other metrics of the iteration, flat names `group/name`.
+        """
         line: dict[str, Any] = {"iteration": progress.iteration, "env_steps": progress.env_steps}
         line |= {"bank/task": counts["task"], "bank/step": counts["step"], "bank/mean_utility": utility}
         line |= {**metrics, "time/seconds": progress.seconds}
@@ -57,7 +64,7 @@ class RunRecorder:
             tracker.log(line)
 
     def summarise(self, progress: Progress, counts: Mapping[Granularity, int]) -> dict[str, Any]:
-        """Writes the result of a run, that of its last validation, and returns it."""
+        """Writes summary.json, the result of the last validation, and returns it."""
         assert self._validation is not None
         summary = {
             "validation": self._validation.record(),

@@ -1,9 +1,9 @@
 """Warm start: imitate a scripted expert that searches as an agent must, with advice in the prompt and without.
 
 Reinforcement learning gets nowhere from a policy that never succeeds, and skills cannot matter to one that never saw
-any. So some demonstrations carry skills, written by the reflector as in training and retrieved as in training: some
-right (from this very game), some misleading (from the game with the most similar task, keyed to this one), and the
-expert tries what they say first and goes on by itself when it does not help.
+any. So some demonstrations carry skills, written by the reflector and retrieved as in training: some right (from this
+very game), some misleading (from the game with the most similar task, keyed to this one). The expert first tries the
+skills' advice and goes on by itself when it does not help.
 """
 
 from __future__ import annotations
@@ -41,8 +41,14 @@ def warm_start(
 ) -> dict[str, float]:
     """Lets the policy imitate demonstrations, makes it the reference policy, and returns metrics.
 
-    Does nothing but the second where the environment has no expert, no demonstrations are asked for, or the policy is
-    behind a server.
+    Without an expert or demonstrations, or with a served policy, there is no imitation.
+
+    Args:
+        config: The run's settings.
+        environment: Plays the demonstrations; its expert decides.
+        policy: The policy that learns.
+        reflector: Writes the advice of the demonstrations.
+        train_ids: Tasks to take demonstrations from.
     """
     metrics: dict[str, float] = {}
     if isinstance(environment, SupportsExpert) and config.warm_start.tasks and config.policy.kind != "served":
@@ -60,17 +66,25 @@ def demonstrate(
     policy: Policy,
     train_ids: Sequence[str],
 ) -> list[Demonstration]:
-    """Returns the decisions of expert episodes, successful ones only, each with the prompt it was made on."""
+    """Returns the decisions of successful expert episodes, each with the prompt it was made on.
+
+    Args:
+        config: The run's settings; `warm_start.tasks` games are played.
+        environment: An environment with an expert.
+        reflector: Writes the advice of the demonstrations.
+        policy: Counts the tokens of prompts.
+        train_ids: Tasks to choose from.
+    """
     settings = config.warm_start
     rng = generator(config.seed, "warm-start")
     count = min(settings.tasks, len(train_ids))
     chosen = [train_ids[i] for i in rng.permutation(len(train_ids))[:count]]
     player = _Demonstrator(config, environment, policy)
     drafts = {task_id: _reflect_on(player, reflector, task_id) for task_id in chosen}
-    lessons, alike = [], _Alike(player, drafts)
+    lessons, similar = [], _SimilarGames(player, drafts)
     for task_id in chosen:
         advised, misled = rng.random() < settings.advised, rng.random() < settings.misled
-        advice = player.rekey(task_id, alike.drafts_for(task_id)) if misled else drafts[task_id]
+        advice = player.rekey(task_id, similar.drafts_for(task_id)) if misled else drafts[task_id]
         lessons.append(Lesson(task_id, advice if advised else ()))
     demonstrations: list[Demonstration] = []
     for number, lesson in enumerate(lessons):
@@ -83,13 +97,21 @@ def demonstrate(
 def advice(
     config: Config, environment: Environment, reflector: Reflector, policy: Policy, task_ids: Sequence[str]
 ) -> Iterator[tuple[Draft, ...]]:
-    """Gives for each task what reflection makes of it beside a success of the expert; nothing where that fails."""
+    """Yields for each task the drafts of a reflection on expert episodes; () where the expert fails.
+
+    Args:
+        config: The run's settings.
+        environment: An environment with an expert.
+        reflector: Writes the drafts.
+        policy: Counts the tokens of prompts.
+        task_ids: Tasks to play.
+    """
     player = _Demonstrator(config, environment, policy)
     return (_reflect_on(player, reflector, task_id) for task_id in task_ids)
 
 
 def _reflect_on(player: _Demonstrator, reflector: Reflector, task_id: str) -> tuple[Draft, ...]:
-    """Returns what reflection makes of one game: an unadvised success beside another episode cut off half way."""
+    """Returns the drafts of a reflection on one game: a success beside another episode that is cut off half way."""
     success = player.play(Lesson(task_id), derive(player.seed, "success", task_id))
     if not success.success or len(success.turns) < 2:
         return ()
@@ -101,8 +123,8 @@ def _reflect_on(player: _Demonstrator, reflector: Reflector, task_id: str) -> tu
         return ()
 
 
-class _Alike:
-    """Finds the game with the most similar task among those that there are drafts from."""
+class _SimilarGames:
+    """Lookup of the game with the most similar task, among games with drafts."""
 
     def __init__(self, player: _Demonstrator, drafts: Mapping[str, tuple[Draft, ...]]) -> None:
         self._player, self._drafts = player, drafts

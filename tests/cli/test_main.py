@@ -315,7 +315,7 @@ def test_a_bank_is_verified_and_salvaged(run, capsys, tmp_path):
     assert re.search(r"bank\.db is whole: \d+ events up to iteration 4", said)
     tasks = json.loads((run / "tasks.json").read_text())
     skills = read_bank(run)
-    written = len({skill.evidence for skill in skills.skills})
+    written = len({skill.source_task for skill in skills.skills})
     assert (
         f"Its {len(skills.skills)} skills were written from failures in {written} tasks ({written} of train)." in said
     )
@@ -337,10 +337,10 @@ def test_the_audit_names_skills_from_tasks_of_the_panel(run, capsys, tmp_path):
     shutil.copytree(run, copy)
     skill = read_bank(run).skills[0]
     tasks = json.loads((copy / "tasks.json").read_text())
-    tasks["validation"]["task_ids"].append(skill.evidence)
+    tasks["validation"]["task_ids"].append(skill.source_task)
     (copy / "tasks.json").write_text(json.dumps(tasks))
     main(["bank", "verify", str(copy)])
-    found = f"validation panel: 1 of these tasks, {skill.evidence}; skills concerned: {skill.id}"
+    found = f"validation panel: 1 of these tasks, {skill.source_task}; skills concerned: {skill.id}"
     assert f"In the run's {found}" in capsys.readouterr().out
     main(["bank", "verify", str(run), "--panel", str(copy / "tasks.json")])
     assert f"In the {found.replace(':', f' of {copy}/tasks.json:', 1)}" in capsys.readouterr().out
@@ -432,7 +432,7 @@ def test_training_never_sees_the_panel(capsys, tmp_path):
     out = tmp_path / "run"
     main(["train", *SMALL, "--env.validation-split", "train", "--train.iterations", "2", "--out", str(out)])
     panel = set(json.loads((out / "tasks.json").read_text())["validation"]["task_ids"])
-    evidence = {skill.evidence for skill in read_bank(out).skills}
+    evidence = {skill.source_task for skill in read_bank(out).skills}
     assert len(panel) == 10 and not panel & evidence
     same = ("--env.validation-split", "train", "--validation.tasks", 500)
     assert '"train" has no tasks to train on' in fails(capsys, "train", *SMALL, *same, "--out", tmp_path / "other")

@@ -21,7 +21,7 @@ _KEEP = 2
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a run is: iterations done, environment steps and seconds spent on them, last event of its bank."""
+    """Progress of a run: iterations done, environment steps and seconds spent, last event of its bank."""
 
     iteration: int
     env_steps: int
@@ -30,14 +30,14 @@ class Progress:
     version: int = VERSION
 
 
-class Saves(Protocol):
-    """What a checkpoint has of a policy."""
+class SavesItself(Protocol):
+    """A policy, or a stand-in whose weights are elsewhere, that writes its files into a checkpoint."""
 
     def save(self, folder: Path) -> None:
         """See Policy."""
 
 
-def save(run: Path, progress: Progress, policy: Saves) -> None:
+def save(run: Path, progress: Progress, policy: SavesItself) -> None:
     """Writes a checkpoint and removes all but the newest two."""
 
     def fill(folder: Path) -> None:
@@ -64,7 +64,7 @@ def latest(run: Path) -> Path:
 
 
 def read_progress(checkpoint: Path) -> Progress:
-    """Returns how far a checkpoint is; raises `RunError` for one of another version."""
+    """Returns the progress at a checkpoint; raises `RunError` for one of another version."""
     values = read_json(checkpoint / "progress.json")
     version = values.get("version") if isinstance(values, dict) else None
     if version != VERSION:

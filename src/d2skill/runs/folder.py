@@ -1,13 +1,13 @@
-"""A run's folder: what lies where, and how it is made, read and gone on with.
+"""The run folder: its files, and how they are made, read and cut back for a resume.
 
 config.toml       the complete settings
 tasks.json        ids of the tasks to train on and of the validation panel
 metrics.jsonl     one line an iteration, iteration 0 being the state after the warm start
 bank.db           the journal of the skill bank
-trajectories.jsonl.gz  what was played at the last validation
-reflections.jsonl what a model was asked about failures and what it answered, one line a call, if one was asked
-rollouts/         what was played in training, 000012.jsonl.gz in iteration 12, counted from 0 as in the bank
-checkpoints/      what `resume` goes on from
+trajectories.jsonl.gz  the episodes of the last validation
+reflections.jsonl the questions to a reflecting model and its answers, one line a call
+rollouts/         the episodes of training, 000012.jsonl.gz for iteration 12, counted from 0 as in the bank
+checkpoints/      the states that `resume` goes on from
 summary.json      the result, once the run has ended
 """
 
@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from d2skill.config import Config
+from d2skill.config.toml_files import dump, parse
 from d2skill.errors import RunError
 from d2skill.utils.atomic_files import write_json, write_text
-from d2skill.config.toml_files import dump, parse
 
 _ROLLOUT = re.compile(r"(\d{6,})\.jsonl\.gz")
 
@@ -59,12 +59,12 @@ class RunFolder:
         return cls(path)
 
     def begin(self, config: Config, tasks: dict[str, Any]) -> None:
-        """Writes what is fixed for the whole run: settings and tasks."""
+        """Writes the files that are fixed for the whole run: settings and tasks."""
         write_json(self.tasks, tasks)
         write_text(self.path / "config.toml", dump(config))
 
     def discard(self) -> None:
-        """Removes what the run has written; the folder itself stays if it holds anything else."""
+        """Removes all files of the run; the folder itself stays if it holds anything else."""
         bank = self.path.glob(f"{self.bank.name}*")
         for path in (self.path / "config.toml", self.tasks, self.metrics, self.trajectories, self.reflections, *bank):
             path.unlink(missing_ok=True)
@@ -79,7 +79,7 @@ class RunFolder:
         return parse(path.read_text("utf-8"), str(path))
 
     def rollout(self, iteration: int) -> Path:
-        """Returns where the trajectories of a training iteration are kept, if they are."""
+        """Returns the file for the trajectories of a training iteration."""
         return self.rollouts / f"{iteration:06d}.jsonl.gz"
 
     def kept_rollouts(self) -> list[int]:
@@ -90,7 +90,7 @@ class RunFolder:
     def cut_rollouts(self, iteration: int) -> None:
         """Removes the trajectories from an iteration on, for a run that goes on from its checkpoint.
 
-        With them goes the part of a file that a kill left.
+        The unfinished file that a kill left goes as well.
         """
         for path in self.rollouts.glob("*"):
             match = _ROLLOUT.fullmatch(path.name.removeprefix(".").removesuffix(".part"))

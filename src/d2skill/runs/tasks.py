@@ -1,4 +1,4 @@
-"""Which tasks a run trains on and which it is validated on, by id, so that another run can take the same."""
+"""The tasks of a run, for training and validation, by id, so that another run can take the same."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from d2skill.config import Config
 from d2skill.errors import ConfigError
-from d2skill.utils.atomic_files import read_json
 from d2skill.protocols import Environment
+from d2skill.utils.atomic_files import read_json
 from d2skill.utils.rng import derive, generator
 
 
@@ -34,7 +34,7 @@ class RunTasks(BaseModel):
 
     @classmethod
     def read(cls, path: Path) -> RunTasks:
-        """Reads what `record` made. Raises `RunError` for a missing file, `ConfigError` for one of another kind."""
+        """Reads a tasks.json. Raises `RunError` for a missing file, `ConfigError` for one of another kind."""
         try:
             return cls.model_validate(read_json(path))
         except ValidationError as error:
@@ -62,7 +62,7 @@ class RunTasks(BaseModel):
         )
 
     def record(self) -> dict[str, Any]:
-        """Returns what a run's tasks.json holds."""
+        """Returns the content of tasks.json."""
         return self.model_dump(mode="json")
 
     def _verify(self, environment: Environment, path: Path) -> None:

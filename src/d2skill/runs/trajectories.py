@@ -1,4 +1,4 @@
-"""Saved trajectories: JSON lines, read without an environment, a policy or a bank.
+"""Saved trajectories: JSON lines that can be read without an environment, a policy or a bank.
 
     {"task": {"id": "train/0007", "text": ...}, "arm": "skills", "index": 3, "success": true, "turns": [...], ...}
 
@@ -19,8 +19,8 @@ from typing import Literal
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from d2skill.errors import ConfigError, RunError
-from d2skill.utils.atomic_files import write_bytes
 from d2skill.types import Task, Trajectory, Turn
+from d2skill.utils.atomic_files import write_bytes
 
 _GZIP = b"\x1f\x8b"
 _LEVEL = 6  # a higher one takes twice as long for a few percent
@@ -29,7 +29,7 @@ _NAMED = 6
 
 @dataclass(frozen=True, slots=True)
 class SavedTurn:
-    """What was seen, and the action chosen then.
+    """One saved turn: the observation and the action.
 
     `answer` is the whole text a policy wrote, "" if it wrote the action alone. `skills` are the ids of those it was
     shown, task skills first.
@@ -43,7 +43,7 @@ class SavedTurn:
 
     @classmethod
     def of(cls, turn: Turn) -> SavedTurn:
-        """Returns what is kept of a turn."""
+        """Returns the saved form of a turn."""
         text, action = turn.decision.text, turn.decision.action
         answer = text if text != action else ""
         return cls(turn.prompt.observation, action, answer, turn.admissible, turn.skill_ids)
@@ -51,7 +51,7 @@ class SavedTurn:
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """A trajectory as it is kept: `Trajectory` without prompts. The arm is "person" for one that a person played."""
+    """One saved trajectory: `Trajectory` without prompts. The arm is "person" if a person played it."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
@@ -66,7 +66,7 @@ class Saved:
 
     @classmethod
     def of(cls, trajectory: Trajectory) -> Saved:
-        """Returns what is kept of a trajectory."""
+        """Returns the saved form of a trajectory."""
         return cls(
             task=trajectory.task,
             arm=trajectory.arm,
@@ -100,7 +100,7 @@ def read(path: Path) -> list[Saved]:
 def about(path: Path, skill_id: str) -> list[Saved]:
     """Returns the trajectories of a file that were shown a skill, and all others of the same tasks, in order.
 
-    Quick where these are few: other lines are not parsed. Raises `RunError` as `read` does.
+    Lines that cannot be among them are not parsed. Raises `RunError` as `read` does.
     """
     lines = list(_lines(path))
     naming = (_saved(path, number, line) for number, line in _holding(lines, [skill_id]))
@@ -110,9 +110,15 @@ def about(path: Path, skill_id: str) -> list[Saved]:
 
 
 def choose(saved: Sequence[Saved], task: str | None, number: int | None, member: int | None = None) -> Saved:
-    """Returns the one that is asked for, by the id of its task and its index there, or by its number, counted from 1.
+    """Returns one trajectory, chosen by task id and index in its group, or by its number.
 
-    Raises `ConfigError` if there is no such one, or more than one.
+    Args:
+        saved: Trajectories to choose from.
+        task: Task id, or None for any.
+        number: Place in `saved`, counted from 1; excludes `task` and `member`.
+        member: Index in the group, or None for any.
+
+    Raises `ConfigError` if none fits, or more than one.
     """
     if number is not None:
         for name, given in (("a task", task), ("--member", member)):
@@ -138,7 +144,7 @@ def choose(saved: Sequence[Saved], task: str | None, number: int | None, member:
 
 
 def outcome(saved: Saved) -> str:
-    """Returns in a word or two how a trajectory ended."""
+    """Returns the end of a trajectory in a word or two."""
     if saved.fault:
         return f"broken off ({saved.fault})"
     score = "" if saved.score is None else f", score {saved.score:.2f}"
@@ -162,7 +168,7 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
 
 
 def _holding(lines: Iterable[tuple[int, bytes]], texts: Iterable[str]) -> Iterator[tuple[int, bytes]]:
-    """Yields the lines in which one of some texts may stand as a JSON string, and surely does not in the others."""
+    """Yields the lines that may contain one of some texts as a JSON string."""
     quoted = [json.dumps(text, ensure_ascii=False).encode() for text in texts]
     return ((number, line) for number, line in lines if any(text in line for text in quoted))
 

@@ -1,4 +1,4 @@
-"""What a run shows while it runs and when it has ended."""
+"""The terminal display of a run: progress while it trains, and tables of results at the end."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SHOWN_SKILLS = 3
 
 
 class LiveDisplay:
-    """A tracker that shows the run: a live table on a terminal, a line an iteration elsewhere.
+    """A tracker for the terminal: a live table, or a line an iteration where output is not a terminal.
 
     Use it as a context manager, so that the terminal is left tidy whatever happens.
     """
@@ -101,7 +101,7 @@ class LiveDisplay:
 
 
 def result_table(summary: dict[str, Any]) -> Table:
-    """Returns success with skills, without, and the paired difference, each with its 95 % interval."""
+    """Returns a table of success with skills, without, and the paired difference, each with its 95 % interval."""
     validation = summary["validation"]
     table = Table(title="Validation", title_justify="left", show_edge=False)
     scored = "score" in validation["without_skills"]
@@ -119,7 +119,7 @@ def result_table(summary: dict[str, Any]) -> Table:
 
 
 def evaluation_tables(record: dict[str, Any]) -> list[Table]:
-    """Returns the arms of an evaluation, their differences, scores, and success by type of task, if there are."""
+    """Returns the tables of an evaluation: arms, differences, scores if there are, and success by type of task."""
     arms, differences, types = record["arms"], record["differences"], record["types"]
     tables = [_arms_table(arms)]
     if differences:
@@ -178,7 +178,7 @@ def _table(*columns: str, title: str) -> Table:
 
 
 def skills_table(skills: Sequence[Skill]) -> Table | None:
-    """Returns the skills of highest and lowest utility, or None for a bank in which nothing was credited yet."""
+    """Returns a table of the skills of highest and lowest utility; None if no skill was credited yet."""
     credited = sorted((s for s in skills if s.credits), key=lambda s: (-s.utility, s.id))
     if not credited:
         return None
@@ -193,7 +193,14 @@ def skills_table(skills: Sequence[Skill]) -> Table | None:
 
 
 def print_summary(console: Console, summary: dict[str, Any], skills: Sequence[Skill], folder: Path) -> None:
-    """Prints the end of a run: result, skills, and where everything lies."""
+    """Prints the end of a run: result, skills, size and folder.
+
+    Args:
+        console: Receives the text.
+        summary: Content of summary.json.
+        skills: Active skills of the bank.
+        folder: Run folder.
+    """
     console.print(result_table(summary))
     table = skills_table(skills)
     if table:

@@ -1,0 +1,1 @@
+"""The run folder: its layout, its checkpoints, its saved trajectories and its lists of tasks."""
