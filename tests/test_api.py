@@ -2,6 +2,8 @@
 
 import gc
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -86,6 +88,22 @@ def test_resuming_goes_on_and_a_run_that_has_ended_is_only_read(tmp_path):
     assert [skill.id for skill in run.bank.skills()] == [skill.id for skill in whole.bank.skills()]
     again = Watching()
     assert api.resume(folder, [again]).summary == run.summary and again.events == []
+
+
+def test_the_laptop_run_needs_neither_fcntl_nor_resource(tmp_path):
+    """Windows has neither: a run trains, is evaluated and listed with both blocked."""
+    code = (
+        "import psutil, sys  # psutil first: on Linux it has resource inside, on Windows it does without\n"
+        "sys.modules['fcntl'] = sys.modules['resource'] = None\n"
+        "from d2skill.cli.main import main\n"
+        "main(['train', *sys.argv[2:], '--out', sys.argv[1]])\n"
+        "main(['evaluate', sys.argv[1]]); main(['bank', 'list', sys.argv[1]])\n"
+    )
+    words = [sys.executable, "-c", code, str(tmp_path / "run"), *SMALL, "--train.iterations", "2"]
+    ended = subprocess.run(words, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["iterations"] == 2 and summary["peak_memory_mb"] > 10
 
 
 def test_mistakes_are_sentences(tmp_path):

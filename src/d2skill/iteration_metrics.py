@@ -9,7 +9,6 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
-import psutil
 
 from d2skill.evaluation.skill_probe import Effect
 from d2skill.learner import BankUpdate
@@ -29,6 +28,8 @@ def peak_memory_mb() -> float:
     try:
         import resource
     except ImportError:  # not on Windows
+        import psutil
+
         memory = psutil.Process().memory_info()
         return float(getattr(memory, "peak_wset", memory.rss)) / 2**20
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -2,6 +2,7 @@
 
 from d2skill.evaluation.arms import ARMS
 from d2skill.evaluation.episodes import EpisodeBatch, EpisodePlayer, Outcome, PlayedBatch, episode_batches
+from d2skill.evaluation.outcome_summary import summarize_outcomes
 from d2skill.evaluation.panel import (
     ArmResult,
     Validation,
@@ -11,7 +12,6 @@ from d2skill.evaluation.panel import (
     summarize_validation,
     validation_arms,
 )
-from d2skill.evaluation.report import summarize_outcomes
 
 __all__ = [
     "ARMS",

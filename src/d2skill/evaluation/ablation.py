@@ -6,7 +6,6 @@ state: begun again it skips the runs that have ended, resumes those with a check
 
 from __future__ import annotations
 
-import fcntl
 import os
 import signal
 import subprocess
@@ -22,6 +21,7 @@ from statistics import fmean
 from types import FrameType
 from typing import Any, Literal
 
+from filelock import lock_descriptor
 from pydantic import ValidationError
 
 from d2skill.config import Config
@@ -51,7 +51,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 _POLL_SECONDS = 0.05
 _PATIENCE_SECONDS = 10.0
-_STOP_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
+_STOP_SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,12 +219,10 @@ def claim_folder(folder: Path) -> Iterator[int]:
     folder.mkdir(parents=True, exist_ok=True)
     lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
     try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not lock_descriptor(lock, blocking=False):
             raise RunError(
                 f"another `d2skill ablate`, or a run that one has left, is at work in {folder}: wait for it, or stop it"
-            ) from None
+            )
         yield lock
     finally:
         os.close(lock)

@@ -19,8 +19,8 @@ from d2skill.embedders import make_embedder
 from d2skill.errors import BankError, ConfigError
 from d2skill.evaluation.arms import UNRETRIEVED, require_arms
 from d2skill.evaluation.episodes import EpisodeBatch, EpisodePlayer, PlayedBatch, episode_batches
+from d2skill.evaluation.outcome_summary import summarize_outcomes
 from d2skill.evaluation.panel import require_unseen_tasks
-from d2skill.evaluation.report import summarize_outcomes
 from d2skill.evaluation.worker_processes import map_in_processes
 from d2skill.protocols import Environment
 from d2skill.rollout import require_played
@@ -92,7 +92,7 @@ def evaluate(
     make_player = partial(_make_player, point, bank, server, temperature, trajectories is not None)
     player = make_player()
     task_set = _select_tasks(folder, config, player.environment, panel, tasks)
-    if set(names) > {"none"} and not seen_tasks:
+    if set(names) != {"none"} and not seen_tasks:
         require_unseen_tasks(player.bank, task_set.task_ids)
     if bank is None and UNRETRIEVED.intersection(names):
         _require_safe_texts(player.bank, point)

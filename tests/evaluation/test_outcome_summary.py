@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from d2skill.evaluation.episodes import Outcome
-from d2skill.evaluation.report import summarize_outcomes
+from d2skill.evaluation.outcome_summary import summarize_outcomes
 from d2skill.trackers.terminal import evaluation_tables
 from d2skill.utils.statistics import mean_with_interval, paired_difference, wilson
 
