@@ -1,4 +1,4 @@
-"""The agent loop with a scripted server and a keeper in this process: arms, rows, trajectories, faults, batches."""
+"""The agent loop with a scripted server and a bank actor in this process: arms, rows, trajectories, faults, batches."""
 
 import asyncio
 from dataclasses import replace
@@ -21,15 +21,15 @@ from d2skill.config import CausalLMConfig
 from d2skill.embedders import make_embedder
 from d2skill.envs import make_environment
 from d2skill.errors import BankError, ConfigError
-from d2skill.policies.causal_lm.chat_template import Chat
+from d2skill.policies.causal_lm.chat_template import ChatTokenizer
 from d2skill.policies.causal_lm.loading import end_tokens
-from d2skill.policies.causal_lm.tiny_model import make_tiny
+from d2skill.policies.causal_lm.tiny_model import make_tiny_model
 from d2skill.prompts import parse_action
 from d2skill.rollout import Rollouts
 from d2skill.runs.folder import RunFolder
 from d2skill.types import Decision, SkillText, Task
 from d2skill.verl import agent_loop
-from d2skill.verl.agent_loop import Retriever, SkillLoop, arm_of
+from d2skill.verl.agent_loop import Retriever, SkillAgentLoop, session_arm
 from d2skill.verl.bank_actor import BankActor
 from d2skill.verl.rows import unpack
 
@@ -42,7 +42,7 @@ PROMPT, RESPONSE = 2048, 24
 def model(tmp_path_factory):
     """The folder of a small model, and its tokenizer."""
     environment = make_environment(tiny_config(env={"kind": "houses"}).env)
-    made, tokenizer = make_tiny(LM, sample_texts(environment, "train"), 0)
+    made, tokenizer = make_tiny_model(LM, sample_texts(environment, "train"), 0)
     folder = tmp_path_factory.mktemp("model")
     made.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -50,16 +50,16 @@ def model(tmp_path_factory):
 
 
 class Handle:
-    """What a keeper looks like through Ray; `sizes` are those of its calls."""
+    """A bank actor as it looks through Ray; `sizes` are those of its calls."""
 
-    def __init__(self, keeper):
-        self.keeper, self.sizes = keeper, []
+    def __init__(self, actor):
+        self.actor, self.sizes = actor, []
         self.retrieve = SimpleNamespace(remote=self._retrieve)
 
     async def _retrieve(self, queries):
         self.sizes.append(len(queries))
         await asyncio.sleep(0)
-        return self.keeper.retrieve(queries)
+        return self.actor.retrieve(queries)
 
 
 class Server:
@@ -108,13 +108,13 @@ class Stage:
         bank.close()
         self.handle = Handle(BankActor(self.run.path))
         self.server, self.tokenizer = Server(model[1], answer), model[1]
-        monkeypatch.setattr(agent_loop, "keeper_of", lambda run: self.handle)
+        monkeypatch.setattr(agent_loop, "find_bank_actor", lambda run: self.handle)
         monkeypatch.setattr(agent_loop, "make_environment", lambda settings: environment)
         actor = {"rollout": {"prompt_length": PROMPT, "response_length": RESPONSE}, "model": {"path": model[0]}}
         self._verl = OmegaConf.create({"actor_rollout_ref": actor, "data": {}})
 
     def session(self, number, task=TASKS[0], arm="", **sampling):
-        made = SkillLoop(
+        made = SkillAgentLoop(
             trainer_config=DictConfigWrap(self._verl),
             server_manager=self.server,
             tokenizer=self.tokenizer,
@@ -146,7 +146,7 @@ def stage(tmp_path, monkeypatch, model):
 
     yield made
     for one in stages:
-        one.handle.keeper.close()
+        one.handle.actor.close()
 
 
 def trajectories(played):
@@ -160,11 +160,11 @@ def test_each_step_is_a_row_with_its_tokens(stage):
     own = stage()
     (rows,) = own.play(own.session(1))
     (played,) = trajectories([rows])
-    chat = Chat(own.tokenizer, LM, [own.tokenizer.eos_token_id], PROMPT)
+    chat = ChatTokenizer(own.tokenizer, LM, [own.tokenizer.eos_token_id], PROMPT)
     assert len(rows) == len(played.turns) == 5
     for step, (row, turn) in enumerate(zip(rows, played.turns, strict=True)):
         assert tuple(row.prompt_ids) == chat.prompt_ids(turn.prompt)
-        assert chat.text(row.response_ids) == turn.decision.text
+        assert chat.decode(row.response_ids) == turn.decision.text
         assert row.response_ids[-1] == own.tokenizer.eos_token_id
         assert row.response_mask == [1] * len(row.response_ids)
         assert row.response_logprobs == [-0.5 - i for i in range(len(row.response_ids))]
@@ -232,19 +232,19 @@ def plain(task):
 @pytest.mark.parametrize("trial", [0.0, 0.3, 0.5])
 def test_trajectories_are_those_of_the_local_engine(stage, trial):
     own = stage(bank={"trial": trial})
-    bank = own.handle.keeper._bank
+    bank = own.handle.actor._bank
     text = own.environment.start(TASKS[0]).task.text
     bank.insert([Draft("task", SkillText("New", "Try it.", "always"), text)], 1)
     seen = own.environment.start(TASKS[1])
     bank.insert([Draft("step", SkillText("Step", "Go on.", "now"), seen.task.text, seen.observation.text)], 1)
-    chat = Chat(own.tokenizer, LM, [own.tokenizer.eos_token_id], PROMPT)
+    chat = ChatTokenizer(own.tokenizer, LM, [own.tokenizer.eos_token_id], PROMPT)
 
     class Same:
-        count_tokens = staticmethod(chat.count)
+        count_tokens = staticmethod(chat.count_tokens)
 
         def act(self, prompts, seeds, temperature):
             said = [
-                chat.text(own.tokenizer(third(own.tokenizer.decode(chat.prompt_ids(p)))).input_ids) for p in prompts
+                chat.decode(own.tokenizer(third(own.tokenizer.decode(chat.prompt_ids(p)))).input_ids) for p in prompts
             ]
             return [Decision(text, parse_action(text), (), ()) for text in said]
 
@@ -262,7 +262,7 @@ def test_trajectories_are_those_of_the_local_engine(stage, trial):
 def test_in_validation_the_row_says_the_arm(stage):
     own = stage(bank={"trial": 1.0})
     text = own.environment.start(TASKS[0]).task.text
-    own.handle.keeper._bank.insert([Draft("task", SkillText("New", "Try it.", "always"), text)], 1)
+    own.handle.actor._bank.insert([Draft("task", SkillText("New", "Try it.", "always"), text)], 1)
     shown, bare = own.play(own.session(0, arm="skills"), own.session(0, arm="none"))
     shown, bare = trajectories([shown, bare])
     assert (shown.arm, shown.index, bare.arm, bare.index) == ("skills", 0, "none", 0)
@@ -280,9 +280,9 @@ def test_in_validation_the_row_says_the_arm(stage):
 )
 def test_arms_of_sessions(trial, expected):
     config = tiny_config(rollout={"group_size": 5, "with_skills": 3}, bank={"trial": trial})
-    arms = [arm_of(config, session, "") for session in range(5)]
+    arms = [session_arm(config, session, "") for session in range(5)]
     assert [arm + "!" * on_trial for arm, on_trial in arms] == expected
-    assert [arm_of(config, 0, arm) for arm in ("skills", "none")] == [("skills", False), ("none", False)]
+    assert [session_arm(config, 0, arm) for arm in ("skills", "none")] == [("skills", False), ("none", False)]
 
 
 # faults
@@ -305,7 +305,7 @@ def test_a_fault_of_the_environment_ends_its_episode_alone(stage):
     assert all(row.response_mask == [1] * len(row.response_ids) for row in broken)
 
 
-def test_errors_of_server_keeper_and_data_are_no_faults(stage):
+def test_errors_of_server_actor_and_data_are_no_faults(stage):
     def gone(text):
         raise ConnectionError("the server is gone")
 
@@ -318,10 +318,10 @@ def test_errors_of_server_keeper_and_data_are_no_faults(stage):
     def fails(queries):
         raise BankError("the bank is gone")
 
-    own.handle.keeper.retrieve, kept = fails, own.handle.keeper.retrieve
+    own.handle.actor.retrieve, kept = fails, own.handle.actor.retrieve
     with pytest.raises(BankError, match="the bank is gone"):
         own.play(own.session(0))
-    own.handle.keeper.retrieve = kept
+    own.handle.actor.retrieve = kept
 
 
 # retrieval

@@ -167,10 +167,13 @@ def test_the_constructor_of_a_loop_takes_and_keeps_what_ours_reads():
 
 
 def test_a_loop_is_made_from_the_file_of_loops_and_run_with_the_columns_of_its_row(tmp_path, monkeypatch):
-    from d2skill.verl.data import LOOP, agent_loops
+    from d2skill.verl.data import AGENT_LOOP, write_agent_loop
 
-    (tmp_path / "agent.yaml").write_text(agent_loops(tmp_path).replace(LOOP, f"{__name__}.NotingLoop"))
-    (entry,) = OmegaConf.load(tmp_path / "agent.yaml")
+    file = tmp_path / "verl" / "agent.yaml"
+    file.parent.mkdir()
+    write_agent_loop(tmp_path)
+    file.write_text(file.read_text().replace(AGENT_LOOP, f"{__name__}.NotingLoop"))
+    (entry,) = OmegaConf.load(file)
     monkeypatch.setitem(agent_loop._agent_loop_registry, entry.name, entry)
     assert "_agent_loop_registry[agent_loop_config.name] = agent_loop_config" in source(agent_loop.AgentLoopWorker)
     playing = worker()

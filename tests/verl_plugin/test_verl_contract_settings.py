@@ -25,7 +25,7 @@ from verl.workers.config.optimizer import build_optimizer  # noqa: E402
 from verl_contract import changed, composed, source  # noqa: E402
 
 from d2skill.config.toml_files import load  # noqa: E402
-from d2skill.policies.causal_lm.loss import policy_terms  # noqa: E402
+from d2skill.policies.causal_lm.loss import token_loss  # noqa: E402
 from d2skill.verl.checks import MEGATRON, require_translatable  # noqa: E402
 from d2skill.verl.overrides import overrides  # noqa: E402
 
@@ -151,11 +151,11 @@ def test_the_loss_is_eq_6_without_a_second_clip():
         old, new, advantages, mask, actor.loss_agg_mode, actor
     )
     kl = core_algos.kl_penalty(new, reference, actor.kl_loss_type)
-    terms = policy_terms(new[mask], old[mask], advantages[mask], None, 0.2, 0.01)
+    terms = token_loss(new[mask], old[mask], advantages[mask], None, 0.2, 0.01)
     assert (terms.ratio.max() > 3) and torch.allclose(loss, terms.loss.mean(), rtol=1e-5)
     near = (new + 0.5 * torch.randn(3, 40))[mask]  # verl cuts the term of a token at 10
     kl = core_algos.kl_penalty(new[mask], near, actor.kl_loss_type)
-    assert torch.allclose(kl, policy_terms(new[mask], old[mask], advantages[mask], near, 0.2, 0.01).kl, atol=1e-6)
+    assert torch.allclose(kl, token_loss(new[mask], old[mask], advantages[mask], near, 0.2, 0.01).kl, atol=1e-6)
 
 
 def test_the_mean_is_over_the_tokens_of_a_minibatch_however_it_is_divided():

@@ -1,7 +1,6 @@
 import subprocess
 import sys
 from collections import Counter
-from pathlib import Path
 
 import pytest
 import yaml
@@ -12,7 +11,7 @@ from d2skill.errors import ConfigError
 from d2skill.rollout import Rollouts
 from d2skill.runs.tasks import RunTasks
 from d2skill.trainer import Trainer
-from d2skill.verl.data import agent_loops, training_rows, validation_rows, write_data
+from d2skill.verl.data import AGENT_LOOP, training_rows, validation_rows, write_agent_loop, write_data
 
 
 def made(**sections):
@@ -81,13 +80,18 @@ def test_fewer_tasks_than_a_batch_are_told_in_words():
 
 
 @pytest.mark.parametrize("name", ["plain", 'with "quotes"', "with: colon # and hash", "with\\backslash", "été"])
-def test_the_loop_reads_back_the_run_folder(name):
-    (entry,) = yaml.safe_load(agent_loops(Path("/runs") / name))
-    assert entry == {
-        "name": "d2skill",
-        "_target_": "d2skill.verl.agent_loop.SkillLoop",
-        "run": str(Path("/runs") / name),
-    }
+def test_the_agent_loop_reads_back_the_run_folder(name, tmp_path):
+    run = tmp_path / name
+    (run / "verl").mkdir(parents=True)
+    write_agent_loop(run)
+    (entry,) = yaml.safe_load((run / "verl" / "agent.yaml").read_text("utf-8"))
+    assert entry == {"name": "d2skill", "_target_": AGENT_LOOP, "run": str(run)}
+
+
+def test_the_agent_loop_is_named_by_where_it_is():
+    agent_loop = pytest.importorskip("d2skill.verl.agent_loop", exc_type=ImportError)
+    kind = agent_loop.SkillAgentLoop
+    assert f"{kind.__module__}.{kind.__qualname__}" == AGENT_LOOP
 
 
 def test_files_read_back(tmp_path):
@@ -96,7 +100,7 @@ def test_files_read_back(tmp_path):
     write_data(config, tasks, tmp_path)
     assert parquet.read_table(tmp_path / "verl/train.parquet").to_pylist() == training_rows(config, tasks)
     assert parquet.read_table(tmp_path / "verl/validation.parquet").to_pylist() == validation_rows(config, tasks)
-    assert (tmp_path / "verl/agent.yaml").read_text() == agent_loops(tmp_path)
+    assert str(tmp_path) in (tmp_path / "verl/agent.yaml").read_text()
     assert sorted(path.name for path in (tmp_path / "verl").iterdir()) == [
         "agent.yaml",
         "train.parquet",
@@ -112,7 +116,7 @@ def test_what_cannot_be_written_leaves_nothing(tmp_path):
 
 
 def test_settings_data_and_checks_are_imported_without_verl_ray_or_torch():
-    code = "import sys; from d2skill.verl import checks, data, settings; print(*sys.modules)"
+    code = "import sys; from d2skill.verl import checks, data, overrides; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert "d2skill.verl.overrides" in loaded
     assert not {"verl", "ray", "torch", "pandas", "pyarrow", "hydra", "omegaconf", "transformers"} & set(loaded)

@@ -26,7 +26,7 @@ def config(*options, **verl):
 )
 def test_a_setting_that_verl_does_not_take_is_named(tmp_path, option, said):
     with pytest.raises(ConfigError, match=f"{said}.*verl.options"):
-        launch._settings(config(option), tmp_path, None)
+        launch._verl_settings(config(option), tmp_path, None)
 
 
 def test_a_cluster_that_is_not_there_is_named(tmp_path, monkeypatch):
@@ -35,7 +35,7 @@ def test_a_cluster_that_is_not_there_is_named(tmp_path, monkeypatch):
 
     monkeypatch.setattr(ray, "init", absent)
     with pytest.raises(ConfigError, match=r"verl.address is auto.*nothing at auto.*ray start --head"):
-        launch._join(launch._settings(config(address="auto"), tmp_path, None))
+        launch._start_ray(launch._verl_settings(config(address="auto"), tmp_path, None))
 
 
 @pytest.mark.slow
@@ -48,11 +48,11 @@ def test_errors_of_processes_are_told_as_they_are(monkeypatch):
         def fails(error):
             raise error
 
-        with pytest.raises(ConfigError, match=r"^rollout.tasks is 9: lower it$"), launch._our_errors():
+        with pytest.raises(ConfigError, match=r"^rollout.tasks is 9: lower it$"), launch._plain_errors():
             ray.get(fails.remote(ConfigError("rollout.tasks is 9: lower it")))
         with (
             pytest.raises(RunError, match=r"^verl stopped .KeyError: 'reward'.: what stands above"),
-            launch._our_errors(),
+            launch._plain_errors(),
         ):
             ray.get(fails.remote(KeyError("reward")))
     finally:

@@ -4,10 +4,11 @@ import pytest
 
 from d2skill.config import Config
 from d2skill.config.toml_files import load
+from d2skill.config.verl import PROMPT_MARGIN, row_tokens
 from d2skill.errors import ConfigError
 from d2skill.verl import overrides as overrides_module
-from d2skill.verl.checks import learners, require_translatable
-from d2skill.verl.overrides import PROMPT_MARGIN, model_path, overrides, row_tokens
+from d2skill.verl.checks import data_parallel_size, require_translatable
+from d2skill.verl.overrides import model_path, overrides
 
 RUN = Path("/runs/one")
 
@@ -175,11 +176,11 @@ def test_rows_are_divided_among_gpus_that_do_not_share_them():
     megatron = tuple(
         f"actor_rollout_ref.actor.megatron.{kind}_model_parallel_size=2" for kind in ("tensor", "pipeline")
     )
-    assert learners(load("alfworld-verl")) == 8
-    assert learners(changed(verl__nodes=2)) == 16
-    assert learners(changed(verl__options=ulysses)) == 2
-    assert learners(changed(verl__strategy="megatron", verl__options=megatron)) == 2
-    assert learners(changed(verl__options=megatron)) == 8
+    assert data_parallel_size(load("alfworld-verl")) == 8
+    assert data_parallel_size(changed(verl__nodes=2)) == 16
+    assert data_parallel_size(changed(verl__options=ulysses)) == 2
+    assert data_parallel_size(changed(verl__strategy="megatron", verl__options=megatron)) == 2
+    assert data_parallel_size(changed(verl__options=megatron)) == 8
 
 
 REFUSED = [

@@ -18,8 +18,7 @@ from d2skill.config import RewardConfig
 from d2skill.learner import Learner
 from d2skill.reflectors import ContrastReflector
 from d2skill.rollout import Rollouts
-from d2skill.verl.batch import read_batch, shaped
-from d2skill.verl.rows import Answer, session_rows
+from d2skill.verl.rows import ServerAnswer, episode_rows, read_groups, shaped_returns
 
 REWARD = RewardConfig(score=2.0)
 
@@ -47,8 +46,8 @@ def as_verl_has_them(groups, seed, padding=3):
     rng, rows = np.random.default_rng(seed), []
     for number, group in enumerate(groups):
         for session, trajectory in enumerate(group.trajectories):
-            answers = [Answer((1, 2), tuple(range(1, 2 + int(rng.integers(5))))) for _ in trajectory.turns]
-            told = session_rows(trajectory, answers, REWARD, filler=0, log_probs=False, weights=0)
+            answers = [ServerAnswer((1, 2), tuple(range(1, 2 + int(rng.integers(5))))) for _ in trajectory.turns]
+            told = episode_rows(trajectory, answers, REWARD, filler=0, log_probs=False, weights=0)
             for index, row in enumerate(told):
                 rows.append((f"uid-{number}_{session}_{index}", {}, row, (number, session)))
     for filler in range(padding):
@@ -77,8 +76,7 @@ def advantages_of_verl(rows, returns):
 @pytest.mark.parametrize("seed", range(3))
 def test_returns_advantages_and_credits_are_those_of_the_local_engine(recorded, seed):
     rows = as_verl_has_them(recorded, seed)
-    extra = [row.extra for _, _, row, _ in rows]
-    batch = read_batch([key for key, *_ in rows], [tag for _, tag, *_ in rows], extra, tasks=4, group_size=6)
+    batch = read_groups([(key, tag, row.extra) for key, tag, row, _ in rows], 4, 6)
     assert (batch.lost, batch.broken) == (0, [])
 
     hindsights = credit.hindsight(recorded)
@@ -90,7 +88,7 @@ def test_returns_advantages_and_credits_are_those_of_the_local_engine(recorded, 
     assert {name: sorted(own) for name, own in theirs.items()} == {name: sorted(own) for name, own in ours.items()}
     assert ours
 
-    returns = shaped(batch, again, REWARD)
+    returns = shaped_returns(batch, again, REWARD)
     advantages = advantages_of_verl(rows, returns)
     for place, (_, _, _, whose) in enumerate(rows):
         if whose is None:
@@ -105,9 +103,8 @@ def test_returns_advantages_and_credits_are_those_of_the_local_engine(recorded, 
 
 def test_a_group_with_a_lost_session_teaches_the_bank_nothing(recorded):
     rows = [one for one in as_verl_has_them(recorded, 0) if one[3] != (1, 4)]
-    extra = [row.extra for _, _, row, _ in rows]
-    batch = read_batch([key for key, *_ in rows], [tag for _, tag, *_ in rows], extra, tasks=4, group_size=6)
+    batch = read_groups([(key, tag, row.extra) for key, tag, row, _ in rows], 4, 6)
     assert batch.lost == 1 and [group.task for group in batch.broken] == [recorded[1].task]
     assert {group.task for group in batch.groups} == {group.task for group in recorded} - {recorded[1].task}
-    told = shaped(batch, credit.hindsight(batch.groups), REWARD)
+    told = shaped_returns(batch, credit.hindsight(batch.groups), REWARD)
     assert {place for place, row in enumerate(rows) if row[3] and row[3][0] == 1}.isdisjoint(told)

@@ -1,15 +1,18 @@
-"""What `resume` does before it needs verl."""
+"""Resuming a run through verl: what is done before verl is needed, and runs of older versions."""
 
 import pytest
 from toys import tiny_config
 
+from d2skill.bank import SkillBank
 from d2skill.cli.main import main
+from d2skill.embedders import make_embedder
 from d2skill.errors import ConfigError
 from d2skill.runs import checkpoint
 from d2skill.runs.checkpoint import Progress
 from d2skill.runs.folder import RunFolder
 from d2skill.utils.atomic_files import write_json
 from d2skill.verl import checks, launch
+from d2skill.verl.data import AGENT_LOOP
 
 
 class Weights:
@@ -41,3 +44,16 @@ def test_one_that_has_not_needs_it_and_nothing_is_lost(run, capsys):
         main(["resume", str(run.path)])
     assert "needs verl 0.9" in capsys.readouterr().err
     assert checkpoint.latest(run.path).name == "000003"
+
+
+def test_a_run_of_an_older_version_finds_the_agent_loop(run, monkeypatch):
+    bank = SkillBank(make_embedder(run.config().embedder))
+    bank.record(run.bank)
+    bank.close()
+    file = run.path / "verl" / "agent.yaml"
+    file.parent.mkdir()
+    file.write_text(f"- name: d2skill\n  _target_: d2skill.engines.verl.loop.SkillLoop\n  run: {run.path}\n")
+    monkeypatch.setattr(launch, "require_verl", lambda: None)
+    monkeypatch.setattr(launch, "_train", lambda config, folder, done: {"loop": file.read_text(), "done": done})
+    result = launch.resume(run.path)
+    assert f"_target_: {AGENT_LOOP}\n" in result["loop"] and result["done"] == 3

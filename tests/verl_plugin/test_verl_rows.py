@@ -1,4 +1,4 @@
-"""Trajectories as bytes and as rows: exact but for tokens, and with what verl wants of each row."""
+"""Trajectories as bytes and as rows of verl: exact except for tokens."""
 
 from dataclasses import replace
 
@@ -11,7 +11,7 @@ from toys import group, skill, task, trajectory, turn
 from d2skill.config import RewardConfig
 from d2skill.credit import Hindsight, returns
 from d2skill.types import Decision, Group, Observation, Prompt, Skill, SkillText, Task, Trajectory, Turn
-from d2skill.verl.rows import Answer, pack, plain_return, session_rows, unpack
+from d2skill.verl.rows import ServerAnswer, episode_rows, pack, plain_return, unpack
 
 TEXT = st.text(max_size=12)
 SKILL = st.builds(
@@ -44,7 +44,7 @@ REWARD = RewardConfig(success=10.0, score=2.0, invalid_penalty=0.5, intrinsic=3.
 
 
 def rows(of, answers, **given):
-    return session_rows(of, answers, REWARD, **({"filler": 7, "log_probs": True, "weights": 4} | given))
+    return episode_rows(of, answers, REWARD, **({"filler": 7, "log_probs": True, "weights": 4} | given))
 
 
 # bytes
@@ -78,7 +78,7 @@ def test_a_row_for_each_answer_and_the_trajectory_in_the_last():
     told = {"min_global_steps": 3, "max_global_steps": 3}
     first, last = rows(
         played,
-        [Answer((1, 2), (5, 6), (-0.1, -0.2), 0.25, told), Answer((1, 2, 3), (8,), (-0.3,), 0.5, told)],
+        [ServerAnswer((1, 2), (5, 6), (-0.1, -0.2), 0.25, told), ServerAnswer((1, 2, 3), (8,), (-0.3,), 0.5, told)],
     )
     assert (first.prompt, first.response, first.mask, first.log_probs) == ([1, 2], [5, 6], [1, 1], [-0.1, -0.2])
     assert (last.prompt, last.response, last.mask, last.log_probs) == ([1, 2, 3], [8], [1], [-0.3])
@@ -91,7 +91,7 @@ def test_a_row_for_each_answer_and_the_trajectory_in_the_last():
 
 @pytest.mark.parametrize(("log_probs", "expected"), [(True, [0.0]), (False, None)])
 def test_an_empty_answer_is_one_masked_token(log_probs, expected):
-    (row,) = rows(trajectory(), [Answer((1, 2), ())], log_probs=log_probs)
+    (row,) = rows(trajectory(), [ServerAnswer((1, 2), ())], log_probs=log_probs)
     assert (row.prompt, row.response, row.mask, row.log_probs) == ([1, 2], [7], [0], expected)
 
 

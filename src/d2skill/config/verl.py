@@ -25,11 +25,11 @@ class VerlConfig(Settings):
     address: str | None = None
     """Ray cluster to join, auto or HOST:PORT; without one, Ray is started here"""
     strategy: Literal["fsdp2", "fsdp", "megatron"] = "fsdp2"
-    """How the model is sharded in an update"""
+    """Sharding of the model in an update"""
     offload: bool = False
     """Keep weights and optimiser in host memory while they are not used"""
     rollout: str = "vllm"
-    """What answers prompts: vllm, sglang, or what a plug-in of verl registers"""
+    """Server of the answers: vllm, sglang, or a name that a plug-in of verl registers"""
     tensor_parallel: int = Field(1, ge=1)
     """GPUs that share a copy of the model when they answer"""
     gpu_memory: float = Field(0.6, gt=0, lt=1)
@@ -44,10 +44,10 @@ class VerlConfig(Settings):
         """GPUs of all nodes together."""
         return self.nodes * self.gpus
 
-    def option(self, name: str) -> str:
-        """Returns the value that `options` give a setting of verl last, "" if they do not set it."""
+    def actor_option(self, name: str) -> str:
+        """Returns the value that `options` give last to a setting below actor_rollout_ref.actor, "" without one."""
         pairs = (option.lstrip("+").partition("=") for option in self.options)
-        return {key: value.strip("'\"") for key, _, value in pairs}.get(name, "")
+        return {key: value.strip("'\"") for key, _, value in pairs}.get(f"actor_rollout_ref.actor.{name}", "")
 
 
 def row_tokens(config: Config) -> tuple[int, int]:

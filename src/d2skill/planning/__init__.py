@@ -1,1 +1,1 @@
-"""What a run takes before it is begun: shapes of models, memory by part, work, hours and money. Arithmetic only."""
+"""Estimates of what a run takes before it begins: model sizes, memory, work, hours and money."""

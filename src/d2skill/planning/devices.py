@@ -1,11 +1,14 @@
-"""Devices: those of this machine, and accelerators as their makers describe them (memory and arithmetic in 16 bits)."""
+"""Compute devices: published figures of common GPUs, and the GPU or CPU of this machine."""
 
 from __future__ import annotations
 
 import os
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.util import find_spec
+from importlib.resources import files
+
+import psutil
 
 from d2skill.errors import ConfigError
 
@@ -14,7 +17,11 @@ GB = 1e9
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A device: bytes of memory, of which `framework` are gone, and operations and bytes a second (None: not known)."""
+    """A GPU or CPU.
+
+    `memory` is in bytes, of which libraries take `framework`; `peak` in FLOP/s and `bandwidth` in bytes/s are None
+    where they are not known.
+    """
 
     name: str
     memory: float
@@ -24,61 +31,53 @@ class Device:
     bandwidth: float | None = None
 
 
-KNOWN = {
-    "h100": Device("h100", 80 * GB, 989e12, bandwidth=3.35e12),
-    "h200": Device("h200", 141 * GB, 989e12, bandwidth=4.8e12),
-    "a100": Device("a100", 80 * GB, 312e12, bandwidth=2.04e12),
-    "a100-40": Device("a100-40", 40 * GB, 312e12, bandwidth=1.56e12),
-    "l40s": Device("l40s", 48 * GB, 362e12, bandwidth=0.86e12),
-    "rtx4090": Device("rtx4090", 24 * GB, 165e12, bandwidth=1.01e12),
-}
-"""Published figures of common accelerators."""
+_FIGURES = tomllib.loads((files("d2skill.planning") / "resources" / "gpus.toml").read_text("utf-8"))
+GPUS = {name: Device(name, **figures) for name, figures in _FIGURES.items()}
+"""Published figures of common accelerators, arithmetic in 16 bits."""
 
 CPU_CORE = 20e9
-"""Operations a second that a core is taken to do at its peak, in float32: eight lanes, a few GHz, cautiously."""
+"""FLOP/s assumed for a core at its peak, in float32: eight lanes, a few GHz, cautiously."""
 CPU_FRAMEWORK = 0.35 * GB
-"""What Python, PyTorch and Transformers take by themselves on a CPU."""
+"""Memory of Python, PyTorch and Transformers on a CPU."""
 
 
-def device(name: str) -> Device:
-    """Returns a device of the table. Raises `ConfigError` for one that is not in it."""
-    if name not in KNOWN:
-        raise ConfigError(f'--gpu "{name}" is not known: use one of {", ".join(KNOWN)}, cpu or here')
-    return KNOWN[name]
+def find_device(name: str) -> Device:
+    """Returns a GPU by its name, or the device of this machine for "cpu" or "here"; raises `ConfigError` for others."""
+    if name == "cpu":
+        return this_cpu()
+    if name == "here":
+        return this_device()
+    if name not in GPUS:
+        raise ConfigError(f'--gpu "{name}" is not known: use one of {", ".join(GPUS)}, cpu or here')
+    return GPUS[name]
 
 
-def cpu() -> Device:
-    """Returns this machine without its accelerators."""
+def this_cpu() -> Device:
+    """Returns the CPU of this machine, with all of its memory."""
     cores = os.cpu_count() or 1
-    try:
-        total = float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
-    except (ValueError, OSError, AttributeError):
-        total = 8e9
-    return Device(f"cpu, {cores} cores", total, cores * CPU_CORE, CPU_FRAMEWORK, "cpu")
+    return Device(f"cpu, {cores} cores", psutil.virtual_memory().total, cores * CPU_CORE, CPU_FRAMEWORK, "cpu")
 
 
-def here() -> Device:
-    """Returns the GPU of this machine, or else its processor."""
-    if find_spec("torch") is None:
-        return cpu()
+def this_device() -> Device:
+    """Returns the first GPU of this machine, or its CPU if PyTorch sees no GPU."""
     try:
         import torch
 
         if not torch.cuda.is_available():
-            return cpu()
-        found = torch.cuda.get_device_properties(0)
-        named = next((key for key in ("h200", "h100", "a100", "l40s") if key in found.name.lower()), None)
-        like = device(named) if named else Device("", 0.0, None)
-        return Device(found.name, float(found.total_memory), like.peak, bandwidth=like.bandwidth)
+            return this_cpu()
+        gpu = torch.cuda.get_device_properties(0)
     except (ImportError, OSError, RuntimeError):
-        return cpu()
+        return this_cpu()
+    known = next((GPUS[name] for name in ("h200", "h100", "a100", "l40s") if name in gpu.name.lower()), None)
+    peak, bandwidth = (known.peak, known.bandwidth) if known else (None, None)
+    return Device(gpu.name, float(gpu.total_memory), peak, bandwidth=bandwidth)
 
 
-def size(count: float) -> str:
-    """Returns bytes in words."""
+def format_bytes(count: float) -> str:
+    """Returns bytes as text, in GB or MB."""
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
 
 
-def rounded(parts: Mapping[str, float], digits: int | None = None) -> dict[str, float]:
-    """Returns numbers by name with so many digits after the point, without digits whole."""
-    return {name: round(value, digits) for name, value in parts.items()}
+def round_values(values: Mapping[str, float], digits: int | None = None) -> dict[str, float]:
+    """Returns the same names with rounded numbers; without `digits` they become integers."""
+    return {name: round(value, digits) for name, value in values.items()}

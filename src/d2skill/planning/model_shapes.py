@@ -1,45 +1,42 @@
-"""The shape of a language model, from its config.json, and how many parameters that makes. No weights are read."""
+"""Shapes of language models, read from config.json, and their numbers of parameters. No weights are read."""
 
 from __future__ import annotations
 
 import json
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from d2skill.config import CausalLMConfig
 from d2skill.errors import ConfigError
-from d2skill.policies.causal_lm.lora import adapter_at
+from d2skill.policies.causal_lm.lora import find_adapter
 
 TINY_VOCABULARY = 2052
-"""Pieces and tags of the tokenizer of the model "tiny", at most; it learns them from the environment's text."""
+"""Upper bound of the vocabulary of the model "tiny", whose tokenizer is trained on the environment's text."""
 
 _TYPES = ("qwen2", "qwen3", "llama", "mistral")
 
 
-def heads_divide(heads: int, kv_heads: int, ways: int) -> bool:
-    """Tells whether so many GPUs can share attention heads; those of keys may be fewer, and are then there twice."""
-    return not heads % ways and not max(kv_heads, ways) % min(kv_heads, ways)
-
-
 @dataclass(frozen=True, slots=True)
-class Shape:
-    """A decoder of the Llama family: sizes, and what distinguishes its kinds.
+class ModelShape:
+    """Sizes of a decoder of the Llama family.
 
-    `source` says where the numbers are from. `qkv_bias` is of the projections to queries, keys and values, `out_bias`
-    of the one back, `qk_norm` of a norm over each head.
+    `source` names the file that the sizes are from. `qkv_bias` belongs to the projections to queries, keys and values,
+    `out_bias` to the one back; `qk_norm` is a norm over each head.
     """
 
     name: str
     source: str
     vocabulary: int
     hidden: int
-    inner: int
+    intermediate: int
     layers: int
     heads: int
     kv_heads: int
-    head: int
+    head_size: int
     tied: bool
     qkv_bias: bool = False
     out_bias: bool = False
@@ -47,74 +44,119 @@ class Shape:
     qk_norm: bool = False
 
     @property
-    def queries(self) -> int:
+    def query_width(self) -> int:
         """Width of all queries together."""
-        return self.heads * self.head
+        return self.heads * self.head_size
 
     @property
-    def keys(self) -> int:
-        """Width of all keys together, which is also that of the values."""
-        return self.kv_heads * self.head
+    def key_width(self) -> int:
+        """Width of all keys together, which is also the width of all values."""
+        return self.kv_heads * self.head_size
 
     @property
-    def linears(self) -> dict[str, tuple[int, int]]:
-        """Inputs and outputs of the linear maps of a layer, by their names in Transformers."""
+    def projections(self) -> dict[str, tuple[int, int]]:
+        """Input and output widths of the linear maps of a layer, by their names in Transformers."""
         return {
-            "q_proj": (self.hidden, self.queries),
-            "k_proj": (self.hidden, self.keys),
-            "v_proj": (self.hidden, self.keys),
-            "o_proj": (self.queries, self.hidden),
-            "gate_proj": (self.hidden, self.inner),
-            "up_proj": (self.hidden, self.inner),
-            "down_proj": (self.inner, self.hidden),
+            "q_proj": (self.hidden, self.query_width),
+            "k_proj": (self.hidden, self.key_width),
+            "v_proj": (self.hidden, self.key_width),
+            "o_proj": (self.query_width, self.hidden),
+            "gate_proj": (self.hidden, self.intermediate),
+            "up_proj": (self.hidden, self.intermediate),
+            "down_proj": (self.intermediate, self.hidden),
         }
 
     @property
-    def embeddings(self) -> int:
-        """Parameters of the embeddings, and of the head where it has its own."""
+    def embedding_parameters(self) -> int:
+        """Parameters of the embeddings, and of the output head unless it is tied to them."""
         return self.vocabulary * self.hidden * (1 if self.tied else 2)
 
     @property
     def parameters(self) -> int:
         """All parameters."""
-        layer = sum(a * b for a, b in self.linears.values()) + 2 * self.hidden
-        layer += self.qkv_bias * (self.queries + 2 * self.keys) + self.out_bias * self.hidden
-        layer += self.mlp_bias * (2 * self.inner + self.hidden) + self.qk_norm * 2 * self.head
-        return self.embeddings + self.layers * layer + self.hidden
+        layer = sum(a * b for a, b in self.projections.values()) + 2 * self.hidden
+        layer += self.qkv_bias * (self.query_width + 2 * self.key_width) + self.out_bias * self.hidden
+        layer += self.mlp_bias * (2 * self.intermediate + self.hidden) + self.qk_norm * 2 * self.head_size
+        return self.embedding_parameters + self.layers * layer + self.hidden
+
+    @property
+    def matmul_parameters(self) -> int:
+        """Parameters that each token is multiplied with: all but embeddings that are only looked up."""
+        return self.parameters - (0 if self.tied else self.vocabulary * self.hidden)
 
 
-_QWEN25 = "its published config.json"
-KNOWN = {
-    shape.name: shape
-    for shape in (
-        Shape("Qwen/Qwen2.5-7B-Instruct", _QWEN25, 152064, 3584, 18944, 28, 28, 4, 128, False, True),
-        Shape("Qwen/Qwen2.5-1.5B-Instruct", _QWEN25, 151936, 1536, 8960, 28, 12, 2, 128, True, True),
-        Shape("Qwen/Qwen2.5-0.5B-Instruct", _QWEN25, 151936, 896, 4864, 24, 14, 2, 64, True, True),
-        Shape("Qwen/Qwen3-4B-Instruct-2507", _QWEN25, 151936, 2560, 9728, 36, 32, 8, 128, True, qk_norm=True),
-        Shape("Qwen/Qwen3-Embedding-0.6B", _QWEN25, 151669, 1024, 3072, 28, 16, 8, 128, True, qk_norm=True),
-    )
-}
-"""Models whose shape is known without their files, by id."""
+def lora_targets(lm: CausalLMConfig, shape: ModelShape) -> list[str]:
+    """Returns the names of the linear maps of a layer that get a LoRA adapter: none if the settings ask for none."""
+    if not lm.lora_rank:
+        return []
+    names = [name.strip() for name in lm.lora_targets.split(",")]
+    return [name for name in shape.projections if lm.lora_targets == "all-linear" or name in names]
 
 
-def tiny(settings: CausalLMConfig) -> Shape:
-    """Returns the shape of the model "tiny", with as large a vocabulary as it can get."""
-    head = settings.hidden_size // settings.heads
-    sizes = (TINY_VOCABULARY, settings.hidden_size, 3 * settings.hidden_size, settings.layers)
-    return Shape("tiny", "policy.lm of the settings", *sizes, settings.heads, settings.heads, head, True, True)
+def lora_parameters(lm: CausalLMConfig, shape: ModelShape) -> int:
+    """Returns the parameters of the LoRA adapter that the settings ask for, 0 without one."""
+    return shape.layers * lm.lora_rank * sum(sum(shape.projections[name]) for name in lora_targets(lm, shape))
 
 
-def from_config(values: Mapping[str, Any], name: str, source: str) -> Shape:
-    """Returns the shape that a config.json tells.
+def heads_divide(heads: int, kv_heads: int, gpus: int) -> bool:
+    """Returns True if so many GPUs can share attention heads; fewer key heads than GPUs are held in several copies."""
+    return not heads % gpus and not max(kv_heads, gpus) % min(kv_heads, gpus)
 
-    Raises `ConfigError` for a model of a kind whose arithmetic is not known here, or a file that lacks a size.
+
+def require_divisible_heads(name: str, heads: tuple[int, int], gpus: int) -> None:
+    """Raises `ConfigError` for a model whose heads, of queries and of keys, verl.tensor_parallel GPUs cannot share."""
+    if not heads_divide(*heads, gpus):
+        largest = max(n for n in range(1, gpus) if heads_divide(*heads, n))
+        raise ConfigError(
+            f'policy.lm.model "{name}" has {heads[0]} attention heads and {heads[1]} of keys and values, which cannot '
+            f"be divided among verl.tensor_parallel {gpus} GPUs: set it to {largest}"
+        )
+
+
+def shape_of(lm: CausalLMConfig) -> ModelShape:
+    """Returns the shape of a policy's model, with the largest possible vocabulary for the model "tiny"."""
+    if lm.model != "tiny":
+        return find_shape(lm.model)
+    sizes = (TINY_VOCABULARY, lm.hidden_size, 3 * lm.hidden_size, lm.layers, lm.heads, lm.heads)
+    return ModelShape("tiny", "policy.lm of the settings", *sizes, lm.hidden_size // lm.heads, True, True)
+
+
+def find_shape(name: str) -> ModelShape:
+    """Returns the shape of a model id or folder: from its files on this machine, else from the table `KNOWN`.
+
+    An adapter has the shape of its base model. Nothing is downloaded. Raises `ConfigError` for a model that is
+    neither on this machine nor known.
+    """
+    if adapter := find_adapter(name):
+        return replace(find_shape(adapter.base), name=name)
+    path = config_file(name)
+    if path is None:
+        if name in KNOWN:
+            return KNOWN[name]
+        raise ConfigError(
+            f'the shape of "{name}" is not known: it is no folder with a config.json, not in the Hugging Face cache, '
+            f"and none of {', '.join(KNOWN)}; name a folder that has its config.json"
+        )
+    try:
+        values = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path} cannot be read ({error}): get the model again") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} holds no JSON object: get the model again")
+    return parse_shape(values, name, str(path))
+
+
+def parse_shape(values: Mapping[str, Any], name: str, source: str) -> ModelShape:
+    """Returns the shape in the values of a config.json.
+
+    Raises `ConfigError` for a model type that is not supported here, or values that lack a size.
     """
     kind = values.get("model_type")
     if kind not in _TYPES:
         raise ConfigError(f'{source} is of a model of type "{kind}", and a plan knows only {", ".join(_TYPES)}')
     try:
         hidden, heads = int(values["hidden_size"]), int(values["num_attention_heads"])
-        return Shape(
+        return ModelShape(
             name,
             source,
             int(values["vocab_size"]),
@@ -134,38 +176,12 @@ def from_config(values: Mapping[str, Any], name: str, source: str) -> Shape:
         raise ConfigError(f"{source} does not tell the model's sizes ({error}): get the model again") from None
 
 
-def find(name: str) -> Shape:
-    """Returns the shape of a model id or folder: from its files here if there are any, else from the table.
-
-    The shape of an adapter is that of the model it is for.
-
-    Raises `ConfigError` for a model that is neither here nor known; nothing is downloaded.
-    """
-    if adapter := adapter_at(name):
-        return replace(find(adapter.base), name=name)
-    path = config_file(name)
-    if path is None:
-        if name in KNOWN:
-            return KNOWN[name]
-        raise ConfigError(
-            f'the shape of "{name}" is not known: it is no folder with a config.json, not in the Hugging Face cache, '
-            f"and none of {', '.join(KNOWN)}; name a folder that has its config.json"
-        )
-    try:
-        values = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path} cannot be read ({error}): get the model again") from None
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path} holds no JSON object: get the model again")
-    return from_config(values, name, str(path))
-
-
 def config_file(name: str) -> Path | None:
-    """Returns the config.json of a model id or folder, or of an adapter's model; None where it is not on this machine.
+    """Returns the config.json of a model id or folder, or of an adapter's base model; None if it is not here.
 
-    Raises `ConfigError` for an adapter that is no use.
+    Raises `ConfigError` for an unusable adapter.
     """
-    if adapter := adapter_at(name):
+    if adapter := find_adapter(name):
         return config_file(adapter.base)
     if Path(name).is_dir():
         file = Path(name) / "config.json"
@@ -174,6 +190,11 @@ def config_file(name: str) -> Path | None:
         from huggingface_hub import try_to_load_from_cache
 
         found = try_to_load_from_cache(name, "config.json")
-    except Exception:  # the client is not installed, or says that this is no id
+    except Exception:  # the client is not installed, or the name is no id
         return None
     return Path(found) if isinstance(found, str) else None
+
+
+_MODELS = tomllib.loads((files("d2skill.planning") / "resources" / "models.toml").read_text("utf-8"))
+KNOWN = {name: parse_shape(values, name, "its published config.json") for name, values in _MODELS.items()}
+"""Models whose shape is known without their files, by id."""

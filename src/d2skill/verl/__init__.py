@@ -1,1 +1,1 @@
-"""D2Skill on verl: rollouts by its servers, updates by its workers, the method by this package (docs/cluster.md)."""
+"""Training through verl (docs/cluster.md): its servers play, its workers update, this package holds the method."""

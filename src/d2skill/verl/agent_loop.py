@@ -1,7 +1,7 @@
-"""Episodes in verl's loop workers: each session of a row plays our `Episode`, one output for each environment step.
+"""Agent loop of verl's workers: each session of a row plays an `Episode`, with one output for each environment step.
 
-A worker process has one environment, and all episodes that wait for skills in one turn of its event loop ask the keeper
-in one call. The environment's own work takes microseconds, so it is done in the event loop.
+A worker process has one environment, and all episodes that wait for skills in one turn of its event loop ask the bank
+actor in one call. The environment's own work takes microseconds, so it is done in the event loop.
 """
 
 from __future__ import annotations
@@ -20,55 +20,54 @@ from verl.experimental.agent_loop.agent_loop import AgentLoopBase, AgentLoopMetr
 from d2skill.config import Config
 from d2skill.envs import make_environment
 from d2skill.episode import Episode
-from d2skill.policies.causal_lm.chat_template import Chat
+from d2skill.policies.causal_lm.chat_template import ChatTokenizer
 from d2skill.policies.causal_lm.loading import end_tokens
 from d2skill.prompts import parse_action
 from d2skill.rollout import half_of, start_session
 from d2skill.runs.folder import RunFolder
 from d2skill.types import Arm, Decision, Retrieved
 from d2skill.verl.bank_actor import Query, find_bank_actor
-from d2skill.verl.rows import Answer, SessionRow, session_rows
+from d2skill.verl.rows import ServerAnswer, StepRow, episode_rows
 
 
 class Retriever:
-    """Asks a keeper for the skills of many episodes at a time.
+    """Batches the queries of many episodes into calls of the bank actor.
 
-    While a call is on its way, further queries gather for the next: the keeper answers one call after the other anyhow.
+    While a call is under way, further queries gather for the next: the actor answers one call after the other.
     """
 
-    def __init__(self, keeper: Any) -> None:
-        self._keeper = keeper
-        self._asked: list[tuple[Query, asyncio.Future[tuple[Retrieved, ...]]]] = []
-        self._asking: asyncio.Task[None] | None = None
+    def __init__(self, bank_actor: Any) -> None:
+        self._bank_actor = bank_actor
+        self._waiting: list[tuple[Query, asyncio.Future[tuple[Retrieved, ...]]]] = []
+        self._calls: asyncio.Task[None] | None = None
 
     async def retrieve(self, query: Query) -> tuple[Retrieved, ...]:
-        """Returns the skills for a query; raises what the keeper raises."""
-        found: asyncio.Future[tuple[Retrieved, ...]] = asyncio.get_running_loop().create_future()
-        self._asked.append((query, found))
-        if self._asking is None or self._asking.done():
-            self._asking = asyncio.create_task(self._ask())
-        return await found
+        """Returns the skills for a query; raises the errors of the bank actor."""
+        future: asyncio.Future[tuple[Retrieved, ...]] = asyncio.get_running_loop().create_future()
+        self._waiting.append((query, future))
+        if self._calls is None or self._calls.done():
+            self._calls = asyncio.create_task(self._call())
+        return await future
 
-    async def _ask(self) -> None:
-        while self._asked:
-            asked, self._asked = self._asked, []
-            waiting = [future for _, future in asked]
+    async def _call(self) -> None:
+        while self._waiting:
+            batch, self._waiting = self._waiting, []
             try:
-                answers = await self._keeper.retrieve.remote([query for query, _ in asked])
+                answers = await self._bank_actor.retrieve.remote([query for query, _ in batch])
             except Exception as error:
-                for future in waiting:
+                for _, future in batch:
                     if not future.done():
                         future.set_exception(error)
                 continue
-            for future, retrieved in zip(waiting, answers, strict=True):
+            for (_, future), retrieved in zip(batch, answers, strict=True):
                 if not future.done():
                     future.set_result(retrieved)
 
 
-class Room:
-    """What all sessions of a run share in one process: settings, environment, skills and the words of the model.
+class WorkerContext:
+    """Settings, environment, bank actor and tokenizer that all sessions of a run share in one process.
 
-    What they need of verl's settings is read here, once: to look one of them up can take longer than a step.
+    Settings of verl are read here, once: to look one of them up can take longer than a step.
     """
 
     def __init__(self, run: Path, verl: Any, tokenizer: Any) -> None:
@@ -76,37 +75,37 @@ class Room:
         self.environment = make_environment(self.config.env)
         model, rollout = verl.actor_rollout_ref.model, verl.actor_rollout_ref.rollout
         ends = _end_tokens(model.path, tokenizer)
-        self.chat = Chat(tokenizer, self.config.policy.lm, ends, rollout.prompt_length)
+        self.chat = ChatTokenizer(tokenizer, self.config.policy.lm, ends, rollout.prompt_length)
         self.answer_tokens = int(rollout.response_length)
         self.skills = Retriever(find_bank_actor(run))
 
 
-_ROOMS: dict[str, Room] = {}
-"""The rooms of this process, by run folder."""
+_CONTEXTS: dict[str, WorkerContext] = {}
+"""The contexts of this process, by run folder."""
 
 
-class SkillLoop(AgentLoopBase):  # type: ignore[misc]
+class SkillAgentLoop(AgentLoopBase):  # type: ignore[misc]
     """Plays a session of a row, with skills or without.
 
-    In training the sessions below rollout.with_skills have skills, the last of them on trial those on trial, too. In
-    validation the row says which arm it is. `run` is the run folder.
+    In training the sessions below rollout.with_skills have skills, the last of them also those on trial. In validation
+    the row names the arm. `run` is the run folder.
     """
 
     def __init__(self, *args: Any, run: str, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        if run not in _ROOMS:
-            _ROOMS[run] = Room(Path(run), self.config, self.tokenizer)
-        self._room = _ROOMS[run]
+        if run not in _CONTEXTS:
+            _CONTEXTS[run] = WorkerContext(Path(run), self.config, self.tokenizer)
+        self._context = _CONTEXTS[run]
 
     async def run(self, sampling_params: dict[str, Any], **kwargs: Any) -> list[AgentLoopOutput]:
         """Returns the outputs of an episode, one a step; an episode that never began has one, which is masked.
 
-        Raises what the server and the keeper raise; a fault of the environment is recorded on the episode.
+        Raises the errors of the server and the bank actor; a fault of the environment is recorded on the episode.
         """
-        room, config = self._room, self._room.config
+        context, config = self._context, self._context.config
         index, row = int(kwargs["session_id"]), kwargs["extra_info"]
-        arm, trial = arm_of(config, index, row["arm"])
-        session, fault = start_session(room.environment, row["task"])
+        arm, trial = session_arm(config, index, row["arm"])
+        session, fault = start_session(context.environment, row["task"])
         episode = Episode(
             session,
             fault=fault,
@@ -114,55 +113,53 @@ class SkillLoop(AgentLoopBase):  # type: ignore[misc]
             index=index,
             max_steps=config.env.max_steps,
             settings=config.prompt,
-            count_tokens=room.chat.count,
+            count_tokens=context.chat.count_tokens,
         )
         answers = await self._play(episode, trial, sampling_params)
-        rows = session_rows(
+        rows = episode_rows(
             episode.trajectory(),
             answers,
             config.reward,
-            filler=room.chat.end,
+            filler=context.chat.end_token,
             log_probs=bool(sampling_params.get("logprobs")),
             weights=max(0, int(kwargs["global_steps"]) - 1),
         )
         return [_output(row, 2 * step) for step, row in enumerate(rows, start=1)]
 
-    async def _play(self, episode: Episode, trial: bool, sampling_params: dict[str, Any]) -> list[Answer]:
+    async def _play(self, episode: Episode, trial: bool, sampling_params: dict[str, Any]) -> list[ServerAnswer]:
         """Plays an episode to its end; returns the server's answers."""
-        chat, skills = self._room.chat, self._room.skills
-        shown, name = episode.arm == "skills", uuid4().hex
-        if shown:
+        chat, skills = self._context.chat, self._context.skills
+        has_skills, request_id = episode.arm == "skills", uuid4().hex
+        if has_skills:
             episode.task_skills = await skills.retrieve(("task", episode.task.text, trial))
-        answers: list[Answer] = []
+        answers: list[ServerAnswer] = []
         while not episode.done:
-            prompt = episode.prompt(await skills.retrieve(("step", *episode.query, trial)) if shown else ())
-            answer = await self._answer(name, chat.prompt_ids(prompt), sampling_params)
+            prompt = episode.prompt(await skills.retrieve(("step", *episode.query, trial)) if has_skills else ())
+            answer = await self._answer(request_id, chat.prompt_ids(prompt), sampling_params)
             answers.append(answer)
-            text = chat.text(answer.tokens)
+            text = chat.decode(answer.tokens)
             episode.act(prompt, Decision(text, parse_action(text), (), ()))
         return answers
 
-    async def _answer(self, name: str, prompt: tuple[int, ...], sampling_params: dict[str, Any]) -> Answer:
-        """Returns what the server answers; it knows the session by its `name`, and what it has read of it."""
+    async def _answer(self, request_id: str, prompt: tuple[int, ...], sampling_params: dict[str, Any]) -> ServerAnswer:
+        """Returns the server's answer; it knows the session, and what it has read of it, by the request id."""
         started = perf_counter()
         output = await self.server_manager.generate(
-            request_id=name, prompt_ids=list(prompt), sampling_params=dict(sampling_params)
+            request_id=request_id, prompt_ids=list(prompt), sampling_params=dict(sampling_params)
         )
-        seconds = perf_counter() - started
-        most = self._room.answer_tokens
+        seconds, most = perf_counter() - started, self._context.answer_tokens
         log_probs = tuple(output.log_probs[:most]) if output.log_probs else None
         # An episode holds all of its prompts until it ends: as numbers of four bytes, not as objects of thirty.
-        read, written = array("i", prompt), tuple(output.token_ids[:most])
-        return Answer(read, written, log_probs, seconds, output.extra_fields)
+        return ServerAnswer(array("i", prompt), tuple(output.token_ids[:most]), log_probs, seconds, output.extra_fields)
 
 
-def arm_of(config: Config, session: int, arm: Arm | Literal[""]) -> tuple[Arm, bool]:
-    """Returns the arm of a session, which is `arm` if its row says one, and whether skills on trial are shown to it."""
+def session_arm(config: Config, session: int, arm: Arm | Literal[""]) -> tuple[Arm, bool]:
+    """Returns the arm of a session, `arm` if its row names one, and whether skills on trial are shown to it."""
     skilled = config.rollout.with_skills
     return (arm, False) if arm else half_of(session, skilled, config.bank.on_trial(skilled))
 
 
-def _output(row: SessionRow, turns: int) -> AgentLoopOutput:
+def _output(row: StepRow, turns: int) -> AgentLoopOutput:
     return AgentLoopOutput(
         prompt_ids=row.prompt,
         response_ids=row.response,

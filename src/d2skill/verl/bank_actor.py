@@ -1,7 +1,8 @@
-"""The one process of a run that holds its skill bank: retrieval for all loop workers, learning for the trainer.
+"""The bank actor: the one process of a run that holds its skill bank, for all agent loop workers and the trainer.
 
-As a Ray actor it is started again whenever it dies, and goes on from the journal. So whoever calls it says the last
-event of the bank that they know: if the journal has more, the call was done already, and its answer was lost.
+It answers retrievals and learns from iterations. Ray starts the actor again whenever it dies, and it goes on from the
+journal. So a caller passes the last event of the bank that it knows: if the journal has more, the call was done already
+and only its answer was lost.
 """
 
 from __future__ import annotations
@@ -21,28 +22,28 @@ from d2skill.bank.journal.lock import WriteLock
 from d2skill.config import Config
 from d2skill.embedders import make_embedder
 from d2skill.errors import BankError, D2SkillError, RunError
-from d2skill.learner import BankUpdate, Learner, Reflecting
+from d2skill.learner import BankUpdate, Learner, PendingReflections
 from d2skill.protocols import BudgetedReflector
 from d2skill.reflectors import make_reflector
 from d2skill.runs.folder import RunFolder
 from d2skill.types import Group, Retrieved
 
 TaskQuery = tuple[Literal["task"], str, bool]
-"""Asks for task skills: the task's text, and whether those on trial are shown as well."""
+"""A query for task skills: the task's text, and whether those on trial are shown as well."""
 StepQuery = tuple[Literal["step"], str, str, bool]
-"""Asks for step skills: the texts of task and observation, and whether those on trial are shown as well."""
+"""A query for step skills: the texts of task and observation, and whether those on trial are shown as well."""
 Query = TaskQuery | StepQuery
 
 NAMESPACE = "d2skill"
 LOCK_SECONDS = 60.0
-"""What a keeper waits at least for one before it, which died and may still hold the journal."""
+"""Least time that an actor waits for its predecessor, which died and may still hold the journal."""
 
 
 @dataclass(frozen=True, slots=True)
-class Observed:
-    """What came of an iteration: what it did to the bank, and calls and metrics of a reflector that accounts for them.
+class ObserveResult:
+    """Changes of the bank in an iteration, and calls and metrics of a reflector that accounts for them.
 
-    There is no update if it was done before a restart, whose answer was lost; then the calls are lost, too.
+    Without an update, it was done before a restart and its answer was lost, and so were the calls.
     """
 
     update: BankUpdate | None
@@ -51,10 +52,10 @@ class Observed:
 
 
 class BankActor:
-    """The bank of a run, its learner and its reflector. Its one user is the trainer, but for `retrieve`."""
+    """The bank of a run, its learner and its reflector. Only the trainer calls it, except for `retrieve`."""
 
     def __init__(self, run: Path) -> None:
-        """Goes on from the end of the run's journal, as its only writer; makes it if there is none.
+        """Goes on from the end of the run's journal, as its only writer; makes the journal if there is none.
 
         Raises `RunError` if there is no such run, and `BankError` for a damaged journal or one that another process
         goes on writing.
@@ -65,12 +66,12 @@ class BankActor:
         self._bank = _open_bank(self._run.bank, config)
         self._reflector = make_reflector(config.reflect, check=False)
         self._learner = Learner(self._bank, self._reflector, config.reflect)
-        self._begun: tuple[int, Reflecting] | None = None
+        self._pending: tuple[int, PendingReflections] | None = None
         if isinstance(self._reflector, BudgetedReflector):
             self._reflector.restore_usage(self._run.read_reflections())
 
     def check(self) -> None:
-        """Finds out whether a reflector that works elsewhere can; raises `ConfigError` with the way out if not."""
+        """Raises `ConfigError` with the way out if the server of a reflector does not answer."""
         if isinstance(self._reflector, BudgetedReflector):
             self._reflector.check()
 
@@ -79,51 +80,56 @@ class BankActor:
 
         Raises `BankError` for a skill whose text no bank would have taken.
         """
-        found: list[tuple[Retrieved, ...]] = [()] * len(queries)
+        results: list[tuple[Retrieved, ...]] = [()] * len(queries)
         for trial in (False, True):
             tasks = [i for i, query in enumerate(queries) if query[0] == "task" and query[-1] is trial]
             steps = [i for i, query in enumerate(queries) if query[0] == "step" and query[-1] is trial]
             texts = [queries[i][1] for i in tasks]
             pairs = [cast(StepQuery, queries[i])[1:3] for i in steps]
-            own = self._bank.retrieve_task(texts, trial=trial) + self._bank.retrieve_step(pairs, trial=trial)
-            for i, retrieved in zip((*tasks, *steps), own, strict=True):
-                found[i] = retrieved
-        return found
+            retrieved = self._bank.retrieve_task(texts, trial=trial) + self._bank.retrieve_step(pairs, trial=trial)
+            for i, skills in zip((*tasks, *steps), retrieved, strict=True):
+                results[i] = skills
+        return results
 
     def reflect(self, groups: Sequence[Group], iteration: int, seed: int) -> None:
         """Begins to reflect on the failures of an iteration; returns at once, if the reflector works elsewhere."""
-        if self._begun is None or self._begun[0] != iteration:
+        if self._pending is None or self._pending[0] != iteration:
             hindsights = credit.hindsight(groups)
-            self._begun = iteration, self._learner.reflect(groups, hindsights, iteration=iteration, seed=seed)
+            self._pending = iteration, self._learner.reflect(groups, hindsights, iteration=iteration, seed=seed)
 
-    def observe(self, groups: Sequence[Group], iteration: int, seed: int, after: int) -> Observed:
+    def observe(self, groups: Sequence[Group], iteration: int, seed: int, after: int) -> ObserveResult:
         """Lets the bank learn from an iteration, with the reflections that have begun or else from their beginning.
 
-        `after` is the last event of the bank before. Raises `BankError` if the journal does not go as far, and what
-        the reflector raises.
+        Raises `BankError` if the journal does not go as far as `after`; errors of the reflector propagate.
+
+        Args:
+            groups: the groups of the iteration.
+            iteration: its number, from 0.
+            seed: its seed.
+            after: the last event of the bank before.
         """
         if self._done_since(after):
-            self._begun = None
-            return Observed(None)
+            self._pending = None
+            return ObserveResult(None)
         self.reflect(groups, iteration, seed)
-        assert self._begun
-        _, reflecting = self._begun
+        assert self._pending
+        _, pending = self._pending
         try:
             update = self._learner.observe(
-                groups, credit.hindsight(groups), iteration=iteration, seed=seed, reflecting=reflecting
+                groups, credit.hindsight(groups), iteration=iteration, seed=seed, reflecting=pending
             )
         finally:
-            self._begun = None
+            self._pending = None
         if not isinstance(self._reflector, BudgetedReflector):
-            return Observed(update)
+            return ObserveResult(update)
         calls, metrics = self._reflector.drain_calls()
-        return Observed(update, calls, metrics | {"time/reflect": reflecting.seconds})
+        return ObserveResult(update, calls, metrics | {"time/reflect": pending.seconds})
 
     def settle(self, iteration: int, after: int) -> dict[str, int]:
-        """Retires skills, if they are to be, and evicts those over capacity, as follows a validation.
+        """Retires skills, if the settings say so, and evicts those over capacity, as follows a validation.
 
-        Returns the metrics of it. `after` is the last event of the bank before. Raises `BankError` if the journal does
-        not go as far.
+        Returns its metrics. `after` is the last event of the bank before. Raises `BankError` if the journal does not
+        go as far.
         """
         if not self._done_since(after):
             with self._bank.batch(iteration):
@@ -131,29 +137,27 @@ class BankActor:
                     self._bank.retire(iteration)
                 self._bank.evict(iteration)
         changes = [event for _, event in Journal(self._run.bank).events(after) if isinstance(event, Change)]
-        counted = {status: sum(len(e.ids) for e in changes if e.status == status) for status in ("retired", "evicted")}
-        if not self._settings.retire:
-            del counted["retired"]
-        return {f"bank/{status}": number for status, number in counted.items()}
+        statuses = ("retired", "evicted") if self._settings.retire else ("evicted",)
+        return {f"bank/{status}": sum(len(e.ids) for e in changes if e.status == status) for status in statuses}
 
     def state(self) -> dict[str, Any]:
         """Returns the number of the bank's last event, its counts and its mean utility."""
         counts = self._bank.counts()
-        return {"event": self._bank.event, "counts": dict(counts), "mean_utility": self._bank.mean_utility()}
+        return {"event": self._bank.last_event, "counts": dict(counts), "mean_utility": self._bank.mean_utility()}
 
     def snapshot(self) -> None:
         """Lets later openings of the journal start from here, if much has happened since the last snapshot."""
         self._bank.snapshot()
 
     def close(self) -> None:
-        """Leaves the journal to the next writer, and gives up what is being reflected on."""
+        """Leaves the journal to the next writer, and gives up reflections that are under way."""
         self._bank.close()
         if isinstance(self._reflector, BudgetedReflector):
             self._reflector.stop()
 
     def _done_since(self, after: int) -> bool:
-        """Tells whether the journal has events after one; raises `BankError` if it has not even that one."""
-        event = self._bank.event
+        """Returns True if the journal has events after one; raises `BankError` if it lacks even that one."""
+        event = self._bank.last_event
         if event < after:
             raise BankError(
                 f"{self._run.bank} ends at event {event}, and the run was at {after} already: is it on a disk that all "
@@ -165,29 +169,19 @@ class BankActor:
 def start_bank_actor(run: Path) -> Any:
     """Returns the Ray actor with the `BankActor` of a run, which is started on this node if there is none.
 
-    It lives as long as the process that started it. Ray starts it again when it dies, and then does again the calls
-    that had no answer. Raises what `BankActor` and its `check` raise.
+    It lives as long as the process that started it. Ray starts it again when it dies, and then repeats the calls that
+    had no answer. Raises the errors of `BankActor` and its `check`.
     """
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    keeper = (
-        ray.remote(BankActor)
-        .options(
-            name=_name(run),
-            namespace=NAMESPACE,
-            get_if_exists=True,
-            num_cpus=0,
-            max_restarts=-1,
-            max_task_retries=-1,
-            scheduling_strategy=here,
-        )
-        .remote(run)
-    )
-    with told_by_ray():
-        ray.get(keeper.check.remote())
-    return keeper
+    this_node = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    options = {"name": _actor_name(run), "namespace": NAMESPACE, "get_if_exists": True, "num_cpus": 0}
+    options |= {"max_restarts": -1, "max_task_retries": -1, "scheduling_strategy": this_node}
+    actor = ray.remote(BankActor).options(**options).remote(run)
+    with unwrapped_ray_errors():
+        ray.get(actor.check.remote())
+    return actor
 
 
 def find_bank_actor(run: Path) -> Any:
@@ -195,48 +189,48 @@ def find_bank_actor(run: Path) -> Any:
     import ray
 
     try:
-        return ray.get_actor(_name(run), namespace=NAMESPACE)
+        return ray.get_actor(_actor_name(run), namespace=NAMESPACE)
     except ValueError as error:
-        raise RunError(f"the bank of {run} has no keeper in this Ray cluster: the trainer starts it") from error
+        raise RunError(f"{run} has no bank actor in this Ray cluster: the trainer starts it") from error
 
 
-def stop_bank_actor(keeper: Any) -> None:
-    """Closes the keeper that `start_bank_actor` returned, and ends its process."""
+def stop_bank_actor(actor: Any) -> None:
+    """Closes the actor that `start_bank_actor` returned, and ends its process."""
     import ray
 
-    ray.get(keeper.close.remote())
-    ray.kill(keeper)
+    ray.get(actor.close.remote())
+    ray.kill(actor)
 
 
 @contextmanager
-def told_by_ray() -> Iterator[None]:
-    """Raises the error of ours that a keeper raised, in a call or when it was made, instead of Ray's around it."""
+def unwrapped_ray_errors() -> Iterator[None]:
+    """Raises an error of this package that an actor raised itself, in place of Ray's error around it."""
     from ray.exceptions import RayError
 
     try:
         yield
     except RayError as error:
         # The error itself is there only if it came from a call and can be pickled; its text always is.
-        told = re.findall(r"^d2skill[\w.]*\.(\w+): (.*)$", str(error), re.MULTILINE)
-        if not told:
+        ours = re.findall(r"^d2skill[\w.]*\.(\w+): (.*)$", str(error), re.MULTILINE)
+        if not ours:
             raise
-        name, message = told[-1]
+        name, message = ours[-1]
         raise getattr(errors, name, D2SkillError)(message) from error
 
 
-def _name(run: Path) -> str:
-    """Returns the name of a run's keeper; a cluster has many drivers, and folders of runs often the same name."""
+def _actor_name(run: Path) -> str:
+    """Returns the actor's name in Ray; a cluster has many drivers, and run folders often the same name."""
     digest = hashlib.blake2b(str(run.resolve()).encode(), digest_size=8).hexdigest()
-    return f"keeper-{run.name}-{digest}"
+    return f"bank-{run.name}-{digest}"
 
 
 def _open_bank(path: Path, config: Config) -> SkillBank:
-    parts = make_embedder(config.embedder), config.bank, config.retrieval, config.credit
+    settings = make_embedder(config.embedder), config.bank, config.retrieval, config.credit
     wait = max(config.bank.wait, LOCK_SECONDS)
     if not path.exists():
-        bank = SkillBank(*parts)
+        bank = SkillBank(*settings)
     else:
         WriteLock(path, wait).close()  # what its last writer, just dying, still wrote must be there when it is read
-        bank = SkillBank.open(path, *parts)
+        bank = SkillBank.open(path, *settings)
     bank.record(path, wait=wait)
     return bank

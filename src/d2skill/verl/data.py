@@ -1,4 +1,7 @@
-"""The files that verl reads: which task is played when, and what plays it. Prompts are made while playing, not here."""
+"""Data files that verl reads: the tasks in the order in which they are played, and the agent loop that plays them.
+
+Prompts are not in them: they are made while an episode is played.
+"""
 
 from __future__ import annotations
 
@@ -10,17 +13,18 @@ from typing import Any
 
 from d2skill.config import Config
 from d2skill.errors import ConfigError
-from d2skill.evaluation import arms_of
+from d2skill.evaluation import validation_arms
 from d2skill.runs.tasks import RunTasks, sample_tasks
 from d2skill.types import Arm
 from d2skill.utils.atomic_files import write_bytes, write_text
 from d2skill.utils.rng import derive
 
-LOOP = "d2skill.verl.agent_loop.SkillLoop"
+AGENT_LOOP = "d2skill.verl.agent_loop.SkillAgentLoop"
 SOURCES: dict[Arm, str] = {"skills": "with_skills", "none": "without_skills"}
-"""What verl's metrics call the arms of validation."""
+"""Names of the arms of validation in verl's metrics."""
 
-Row = dict[str, Any]
+DataRow = dict[str, Any]
+"""A row of a data file: a task to play, in the columns that verl wants."""
 
 
 def write_data(config: Config, tasks: RunTasks, run: Path) -> None:
@@ -29,14 +33,21 @@ def write_data(config: Config, tasks: RunTasks, run: Path) -> None:
     Raises `ConfigError` when there are fewer training tasks than an iteration plays.
     """
     folder = run.absolute() / "verl"
-    rows = {"train": training_rows(config, tasks), "validation": validation_rows(config, tasks)}
+    tables = {"train": training_rows(config, tasks), "validation": validation_rows(config, tasks)}
     folder.mkdir(parents=True, exist_ok=True)
-    for name, table in rows.items():
-        write_bytes(folder / f"{name}.parquet", _parquet(table))
-    write_text(folder / "agent.yaml", agent_loops(run))
+    for name, rows in tables.items():
+        write_bytes(folder / f"{name}.parquet", _parquet(rows))
+    write_agent_loop(run)
 
 
-def training_rows(config: Config, tasks: RunTasks) -> list[Row]:
+def write_agent_loop(run: Path) -> None:
+    """Writes agent.yaml, which names the agent loop and its run folder, into verl/ of a run."""
+    # strings of JSON are strings of YAML, whatever is in them
+    folder = json.dumps(str(run.absolute()), ensure_ascii=False)
+    write_text(run / "verl" / "agent.yaml", f"- name: d2skill\n  _target_: {AGENT_LOOP}\n  run: {folder}\n")
+
+
+def training_rows(config: Config, tasks: RunTasks) -> list[DataRow]:
     """Returns the tasks of all iterations one after another, as the local engine draws them; verl reads them in order.
 
     Raises `ConfigError` when there are fewer tasks than an iteration plays: verl's batches are of one size.
@@ -48,29 +59,23 @@ def training_rows(config: Config, tasks: RunTasks) -> list[Row]:
             f"size: lower rollout.tasks to {len(ids)}"
         )
     return [
-        _row(iteration * count + place, "train", task, arm="", iteration=iteration)
+        _row("train", iteration * count + place, task, iteration=iteration)
         for iteration in range(config.train.iterations)
         for place, task in enumerate(sample_tasks(ids, count, derive(config.seed, "iteration", iteration)))
     ]
 
 
-def validation_rows(config: Config, tasks: RunTasks) -> list[Row]:
+def validation_rows(config: Config, tasks: RunTasks) -> list[DataRow]:
     """Returns the panel, once for each arm that the run is validated in."""
     panel = tasks.validation.task_ids
     return [
-        _row(number * len(panel) + place, SOURCES[arm], task, arm=arm, iteration=0)
-        for number, arm in enumerate(arms_of(config.rollout.with_skills))
+        _row(SOURCES[arm], number * len(panel) + place, task, arm=arm)
+        for number, arm in enumerate(validation_arms(config.rollout.with_skills))
         for place, task in enumerate(panel)
     ]
 
 
-def agent_loops(run: Path) -> str:
-    """Returns the YAML that tells verl's workers what plays episodes."""
-    # Strings of JSON are strings of YAML, whatever is in them.
-    return f"- name: d2skill\n  _target_: {LOOP}\n  run: {json.dumps(str(run.absolute()), ensure_ascii=False)}\n"
-
-
-def _row(index: int, source: str, task: str, *, arm: str, iteration: int) -> Row:
+def _row(source: str, index: int, task: str, *, arm: str = "", iteration: int = 0) -> DataRow:
     return {
         "data_source": source,
         "prompt": [{"role": "user", "content": task}],
@@ -80,7 +85,7 @@ def _row(index: int, source: str, task: str, *, arm: str, iteration: int) -> Row
     }
 
 
-def _parquet(rows: Sequence[Row]) -> bytes:
+def _parquet(rows: Sequence[DataRow]) -> bytes:
     import pyarrow
     from pyarrow import parquet
 

@@ -1,4 +1,4 @@
-"""Runs through verl: made and checked here, trained by verl's processes, read back from the run folder."""
+"""Runs through verl: prepared and checked here, trained by verl's processes, read back from the run folder."""
 
 from __future__ import annotations
 
@@ -15,35 +15,35 @@ from d2skill.config import Config
 from d2skill.embedders import make_embedder
 from d2skill.envs import make_environment
 from d2skill.errors import ConfigError, RunError
-from d2skill.evaluation import begin_with
+from d2skill.evaluation import adopt_start_bank
 from d2skill.reflectors import make_reflector
 from d2skill.run_recorder import RunRecorder
 from d2skill.runs import checkpoint
 from d2skill.runs.folder import RunFolder
 from d2skill.runs.tasks import RunTasks
 from d2skill.utils.atomic_files import read_json
-from d2skill.verl.bank_actor import told_by_ray
+from d2skill.verl.bank_actor import unwrapped_ray_errors
 from d2skill.verl.checks import require_devices, require_shardable, require_shared, require_translatable, require_verl
-from d2skill.verl.data import write_data
+from d2skill.verl.data import write_agent_loop, write_data
 from d2skill.verl.overrides import model_path, overrides
 
 _PLUGIN = "d2skill.verl.trainer"
-_TOLD = ("VERL_USE_EXTERNAL_MODULES", "VERL_PLATFORM", "PYTHONPATH")
-"""What the environment of this process tells those of all others."""
+_PASSED_ON = ("VERL_USE_EXTERNAL_MODULES", "VERL_PLATFORM", "PYTHONPATH")
+"""Environment variables of this process that all processes of Ray get."""
 
 
 def start(config: Config, folder: Path) -> dict[str, Any]:
-    """Trains in a new run folder and returns the summary. Raises `ConfigError` for what verl cannot do, at once."""
+    """Trains in a new run folder and returns the summary. Raises `ConfigError` at once for what verl cannot do."""
     require_verl()
     require_translatable(config)
     require_devices(config)
     if config.policy.lm.model != "tiny":
         require_shardable(config, config.policy.lm.model)
-    make_reflector(config.reflect, check=True)  # one that works elsewhere is reached, or the run ends here
+    make_reflector(config.reflect, check=True)  # raises if the server of a reflector does not answer
     environment = make_environment(config.env)
     tasks = RunTasks.choose(environment, config)
     bank = SkillBank(make_embedder(config.embedder), config.bank, config.retrieval, config.credit)
-    begin_with(bank, config.bank, tasks.validation.task_ids)
+    adopt_start_bank(bank, config.bank, tasks.validation.task_ids)
     run = RunFolder.create(folder)
     try:
         run.begin(config, tasks.record())
@@ -74,20 +74,21 @@ def resume(folder: Path) -> dict[str, Any]:
     bank = SkillBank.open(run.bank, make_embedder(config.embedder), *settings, event=progress.bank_event)
     bank.record(run.bank, back_to=progress.bank_event, wait=config.bank.wait)
     bank.close()
-    RunRecorder(run, config).back_to(progress.iteration)
+    RunRecorder(run, config).cut_back(progress.iteration)
+    write_agent_loop(folder)  # an older version of this package may have named another module in it
     return _train(config, folder, progress.iteration)
 
 
 def _write_tiny(config: Config, folder: Path, texts: list[str]) -> None:
-    from d2skill.policies.causal_lm.tiny_model import make_tiny
+    from d2skill.policies.causal_lm.tiny_model import make_tiny_model
 
-    model, tokenizer = make_tiny(config.policy.lm, texts, config.seed, "sdpa")
+    model, tokenizer = make_tiny_model(config.policy.lm, texts, config.seed, "sdpa")
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
 
 def _train(config: Config, folder: Path, done: int | None) -> dict[str, Any]:
-    """Lets verl train from so many iterations on, and returns the summary."""
+    """Lets verl train, after so many iterations, and returns the summary."""
     modules = [name for name in os.environ.get("VERL_USE_EXTERNAL_MODULES", "").split(",") if name]
     os.environ["VERL_USE_EXTERNAL_MODULES"] = ",".join(dict.fromkeys([*modules, _PLUGIN]))
     import ray
@@ -95,24 +96,24 @@ def _train(config: Config, folder: Path, done: int | None) -> dict[str, Any]:
 
     run = folder.resolve()
     require_shardable(config, model_path(config, run))
-    settings = _settings(config, run, done)
-    joined = ray.is_initialized()
-    with _our_errors():
+    settings = _verl_settings(config, run, done)
+    is_ours = not ray.is_initialized()
+    with _plain_errors():
         try:
-            if not joined:
-                _join(settings)
+            if is_ours:
+                _start_ray(settings)
             require_devices(config)
             require_shared(run)
             run_ppo(settings, TaskRunnerV1)
         finally:
-            if not joined:
+            if is_ours:
                 ray.shutdown()
     summary: dict[str, Any] = read_json(RunFolder(folder).summary)
     return summary
 
 
-def _settings(config: Config, run: Path, done: int | None) -> Any:
-    """Returns verl's settings; raises `ConfigError` if verl takes those of verl.options for wrong."""
+def _verl_settings(config: Config, run: Path, done: int | None) -> Any:
+    """Returns verl's settings; raises `ConfigError` if verl rejects those of verl.options."""
     from hydra import compose, initialize_config_module
     from hydra.errors import HydraException
     from verl.utils.config import validate_config
@@ -124,39 +125,42 @@ def _settings(config: Config, run: Path, done: int | None) -> Any:
         auto_set_device(settings)
         validate_config(settings, use_reference_policy=config.optim.kl > 0, use_critic=False)
     except (HydraException, AssertionError, ValueError) as error:
-        said = str(error).strip().partition("\n")[0]
-        raise ConfigError(f"verl does not take these settings ({said}): see verl.options") from error
+        reason = str(error).strip().partition("\n")[0]
+        raise ConfigError(f"verl does not take these settings ({reason}): see verl.options") from error
     return settings
 
 
-def _join(settings: Any) -> None:
-    """Starts Ray or joins a cluster as verl does it; the workers get what verl's modules are told by."""
+def _start_ray(settings: Any) -> None:
+    """Starts Ray or joins a cluster as verl does it, with the environment variables of verl's plug-ins."""
     import ray
     from omegaconf import OmegaConf
     from verl.trainer.constants_ppo import get_ppo_ray_runtime_env
 
-    told = {name: os.environ[name] for name in _TOLD if name in os.environ} | {"TRANSFER_QUEUE_ENABLE": "1"}
-    environment = OmegaConf.create(get_ppo_ray_runtime_env(settings))
-    environment = OmegaConf.merge(environment, {"env_vars": told}, settings.ray_kwargs.ray_init.get("runtime_env", {}))
-    given: Any = OmegaConf.to_container(settings.ray_kwargs.ray_init, resolve=True)
+    variables = {name: os.environ[name] for name in _PASSED_ON if name in os.environ} | {"TRANSFER_QUEUE_ENABLE": "1"}
+    arguments: Any = OmegaConf.to_container(settings.ray_kwargs.ray_init, resolve=True)
+    environment = OmegaConf.merge(
+        OmegaConf.create(get_ppo_ray_runtime_env(settings)),
+        {"env_vars": variables},
+        settings.ray_kwargs.ray_init.get("runtime_env", {}),
+    )
     try:
-        ray.init(**given | {"runtime_env": OmegaConf.to_container(environment, resolve=True)})
+        ray.init(**arguments | {"runtime_env": OmegaConf.to_container(environment, resolve=True)})
     except ConnectionError as error:
         raise ConfigError(
-            f"verl.address is {given.get('address')}, where no Ray cluster answers ({error}): start one by ray start "
-            "--head, or leave verl.address out"
+            f"verl.address is {arguments.get('address')}, where no Ray cluster answers ({error}): start one by ray "
+            "start --head, or leave verl.address out"
         ) from None
 
 
 @contextmanager
-def _our_errors() -> Iterator[None]:
-    """Lets an error of ours that ended a process of Ray end this one, without that process's story."""
+def _plain_errors() -> Iterator[None]:
+    """Raises an error of this package that ended a process of Ray itself, and `RunError` for any other."""
     from ray.exceptions import RayError
 
     try:
-        with told_by_ray():
+        with unwrapped_ray_errors():
             yield
     except RayError as error:
         cause = getattr(error, "cause", None) or error
-        said = str(cause).strip().rpartition("\n")[2]
-        raise RunError(f"verl stopped ({type(cause).__name__}: {said}): what stands above says where") from error
+        reason = str(cause).strip().rpartition("\n")[2]
+        raise RunError(f"verl stopped ({type(cause).__name__}: {reason}): what stands above says where") from error

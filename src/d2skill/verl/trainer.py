@@ -1,8 +1,8 @@
-"""The trainer inside verl: what its loop leaves to a trainer of its own, by the code that the local engine uses.
+"""The trainer inside verl: what verl's loop leaves to a trainer of its own, by the code that the local engine uses.
 
-verl plays (loop.py), computes probabilities, normalises and updates. Here are the returns that it normalises (Eq. 4),
-what an iteration does to the bank (Eq. 3, 7), validation in two arms, eviction, and the run folder. verl counts steps
-from 1: its step s is our iteration s - 1, after which s iterations are done.
+verl plays (agent_loop.py), computes probabilities, normalises and updates. Here are the returns that it normalises
+(Eq. 4), the bank's part of an iteration (Eq. 3, 7), validation in two arms, eviction, and the run folder. verl counts
+steps from 1: its step s is our iteration s - 1, after which s iterations are done.
 
 Order within a step, as in the local engine: rollouts, hindsight, update, the bank, validation, eviction, the line of
 metrics, the checkpoint. verl saves its own state before it validates; ours, which says from where to go on, is written
@@ -32,7 +32,7 @@ from verl.utils import tensordict_utils
 
 from d2skill import credit
 from d2skill.errors import RunError
-from d2skill.evaluation import arms_of, validation_of
+from d2skill.evaluation import summarize_validation, validation_arms
 from d2skill.iteration_metrics import describe
 from d2skill.policies.causal_lm.policy import FORMAT, KIND, META
 from d2skill.rollout import require_played
@@ -44,10 +44,10 @@ from d2skill.runs.tasks import RunTasks
 from d2skill.trackers.terminal import LiveDisplay
 from d2skill.types import Arm, Group, Trajectory
 from d2skill.utils.rng import derive
-from d2skill.verl.bank_actor import start_bank_actor, told_by_ray
-from d2skill.verl.batch import read_batch, shaped, trajectory_of
+from d2skill.verl.bank_actor import ObserveResult, start_bank_actor, unwrapped_ray_errors
 from d2skill.verl.data import SOURCES
 from d2skill.verl.overrides import MODE
+from d2skill.verl.rows import carried_trajectory, read_groups, shaped_returns
 
 _ARMS = {source: arm for arm, source in SOURCES.items()}
 _POLICY = {
@@ -72,17 +72,17 @@ class D2SkillTrainer(PPOTrainerSync):  # type: ignore[misc]
         self._run = RunFolder(Path(config.d2skill.run))
         self._settings = self._run.config()
         display = LiveDisplay(self._settings, Console(force_terminal=False))
-        self._logbook = RunRecorder(self._run, self._settings, [display])
+        self._recorder = RunRecorder(self._run, self._settings, [display])
         self._progress = Progress(0, 0, 0.0)
         self._started = perf_counter()
-        self._played: list[Group] = []
-        self._sent: Any = None
-        self._found: dict[str, Any] = {}
+        self._groups: list[Group] = []
+        self._groups_in_ray: Any = None
+        self._metrics: dict[str, Any] = {}
         self._saved = False
 
     def on_init_end(self) -> None:
-        """See PPOTrainer: starts the keeper of the bank."""
-        self._keeper = start_bank_actor(self._run.path)
+        """See PPOTrainer: starts the bank actor."""
+        self._bank_actor = start_bank_actor(self._run.path)
         if self.global_steps:
             done = checkpoint.read_progress(self._run.path / "checkpoints" / f"{self.global_steps:06d}")
             # that the bank was taken back to the checkpoint is an event as well
@@ -97,14 +97,11 @@ class D2SkillTrainer(PPOTrainerSync):  # type: ignore[misc]
 
     def _compute_advantage(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:
         """See PPOTrainer: puts R̃ in the place of the plain returns; verl normalises them over a group (Eq. 5)."""
-        settings, iteration = self._settings, self._progress.iteration
-        data = tq.kv_batch_get(
-            keys=batch.keys, partition_id=batch.partition_id, select_fields=["rm_scores", "extra_fields"]
-        )
-        rollout = settings.rollout
-        played = read_batch(
-            batch.keys, batch.tags, list(data["extra_fields"]), tasks=rollout.tasks, group_size=rollout.group_size
-        )
+        rollout, iteration = self._settings.rollout, self._progress.iteration
+        queue = {"keys": batch.keys, "partition_id": batch.partition_id}
+        data = tq.kv_batch_get(**queue, select_fields=["rm_scores", "extra_fields"])
+        rows = list(zip(batch.keys, batch.tags, data["extra_fields"], strict=True))
+        played = read_groups(rows, rollout.tasks, rollout.group_size)
         if not played.groups:
             raise RunError(
                 f"no group of iteration {iteration} was played whole, {played.lost} of its "
@@ -112,83 +109,82 @@ class D2SkillTrainer(PPOTrainerSync):  # type: ignore[misc]
             )
         hindsights = credit.hindsight(played.groups)
         require_played([(t.task.id, t.fault) for group in played.groups for t in group.trajectories])
-        self._played, self._sent = played.groups, ray.put(played.groups)
-        self._keeper.reflect.remote(self._sent, iteration, self._seed())
-        returns = shaped(played, hindsights, settings.reward)
+        self._groups, self._groups_in_ray = played.groups, ray.put(played.groups)
+        self._bank_actor.reflect.remote(self._groups_in_ray, iteration, self._seed())
         scores = list(data["rm_scores"].unbind())
-        for place, value in returns.items():
-            scores[place] = scores[place].clone()
-            scores[place][-1] = value
-        fields = TensorDict(
-            {"rm_scores": torch.nested.as_nested_tensor(scores, layout=torch.jagged)}, batch_size=len(scores)
-        )
-        tq.kv_batch_put(keys=batch.keys, partition_id=batch.partition_id, fields=fields)
-        self._found = {"rollout/lost": played.lost} if played.lost else {}
+        for position, value in shaped_returns(played, hindsights, self._settings.reward).items():
+            scores[position] = scores[position].clone()
+            scores[position][-1] = value
+        nested = torch.nested.as_nested_tensor(scores, layout=torch.jagged)
+        tq.kv_batch_put(**queue, fields=TensorDict({"rm_scores": nested}, batch_size=len(scores)))
+        self._metrics = {"rollout/lost": played.lost} if played.lost else {}
         return super()._compute_advantage(batch, metrics)
 
     def _update_actor(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:
         """See PPOTrainer: lets the bank learn from the same rollouts afterwards, before anything is saved."""
         batch = super()._update_actor(batch, metrics)
         started, iteration = perf_counter(), self._progress.iteration
-        self._logbook.played(self._played, iteration)
-        seen = self._ask("observe", self._sent, iteration, self._seed(), self._progress.bank_event)
-        self._logbook.reflected(iteration, seen.calls)
-        self._found |= describe(self._played, seen.update, {}) | seen.metrics
-        self._found["time/learn"] = perf_counter() - started
+        self._recorder.save_rollouts(self._groups, iteration)
+        after = self._progress.bank_event
+        result: ObserveResult = self._ask("observe", self._groups_in_ray, iteration, self._seed(), after)
+        self._recorder.save_reflections(iteration, result.calls)
+        self._metrics |= describe(self._groups, result.update, {}) | result.metrics
+        self._metrics["time/learn"] = perf_counter() - started
         return batch
 
-    def _ask(self, method: str, *given: Any) -> Any:
-        """Returns the keeper's answer; raises its errors as they are."""
-        with told_by_ray():
-            return ray.get(getattr(self._keeper, method).remote(*given))
+    def _ask(self, method: str, *arguments: Any) -> Any:
+        """Returns the bank actor's answer; raises its errors as they are."""
+        with unwrapped_ray_errors():
+            return ray.get(getattr(self._bank_actor, method).remote(*arguments))
 
     def _seed(self) -> int:
         return derive(self._settings.seed, "iteration", self._progress.iteration)
 
     def _validate(self) -> dict[str, float]:
-        """See PPOTrainer: plays the panel in both arms, then drops what the bank has no room for."""
+        """See PPOTrainer: plays the panel in both arms, then evicts skills over the bank's capacity."""
         started = perf_counter()
         by_task: dict[Arm, dict[str, Trajectory]] = {}
         for data in self.val_dataloader:
             for arm, trajectory in self._play(data):
                 by_task.setdefault(arm, {})[trajectory.task.id] = trajectory
         panel = RunTasks.read(self._run.tasks).validation.task_ids
-        arms = arms_of(self._settings.rollout.with_skills)
+        arms = validation_arms(self._settings.rollout.with_skills)
         lost = sum(task not in by_task.get(arm, {}) for arm in arms for task in panel)
         if lost:
             raise RunError(
                 f"{lost} of {len(arms) * len(panel)} episodes of the validation were lost: the log of the workers says "
                 f"why; go on by `d2skill resume {self._run.path}`"
             )
-        require_played([(t.task.id, t.fault) for own in by_task.values() for t in own.values()])
-        result = validation_of({arm: [by_task[arm][task] for task in panel] for arm in arms})
-        found = self._logbook.validated(result) | {"time/validate": perf_counter() - started}
-        self._found |= found
+        require_played([(t.task.id, t.fault) for played in by_task.values() for t in played.values()])
+        result = summarize_validation({arm: [by_task[arm][task] for task in panel] for arm in arms})
+        metrics = self._recorder.save_validation(result) | {"time/validate": perf_counter() - started}
+        self._metrics |= metrics
         if self.global_steps:
-            self._found |= self._ask("settle", self._progress.iteration, self._ask("state")["event"])
-        return {name: value for name, value in found.items() if name.startswith("validation/")}
+            self._metrics |= self._ask("settle", self._progress.iteration, self._ask("state")["event"])
+        return {name: value for name, value in metrics.items() if name.startswith("validation/")}
 
     def _play(self, data: dict[str, Any]) -> list[tuple[Arm, Trajectory]]:
         """Plays rows of the validation file; returns the arm and the trajectory of each episode."""
         count = len(data["raw_prompt"])
         data["uid"] = np.array([str(uuid.uuid4()) for _ in range(count)], dtype=object)
         arms = dict(zip(data["uid"], (_ARMS[source] for source in data["data_source"]), strict=True))
-        asked = tensordict_utils.get_tensordict(data)
-        tensordict_utils.assign_non_tensor_data(asked, "global_steps", self.global_steps)
-        tensordict_utils.assign_non_tensor_data(asked, "validate", True)
+        prompts = tensordict_utils.get_tensordict(data)
+        tensordict_utils.assign_non_tensor_data(prompts, "global_steps", self.global_steps)
+        tensordict_utils.assign_non_tensor_data(prompts, "validate", True)
         tag = {"is_prompt": True, "status": "pending", "global_steps": self.global_steps}
         tq.kv_batch_put(keys=list(data["uid"]), partition_id="val", tags=[dict(tag) for _ in range(count)])
-        self.agent_loop_manager.generate_sequences(asked)
+        self.agent_loop_manager.generate_sequences(prompts)
         batch, _ = self.replay_buffer.sample(global_steps=self.global_steps, partition_id="val", batch_size=count)
-        last: dict[str, tuple[int, str]] = {}
+        last: dict[str, tuple[int, str]] = {}  # the last row of each episode carries its trajectory
         for key in batch.keys:
-            name, session, index = key.rsplit("_", 2)
-            last[f"{name}_{session}"] = max(last.get(f"{name}_{session}", (-1, "")), (int(index), key))
+            episode, _, index = key.rpartition("_")
+            last[episode] = max(last.get(episode, (-1, "")), (int(index), key))
         keys = [key for _, key in last.values()]
         extra = tq.kv_batch_get(keys=keys, partition_id="val", select_fields=["extra_fields"])["extra_fields"]
-        found = [(arms[key.rsplit("_", 2)[0]], trajectory_of(one)) for key, one in zip(keys, list(extra), strict=True)]
+        uids = [episode.rpartition("_")[0] for episode in last]
+        played = [(arms[uid], carried_trajectory(fields)) for uid, fields in zip(uids, list(extra), strict=True)]
         tq.kv_clear(keys=batch.keys, partition_id="val")
-        return found
+        return played
 
     def _save_checkpoint(self) -> None:
         """See PPOTrainer; our part of it is written at the end of the step."""
@@ -200,30 +196,30 @@ class D2SkillTrainer(PPOTrainerSync):  # type: ignore[misc]
     ) -> None:
         """See PPOTrainer: the last thing in a step; ends the iteration."""
         super()._compute_metrics(batch, metrics, timing_raw, global_steps, epoch)
-        steps = sum(len(t.turns) for group in self._played for t in group.trajectories)
-        found = {ours: float(metrics[theirs]) for ours, theirs in _POLICY.items() if theirs in metrics}
-        found |= {name: sum(timing_raw.get(part, 0.0) for part in components) for name, components in _TIMES.items()}
+        steps = sum(len(t.turns) for group in self._groups for t in group.trajectories)
+        policy = {ours: float(metrics[theirs]) for ours, theirs in _POLICY.items() if theirs in metrics}
+        times = {name: sum(timing_raw.get(part, 0.0) for part in parts) for name, parts in _TIMES.items()}
         self._progress = Progress(global_steps, self._progress.env_steps + steps, 0.0)
-        self._report(found)
+        self._report(policy | times)
         if global_steps >= self.total_training_steps:
-            self._logbook.summarise(self._progress, self._ask("state")["counts"])
+            self._recorder.summarise(self._progress, self._ask("state")["counts"])
         if self._saved:
             self._saved = False
             self._ask("snapshot")
-            checkpoint.save(self._run.path, self._progress, _Elsewhere(f"verl/global_step_{global_steps}"))
-        metrics |= {f"d2skill/{name}": value for name, value in self._found.items()}
-        self._found = {}
+            checkpoint.save(self._run.path, self._progress, _LinkedWeights(f"verl/global_step_{global_steps}"))
+        metrics |= {f"d2skill/{name}": value for name, value in self._metrics.items()}
+        self._metrics = {}
 
     def _report(self, metrics: dict[str, Any]) -> None:
-        """Writes the line of what is done so far, and remembers how far the bank is with it."""
+        """Writes the line of metrics of the iterations so far, and remembers how far the bank is with it."""
         state = self._ask("state")
         done, seconds = self._progress, perf_counter() - self._started
         self._progress = Progress(done.iteration, done.env_steps, seconds, state["event"])
-        self._logbook.report(self._progress, state["counts"], state["mean_utility"], metrics | self._found)
+        self._recorder.report(self._progress, state["counts"], state["mean_utility"], metrics | self._metrics)
 
 
-class _Elsewhere:
-    """The policy of a checkpoint: the weights that verl wrote in the form of Transformers, and no copy of them."""
+class _LinkedWeights:
+    """The policy of a checkpoint: a link to the weights that verl wrote in the form of Transformers."""
 
     def __init__(self, folder: str) -> None:
         self._folder = folder

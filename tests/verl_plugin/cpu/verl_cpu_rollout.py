@@ -1,4 +1,4 @@
-"""A server of verl that answers on the CPU, for tests: the writer of the local engine behind verl's interface.
+"""A server of verl that answers on the CPU, for tests: our generation engine behind verl's interface.
 
 It holds answers to the actions that the prompt lists, so that a model that has learnt nothing yet plays on, and one
 that is never admissible, so that some episodes come off better than others. It needs `verl_cpu_platform` first. FSDP on
@@ -18,9 +18,9 @@ from verl.workers.rollout.base import _ROLLOUT_REGISTRY, BaseRollout
 from verl.workers.rollout.replica import RolloutReplica, RolloutReplicaRegistry, TokenOutput
 
 from d2skill.config import CausalLMConfig
-from d2skill.policies.causal_lm.chat_template import Chat
-from d2skill.policies.causal_lm.constrained_decoding import ChoiceWalker
-from d2skill.policies.causal_lm.generation import Sampling, Writer
+from d2skill.policies.causal_lm.chat_template import ChatTokenizer
+from d2skill.policies.causal_lm.constrained_decoding import ChoiceDecoding
+from d2skill.policies.causal_lm.generation import GenerationEngine, Sampling
 from d2skill.policies.causal_lm.loading import end_tokens
 from d2skill.policies.causal_lm.token_trie import TokenTrie
 
@@ -40,7 +40,7 @@ class Server:
         torch.set_num_threads(1)
         self.model = AutoModelForCausalLM.from_pretrained(path, attn_implementation="sdpa").eval()
         tokenizer = AutoTokenizer.from_pretrained(path)
-        self.chat = Chat(tokenizer, CausalLMConfig(answer="free"), end_tokens(self.model, tokenizer), 1 << 20)
+        self.chat = ChatTokenizer(tokenizer, CausalLMConfig(answer="free"), end_tokens(self.model, tokenizer), 1 << 20)
         self.answer_tokens, self.rank = answer_tokens, rank
         self.tokenizer = tokenizer
         self.asked, self.writing = [], None
@@ -61,22 +61,26 @@ class Server:
                 answer.set_result(tokens)
 
     def write(self, batch):
-        writer = Writer(self.model, len(batch), Sampling(batch[0][1]))
-        walkers = [ChoiceWalker(TokenTrie(self.answers(prompt))) for prompt, *_ in batch]
-        for place, ((prompt, *_), walker) in enumerate(zip(batch, walkers, strict=True)):
+        engine = GenerationEngine(self.model, len(batch), Sampling(batch[0][1]))
+        states = []
+        for place, (prompt, *_) in enumerate(batch):
             self.count += 1
-            read = prompt + walker.lead()
-            if walker.options:
-                writer.ask(place, read, walker, np.random.default_rng([self.rank, self.count]))
-        left = sum(bool(walker.options) for walker in walkers)
+            rng = np.random.default_rng([self.rank, self.count])
+            state = ChoiceDecoding(rng, TokenTrie(self.answers(prompt)))
+            states.append(state)
+            if state.options:
+                engine.submit(place, (*prompt, *state.tokens), state)
+        left = sum(bool(state.options) for state in states)
         while left:
-            for place in writer.run():
-                writer.leave(place)
+            for place in engine.run():
+                engine.release(place)
                 left -= 1
         known = {"global_steps": self.version}
         return [
-            TokenOutput(token_ids=w.tokens, log_probs=w.log_probs, stop_reason="completed", extra_fields=dict(known))
-            for w in walkers
+            TokenOutput(
+                token_ids=state.tokens, log_probs=state.log_probs, stop_reason="completed", extra_fields=dict(known)
+            )
+            for state in states
         ]
 
     def answers(self, prompt):
@@ -85,7 +89,7 @@ class Server:
         actions = [line.strip() for line in listed if line.strip() and line.strip() != "assistant"]
         actions.append(INADMISSIBLE)
         written = [self.tokenizer(f"<action>{action}</action>", add_special_tokens=False) for action in actions]
-        return [(*answer.input_ids[: self.answer_tokens - 1], self.chat.end) for answer in written]
+        return [(*answer.input_ids[: self.answer_tokens - 1], self.chat.end_token) for answer in written]
 
     async def load(self, weights, version):
         unknown = self.model.load_state_dict(weights, strict=False).unexpected_keys

@@ -1,4 +1,4 @@
-"""The keeper as a Ray actor: found by name, killed without loss, and its errors told in our words."""
+"""The bank actor in Ray: found by name, killed without loss, and its errors raised as ours."""
 
 import os
 import random
@@ -13,7 +13,7 @@ from d2skill.bank import SkillBank
 from d2skill.bank.journal import Journal
 from d2skill.errors import BankError, D2SkillError, RunError
 from d2skill.runs.folder import RunFolder
-from d2skill.verl.bank_actor import BankActor, find_bank_actor, start_bank_actor, stop_bank_actor, told_by_ray
+from d2skill.verl.bank_actor import BankActor, find_bank_actor, start_bank_actor, stop_bank_actor, unwrapped_ray_errors
 
 ray = pytest.importorskip("ray")
 pytestmark = pytest.mark.slow
@@ -61,9 +61,9 @@ def events(run):
     return [event for _, event in Journal(run.bank).events()]
 
 
-def test_a_keeper_that_is_killed_again_and_again_loses_nothing_and_does_nothing_twice(tmp_path):
+def test_a_bank_actor_that_is_killed_again_and_again_loses_nothing_and_does_nothing_twice(tmp_path):
     run, done, killed = run_folder(tmp_path), Event(), []
-    keeper = start_bank_actor(run.path)
+    actor = start_bank_actor(run.path)
 
     def kill():
         rng = random.Random(0)
@@ -77,35 +77,35 @@ def test_a_keeper_that_is_killed_again_and_again_loses_nothing_and_does_nothing_
     killer.start()
     iteration = after = 0
     while len(killed) < 4 or iteration < 40:
-        keeper.reflect.remote(failed(iteration), iteration, 7)
-        asked = [keeper.retrieve.remote([("task", WORDS[n], False), ("task", WORDS[n], True)]) for n in range(5)]
-        ray.get(keeper.observe.remote(failed(iteration), iteration, 7, after))
+        actor.reflect.remote(failed(iteration), iteration, 7)
+        asked = [actor.retrieve.remote([("task", WORDS[n], False), ("task", WORDS[n], True)]) for n in range(5)]
+        ray.get(actor.observe.remote(failed(iteration), iteration, 7, after))
         assert [len(found) for found in ray.get(asked)] == [2] * 5
         if iteration % 5 == 4:
-            settled = ray.get(keeper.settle.remote(iteration, ray.get(keeper.state.remote())["event"]))
+            settled = ray.get(actor.settle.remote(iteration, ray.get(actor.state.remote())["event"]))
             assert settled == {"bank/evicted": 0}
-        state = ray.get(keeper.state.remote())
+        state = ray.get(actor.state.remote())
         assert state["event"] > after, "what was acknowledged is there"
         after, iteration = state["event"], iteration + 1
         time.sleep(0.01)
     done.set()
     killer.join()
-    stop_bank_actor(keeper)
+    stop_bank_actor(actor)
     unharmed = run_folder(tmp_path / "unharmed")
-    keeper, after = BankActor(unharmed.path), 0
+    actor, after = BankActor(unharmed.path), 0
     for number in range(iteration):
-        keeper.observe(failed(number), number, 7, after)
-        after = keeper.state()["event"]
-    keeper.close()
+        actor.observe(failed(number), number, 7, after)
+        after = actor.state()["event"]
+    actor.close()
     assert events(run) == events(unharmed)
     assert len(SkillBank.open(run.bank)) > 40
     assert len(set(killed)) == 4
 
 
-def test_all_processes_find_the_keeper_of_a_run_and_of_no_other(tmp_path):
+def test_all_processes_find_the_bank_actor_of_a_run_and_of_no_other(tmp_path):
     one, other = run_folder(tmp_path / "one"), run_folder(tmp_path / "other")
-    keeper, second = start_bank_actor(one.path), start_bank_actor(other.path)
-    assert start_bank_actor(one.path)._actor_id == keeper._actor_id != second._actor_id
+    actor, second = start_bank_actor(one.path), start_bank_actor(other.path)
+    assert start_bank_actor(one.path)._actor_id == actor._actor_id != second._actor_id
 
     @ray.remote
     def elsewhere(path):
@@ -113,16 +113,16 @@ def test_all_processes_find_the_keeper_of_a_run_and_of_no_other(tmp_path):
             find_bank_actor(path).retrieve.remote([("task", "take the ruby", False)])
         )
 
-    assert ray.get(elsewhere.remote(one.path)) == (keeper._actor_id, [()])
+    assert ray.get(elsewhere.remote(one.path)) == (actor._actor_id, [()])
     assert ray.get(elsewhere.remote(other.path))[0] == second._actor_id
-    with pytest.raises(RunError, match="has no keeper in this Ray cluster"):
+    with pytest.raises(RunError, match="has no bank actor in this Ray cluster"):
         find_bank_actor(run_folder(tmp_path / "third").path)
-    for handle in (keeper, second):
+    for handle in (actor, second):
         stop_bank_actor(handle)
     BankActor(one.path).close()  # the journal is free again
 
 
-def test_errors_of_a_keeper_are_told_in_one_sentence(tmp_path):
+def test_errors_of_a_bank_actor_are_told_in_one_sentence(tmp_path):
     run = run_folder(tmp_path)
     run.bank.write_bytes(b"no journal")
     with pytest.raises(D2SkillError, match=r"^\S*bank.db: .*d2skill bank salvage") as told:
@@ -131,11 +131,11 @@ def test_errors_of_a_keeper_are_told_in_one_sentence(tmp_path):
     with pytest.raises(RunError, match=r"^\S* is not a run folder"):
         start_bank_actor(tmp_path / "nothing")
     run = run_folder(tmp_path / "sound")
-    keeper = start_bank_actor(run.path)
+    actor = start_bank_actor(run.path)
     with (
         pytest.raises(BankError, match=r"^\S*bank.db ends at event 0, and the run was at 3 already") as told,
-        told_by_ray(),
+        unwrapped_ray_errors(),
     ):
-        ray.get(keeper.observe.remote(failed(0), 0, 7, 3))
+        ray.get(actor.observe.remote(failed(0), 0, 7, 3))
     assert "\n" not in str(told.value)
-    stop_bank_actor(keeper)
+    stop_bank_actor(actor)
