@@ -102,6 +102,9 @@ def docstring_faults(path: Path) -> tuple[list[str], list[str]]:
             count = sum(argument.arg not in ("self", "cls") for argument in given)
             if count > PARAMETERS and "Args:" not in doc and not _SAME_AS.match(doc):
                 bare.append(f"{name}: {count} parameters")
+        for child in node.body[1:]:  # a string after an assignment documents it
+            if isinstance(child, ast.Expr) and _RIDDLE.match(str(getattr(child.value, "value", ""))):
+                riddles.append(f"{name}: line {child.lineno}")
         for child in node.body:
             if isinstance(child, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
                 open_ = public and not child.name.startswith("_") and isinstance(node, (ast.Module, ast.ClassDef))

@@ -177,7 +177,7 @@ class Instructions:
     """The number of goals made of those before each, and at last of all: one for each choice of the product's options,
     and one of each by people."""
     weights: npt.NDArray[np.float64]
-    """How often the original draws each goal of one, relative to others."""
+    """Relative frequency with which the original draws a goal of each product."""
 
     @property
     def goals(self) -> int:
