@@ -1,6 +1,6 @@
 """Rewrites result files in results/ in few lines: what fits on a line stands on one, floats have six digits.
 
-    python benchmarks/compact_json.py results/*.json
+python benchmarks/compact_json.py results/*.json
 """
 
 from __future__ import annotations
