@@ -76,8 +76,11 @@ def test_trackers_are_entered_told_and_left_also_when_training_fails(tmp_path):
 
 def test_resuming_goes_on_and_a_run_that_has_ended_is_only_read(tmp_path):
     folder = tmp_path / "run"
-    whole = api.train(tiny_config(out=tmp_path / "whole", train={"iterations": 4, "checkpoint_every": 2}))
-    api.train(tiny_config(out=folder, train={"iterations": 2, "checkpoint_every": 2}))
+    retrieval = {"k_task": 1, "k_step": 1, "gate": -1.0}
+    whole = api.train(
+        tiny_config(out=tmp_path / "whole", train={"iterations": 4, "checkpoint_every": 2}, retrieval=retrieval)
+    )
+    api.train(tiny_config(out=folder, train={"iterations": 2, "checkpoint_every": 2}, retrieval=retrieval))
     text = (folder / "config.toml").read_text()
     (folder / "config.toml").write_text(text.replace("iterations = 2\n", "iterations = 4\n"))
     (folder / "summary.json").unlink()
@@ -87,7 +90,10 @@ def test_resuming_goes_on_and_a_run_that_has_ended_is_only_read(tmp_path):
     assert metrics_of(folder) == metrics_of(whole.folder)
     assert [skill.id for skill in run.bank.skills()] == [skill.id for skill in whole.bank.skills()]
     again = Watching()
-    assert api.resume(folder, [again]).summary == run.summary and again.events == []
+    ended = api.resume(str(folder), [again])
+    assert ended.summary == run.summary and again.events == []
+    (shown,) = ended.bank.retrieve_step([("anything", "at all")])
+    assert len(shown) == 1 and [shown] == run.bank.retrieve_step([("anything", "at all")]), "by the run's settings"
 
 
 def test_the_laptop_run_needs_neither_fcntl_nor_resource(tmp_path):

@@ -65,11 +65,12 @@ def train(config: Config, trackers: Sequence[Tracker] = ()) -> FinishedRun:
     )
 
 
-def resume(run: Path, trackers: Sequence[Tracker] = ()) -> FinishedRun:
+def resume(run: Path | str, trackers: Sequence[Tracker] = ()) -> FinishedRun:
     """Goes on with a run from its last checkpoint, as if it had never stopped; a run that has ended is only read.
 
     Raises `RunError` when the folder is not a run or has no checkpoint, and as `train` does.
     """
+    run = Path(run)
     folder = RunFolder.open(run)
     config, latest = folder.config(), checkpoint.latest(run)
     if config.engine == "verl":
@@ -118,7 +119,11 @@ def _train_locally(
 def _read_back(folder: Path, summary: dict[str, Any], event: int | None = None) -> FinishedRun:
     """Returns a run that has ended, as its folder has it; the bank as it was after `event`, or as it is."""
     run = RunFolder(folder)
-    return FinishedRun(folder, summary, SkillBank.open(run.bank, make_embedder(run.config().embedder), event=event))
+    config = run.config()
+    settings = config.bank, config.retrieval, config.credit
+    return FinishedRun(
+        folder, summary, SkillBank.open(run.bank, make_embedder(config.embedder), *settings, event=event)
+    )
 
 
 @contextmanager
@@ -127,7 +132,7 @@ def _says_how_to_go_on(run: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise RunError(f"{run} cannot be written ({error.strerror or error}): make room, and {_way_on(run)}") from None
+        raise RunError(f"{run} cannot be written ({error.strerror or error}): make room, and {_way_on(run)}") from error
     except KeyboardInterrupt:
         raise KeyboardInterrupt(_way_on(run)) from None
 
