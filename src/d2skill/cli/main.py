@@ -27,13 +27,13 @@ d2skill trains an agent's policy together with a bank of skills (D2Skill, arXiv 
   d2skill bank list RUN             list its skills; `d2skill bank show RUN ID` shows one
   d2skill play                      play a task yourself; with --replay RUN, see what the agent did
   d2skill houses OUT                write generated houses as ALFWorld game files
-  d2skill bank blame RUN ID         tell why a skill is there and what moved its utility; `d2skill bank` lists more
-  d2skill bank hold RUN ID          keep it from policies; `bank admit` brings it back; `bank merge` joins duplicates
-  d2skill bank export RUN OUT       write them as SKILL.md folders or other formats; `d2skill bank import` reads such
-  d2skill doctor                    say what is installed, found and missing, and how to fix it
-  d2skill plan                      say what a run would take: memory, tokens, hours, money
+  d2skill bank blame RUN ID         show the history of a skill; `d2skill bank` lists more
+  d2skill bank hold RUN ID          hold a skill back; `bank admit` undoes it; `bank merge` joins duplicates
+  d2skill bank export RUN OUT       write skills as SKILL.md folders or others; `d2skill bank import` reads them
+  d2skill doctor                    list what is installed and what is missing, with the fix
+  d2skill plan                      estimate memory, tokens, hours and money of a run
   d2skill config list               list presets; `d2skill config show NAME` prints one in full
-  d2skill calibrate                 measure where an embedder's similarity gates belong
+  d2skill calibrate                 measure the similarity gates of an embedder
   d2skill check-env KIND            check an environment of your own against the protocol
 
 `d2skill COMMAND --help` explains a command and its options."""
