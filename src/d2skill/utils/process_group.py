@@ -133,7 +133,7 @@ class LaunchedProcessGroup(ProcessGroup):
         here = int(os.environ.get("LOCAL_WORLD_SIZE") or launched_processes())
         if here != launched_processes():
             raise ConfigError(
-                f"{launched_processes()} processes were started, {here} of them here: start all on one machine"
+                f"{launched_processes()} processes were started, {here} here: start all of them on one machine"
             )
         on_cpu = on_cpu or not torch.cuda.is_available()
         if not on_cpu and here > (gpus := torch.cuda.device_count()):
