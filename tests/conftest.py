@@ -1,8 +1,12 @@
-"""Fixtures that all rooms share."""
+"""Fixtures that all rooms share, and the profile of the property tests."""
 
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+hypothesis.settings.register_profile("no-deadline", deadline=None)  # tests never assert times
+hypothesis.settings.load_profile("no-deadline")
 
 
 @pytest.fixture(scope="session")
