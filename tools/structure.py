@@ -41,7 +41,7 @@ FLOORS = [
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms.split()}
 
 TOP_FILES = 18
-SOURCE_LINES = 29_000
+SOURCE_LINES = 29_100  # a feature that needs more raises it in its own commit, and says so
 PARAMETERS = 3
 FILE_LINES = 600
 

@@ -121,9 +121,8 @@ def _read_back(folder: Path, summary: dict[str, Any], event: int | None = None) 
     run = RunFolder(folder)
     config = run.config()
     settings = config.bank, config.retrieval, config.credit
-    return FinishedRun(
-        folder, summary, SkillBank.open(run.bank, make_embedder(config.embedder), *settings, event=event)
-    )
+    bank = SkillBank.open(run.bank, make_embedder(config.embedder), *settings, event=event)
+    return FinishedRun(folder, summary, bank)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from d2skill.bank import SkillBank
 from d2skill.bank.journal import Event
@@ -84,9 +84,7 @@ def split_work(processes: ProcessGroup, config: Config, components: Components) 
 
 
 def _replica(components: Components) -> Replica:
-    policy: Any = components.policy
-    found: Replica = policy
-    return found
+    return cast(Replica, components.policy)
 
 
 def _require_equal(processes: ProcessGroup, policy: Replica) -> None:
