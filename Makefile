@@ -8,7 +8,7 @@ help:         ## list these
 setup:        ## install into the current environment, with all that tests and linters need
 	pip install -c constraints.txt -e '.[dev]' && pre-commit install
 
-test:         ## the default tests, about five minutes
+test:         ## the default tests, five to ten minutes
 	pytest
 
 test-slow:    ## the slow tests

@@ -111,7 +111,7 @@ def small_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def original() -> dict[str, Any]:
-    """What the original made of the small set: prices, goals, sessions."""
+    """Recordings of the original on the small set: prices, goals, sessions."""
     return json.loads(lzma.decompress(webshop_archive("webshop_1k_original.json.xz").read_bytes()))
 
 
