@@ -32,7 +32,8 @@ import tyro
 
 from d2skill.config import EnvConfig
 from d2skill.envs import make_environment
-from d2skill.policies.scorer.features import Featurizer, Prompt, action_words, content, entities
+from d2skill.policies.scorer.features import Featurizer, Prompt
+from d2skill.utils.text import action_words, content, entities
 
 # ---- Settings: the defaults of `d2skill train` -----------------------------------------------------------------------
 K, CANDIDATES, ALPHA, ETA = 3, 10, 0.1, 0.05  # Eq. 8: k, skills of a kind in a prompt; m, α, η

@@ -14,6 +14,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
+from itertools import chain
 from typing import Literal
 
 from d2skill.types import Prompt, Skill
@@ -92,5 +93,5 @@ def fit_to_budget(prompt: Prompt, count: Callable[[str], int], limit: int) -> Pr
 def _length(prompt: Prompt, count: Callable[[str], int]) -> int:
     """Returns the length of a prompt's parts, without instructions and headings, as `count` measures a text."""
     skills = map(render_skill, (*prompt.task_skills, *prompt.step_skills))
-    turns = (text for turn in prompt.history for text in turn)
-    return sum(map(count, (prompt.task, prompt.observation, *prompt.actions, *turns, *skills)))
+    texts = chain((prompt.task, prompt.observation), prompt.actions, chain.from_iterable(prompt.history), skills)
+    return sum(map(count, texts))

@@ -203,7 +203,7 @@ def test_only_the_environment_and_the_features_are_imported() -> None:
         name for node in imports for name in (getattr(node, "module", None), *(a.name for a in node.names)) if name
     }
     ours = {name for name in names if name.startswith("d2skill")}
-    assert ours == {"d2skill.config", "d2skill.envs", "d2skill.policies.scorer.features"}
+    assert ours == {"d2skill.config", "d2skill.envs", "d2skill.policies.scorer.features", "d2skill.utils.text"}
     (config,) = [node for node in imports if getattr(node, "module", None) == "d2skill.config"]
     assert [alias.name for alias in config.names] == ["EnvConfig"]
 

@@ -7,8 +7,11 @@ own type. Nothing here knows an environment.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
+from typing import NamedTuple
 
 _WORD = re.compile(r"[a-z]++(?:\d++[a-z][a-z0-9'\-]*+|[a-z'\-]*+)|\d++(?:[a-z][a-z0-9'\-]*+)?")
 _CALL = re.compile(r"\s*\w+\s*\[(.*)\]\s*", re.DOTALL)
@@ -19,8 +22,7 @@ _STOP = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Entity:
+class Entity(NamedTuple):
     """A named thing: `name` is "drawer 4", `kind` is "drawer"."""
 
     name: str
@@ -44,15 +46,21 @@ def tokens(text: str) -> tuple[str, ...]:
 @lru_cache(maxsize=65536)
 def entities(text: str) -> tuple[Entity, ...]:
     """Returns the entities of a text, in order: a word with the number after it, or a content word by itself."""
-    words = tokens(text)
-    found = []
-    for i, word in enumerate(words):
-        if word.isdigit() or word in _STOP:
-            continue
-        following = words[i + 1] if i + 1 < len(words) else ""
-        name = f"{word} {following}" if following.isdigit() else word
-        found.append(Entity(name, word))
-    return tuple(found)
+    return tuple([Entity(name, kind) for name, kind in _named(tokens(text))])
+
+
+def names_and_types(text: str) -> set[str]:
+    """Returns the names and the types of all entities of a text."""
+    return set(chain.from_iterable(_named(tokens(text))))
+
+
+def _named(words: Sequence[str]) -> list[tuple[str, str]]:
+    """Returns name and type of each entity, in order."""
+    return [
+        (f"{word} {following}" if following.isdigit() else word, word)
+        for word, following in zip(words, (*words[1:], ""), strict=False)
+        if word not in _STOP and not word.isdigit()
+    ]
 
 
 @lru_cache(maxsize=65536)

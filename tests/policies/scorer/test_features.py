@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from toys import prompt, skill
 
 from d2skill.policies.scorer.features import FEATURES, Featurizer
-from d2skill.policies.scorer.label_features import LABEL_FEATURES, label_features
+from d2skill.policies.scorer.label_features import LABEL_FEATURES, label_features, label_keys
 from d2skill.types import Prompt
 
 BUCKETS = 2**16
@@ -130,7 +130,7 @@ SHOP = Prompt(
 
 
 def test_labels_say_how_much_of_the_task_an_action_is_about():
-    mug, plate, back = label_features([SHOP])
+    mug, plate, back = map(label_features, label_keys(SHOP))
     assert len(mug) == len(plate) == len(back) == LABEL_FEATURES
     # two of the eight words of the task, two of the three of the label
     assert mug[:4] == ["product", "product has 2", "product is 5", "product has 2 is 5"]

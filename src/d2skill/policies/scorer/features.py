@@ -6,286 +6,202 @@ into one bucket, are the verb, the place of the entity in the action, and this m
 skills are parts of the prompt, the policy can learn to follow a skill that names an entity. Crosses with the words of
 the task let it learn which actions go with which tasks, crosses with the progress of the episode an order of actions.
 The features of a prompt do not depend on the rest of the batch.
+
+They come in blocks, which are stored in a table: one of the action's verb and types in its task and progress, one of
+each entity and its mask, one of the action's label.
 """
 
 from __future__ import annotations
 
-import re
-import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
 
-from d2skill.policies.scorer.label_features import LABEL_FEATURES, label_features
-from d2skill.types import Prompt, Skill
-from d2skill.utils.text import action_words, content, entities
-
-Ints = npt.NDArray[np.int64]
-_Hashes = npt.NDArray[np.uint64]
-
-# The parts of a prompt, one bit each. A skill is `about` the task or `aside`. Sentences with a negation in a skill
-# about the task are `advised_against`.
-_PARTS = (
-    "task",
-    "task_skill_about",
-    "task_skill_aside",
-    "step_skill_about",
-    "step_skill_aside",
-    "advised_against",
-    "observation",
-    "past_observation",
-    "past_action",
-    "last_action",
+from d2skill.policies.scorer.feature_table import FeatureBatch, FeatureTable
+from d2skill.policies.scorer.hashes import Hashes, digest, mix, stir, word_hash
+from d2skill.policies.scorer.label_features import LABEL_FEATURES, LabelKey, label_features, label_keys
+from d2skill.policies.scorer.prompt_words import (
+    BIT,
+    ENTITIES,
+    PART_BITS,
+    TASK_WORDS,
+    ActionWords,
+    Ints,
+    PromptWords,
+    WordReader,
 )
-_BIT = {part: 1 << i for i, part in enumerate(_PARTS)}
+from d2skill.types import Prompt
+
+Bools = npt.NDArray[np.bool_]
+
 # The bits that decide whether to follow a skill: whether it names the entity itself, whether the entity was tried
 # already, and whether the task and its skills name the type (those bits stand behind the bits of entities).
-_ADVICE = sum(_BIT[part] for part in ("step_skill_about", "advised_against", "past_action", "last_action")) | (
-    _BIT["task"] | _BIT["task_skill_about"]
-) << len(_PARTS)
-_ENTITIES = 2
-"""Entities of an action that are looked at"""
-_TASK_WORDS = 6
-"""Words of a task that are looked at, in alphabetical order"""
-_ABOUT = 0.5
-"""Least share of a skill's title in the task, for the skill to be about the task"""
-_CACHED_TEXTS = 100_000
-_NEGATION = re.compile(r"\b(not|never|no|nothing|avoid|don't|without)\b", re.IGNORECASE)
-
-FEATURES = 1 + 1 + 1 + _ENTITIES * (2 * len(_PARTS) + 5 + 2 * _TASK_WORDS)
-
-
-@dataclass(frozen=True, slots=True)
-class FeatureBatch:
-    """Features of the actions of some prompts.
-
-    `index` holds bucket numbers, shape [actions, FEATURES], and LABEL_FEATURES more if there are labels; 0 where a
-    feature is absent. `starts` is the first action of each prompt, shape [prompts].
-    """
-
-    index: npt.NDArray[np.int32]
-    starts: Ints
-
-    def counts(self) -> Ints:
-        """Returns the number of actions of each prompt."""
-        return np.diff(np.append(self.starts, len(self.index)))
+_ADVICE = (
+    sum(BIT[part] for part in ("step_skill_about", "advised_against", "past_action", "last_action"))
+    | (BIT["task"] | BIT["task_skill_about"]) << PART_BITS
+)
+_ACTION_BLOCK = 3 + ENTITIES * (1 + 2 * TASK_WORDS)
+_ENTITY_BLOCK = 4 + 2 * PART_BITS
+FEATURES = _ACTION_BLOCK + ENTITIES * _ENTITY_BLOCK
+"""Features of an action without a label"""
+_MASK_FACTOR = np.uint64(0x9E3779B97F4A7C15)
+"""Spreads a mask over a key"""
+_KEPT_ROWS = 2**18
+"""Rows of the table"""
+_KEPT_PROMPTS = 2**15
+"""Prompts whose features are kept"""
 
 
 class Featurizer:
-    """Computes the features of prompts, hashed to `buckets` numbers; caches the words of texts, which recur."""
+    """Computes the features of prompts, hashed to `buckets` numbers.
+
+    Those of the latest prompts are kept, since an update asks for what was computed to act.
+    """
 
     def __init__(self, buckets: int) -> None:
         self._buckets = buckets
-        self._ids: dict[str, int] = {}  # of words
-        self._hashes: list[int] = []  # of words, by id
-        self._word_ids: dict[str, Ints] = {}  # by text
-        self._label_buckets: dict[str, int] = {}
-        self._actions: dict[str, tuple[int, tuple[int, ...], tuple[int, ...]]] = {}
+        self._reader = WordReader()
+        self._begin_table()
+
+    def _begin_table(self) -> None:
+        self._table = FeatureTable((_ACTION_BLOCK, *[_ENTITY_BLOCK] * ENTITIES, LABEL_FEATURES))
+        self._recent: dict[int, tuple[Prompt, Ints]] = {}  # by identity; a prompt that is held keeps its id
+        self._labels: dict[LabelKey, int] = {}  # keys of their blocks
 
     def __call__(self, prompts: Sequence[Prompt]) -> FeatureBatch:
         """Returns the features of all admissible actions of all prompts, in order."""
-        verbs, names, kinds, rows = self._action_arrays(prompts)
-        words, parts = self._part_words(prompts)
-        name_bits, kind_bits = self._part_masks(words, parts, rows[:, None], names, kinds)
-        progress, task_words = self._task_context(prompts)
-        index = self._crosses(verbs, kinds, name_bits, kind_bits, progress[rows], task_words[rows])
-        if any(prompt.labels for prompt in prompts):
-            index = np.concatenate([index, self._label_columns(prompts)], axis=1)
-        starts = np.cumsum([0, *(len(p.actions) for p in prompts[:-1])], dtype=np.int64)
-        return FeatureBatch(index, starts)
+        if self._table.size > _KEPT_ROWS:
+            self._begin_table()
+        starts = np.cumsum([0, *(len(prompt.actions) for prompt in prompts[:-1])], dtype=np.int64)
+        new = [prompt for prompt in prompts if id(prompt) not in self._recent]
+        if new:
+            rows, end = self._compute(new), 0
+            for prompt in new:
+                start, end = end, end + len(prompt.actions)
+                self._recent[id(prompt)] = prompt, rows[start:end]
+        if len(new) < len(prompts):
+            rows = np.concatenate([self._recent[id(prompt)][1] for prompt in prompts])
+        for oldest in list(islice(self._recent, max(0, len(self._recent) - _KEPT_PROMPTS))):
+            del self._recent[oldest]
+        return FeatureBatch(self._table, rows, starts)
 
-    def _crosses(
-        self, verbs: Ints, kinds: Ints, name_bits: Ints, kind_bits: Ints, progress: _Hashes, task_words: Ints
-    ) -> npt.NDArray[np.int32]:
-        """Returns bucket numbers of the crossed features, shape [actions, FEATURES].
+    def forget_prompts(self) -> None:
+        """Drops the prompts whose features are kept."""
+        self._recent.clear()
 
-        All arguments are by action; those of entities (types, and the masks of names and types) have a column for each.
+    def _compute(self, prompts: Sequence[Prompt]) -> Ints:
+        """Returns the rows of all actions in the table, shape [actions, blocks], after adding new blocks to it."""
+        self._reader.forget_old()
+        words, actions = self._reader.read(prompts), self._reader.actions(prompts)
+        of = np.repeat(np.arange(len(prompts)), [len(prompt.actions) for prompt in prompts])
+        bits = self._reader.parts_naming(words, of, actions)
+        masks = bits[:, :ENTITIES] | bits[:, ENTITIES:] << PART_BITS
+        present = actions.ids[:, ENTITIES:] >= 0
+        # The key of a block is a sum of hashes of all that it depends on.
+        progress = np.array([own.key for own in words.progress], dtype=np.uint64)
+        contexts = np.array([task.key for task in words.tasks], dtype=np.uint64) + progress
+        keys = actions.keys + np.stack([contexts, *[progress] * ENTITIES], axis=1).take(of, axis=0)
+        keys[:, 1:] += masks.astype(np.uint64) * _MASK_FACTOR
+        keys[:, 1:] *= present
+        rows = self._table.find(keys)
+        if len(missing := np.flatnonzero(rows < 0)):
+            new, first = np.unique(keys.ravel()[missing], return_index=True)
+            action, block = np.divmod(missing[first], keys.shape[1])
+            self._table.add(new, self._blocks(words, of[action], actions, action, block, masks))
+            rows.ravel()[missing] = self._table.find(keys.ravel()[missing])
+        labels = (
+            self._label_blocks(prompts) if any(prompt.labels for prompt in prompts) else np.zeros(len(of), np.int64)
+        )
+        return np.concatenate([rows, labels[:, None]], axis=1)
+
+    def _blocks(
+        self, words: PromptWords, of: Ints, actions: ActionWords, action: Ints, block: Ints, masks: Ints
+    ) -> Ints:
+        """Returns the buckets of some blocks, shape [n, widest block].
+
+        Args:
+            words: Words of all prompts.
+            of: Prompt of each block, shape [n].
+            actions: Words of all actions.
+            action: Action of each block, shape [n].
+            block: Number of each block among those of its action, not that of a label, shape [n].
+            masks: Masks of the entities of all actions, shape [A, ENTITIES].
         """
-        table = np.array(self._hashes, dtype=np.uint64)  # by word id
-        verb = table[verbs]
-        in_task = (kind_bits & _BIT["task"] > 0) @ (1 << np.arange(_ENTITIES))
-        columns = [_mix(verb, 1), _mix(verb, 2, progress), _mix(verb, 3, progress, in_task)]
-        present = [np.ones(len(verb), dtype=bool)] * 3
-        for entity in range(_ENTITIES):
-            exists = kinds[:, entity] >= 0
-            kind = table[kinds[:, entity]]
-            mask = name_bits[:, entity] | kind_bits[:, entity] << len(_PARTS)
-            advice = mask & _ADVICE
-            columns += [
-                _mix(verb, 10 + entity, mask),  # all parts that name the entity or its type
-                _mix(verb, 20 + entity, mask, progress),
-                _mix(verb, 30 + entity, kind, progress),  # the type itself
-                _mix(verb, 60 + entity, advice),  # only the parts that decide whether to follow a skill
-                _mix(verb, 70 + entity, advice, progress),
-            ]
-            present += [exists] * 5
-            for bit in range(2 * len(_PARTS)):
-                columns.append(_mix(verb, 100 + 100 * entity + bit))
-                present.append(exists & (mask >> bit & 1 > 0))
-            for position in range(_TASK_WORDS):
-                word = table[task_words[:, position]]
-                known = exists & (task_words[:, position] >= 0)
-                columns += [_mix(verb, 40 + entity, kind, word), _mix(verb, 50 + entity, kind, word, progress)]
-                present += [known, known]
-        hashed = np.stack(columns, axis=1) % np.uint64(self._buckets - 1) + np.uint64(1)
-        return np.where(np.stack(present, axis=1), hashed, 0).astype(np.int32)
+        verbs = actions.verbs[action]
+        progress = np.array([own.hash for own in words.progress], dtype=np.uint64)[of]
+        buckets = np.zeros((len(action), max(_ACTION_BLOCK, _ENTITY_BLOCK)), dtype=np.int64)
+        if len(at := np.flatnonzero(block == 0)):
+            own, crossed = action[at], np.array([task.crossed for task in words.tasks])[of[at]]
+            in_task = (masks[own] >> PART_BITS & BIT["task"] > 0) @ (1 << np.arange(ENTITIES))
+            present = actions.ids[own, ENTITIES:] >= 0
+            cells = _action_block(verbs[at], actions.kinds[own], present, in_task, progress[at], crossed)
+            buckets[at, :_ACTION_BLOCK] = self._bucket(*cells)
+        if len(at := np.flatnonzero(block)):
+            entities = block[at] - 1
+            cells = _entity_block(verbs[at], entities, masks[action[at], entities], progress[at])
+            buckets[at, :_ENTITY_BLOCK] = self._bucket(*cells)
+        return buckets
 
-    def _label_columns(self, prompts: Sequence[Prompt]) -> npt.NDArray[np.int32]:
-        """Returns bucket numbers of label features, shape [actions, LABEL_FEATURES]."""
-        rows = label_features(prompts)
-        index = np.zeros((len(rows), LABEL_FEATURES), dtype=np.int32)
-        for row, features in enumerate(rows):
-            for column, feature in enumerate(features):
-                index[row, column] = self._label_bucket(f"{column} {feature}")
-        return index
+    def _bucket(self, hashes: Hashes, present: Bools) -> Ints:
+        """Returns the bucket of each hash, from 1 on, and 0 for a feature that is not present."""
+        return np.where(present, hashes % np.uint64(self._buckets - 1) + np.uint64(1), 0).astype(np.int64)
 
-    def _label_bucket(self, feature: str) -> int:
-        bucket = self._label_buckets.get(feature)
-        if bucket is None:
-            bucket = self._label_buckets[feature] = _hash(feature) % (self._buckets - 1) + 1
-        return bucket
-
-    def _task_context(self, prompts: Sequence[Prompt]) -> tuple[_Hashes, Ints]:
-        """Returns the progress [P] of each prompt as a hash, and the word ids [P, _TASK_WORDS] of its task."""
-        progress = np.zeros(len(prompts), dtype=np.uint64)
-        words = np.full((len(prompts), _TASK_WORDS), -1, dtype=np.int64)
-        for row, prompt in enumerate(prompts):
-            progress[row] = _progress(prompt)
-            ids = [self._id(word) for word in sorted(content(prompt.task))[:_TASK_WORDS]]
-            words[row, : len(ids)] = ids
-        return progress, words
-
-    def _action_arrays(self, prompts: Sequence[Prompt]) -> tuple[Ints, Ints, Ints, Ints]:
-        """Returns verb ids [A], entity name and type ids [A, _ENTITIES] (-1 for none), and the prompt index [A]."""
-        parsed = [self._action(action) for prompt in prompts for action in prompt.actions]
-        verbs = np.array([verb for verb, _, _ in parsed], dtype=np.int64)
-        names = np.array([names for _, names, _ in parsed], dtype=np.int64).reshape(-1, _ENTITIES)
-        kinds = np.array([kinds for _, _, kinds in parsed], dtype=np.int64).reshape(-1, _ENTITIES)
-        rows = np.repeat(np.arange(len(prompts)), [len(prompt.actions) for prompt in prompts])
-        return verbs, names, kinds, rows
-
-    def _part_words(self, prompts: Sequence[Prompt]) -> tuple[list[Ints], list[tuple[int, int]]]:
-        """Returns the word ids of each text of each prompt, and the prompt index and part bit that go with them."""
-        words: list[Ints] = []
-        parts: list[tuple[int, int]] = []
-
-        def add(row: int, part: str, text: str) -> None:
-            words.append(self._text_ids(text))
-            parts.append((row, _BIT[part]))
-
-        for row, prompt in enumerate(prompts):
-            add(row, "task", prompt.task)
-            add(row, "observation", prompt.observation)
-            for observation, action in prompt.history:
-                add(row, "past_observation", observation)
-                add(row, "past_action", action)
-            if prompt.history:
-                add(row, "last_action", prompt.history[-1][1])
-            for name, skills in (("task_skill", prompt.task_skills), ("step_skill", prompt.step_skills)):
-                for skill in skills:
-                    relation = _relation(skill, prompt.task)
-                    advised, advised_against = _split_advice(skill)
-                    add(row, f"{name}_{relation}", advised)
-                    if advised_against and relation == "about":
-                        add(row, "advised_against", advised_against)
-        return words, parts
-
-    def _part_masks(
-        self, words: list[Ints], parts: list[tuple[int, int]], prompts: Ints, names: Ints, kinds: Ints
-    ) -> tuple[Ints, Ints]:
-        """Returns masks of the parts of an action's prompt that name its entities, and that name their types.
-
-        Both have the shape of `names` and `kinds`, [A, _ENTITIES], and are 0 for an absent entity (-1).
-        """
-        wanted = np.concatenate([names.ravel(), kinds.ravel()])
-        used = np.unique(wanted[wanted >= 0])
-        column = np.full(len(self._ids) + 1, -1, dtype=np.int64)
-        column[used] = np.arange(len(used))
-        bits = np.zeros((parts[-1][0] + 1, len(used) + 1), dtype=np.int64)
-        flat = column[np.concatenate(words)]
-        lengths = [len(ids) for ids in words]
-        rows = np.repeat([row for row, _ in parts], lengths)
-        part_bits = np.repeat([bit for _, bit in parts], lengths)
-        hit = flat >= 0
-        np.bitwise_or.at(bits, (rows[hit], flat[hit]), part_bits[hit])
-        return bits[prompts, column[names]], bits[prompts, column[kinds]]
-
-    def _id(self, word: str) -> int:
-        number = self._ids.get(word)
-        if number is None:
-            number = self._ids[word] = len(self._ids)
-            self._hashes.append(_hash(word))
-        return number
-
-    def _text_ids(self, text: str) -> Ints:
-        """Returns the ids of names and types of all entities in a text."""
-        ids = self._word_ids.get(text)
-        if ids is None:
-            if len(self._word_ids) > _CACHED_TEXTS:
-                self._word_ids.clear()
-            numbers = {self._id(word) for entity in entities(text) for word in (entity.name, entity.kind)}
-            ids = self._word_ids[text] = np.array(sorted(numbers), dtype=np.int64)
-        return ids
-
-    def _action(self, action: str) -> tuple[int, tuple[int, ...], tuple[int, ...]]:
-        """Returns the ids of an action's verb, and of the names and types of its entities."""
-        ids = self._actions.get(action)
-        if ids is None:
-            if len(self._actions) > _CACHED_TEXTS:
-                self._actions.clear()
-            words = action_words(action)
-            named = words.entities[:_ENTITIES]
-            rest = (-1,) * (_ENTITIES - len(named))
-            names = tuple(self._id(entity.name) for entity in named) + rest
-            kinds = tuple(self._id(entity.kind) for entity in named) + rest
-            ids = self._actions[action] = (self._id(words.verb), names, kinds)
-        return ids
+    def _label_blocks(self, prompts: Sequence[Prompt]) -> Ints:
+        """Returns the rows of the labels of all actions, 0 for none, shape [actions], after adding new blocks."""
+        labels = [label for prompt in prompts for label in label_keys(prompt)]
+        blocks: dict[int, list[int]] = {}
+        for label in set(labels).difference(self._labels):
+            features = [f"{column} {feature}" for column, feature in enumerate(label_features(label))]
+            self._labels[label] = key = digest("\n".join(features)) if features else 0
+            if features:
+                blocks[key] = [word_hash(feature) % (self._buckets - 1) + 1 for feature in features]
+        if blocks:
+            self._table.add(np.array([*blocks], dtype=np.uint64), np.array([*blocks.values()]))
+        return self._table.find(np.array([self._labels[label] for label in labels], dtype=np.uint64))
 
 
-def _progress(prompt: Prompt) -> int:
-    """Returns a hash of the verbs already used on entities that the task names, and of the last two of them."""
-    task = content(prompt.task)
-    verbs: list[str] = []
-    for _, action in prompt.history:
-        words = action_words(action)
-        if any(entity.kind in task for entity in words.entities) and (not verbs or verbs[-1] != words.verb):
-            verbs.append(words.verb)
-    return _hash(" ".join([*sorted(set(verbs)), "|", *verbs[-2:]]))
+def _action_block(
+    verbs: Hashes, kinds: Hashes, present: Bools, in_task: Ints, progress: Hashes, crossed: Hashes
+) -> tuple[Hashes, Bools]:
+    """Returns the features of actions in their tasks: hashes, shape [n, _ACTION_BLOCK], and which are present.
+
+    Args:
+        verbs: Hashes of the verbs, shape [n].
+        kinds: Hashes of the types of the entities, shape [n, ENTITIES].
+        present: True for entities that exist, shape [n, ENTITIES].
+        in_task: Bits of the entities whose types the task names, shape [n].
+        progress: Hashes of the progress, shape [n].
+        crossed: Hashes of words of the task, shape [n, TASK_WORDS], 0 for none.
+    """
+    whole = np.stack([mix(verbs, 1), mix(verbs, 2, progress), mix(verbs, 3, progress, in_task)], axis=1)
+    verb, place, progress = verbs[:, None], np.arange(ENTITIES), progress[:, None]
+    pairs = stir(mix(verb, 40 + place, kinds)[:, :, None] ^ crossed[:, None])
+    triples = stir(stir(mix(verb, 50 + place, kinds)[:, :, None] ^ crossed[:, None]) ^ progress[:, :, None])
+    by_entity = np.concatenate([mix(verb, 30 + place, kinds, progress)[:, :, None], pairs, triples], axis=2)
+    known = np.concatenate([np.ones((len(verbs), 1), dtype=bool), *[crossed > 0] * 2], axis=1)
+    hashes = np.concatenate([whole, by_entity.reshape(len(verbs), -1)], axis=1)
+    exists = (present[:, :, None] & known[:, None]).reshape(len(verbs), -1)
+    return hashes, np.concatenate([np.ones(whole.shape, dtype=bool), exists], axis=1)
 
 
-@lru_cache(maxsize=8192)
-def _relation(skill: Skill, task: str) -> str:
-    """Returns "about" if half of the words of a skill's title, up to a colon, stand in the task, else "aside"."""
-    head = content(skill.text.title.partition(":")[0])
-    return "about" if head and len(head & content(task)) >= _ABOUT * len(head) else "aside"
+def _entity_block(verbs: Hashes, entities: Ints, masks: Ints, progress: Hashes) -> tuple[Hashes, Bools]:
+    """Returns the features of entities in their prompts: hashes, shape [n, _ENTITY_BLOCK], and which are present.
 
-
-@lru_cache(maxsize=8192)
-def _split_advice(skill: Skill) -> tuple[str, str]:
-    """Returns the sentences of a skill without a negation (advised) and those with one (advised against)."""
-    sentences = re.split(r"(?<=[.!?;])\s+", f"{skill.text.title}. {skill.text.principle}")
-    against = [sentence for sentence in sentences if _NEGATION.search(sentence)]
-    return " ".join(sentence for sentence in sentences if sentence not in against), " ".join(against)
-
-
-def _hash(word: str) -> int:
-    """Returns a hash of 64 bits that is the same in every process."""
-    data = word.encode()
-    return zlib.crc32(data) | zlib.crc32(data, 0x9E3779B9) << 32
-
-
-def _mix(first: _Hashes, salt: int, *others: _Hashes | Ints) -> _Hashes:
-    """Returns hashes combined with a number (`salt`) and with each other, element by element."""
-    value = _stir(first ^ np.uint64(salt * 0x9E3779B97F4A7C15 % 2**64))
-    for other in others:
-        value = _stir(value ^ other.astype(np.uint64))
-    return value
-
-
-def _stir(value: _Hashes) -> _Hashes:
-    """Returns hashes with their bits spread: a multiply-xorshift step."""
-    value = value * np.uint64(0xBF58476D1CE4E5B9)
-    return value ^ value >> np.uint64(29)
+    Args:
+        verbs: Hashes of the verbs of their actions, shape [n].
+        entities: Their places in the actions, shape [n].
+        masks: Bits of the parts that name them, and behind these of the parts that name their types, shape [n].
+        progress: Hashes of the progress, shape [n].
+    """
+    advice, bits = masks & _ADVICE, np.arange(2 * PART_BITS)
+    whole = [
+        mix(verbs, 10 + entities, masks),  # all parts that name the entity or its type
+        mix(verbs, 20 + entities, masks, progress),
+        mix(verbs, 60 + entities, advice),  # only the parts that decide whether to follow a skill
+        mix(verbs, 70 + entities, advice, progress),
+    ]
+    by_bit = mix(verbs[:, None], 100 + 100 * entities[:, None] + bits)
+    present = np.concatenate([np.ones((len(verbs), len(whole)), dtype=bool), masks[:, None] >> bits & 1 > 0], axis=1)
+    return np.concatenate([np.stack(whole, axis=1), by_bit], axis=1), present

@@ -7,7 +7,6 @@ have, the precision is the share of its other words that the task has; both are 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from functools import lru_cache
 
 from d2skill.types import Prompt
@@ -19,47 +18,60 @@ _STEPS = 16
 """Steps that are told apart; later ones are taken together"""
 
 
-def label_features(prompts: Sequence[Prompt]) -> list[list[str]]:
-    """Returns the features of each action of each prompt, LABEL_FEATURES texts; none for an action without a label."""
-    return [features for prompt in prompts for features in _prompt_features(prompt)]
+LabelKey = tuple[str, ...]
+"""The parts that make up the features of a label: kind, has, is, top, done, step, among. Empty without a label."""
 
 
-def _prompt_features(prompt: Prompt) -> list[list[str]]:
-    """Returns the features of a prompt's actions.
+def label_keys(prompt: Prompt) -> list[LabelKey]:
+    """Returns the key of the label of each action of a prompt.
 
-    They are crosses of the label's kind with its recall ("has") and precision ("is"), with whether these are the best
-    of its kind ("top"), with how often the action was played before ("done", up to 2), with the step, and with the
-    kinds of all labels ("among").
+    It holds the label's kind, its recall ("has") and precision ("is"), if these are the best of its kind ("top"), how
+    often the action was played before ("done", up to 2), the step, and the kinds of all labels ("among").
     """
     if not prompt.labels:
-        return [[] for _ in prompt.actions]
-    task, past = _words(prompt.task), Counter(action for _, action in prompt.history)
-    overlaps = [_overlap(label, task) for label in prompt.labels]
+        return [()] * len(prompt.actions)
+    past = Counter(action for _, action in prompt.history)
+    step, (overlaps, among) = f"step {min(len(prompt.history), _STEPS)}", _compare(prompt.labels, prompt.task)
+    played = (f"done {min(past[action], 2)}" for action in prompt.actions)
+    return [(*overlap, done, step, among) for overlap, done in zip(overlaps, played, strict=True)]
+
+
+def label_features(key: LabelKey) -> list[str]:
+    """Returns the features of a label, LABEL_FEATURES crosses of the parts of its key; none of an empty key."""
+    if not key:
+        return []
+    kind, has_task, is_task, top, done, step, among = key
+    return [
+        kind,
+        f"{kind} {has_task}",
+        f"{kind} {is_task}",
+        f"{kind} {has_task} {is_task}",
+        f"{kind} {top}",
+        f"{kind} {top} {done}",
+        f"{kind} {has_task} {is_task} {done}",
+        f"{kind} {done} {step}",
+        f"{kind} {done} {among}",
+    ]
+
+
+@lru_cache(maxsize=2**12)
+def _compare(labels: tuple[str, ...], task: str) -> tuple[list[tuple[str, str, str, str]], str]:
+    """Returns kind, recall, precision and standing of each label among all, and the kinds of all."""
+    overlaps = [_overlap(label, _words(task)) for label in labels]
     best: dict[str, tuple[float, float]] = {}
     for kind, recall, precision in overlaps:
         former = best.get(kind, (0.0, 0.0))
         best[kind] = max(former[0], recall), max(former[1], precision)
-    step = f"step {min(len(prompt.history), _STEPS)}"
-    kinds = " ".join(sorted(best))
-    rows = []
-    for action, (kind, recall, precision) in zip(prompt.actions, overlaps, strict=True):
-        has_task, is_task = f"has {_level(recall)}", f"is {_level(precision)}"
-        top = f"top {recall >= best[kind][0]} {precision >= best[kind][1]}"
-        done = f"done {min(past[action], 2)}"
-        rows.append(
-            [
-                kind,
-                f"{kind} {has_task}",
-                f"{kind} {is_task}",
-                f"{kind} {has_task} {is_task}",
-                f"{kind} {top}",
-                f"{kind} {top} {done}",
-                f"{kind} {has_task} {is_task} {done}",
-                f"{kind} {done} {step}",
-                f"{kind} {done} among {kinds}",
-            ]
+    compared = [
+        (
+            kind,
+            f"has {_level(recall)}",
+            f"is {_level(precision)}",
+            f"top {recall >= best[kind][0]} {precision >= best[kind][1]}",
         )
-    return rows
+        for kind, recall, precision in overlaps
+    ]
+    return compared, f"among {' '.join(sorted(best))}"
 
 
 @lru_cache(maxsize=2**16)

@@ -16,14 +16,16 @@ import numpy.typing as npt
 
 from d2skill.config import OptimConfig, ScorerConfig, WarmStartConfig, step_sizes
 from d2skill.errors import RunError
-from d2skill.policies.scorer.features import FeatureBatch, Featurizer
+from d2skill.policies.scorer.adam import Adam
+from d2skill.policies.scorer.feature_table import FeatureBatch, RowSums
+from d2skill.policies.scorer.features import Featurizer
 from d2skill.policies.scorer.loss import clipped_loss
 from d2skill.types import AnswerScore, Decision, Prompt, Row
 from d2skill.utils.rng import generator
 from d2skill.utils.text import tokens
 
 Floats = npt.NDArray[np.float64]
-_BETA1, _BETA2, _EPSILON = 0.9, 0.999, 1e-8
+Integers = npt.NDArray[np.int64]
 _FILE = "scorer.npz"
 _VERSION = 1
 
@@ -47,7 +49,8 @@ class ScorerPolicy:
         self._warm_start = warm_start
         self._featurize = Featurizer(settings.buckets)
         self._weights: Floats = np.zeros(settings.buckets)
-        self._reference: Floats = np.zeros(settings.buckets)
+        self._reference = self._weights.copy()
+        self._sums, self._reference_sums = RowSums(), RowSums()
         self._adam = Adam(settings.buckets)
 
     def count_tokens(self, text: str) -> int:
@@ -59,59 +62,58 @@ class ScorerPolicy:
 
         An action is drawn by inverse transform from the prompt's own seed.
         """
-        distributions = self._distributions(prompts, temperature or 1.0)
-        decisions = []
-        for prompt, seed, log_probs in zip(prompts, seeds, distributions, strict=True):
-            if not prompt.actions:
-                decisions.append(Decision("", "", (), ()))
-                continue
-            choice = _sample(log_probs, seed) if temperature > 0 else int(np.argmax(log_probs))
-            action = prompt.actions[choice]
-            decisions.append(Decision(action, action, (choice,), (float(log_probs[choice]),)))
+        decisions = [Decision("", "", (), ())] * len(prompts)
+        asked = [i for i, prompt in enumerate(prompts) if prompt.actions]
+        if not asked:
+            return decisions
+        batch = self._featurize([prompts[i] for i in asked])
+        log_probs = _log_probs(self._sums.scores(batch, self._weights), batch, temperature or 1.0)
+        choices = _sample(batch, log_probs, [seeds[i] for i in asked]) if temperature > 0 else _best(batch, log_probs)
+        chosen = log_probs[batch.starts + choices].tolist()
+        for i, choice, log_prob in zip(asked, choices.tolist(), chosen, strict=True):
+            action = prompts[i].actions[choice]
+            decisions[i] = Decision(action, action, (choice,), (log_prob,))
         return decisions
 
     def distribution(self, prompt: Prompt) -> Floats:
         """Returns the log-probability of each admissible action, shape [actions]."""
-        return self._distributions([prompt])[0]
-
-    def _distributions(self, prompts: Sequence[Prompt], temperature: float = 1.0) -> list[Floats]:
-        """Returns the log-probabilities of each prompt's actions; empty arrays for prompts without actions."""
-        with_actions = [prompt for prompt in prompts if prompt.actions]
-        if not with_actions:
-            return [np.zeros(0)] * len(prompts)
-        batch = self._featurize(with_actions)
-        log_probs = _log_probs(self._weights, batch, temperature)
-        parts = (log_probs[start : start + count] for start, count in zip(batch.starts, batch.counts(), strict=True))
-        return [next(parts) if prompt.actions else np.zeros(0) for prompt in prompts]
+        batch = self._featurize([prompt])
+        return _log_probs(batch.scores(self._weights), batch)
 
     def score_answers(self, decided: Sequence[tuple[Prompt, Decision]]) -> list[AnswerScore]:
         """See SupportsScoring. Raises `ValueError` if the prompt has another action, or none, at the chosen index."""
         for prompt, decision in decided:
             if decision.tokens and prompt.actions[decision.tokens[0] :][:1] != (decision.action,):
                 raise ValueError(f"{decision.action!r} is not action {decision.tokens[0]} of this prompt")
-        scores = []
-        distributions = self._distributions([prompt for prompt, _ in decided])
-        for (prompt, decision), log_probs in zip(decided, distributions, strict=True):
-            chosen = float(log_probs[decision.tokens[0]]) if decision.tokens else 0.0
-            scores.append(AnswerScore(chosen, prompt.actions[int(np.argmax(log_probs))] if prompt.actions else ""))
+        scores = [AnswerScore(0.0, "")] * len(decided)
+        asked = [i for i, (prompt, _) in enumerate(decided) if prompt.actions]
+        if not asked:
+            return scores
+        batch = self._featurize([decided[i][0] for i in asked])
+        log_probs = _log_probs(self._sums.scores(batch, self._weights), batch)
+        for i, start, best in zip(asked, batch.starts.tolist(), _best(batch, log_probs).tolist(), strict=True):
+            prompt, decision = decided[i]
+            chosen = float(log_probs[start + decision.tokens[0]]) if decision.tokens else 0.0
+            scores[i] = AnswerScore(chosen, prompt.actions[best])
         return scores
 
     def update(self, rows: Sequence[Row], seed: int) -> dict[str, float]:
         """See Policy. Each minibatch of the shuffled rows is an Adam step (Eq. 6)."""
         rows = [row for row in rows if row.decision.tokens]
-        order = generator(seed, "update").permutation(len(rows))
-        size = self._optim.minibatch_rows
-        steps = [self._step([rows[i] for i in order[at : at + size]]) for at in range(0, len(rows), size)]
-        if not steps:
+        if not rows:
             return {}
+        batch = self._featurize([row.prompt for row in rows])
+        self._featurize.forget_prompts()
+        order = generator(seed, "update").permutation(len(rows))
+        parts = _parts(order, self._optim.minibatch_rows)
+        steps = [self._step(batch.select(part), [rows[i] for i in part]) for part in parts]
         metrics = {name: float(np.mean([step[name] for step in steps])) for name in steps[0]}
         metrics["policy/ratio_error"] = steps[0]["policy/ratio_error"]
         return metrics
 
-    def _step(self, rows: Sequence[Row]) -> dict[str, float]:
-        batch = self._featurize([row.prompt for row in rows])
-        log_probs = _log_probs(self._weights, batch, self._temperature)
-        reference = _log_probs(self._reference, batch, self._temperature)
+    def _step(self, batch: FeatureBatch, rows: Sequence[Row]) -> dict[str, float]:
+        log_probs = _log_probs(batch.scores(self._weights), batch, self._temperature)
+        reference = _log_probs(self._reference_sums.scores(batch, self._reference), batch, self._temperature)
         chosen = batch.starts + np.array([row.decision.tokens[0] for row in rows])
         old = np.array([row.decision.log_probs[0] for row in rows])
         advantages = np.array([row.advantage for row in rows])
@@ -132,15 +134,17 @@ class ScorerPolicy:
         """See Policy. Fits the demonstrated actions by cross-entropy; the accuracy is that of the last epoch."""
         demonstrations = [(prompt, action) for prompt, action in demonstrations if action in prompt.actions]
         loss = accuracy = 0.0
-        size = self._warm_start.minibatch_rows
+        if demonstrations:
+            whole = self._featurize([prompt for prompt, _ in demonstrations])
+            self._featurize.forget_prompts()
+            choices = np.array([prompt.actions.index(action) for prompt, action in demonstrations])
         for epoch in range(self._warm_start.epochs):
             order = generator(seed, "imitate", epoch).permutation(len(demonstrations))
             loss = accuracy = 0.0
-            for at in range(0, len(order), size):
-                part = [demonstrations[i] for i in order[at : at + size]]
-                batch = self._featurize([prompt for prompt, _ in part])
-                log_probs = _log_probs(self._weights, batch)
-                chosen = batch.starts + np.array([prompt.actions.index(action) for prompt, action in part])
+            for part in _parts(order, self._warm_start.minibatch_rows):
+                batch = whole.select(part)
+                log_probs = _log_probs(batch.scores(self._weights), batch)
+                chosen = batch.starts + choices[part]
                 best = np.maximum.reduceat(log_probs, batch.starts)
                 loss -= float(log_probs[chosen].sum()) / len(order)
                 accuracy += float((log_probs[chosen] == best).sum()) / len(order)
@@ -155,13 +159,14 @@ class ScorerPolicy:
 
     def save(self, folder: Path) -> None:
         """See Policy. Writes one NumPy archive."""
+        first, second = self._adam.moments()
         np.savez(
             folder / _FILE,
             version=np.array(_VERSION),
             weights=self._weights,
             reference=self._reference,
-            first=self._adam.first,
-            second=self._adam.second,
+            first=first,
+            second=second,
             steps=np.array(self._adam.steps),
         )
 
@@ -183,8 +188,8 @@ class ScorerPolicy:
                 "set policy.scorer.buckets to the former"
             )
         self._weights, self._reference = stored["weights"], stored["reference"]
-        self._adam.first, self._adam.second = stored["first"], stored["second"]
-        self._adam.steps = int(stored["steps"])
+        self._adam = Adam(len(self._weights))
+        self._adam.restore(np.stack([stored["first"], stored["second"]]), int(stored["steps"]))
 
     def _descend(
         self, batch: FeatureBatch, log_probs: Floats, chosen: npt.NDArray[np.int64], slope: Floats, rate: float
@@ -192,37 +197,24 @@ class ScorerPolicy:
         """Takes one Adam step down d loss / d log p_chosen = slope; returns the gradient's norm before clipping."""
         by_action = -np.repeat(slope, batch.counts()) * np.exp(log_probs)
         by_action[chosen] += slope
-        spread = np.repeat(by_action, batch.index.shape[1])
-        gradient: Floats = np.zeros_like(self._weights)
-        gradient += np.bincount(batch.index.ravel(), weights=spread, minlength=len(gradient))
+        gradient = batch.gradient(by_action, len(self._weights))
         gradient[0] = 0.0
         norm = float(np.linalg.norm(gradient))
         if norm > self._optim.max_grad_norm:
             gradient *= self._optim.max_grad_norm / norm
         self._adam.descend(self._weights, gradient, rate)
+        self._sums.forget()
         return norm
 
 
-class Adam:
-    """Adam optimiser (Kingma and Ba, 2015) of one NumPy vector, in place."""
-
-    def __init__(self, size: int) -> None:
-        self.first: Floats = np.zeros(size)
-        self.second: Floats = np.zeros(size)
-        self.steps = 0
-
-    def descend(self, weights: Floats, gradient: Floats, rate: float) -> None:
-        """Moves `weights` against the gradient."""
-        self.steps += 1
-        self.first += (1 - _BETA1) * (gradient - self.first)
-        self.second += (1 - _BETA2) * (gradient * gradient - self.second)
-        scale = rate * np.sqrt(1 - _BETA2**self.steps) / (1 - _BETA1**self.steps)
-        weights -= scale * self.first / (np.sqrt(self.second) + _EPSILON)
+def _parts(order: Integers, size: int) -> list[Integers]:
+    """Returns minibatches of a permutation."""
+    return [order[at : at + size] for at in range(0, len(order), size)]
 
 
-def _log_probs(weights: Floats, batch: FeatureBatch, temperature: float = 1.0) -> Floats:
-    """Returns the log-probability of each action among those of its prompt, shape [actions]."""
-    scores = weights[batch.index].sum(axis=1) / temperature
+def _log_probs(scores: Floats, batch: FeatureBatch, temperature: float = 1.0) -> Floats:
+    """Returns the log-probability of each action among those of its prompt, given the scores of actions."""
+    scores = scores / temperature
     counts = batch.counts()
     shifted = scores - np.repeat(np.maximum.reduceat(scores, batch.starts), counts)
     total = np.log(np.add.reduceat(np.exp(shifted), batch.starts))
@@ -230,8 +222,24 @@ def _log_probs(weights: Floats, batch: FeatureBatch, temperature: float = 1.0) -
     return log_probs
 
 
-def _sample(log_probs: Floats, seed: int) -> int:
-    """Draws an index by inverse transform. The uniform number is the low 53 bits of the seed, as a fraction."""
-    uniform = (seed & (1 << 53) - 1) / (1 << 53)
-    cumulative = np.cumsum(np.exp(log_probs))
-    return min(int(np.searchsorted(cumulative, uniform * cumulative[-1], side="right")), len(log_probs) - 1)
+def _by_prompt(batch: FeatureBatch, values: Floats, absent: float) -> Floats:
+    """Returns values of actions as a table, shape [prompts, most actions], padded with `absent`."""
+    counts = batch.counts()
+    table = np.full((len(counts), counts.max()), absent)
+    table[np.arange(table.shape[1]) < counts[:, None]] = values
+    return table
+
+
+def _best(batch: FeatureBatch, log_probs: Floats) -> Integers:
+    """Returns the index of the most probable action of each prompt, the first of several."""
+    best: Integers = _by_prompt(batch, log_probs, -np.inf).argmax(axis=1)
+    return best
+
+
+def _sample(batch: FeatureBatch, log_probs: Floats, seeds: Sequence[int]) -> Integers:
+    """Draws an index for each prompt by inverse transform, the low 53 bits of its seed taken as a fraction."""
+    cumulative = _by_prompt(batch, np.exp(log_probs), 0.0).cumsum(axis=1)
+    uniform = np.array([seed & (1 << 53) - 1 for seed in seeds]) / (1 << 53)
+    below = (cumulative <= (uniform * cumulative[:, -1])[:, None]).sum(axis=1)
+    choices: Integers = np.minimum(below, batch.counts() - 1)
+    return choices
