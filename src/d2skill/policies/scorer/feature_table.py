@@ -2,14 +2,14 @@
 
 Blocks recur: an action has the same features of one block in all prompts that agree on what this block is about. So
 the table stores the buckets of a block once, and sums of weights and gradients are computed by row before they are
-spread over actions. Rows are sorted by their keys for that, so that sums do not depend on the order in which a
-process came to see them.
+spread over actions. To learn, rows are sorted by their keys, so that sums do not depend on the order in which a process
+came to see them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -108,13 +108,6 @@ class FeatureBatch:
         """Returns the number of actions of each prompt."""
         return np.diff(np.append(self.starts, len(self.rows)))
 
-    def select(self, prompts: Ints) -> FeatureBatch:
-        """Returns the features of some of the prompts, by their numbers."""
-        counts = self.counts()[prompts]
-        starts = np.cumsum(counts) - counts
-        actions = np.repeat(self.starts[prompts] - starts, counts) + np.arange(counts.sum())
-        return FeatureBatch(self.table, self.rows[actions], starts)
-
     @property
     def index(self) -> Buckets:
         """Bucket numbers of all features of each action, shape [actions, features], 0 for no feature.
@@ -124,31 +117,57 @@ class FeatureBatch:
         blocks = [self.table.buckets[rows, :width] for rows, width in zip(self.rows.T, self.table.widths, strict=True)]
         return np.concatenate(blocks if self.rows[:, -1].any() else blocks[:-1], axis=1)
 
+    def packed(self) -> PackedBatch:
+        """Returns the same features with the rows that they use alone, sorted by key."""
+        used, places = _distinct(self.rows, self.table.size)
+        order = np.argsort(self.table.keys[used])
+        rank = np.empty_like(order)
+        rank[order] = np.arange(len(order))
+        return PackedBatch(self.table.buckets[used[order]], rank[places], self.starts)
+
+
+class PackedBatch(NamedTuple):
+    """Features to learn from, which do not depend on what else a table holds.
+
+    Bucket numbers of `rows`, shape [rows, features], the rows of each action, shape [actions, blocks], and the first
+    action of each prompt, shape [prompts].
+    """
+
+    buckets: Buckets
+    rows: Ints
+    starts: Ints
+
+    def counts(self) -> Ints:
+        """Returns the number of actions of each prompt."""
+        return np.diff(np.append(self.starts, len(self.rows)))
+
+    def select(self, prompts: Ints) -> PackedBatch:
+        """Returns the features of some of the prompts, by their numbers."""
+        counts = self.counts()[prompts]
+        starts = np.cumsum(counts) - counts
+        rows = self.rows.take(np.repeat(self.starts[prompts] - starts, counts) + np.arange(counts.sum()), axis=0)
+        used, places = _distinct(rows, len(self.buckets))
+        return PackedBatch(self.buckets[used], places, starts)
+
     def scores(self, weights: Floats) -> Floats:
         """Returns the sum of the weights of each action's features, shape [actions]."""
-        buckets, places = self._distinct
-        sums = weights.take(buckets).sum(axis=1).take(places)
-        scores: Floats = sums.sum(axis=1)
+        scores: Floats = weights.take(self.buckets).sum(axis=1).take(self.rows).sum(axis=1)
         return scores
 
     def gradient(self, by_action: Floats, size: int) -> Floats:
         """Returns the gradient of the weights, shape [size], given that of each action's score."""
-        buckets, places = self._distinct
-        by_row = np.bincount(places.ravel(), np.repeat(by_action, places.shape[1]), len(buckets))
-        gradient: Floats = np.bincount(buckets.ravel(), np.repeat(by_row, buckets.shape[1]), size).astype(
-            np.float64, copy=False
-        )
-        return gradient
+        by_row = np.bincount(self.rows.ravel(), np.repeat(by_action, self.rows.shape[1]), len(self.buckets))
+        spread: Floats = np.repeat(by_row, self.buckets.shape[1])
+        return np.bincount(self.buckets.ravel(), spread, size).astype(np.float64, copy=False)
 
-    @cached_property
-    def _distinct(self) -> tuple[Buckets, Ints]:
-        """Buckets of the distinct rows, sorted by key, and the place of each action's rows among them."""
-        places = np.zeros(self.table.size, dtype=np.int64)
-        places[self.rows] = 1
-        distinct = np.flatnonzero(places)
-        distinct = distinct[np.argsort(self.table.keys[distinct])]
-        places[distinct] = np.arange(len(distinct))
-        return self.table.buckets[distinct], places[self.rows]
+
+def _distinct(rows: Ints, size: int) -> tuple[Ints, Ints]:
+    """Returns the distinct rows out of `size`, in order, and the place of each of `rows` among them."""
+    places = np.zeros(size, dtype=np.int64)
+    places[rows.ravel()] = 1
+    used = np.flatnonzero(places)
+    places[used] = np.arange(len(used))
+    return used, places.take(rows)
 
 
 class RowSums:

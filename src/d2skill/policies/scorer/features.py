@@ -154,7 +154,7 @@ class Featurizer:
         blocks: dict[int, list[int]] = {}
         for label in set(labels).difference(self._labels):
             features = [f"{column} {feature}" for column, feature in enumerate(label_features(label))]
-            self._labels[label] = key = digest("\n".join(features)) if features else 0
+            self._labels[label] = key = digest("label", *features) if features else 0
             if features:
                 blocks[key] = [word_hash(feature) % (self._buckets - 1) + 1 for feature in features]
         if blocks:

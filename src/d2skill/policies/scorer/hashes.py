@@ -17,8 +17,9 @@ def word_hash(word: str) -> int:
     return zlib.crc32(data) | zlib.crc32(data, 0x9E3779B9) << 32
 
 
-def digest(text: str) -> int:
-    """Returns a hash that no two texts of a run share, as part of a key."""
+def digest(*parts: str) -> int:
+    """Returns a hash that no others of a run share, as part of a key; the first part says what the others are."""
+    text = "\x1f".join(parts)
     return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")
 
 

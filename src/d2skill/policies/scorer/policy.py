@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 from zipfile import BadZipFile
 
 import numpy as np
@@ -17,7 +18,7 @@ import numpy.typing as npt
 from d2skill.config import OptimConfig, ScorerConfig, WarmStartConfig, step_sizes
 from d2skill.errors import RunError
 from d2skill.policies.scorer.adam import Adam
-from d2skill.policies.scorer.feature_table import FeatureBatch, RowSums
+from d2skill.policies.scorer.feature_table import FeatureBatch, PackedBatch, RowSums
 from d2skill.policies.scorer.features import Featurizer
 from d2skill.policies.scorer.loss import clipped_loss
 from d2skill.types import AnswerScore, Decision, Prompt, Row
@@ -28,6 +29,21 @@ Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 _FILE = "scorer.npz"
 _VERSION = 1
+
+
+class _LearningBatch(NamedTuple):
+    """Decisions to learn from, by row: the features, the choice, its log-probabilities and its advantage."""
+
+    features: PackedBatch
+    choices: Integers
+    old: Floats
+    reference: Floats
+    advantages: Floats
+
+    def select(self, rows: Integers) -> _LearningBatch:
+        """Returns some of the rows."""
+        old, reference, advantages = self.old[rows], self.reference[rows], self.advantages[rows]
+        return _LearningBatch(self.features.select(rows), self.choices[rows], old, reference, advantages)
 
 
 class ScorerPolicy:
@@ -50,7 +66,7 @@ class ScorerPolicy:
         self._featurize = Featurizer(settings.buckets)
         self._weights: Floats = np.zeros(settings.buckets)
         self._reference = self._weights.copy()
-        self._sums, self._reference_sums = RowSums(), RowSums()
+        self._sums = RowSums()
         self._adam = Adam(settings.buckets)
 
     def count_tokens(self, text: str) -> int:
@@ -77,7 +93,7 @@ class ScorerPolicy:
 
     def distribution(self, prompt: Prompt) -> Floats:
         """Returns the log-probability of each admissible action, shape [actions]."""
-        batch = self._featurize([prompt])
+        batch = self._featurize([prompt]).packed()
         return _log_probs(batch.scores(self._weights), batch)
 
     def score_answers(self, decided: Sequence[tuple[Prompt, Decision]]) -> list[AnswerScore]:
@@ -102,32 +118,40 @@ class ScorerPolicy:
         rows = [row for row in rows if row.decision.tokens]
         if not rows:
             return {}
-        batch = self._featurize([row.prompt for row in rows])
+        features = self._featurize([row.prompt for row in rows]).packed()
         self._featurize.forget_prompts()
+        choices = np.array([row.decision.tokens[0] for row in rows])
+        reference = _log_probs(features.scores(self._reference), features, self._temperature)
+        batch = _LearningBatch(
+            features,
+            choices,
+            old=np.array([row.decision.log_probs[0] for row in rows]),
+            reference=reference[features.starts + choices],
+            advantages=np.array([row.advantage for row in rows]),
+        )
         order = generator(seed, "update").permutation(len(rows))
-        parts = _parts(order, self._optim.minibatch_rows)
-        steps = [self._step(batch.select(part), [rows[i] for i in part]) for part in parts]
+        steps = [self._step(batch.select(part)) for part in _parts(order, self._optim.minibatch_rows)]
         metrics = {name: float(np.mean([step[name] for step in steps])) for name in steps[0]}
         metrics["policy/ratio_error"] = steps[0]["policy/ratio_error"]
         return metrics
 
-    def _step(self, batch: FeatureBatch, rows: Sequence[Row]) -> dict[str, float]:
-        log_probs = _log_probs(batch.scores(self._weights), batch, self._temperature)
-        reference = _log_probs(self._reference_sums.scores(batch, self._reference), batch, self._temperature)
-        chosen = batch.starts + np.array([row.decision.tokens[0] for row in rows])
-        old = np.array([row.decision.log_probs[0] for row in rows])
-        advantages = np.array([row.advantage for row in rows])
-        optim = self._optim
-        terms = clipped_loss(log_probs[chosen], old, reference[chosen], advantages, clip=optim.clip, kl=optim.kl)
-        norm = self._descend(batch, log_probs, chosen, terms.slope / (len(rows) * self._temperature), self._rate)
-        entropy = -np.add.reduceat(np.exp(log_probs) * log_probs, batch.starts)
+    def _step(self, batch: _LearningBatch) -> dict[str, float]:
+        features, optim = batch.features, self._optim
+        log_probs = _log_probs(features.scores(self._weights), features, self._temperature)
+        chosen = features.starts + batch.choices
+        terms = clipped_loss(
+            log_probs[chosen], batch.old, batch.reference, batch.advantages, clip=optim.clip, kl=optim.kl
+        )
+        slope = terms.slope / (len(chosen) * self._temperature)
+        norm = self._descend(features, log_probs, chosen, slope, self._rate)
+        entropy = -np.add.reduceat(np.exp(log_probs) * log_probs, features.starts)
         return {
             "policy/loss": float(terms.loss.mean()),
             "policy/kl": float(terms.kl.mean()),
             "policy/clip_fraction": float(terms.clipped.mean()),
             "policy/entropy": float(entropy.mean()),
             "policy/grad_norm": norm,
-            "policy/ratio_error": float(np.abs(np.exp(log_probs[chosen] - old) - 1).max()),
+            "policy/ratio_error": float(np.abs(np.exp(log_probs[chosen] - batch.old) - 1).max()),
         }
 
     def imitate(self, demonstrations: Sequence[tuple[Prompt, str]], seed: int) -> dict[str, float]:
@@ -135,7 +159,7 @@ class ScorerPolicy:
         demonstrations = [(prompt, action) for prompt, action in demonstrations if action in prompt.actions]
         loss = accuracy = 0.0
         if demonstrations:
-            whole = self._featurize([prompt for prompt, _ in demonstrations])
+            whole = self._featurize([prompt for prompt, _ in demonstrations]).packed()
             self._featurize.forget_prompts()
             choices = np.array([prompt.actions.index(action) for prompt, action in demonstrations])
         for epoch in range(self._warm_start.epochs):
@@ -192,7 +216,7 @@ class ScorerPolicy:
         self._adam.restore(np.stack([stored["first"], stored["second"]]), int(stored["steps"]))
 
     def _descend(
-        self, batch: FeatureBatch, log_probs: Floats, chosen: npt.NDArray[np.int64], slope: Floats, rate: float
+        self, batch: PackedBatch, log_probs: Floats, chosen: npt.NDArray[np.int64], slope: Floats, rate: float
     ) -> float:
         """Takes one Adam step down d loss / d log p_chosen = slope; returns the gradient's norm before clipping."""
         by_action = -np.repeat(slope, batch.counts()) * np.exp(log_probs)
@@ -212,7 +236,7 @@ def _parts(order: Integers, size: int) -> list[Integers]:
     return [order[at : at + size] for at in range(0, len(order), size)]
 
 
-def _log_probs(scores: Floats, batch: FeatureBatch, temperature: float = 1.0) -> Floats:
+def _log_probs(scores: Floats, batch: FeatureBatch | PackedBatch, temperature: float = 1.0) -> Floats:
     """Returns the log-probability of each action among those of its prompt, given the scores of actions."""
     scores = scores / temperature
     counts = batch.counts()

@@ -215,7 +215,7 @@ class WordReader:
         crossed = np.zeros(TASK_WORDS, dtype=np.uint64)
         hashes = [word_hash(word) for word in sorted(words)[:TASK_WORDS]]
         crossed[: len(hashes)] = hashes
-        task = self._tasks[text] = Task(digest(text), self._text(text, "task"), words, crossed)
+        task = self._tasks[text] = Task(digest("task", text), self._text(text, "task"), words, crossed)
         return task
 
     def _read_observation(self, text: str) -> bytes:
@@ -286,7 +286,7 @@ class WordReader:
         named = words.entities[:ENTITIES]
         kinds = [entity.kind for entity in named]
         absent = [""] * (ENTITIES - len(named))
-        keys = [digest(" ".join([words.verb, *kinds])), *(digest(f"{words.verb} {i}") for i in range(ENTITIES))]
+        keys = [digest("action", words.verb, *kinds), *(digest("entity", words.verb, str(i)) for i in range(ENTITIES))]
         self._action_hashes[row] = [*map(word_hash, [words.verb, *kinds, *absent]), *keys]
         self._action_ids[row] = -1
         self._action_ids[row, : len(named)] = [self._id(entity.name) for entity in named]
@@ -300,7 +300,7 @@ class WordReader:
 def _progress(verbs: tuple[str, ...]) -> Progress:
     """Returns hashes of the verbs as a set and of the last two of them."""
     text = " ".join([*sorted(set(verbs)), "|", *verbs[-2:]])
-    return Progress(word_hash(text), digest(text))
+    return Progress(word_hash(text), digest("progress", text))
 
 
 @lru_cache(maxsize=8192)
