@@ -37,15 +37,35 @@ def test_parameters_are_those_of_a_real_model(kind, extra, tied):
     assert adapter == sum(3 * (one.in_features + one.out_features) for one in linear)
 
 
+# parameters in billions, as the model cards and the sizes of the weights say
+PUBLISHED = {
+    "Qwen/Qwen2.5-7B-Instruct": 7.616,
+    "Qwen/Qwen2.5-1.5B-Instruct": 1.544,
+    "Qwen/Qwen2.5-0.5B-Instruct": 0.494,
+    "Qwen/Qwen2.5-3B-Instruct": 3.09,
+    "Qwen/Qwen2.5-14B-Instruct": 14.7,
+    "Qwen/Qwen2.5-32B-Instruct": 32.5,
+    "Qwen/Qwen2.5-72B-Instruct": 72.7,
+    "Qwen/Qwen3-4B-Instruct-2507": 4.02,
+    "Qwen/Qwen3-8B": 8.2,
+    "Qwen/Qwen3-14B": 14.8,
+    "Qwen/Qwen3-32B": 32.8,
+    "Qwen/Qwen3-Embedding-0.6B": 0.596,
+    "meta-llama/Llama-3.1-8B-Instruct": 8.03,
+    "meta-llama/Llama-3.1-70B-Instruct": 70.6,
+    "meta-llama/Llama-3.3-70B-Instruct": 70.6,
+    "deepseek-ai/DeepSeek-R1-Distill-Llama-8B": 8.03,
+    "deepseek-ai/DeepSeek-R1-Distill-Llama-70B": 70.6,
+    "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B": 7.616,
+    "deepseek-ai/DeepSeek-R1-Distill-Qwen-32B": 32.8,
+    "mistralai/Mistral-7B-Instruct-v0.3": 7.25,
+}
+
+
 def test_known_models_have_their_published_sizes():
-    counts = {name.rpartition("/")[2]: shape.parameters for name, shape in KNOWN.items()}
-    assert counts == {
-        "Qwen2.5-7B-Instruct": 7_615_616_512,
-        "Qwen2.5-1.5B-Instruct": 1_543_714_304,
-        "Qwen2.5-0.5B-Instruct": 494_032_768,
-        "Qwen3-4B-Instruct-2507": 4_022_468_096,
-        "Qwen3-Embedding-0.6B": 595_776_512,
-    }
+    assert {name: shape.parameters / 1e9 for name, shape in KNOWN.items()} == pytest.approx(PUBLISHED, rel=0.01)
+    assert KNOWN["Qwen/Qwen2.5-7B-Instruct"].parameters == 7_615_616_512
+    assert KNOWN["meta-llama/Llama-3.3-70B-Instruct"].name == "meta-llama/Llama-3.3-70B-Instruct"
 
 
 def test_a_shape_is_read_from_a_folder_before_the_table(tmp_path, monkeypatch):
@@ -63,5 +83,5 @@ def test_a_folder_that_tells_no_shape_is_refused_in_a_sentence(tmp_path, text):
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(ConfigError, match=r"config\.json"):
         find_shape(str(tmp_path))
-    with pytest.raises(ConfigError, match="not known"):
-        find_shape("nobody/nothing")
+    with pytest.raises(ConfigError, match=r"not known.*such as Qwen/Qwen2.5-7B-Instruct"):
+        find_shape("Qwen/Qwen2.5-7B-Base")

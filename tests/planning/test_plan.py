@@ -3,12 +3,13 @@
 import json
 
 import pytest
-from planning_cases import COUNT, HEAD, VERL, lm
+from planning_cases import VERL, lm
 
 from d2skill.cli.main import main
 from d2skill.config import toml_files
 from d2skill.planning import plan as plan_module
 from d2skill.planning.devices import GPUS, Device, find_device
+from d2skill.planning.memory_fit import with_batches
 from d2skill.planning.model_shapes import shape_of
 from d2skill.planning.plan import PlanOptions, plan
 
@@ -68,7 +69,7 @@ def test_hours_are_those_of_the_peak_or_unknown(monkeypatch):
         return plan(config, PlanOptions(gpus=2, utilisation=0.5))["time"]
 
     assert hours(1e12)["parts"]["acting"] == pytest.approx(tokens * 2 * parameters / 1e12 / 3600, abs=1e-3)
-    assert hours(1e12)["from"].startswith("2 x 1 TFLOP/s at 50%, 2N a token read or written, 6N learnt; ")
+    assert hours(1e12)["from"].startswith("2 x 1 TFLOP/s at 50%, 2N a token read, 6N learnt and 2N to read it again; ")
     assert hours(None) == {"hours": None, "parts": {}, "from": hours(None)["from"]}
     assert "no speed is known" in hours(None)["from"]
 
@@ -76,9 +77,13 @@ def test_hours_are_those_of_the_peak_or_unknown(monkeypatch):
 def test_advice_names_all_that_it_counts():
     """A smaller batch of generation helps only once learning takes less, and is told all the same."""
     config = toml_files.load("alfworld-paper")
-    advice = plan(config, PlanOptions(gpu="h100"))["memory"]["advice"]
+    advice = plan(with_batches(config, 16384, 64), PlanOptions(gpu="h100"))["memory"]["advice"]
     assert any(line.startswith("--policy.lm.generate-batch 8: ") for line in advice)
     assert advice[-1] == "all of these: 20.0 GB, which fits"
+    # batches that are left open grow into the room that the other changes make
+    memory = plan(config, PlanOptions(gpu="h100"))["memory"]
+    assert memory["tokens at once"] == {"in a forward pass": 256} and not memory["fits"]
+    assert memory["advice"][-1] == "all of these: 42.1 GB, which fits"
 
 
 def test_two_iterations_are_measured_here(capsys):
@@ -104,6 +109,8 @@ def test_two_iterations_are_measured_here(capsys):
         (["--config", "laptop-lm", "--gpu", "abacus"], "abacus"),
         (["--gpus", "0"], "--gpus = 0: input should be greater than or equal to 1"),
         (["--utilisation", "1.5"], "--utilisation = 1.5"),
+        (["--prompt-tokens", "10"], "the policy is a scorer"),
+        (["--config", "laptop-lm", "--gpu", "cpu", "--lock-step"], "--lock-step"),
         (["--like", "nowhere"], "nowhere"),
     ],
 )
@@ -119,26 +126,24 @@ def test_every_device_of_the_table_can_be_named():
     assert all(find_device(name).memory > 1e10 for name in GPUS)
 
 
-def test_hours_of_a_cluster_by_hand(capsys):
-    def plan(*more):
-        main([*VERL, "--json", *more])
+def test_the_command_says_which_lengths_it_assumes(capsys):
+    def found(*more):
+        main([*VERL, "--gpu", "h100", "--json", *more])
         return json.loads(capsys.readouterr().out)
 
-    report = plan("--gpu", "h100", "--gpu-hour-price", "2")
-    tokens = 160 * 128 * 50 * (4096 + 512)
-    acting = tokens * 2 * (COUNT - HEAD) / (8 * 989e12 * 0.3) / 3600
-    hours = report["time"]["parts"]
-    assert hours["acting"] == pytest.approx(acting, abs=1e-3)
-    # 6N to learn, and 2N each for the old probabilities, the reference and what was not kept
-    assert hours["learning"] == pytest.approx(6 * acting, abs=1e-3)
-    assert report["time"]["GPU-hours"] == pytest.approx(8 * report["time"]["hours"], abs=0.1)
-    assert report["money"]["devices"] == pytest.approx(16 * report["time"]["hours"], abs=0.01)
-    # an episode is a sequence: 80 GPUs write the tokens of its 50 answers no sooner than 8
-    ten = plan("--gpu", "h100", "--verl.nodes", "10", "--optim.minibatch-rows", "160")["time"]["parts"]
-    assert ten["acting"] == pytest.approx(160 * 50 * 512 * 2 * COUNT / 3.35e12 / 3600, abs=1e-3)
-    assert ten["acting"] > acting / 10 and ten["learning"] == pytest.approx(0.6 * acting, abs=1e-3)
-    asked = plan("--tokens-per-second", "1e6")["time"]["parts"]
-    assert asked["acting"] == pytest.approx(tokens / 1e6 / 3600, abs=1e-3)
+    usual, limits = found(), found("--limits")
+    assert usual["lengths"] | {"from": ""} == {
+        "tokens of a prompt": 383,
+        "tokens that skills add": 360,
+        "tokens of an answer": 120,
+        "steps of an episode": 30,
+        "from": "",
+    }
+    assert "--prompt-tokens" in usual["lengths"]["from"] and "typical of alfworld" in usual["lengths"]["from"]
+    assert limits["lengths"]["tokens of a prompt"] == 4096 and "limits" in limits["lengths"]["from"]
+    assert limits["time"]["hours"] > 4 * usual["time"]["hours"] and limits["memory"] == usual["memory"]
+    given = found("--prompt-tokens", "1000", "--answer-tokens", "200", "--steps", "20")["iteration"]
+    assert (given["prompt tokens"], given["answer tokens"]) == (128 * 20 * 1000, 128 * 20 * 200)
 
 
 def test_a_run_like_it_gives_the_pace_of_a_cluster(capsys, finished):

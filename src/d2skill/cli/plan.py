@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 import tyro
 from pydantic import ValidationError
@@ -19,20 +19,18 @@ from d2skill.planning.plan import plan as plan_run
 
 _DESCRIPTION = """Say what a run would take: parameters, memory, tokens, calls, hours and money.
 
-Nothing is loaded, downloaded or asked; settings are flags, as in train. Without --like everything is at its limit."""
+Nothing is loaded, downloaded or asked; settings are flags, as in train. The part lengths says what is assumed."""
 _IN_BYTES = ("memory", "host memory", "disk")
 
 
-_OPTIONS: list[cli_flags.Field] = [
-    (name, Annotated[cast(Any, info.annotation), tyro.conf.arg(help=info.description)], info.default)
-    for name, info in PlanOptions.model_fields.items()
-]
 _JSON = ("json", Annotated[bool, tyro.conf.arg(help="Print one JSON object")], False)
 
 
 def plan(arguments: list[str]) -> None:
     """Prints what a run would take; the settings are flags, as in train."""
-    given, config = cli_flags.parse_with(arguments, "d2skill plan", _DESCRIPTION, [*_OPTIONS, _JSON])
+    given, config = cli_flags.parse_with(
+        arguments, "d2skill plan", _DESCRIPTION, [*cli_flags.fields_of(PlanOptions), _JSON]
+    )
     try:
         options = PlanOptions(**{name: getattr(given, name) for name in PlanOptions.model_fields})
     except ValidationError as error:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
+from math import inf
+from pathlib import Path
 
 import psutil
 
@@ -20,7 +22,8 @@ class Device:
     """A GPU or CPU.
 
     `memory` is in bytes, of which libraries take `framework`; `peak` in FLOP/s and `bandwidth` in bytes/s are None
-    where they are not known.
+    where they are not known. `link` and `network` are the bytes/s that it sends to others in its node, and beyond.
+    `free` is the memory that this process can get, None for a device that is not here.
     """
 
     name: str
@@ -29,6 +32,9 @@ class Device:
     framework: float = 1.0 * GB
     kind: str = "cuda"
     bandwidth: float | None = None
+    link: float = 32 * GB
+    network: float = 1.6 * GB
+    free: float | None = None
 
 
 _FIGURES = tomllib.loads((files("d2skill.planning") / "resources" / "gpus.toml").read_text("utf-8"))
@@ -53,24 +59,48 @@ def find_device(name: str) -> Device:
 
 
 def this_cpu() -> Device:
-    """Returns the CPU of this machine, with all of its memory."""
-    cores = os.cpu_count() or 1
-    return Device(f"cpu, {cores} cores", psutil.virtual_memory().total, cores * CPU_CORE, CPU_FRAMEWORK, "cpu")
+    """Returns the CPU of this machine; its memory is shared evenly by the processes of a launcher."""
+    cores, processes = os.cpu_count() or 1, int(os.environ.get("LOCAL_WORLD_SIZE") or 1)
+    memory, limit = psutil.virtual_memory(), cgroup_memory() / processes
+    total, free = min(memory.total / processes, limit), min(memory.available / processes, limit)
+    return Device(f"cpu, {cores} cores", total, cores * CPU_CORE, CPU_FRAMEWORK, "cpu", free=free)
 
 
-def this_device() -> Device:
-    """Returns the first GPU of this machine, or its CPU if PyTorch sees no GPU."""
+def cgroup_memory(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> float:
+    """Returns the bytes that control groups (containers, jobs of a cluster) let this process have; inf for no limit."""
+    limits = [inf]
+    for line in own.read_text("utf-8").splitlines() if own.is_file() else ():
+        _, controllers, path = line.split(":", 2)
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        top, name = (root / "memory", "memory.limit_in_bytes") if controllers else (root, "memory.max")
+        place = top / path.lstrip("/")
+        for folder in (place, *place.parents):
+            if folder.is_relative_to(top) and (folder / name).is_file():
+                text = (folder / name).read_text("utf-8").strip()
+                limits.append(float(text) if text.isdigit() else inf)
+    return min(limits)
+
+
+def this_device(name: str = "auto") -> Device:
+    """Returns a device of this machine by its name in PyTorch.
+
+    "auto" is the first GPU, or that of this process of a launcher; without a GPU it is the CPU.
+    """
     try:
         import torch
 
-        if not torch.cuda.is_available():
+        if not torch.cuda.is_available() or not (name == "auto" or name.startswith("cuda")):
             return this_cpu()
-        gpu = torch.cuda.get_device_properties(0)
-    except (ImportError, OSError, RuntimeError):
+        number = int(name.partition(":")[2] or os.environ.get("LOCAL_RANK") or 0)
+        gpu = torch.cuda.get_device_properties(number)
+        free = float(torch.cuda.mem_get_info(number)[0])
+    except (ImportError, OSError, RuntimeError, ValueError, AssertionError):
         return this_cpu()
     known = next((GPUS[name] for name in ("h200", "h100", "a100", "l40s") if name in gpu.name.lower()), None)
-    peak, bandwidth = (known.peak, known.bandwidth) if known else (None, None)
-    return Device(gpu.name, float(gpu.total_memory), peak, bandwidth=bandwidth)
+    if known is not None:
+        return replace(known, name=gpu.name, memory=float(gpu.total_memory), free=free)
+    return Device(gpu.name, float(gpu.total_memory), None, free=free)
 
 
 def format_bytes(count: float) -> str:

@@ -6,6 +6,7 @@ import json
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -135,7 +136,8 @@ def find_shape(name: str) -> ModelShape:
             return KNOWN[name]
         raise ConfigError(
             f'the shape of "{name}" is not known: it is no folder with a config.json, not in the Hugging Face cache, '
-            f"and none of {', '.join(KNOWN)}; name a folder that has its config.json"
+            f"and none of the models by id, such as {', '.join(get_close_matches(name, KNOWN, 3, 0))}; name a folder "
+            "that has its config.json"
         )
     try:
         values = json.loads(path.read_text("utf-8"))
@@ -196,5 +198,8 @@ def config_file(name: str) -> Path | None:
 
 
 _MODELS = tomllib.loads((files("d2skill.planning") / "resources" / "models.toml").read_text("utf-8"))
-KNOWN = {name: parse_shape(values, name, "its published config.json") for name, values in _MODELS.items()}
+KNOWN = {
+    name: parse_shape(_MODELS[values.get("same_as", name)], name, "its published config.json")
+    for name, values in _MODELS.items()
+}
 """Models whose shape is known without their files, by id."""

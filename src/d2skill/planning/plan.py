@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from dataclasses import replace
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,15 @@ from pydantic import Field
 from d2skill.components import Components
 from d2skill.config import Config
 from d2skill.config.base import Settings
+from d2skill.config.verl import row_tokens
 from d2skill.errors import ConfigError
 from d2skill.planning import workload
-from d2skill.planning.devices import find_device, round_values, this_cpu
+from d2skill.planning.devices import Device, find_device, round_values, this_cpu
+from d2skill.planning.lengths import Lengths, limit_lengths, typical_lengths
 from d2skill.planning.memory_report import memory_report
 from d2skill.planning.model_shapes import ModelShape, find_shape, lora_parameters, shape_of
+from d2skill.planning.pace import Cluster, gpu_hours
+from d2skill.planning.sharded_memory import SEQUENCES
 from d2skill.planning.workload import RunStatistics, Workload
 from d2skill.runs.folder import RunFolder
 from d2skill.trainer import Trainer
@@ -38,11 +43,21 @@ class PlanOptions(Settings):
     gpus: int = Field(1, ge=1)
     """Such devices, for hours and money; with --engine verl it is --verl.nodes and --verl.gpus that count"""
     utilisation: float = Field(0.3, gt=0, le=1)
-    """Share of the peak that is reached"""
+    """Share of the peak that reading and learning reach"""
     tokens_per_second: float | None = Field(None, gt=0)
     """Tokens, read and written, that acting gets through in a second"""
     gpu_hour_price: float | None = None
     """Price of an hour of one device"""
+    limits: bool = False
+    """Reckon with prompts, answers and episodes at the limits of the settings, in place of typical lengths"""
+    prompt_tokens: float | None = Field(None, ge=0)
+    """Tokens of a prompt on average, skills included"""
+    answer_tokens: float | None = Field(None, gt=0)
+    """Tokens of an answer on average"""
+    steps: float | None = Field(None, gt=0)
+    """Steps of an episode on average"""
+    lock_step: bool = False
+    """Let each step of all episodes wait for the longest answer, as verl-agent does, whose hours are published"""
 
 
 def plan(config: Config, options: PlanOptions | None = None) -> dict[str, Any]:
@@ -63,9 +78,11 @@ def plan(config: Config, options: PlanOptions | None = None) -> dict[str, Any]:
         like = _run_two_iterations(config)
     elif options.like is not None:
         like = workload.run_statistics(RunFolder.open(options.like))
-    work = workload.estimate_workload(config, like)
+    lengths = _lengths(config, options)
+    work = workload.estimate_workload(config, lengths, like)
     report: dict[str, Any] = {"policy": config.policy.kind}
     hours, source = _hours_without_device(config, work, None if options.tokens_per_second else like)
+    lost: dict[str, float] = {}
     if config.policy.kind == "scorer":
         report |= _scorer(config)
     elif config.policy.kind == "causal-lm":
@@ -79,23 +96,26 @@ def plan(config: Config, options: PlanOptions | None = None) -> dict[str, Any]:
         if speed is None and device.peak is not None:
             speed = device.peak * gpus * options.utilisation / (2 * shape.matmul_parameters)
             gradient, again = workload.learning_operations(config)
-            learning = f"{gradient}N learnt" + (f" and {again}N to read it again" if config.engine == "verl" else "")
             basis = f"{gpus} x {device.peak / 1e12:.3g} TFLOP/s at {options.utilisation:.0%}"
-            basis += f", 2N a token read or written, {learning}"
-        if speed and not hours:
+            basis += f", 2N a token read, {gradient}N learnt" + f" and {again}N to read it again" * (again > 0)
+        if device.peak and device.bandwidth and not options.tokens_per_second and not hours:
+            cluster = _cluster(config, options, device, gpus, report["memory"], lengths)
+            hours, lost = gpu_hours(config, work, lengths, shape, cluster)
+            source = f"{basis}; a token written takes a look at all weights; environment and loading left out"
+        elif speed and not hours:
             hours = workload.model_hours(config, work, speed)
             source = f"{basis}; {speed:,.0f} tokens a second of acting; environment and reflection left out"
-            if config.engine == "verl" and device.bandwidth and not options.tokens_per_second:
-                weights = report["memory"]["answering"]["weights"]
-                shortest = workload.sequential_hours(config, work, work.answer_tokens * weights / device.bandwidth)
-                hours |= {name: max(hours[name], least) for name, least in shortest.items()}
-                source += "; no less than the tokens of an episode take one after another, each a look at all weights"
+    if options.lock_step and not lost:
+        raise ConfigError("--lock-step needs hours reckoned for a GPU: give --gpu, and no speed, --like or --measure")
     if config.embedder.kind == "transformers":
         report["embedder"] = _embedder(config)
-    report |= _work(config, work, like)
+    if config.policy.kind != "scorer":
+        report["lengths"] = _assumed(lengths, work)
+    report |= _work(config, work, lengths, like)
     total = round(sum(hours.values()), 3) if hours else None
     device_hours = {"GPU-hours": round(total * gpus, 1)} if total is not None and config.engine == "verl" else {}
-    report["time"] = {"hours": total, "parts": round_values(hours, 3), **device_hours, "from": source}
+    same = {"not shortened by more GPUs": round_values(lost, 3)} if lost else {}
+    report["time"] = {"hours": total, "parts": round_values(hours, 3), **device_hours, **same, "from": source}
     price = options.gpu_hour_price
     paid = None if price is None or total is None else round(total * gpus * price, 2)
     report["money"] = _money(config, work, paid, has_price=price is not None)
@@ -110,6 +130,50 @@ def _check_verl(config: Config, options: PlanOptions) -> None:
         raise ConfigError("--gpu cpu is no device to plan a cluster with: name a GPU, such as h100")
     if options.measure:
         raise ConfigError("--measure runs the local engine: with --engine verl name a finished run with --like")
+
+
+def _lengths(config: Config, options: PlanOptions) -> Lengths:
+    """Returns the lengths that the options ask for; a prompt's includes what skills add to it."""
+    lengths = limit_lengths(config) if options.limits else typical_lengths(config)
+    prompt, answer, steps = options.prompt_tokens, options.answer_tokens, options.steps
+    if config.policy.kind == "scorer" and (prompt or answer):
+        raise ConfigError("--prompt-tokens and --answer-tokens are of language models, and the policy is a scorer")
+    if prompt is not None:
+        lengths = replace(lengths, prompt=prompt, skills=0.0)
+    given = [name for name, value in (("prompt", prompt), ("answer", answer), ("steps", steps)) if value is not None]
+    answer = lengths.answer if answer is None else answer
+    return replace(
+        lengths,
+        answer=answer,
+        steps=lengths.steps if steps is None else steps,
+        longest_answer=max(lengths.longest_answer, ceil(answer)),
+        source=f"{' and '.join(given)} as given, else {lengths.source}" if given else lengths.source,
+    )
+
+
+def _cluster(
+    config: Config, options: PlanOptions, device: Device, gpus: int, memory: dict[str, Any], lengths: Lengths
+) -> Cluster:
+    """Returns the GPUs of a run; a copy of verl's has room for more prompts than at the limits, as they are shorter."""
+    is_verl = config.engine == "verl"
+    room = config.policy.lm.slots
+    if is_verl:
+        tokens = memory["prompts at once"]["of a copy"] * sum(row_tokens(config))
+        room = min(SEQUENCES, int(tokens / (lengths.prompt + lengths.skills + lengths.answer)))
+    nodes, tensor = (config.verl.nodes, config.verl.tensor_parallel) if is_verl else (1, 1)
+    return Cluster(
+        device, gpus, nodes, tensor, max(1, room), (device.peak or 0.0) * options.utilisation, options.lock_step
+    )
+
+
+def _assumed(lengths: Lengths, work: Workload) -> dict[str, Any]:
+    return {
+        "tokens of a prompt": round(lengths.prompt),
+        "tokens that skills add": round(lengths.skills),
+        "tokens of an answer": round(lengths.answer),
+        "steps of an episode": round(work.decisions / work.episodes, 1),
+        "from": f"{lengths.source}; others by --prompt-tokens, --answer-tokens, --steps, --like RUN, or --limits",
+    }
 
 
 def _run_two_iterations(config: Config) -> RunStatistics:
@@ -181,10 +245,10 @@ def _scorer(config: Config) -> dict[str, Any]:
     }
 
 
-def _work(config: Config, work: Workload, like: RunStatistics | None) -> dict[str, Any]:
+def _work(config: Config, work: Workload, lengths: Lengths, like: RunStatistics | None) -> dict[str, Any]:
     """Returns the parts "iteration" and "run"."""
     validated, every = work.validations * work.validation_decisions, config.validation.every
-    basis = "limits of the settings" if like is None else f"steps, calls and demonstrations of {like.source}"
+    basis = lengths.source if like is None else f"steps, calls and demonstrations of {like.source}, {lengths.source}"
     return {
         "iteration": {
             "episodes": work.episodes,
@@ -195,7 +259,7 @@ def _work(config: Config, work: Workload, like: RunStatistics | None) -> dict[st
             "reflection calls": round(work.calls, 2),
             "reflection tokens": round(work.call_in + work.call_out),
             "texts to embed": round(work.texts),
-            "from": f"{basis}; prompts and answers at their limits, prefixes not shared",
+            "from": f"{basis}; prefixes not shared",
         },
         "run": {
             "iterations": work.iterations,

@@ -95,7 +95,7 @@ def _stepped_bytes(config: Config) -> int:
 def _forward_memory(config: Config, shape: ModelShape, row: int) -> dict[str, float]:
     """Returns activations and, for all tokens including prompts, logits with their gradient."""
     lm, w = config.policy.lm, weight_bytes(config.policy.lm)
-    tokens = max(lm.microbatch_tokens, row)
+    tokens = max(lm.pass_tokens, row)
     # with flash attention rows are packed without padding, and there is no mask
     packed = w < 4 and lm.attention in ("auto", "flash_attention_2")
     rows, length = (1, tokens) if packed else (tokens // row, row)

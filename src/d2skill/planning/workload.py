@@ -1,8 +1,4 @@
-"""Work of a run: episodes, decisions, tokens, reflection calls and embedded texts, and the hours and money of them.
-
-Without a finished run to go by, everything is at its limit: each episode takes all of its steps, each prompt and each
-answer all of its tokens. A real run takes less.
-"""
+"""Work of a run: episodes, decisions, tokens, reflection calls and embedded texts."""
 
 from __future__ import annotations
 
@@ -14,7 +10,7 @@ from typing import Any
 
 from d2skill.config import Config
 from d2skill.errors import RunError
-from d2skill.planning.memory import CHOICE_TOKENS
+from d2skill.planning.lengths import Lengths
 from d2skill.runs.folder import RunFolder
 
 HOUR = 3600.0
@@ -44,12 +40,13 @@ class RunStatistics:
 class Workload:
     """Work of each iteration (`episodes` to `texts`) and of the whole run (the rest).
 
-    `prompt_tokens` and `answer_tokens` are those of one decision. `demonstrated` are tokens of the warm start, over all
-    its epochs.
+    `prompt_tokens` and `answer_tokens` are the means of a decision, `spread` the standard deviation of both together
+    over their mean. `demonstrated` are tokens of the warm start, over all its epochs.
     """
 
-    prompt_tokens: int
-    answer_tokens: int
+    prompt_tokens: float
+    answer_tokens: float
+    spread: float
     episodes: int
     decisions: float
     learnt: float
@@ -111,16 +108,13 @@ def _mean(lines: Iterable[Mapping[str, Any]], *names: str) -> float | None:
     return fmean(values) if values else None
 
 
-def estimate_workload(config: Config, like: RunStatistics | None = None) -> Workload:
-    """Returns the work of a run: at its limits, or with the steps and calls that a run like it measured."""
+def estimate_workload(config: Config, lengths: Lengths, like: RunStatistics | None = None) -> Workload:
+    """Returns the work of a run with such lengths, or with the steps and calls that a run like it measured."""
     like = like or RunStatistics("")
-    lm, rollout, limit = config.policy.lm, config.rollout, config.env.max_steps
-    prompt = 0 if config.policy.kind == "scorer" else config.prompt.max_tokens
-    answer = {"served": config.policy.served.answer_tokens, "scorer": 0}.get(
-        config.policy.kind, lm.max_new_tokens if lm.answer == "free" else CHOICE_TOKENS
-    )
+    rollout, answer, limit = config.rollout, lengths.answer, config.env.max_steps
+    prompt, deviation = lengths.mixed(rollout.with_skills / rollout.group_size)
     episodes = rollout.tasks * rollout.group_size
-    decisions = episodes * (like.steps or limit)
+    decisions = episodes * (like.steps or lengths.steps)
     iterations = config.train.iterations
     if config.train.max_env_steps:
         iterations = min(iterations, ceil(config.train.max_env_steps / decisions))
@@ -131,6 +125,7 @@ def estimate_workload(config: Config, like: RunStatistics | None = None) -> Work
     return Workload(
         prompt_tokens=prompt,
         answer_tokens=answer,
+        spread=deviation / ((prompt + answer) or 1),
         episodes=episodes,
         decisions=decisions,
         learnt=decisions * (prompt + answer) if config.policy.train else 0.0,
@@ -140,7 +135,7 @@ def estimate_workload(config: Config, like: RunStatistics | None = None) -> Work
         texts=skilled + rollout.tasks if rollout.with_skills else 0.0,
         iterations=iterations,
         validations=1 + ceil(iterations / config.validation.every),
-        validation_decisions=config.validation.tasks * arms * (like.validation_steps or limit),
+        validation_decisions=config.validation.tasks * arms * (like.validation_steps or lengths.steps),
         demonstrated=demonstrations * config.warm_start.epochs * (prompt + answer),
     )
 
@@ -181,12 +176,3 @@ def model_hours(config: Config, work: Workload, tokens_per_second: float) -> dic
         "validation": work.validations * work.validation_decisions * decision / tokens_per_second / HOUR,
         "warm start": work.demonstrated * (gradient / 2) / tokens_per_second / HOUR,
     }
-
-
-def sequential_hours(config: Config, work: Workload, answer_seconds: float) -> dict[str, float]:
-    """Returns the hours of acting and validation that more devices do not shorten, as an episode is a sequence.
-
-    `answer_seconds` is the time of an answer of full length, each token of which reads all weights once.
-    """
-    episode = config.env.max_steps * answer_seconds / HOUR
-    return {"acting": work.iterations * episode, "validation": work.validations * episode}
