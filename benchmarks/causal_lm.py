@@ -14,10 +14,15 @@ trained model: all, and the share of them that is padding.
 
     python benchmarks/causal_lm.py
     python benchmarks/causal_lm.py --memory
+    python benchmarks/causal_lm.py --tokenizer
 
 With --memory, rows are learned with all weights and with an adapter, and with layers kept or computed again, each in a
 process of its own (Linux). Megabytes are those of the process: with the model and its reference, and at the peak of two
 updates; seconds are those of the second.
+
+With --tokenizer, an iteration of choices, by a model that was not taught, is played and learned with the tokens of
+texts and prompts kept and made anew, in turns: calls of the tokenizer, its processor seconds (chat template included),
+and those of the whole iteration but the update itself.
 """
 
 from __future__ import annotations
@@ -125,13 +130,13 @@ def compare(ways: dict[str, Callable[[], object]], repetitions: int, learning: b
     return found
 
 
-def prepared(changes: dict, answer: str, iterations: int) -> tuple[Config, Components, list[str]]:
-    """Returns settings, parts that were warmed up and trained for some iterations, and training tasks."""
+def prepared(changes: dict, answer: str, iterations: int, taught: int = 40) -> tuple[Config, Components, list[str]]:
+    """Returns settings, parts that imitated `taught` tasks and trained for some iterations, and training tasks."""
     settings = toml_files.load("laptop-lm").model_dump()
     for name, values in changes.items():
         settings[name] |= values
     settings["policy"]["lm"] |= {"device": "cpu", "answer": answer}
-    settings["warm_start"] |= {"epochs": 2, "tasks": 40}
+    settings["warm_start"] |= {"epochs": 2, "tasks": taught}
     settings["train"]["keep_rollouts"] = False
     config = Config.model_validate(settings)
     parts = Components.make(config)
@@ -217,6 +222,63 @@ def sides(found: dict[str, Measured], new: str, old: str, decisions: int) -> dic
     }
 
 
+class Counted:
+    """A tokenizer that counts its calls and the processor seconds that it takes."""
+
+    def __init__(self, tokenizer) -> None:
+        self._tokenizer, self.calls, self.seconds = tokenizer, 0, 0.0
+
+    def __getattr__(self, name):
+        return getattr(self._tokenizer, name)
+
+    def __call__(self, *given, **named):
+        self.calls += 1
+        return self._timed(self._tokenizer, *given, **named)
+
+    def apply_chat_template(self, *given, **named):
+        return self._timed(self._tokenizer.apply_chat_template, *given, **named)
+
+    def _timed(self, work, *given, **named):
+        started = process_time()
+        try:
+            return work(*given, **named)
+        finally:
+            self.seconds += process_time() - started
+
+
+def tokenizing(changes: dict, answer: str, iterations: int, repetitions: int) -> dict[str, object]:
+    """Returns what the tokenizer takes in an iteration, with tokens kept and made anew."""
+    config, parts, ids = prepared(changes, answer, iterations, taught=0)
+    chat, rollout, found = parts.policy.chat, config.rollout, {"kept": [], "made_anew": []}
+    plain, decided = chat.tokenizer, {}
+    kept, anew = (chat.count_tokens, chat.kept_prompts), (chat._count_tokens, chat._packed_prompt)
+    for _ in range(repetitions):
+        for name, (count, prompt) in {"kept": kept, "made_anew": anew}.items():
+            chat.count_tokens, chat.kept_prompts, chat.tokenizer = count, prompt, Counted(plain)
+            for cache in (*kept, chat.action_ids, chat.trie):
+                cache.cache_clear()
+            started = process_time()
+            rollouts = Rollouts(parts.environment, parts.policy, parts.bank, config.prompt, config.env.max_steps)
+            groups = rollouts.groups(
+                ids[: rollout.tasks],
+                group_size=rollout.group_size,
+                with_skills=rollout.with_skills,
+                temperature=rollout.temperature,
+                seed=derive(config.seed, "benchmark"),
+            )
+            rows = credit.policy_batch(groups, credit.hindsight(groups), config.reward, config.advantage)
+            for row in rows:
+                parts.policy._example(row)  # the update itself would change the model
+            seconds = process_time() - started
+            found[name].append((chat.tokenizer.calls, chat.tokenizer.seconds, seconds))
+            decided[name] = groups
+    figures = {
+        name: {"calls": min(calls), "tokenizer_seconds": round(min(own), 3), "seconds": round(min(whole), 2)}
+        for name, (calls, own, whole) in ((name, zip(*rounds, strict=True)) for name, rounds in found.items())
+    }
+    return {"decisions": len(rows), "same_decisions": same(decided["kept"], decided["made_anew"]), **figures}
+
+
 def megabytes(kind: str) -> int:
     """Returns what /proc says about this process: VmRSS is now, VmHWM the most so far."""
     found = re.search(rf"{kind}:\s+(\d+) kB", Path("/proc/self/status").read_text())
@@ -269,15 +331,17 @@ def main() -> None:
     parser.add_argument("--iterations", type=int, default=2)
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--memory", action="store_true")
+    parser.add_argument("--tokenizer", action="store_true")
     given = parser.parse_args()
     if given.memory:
         print(json.dumps(memory(), indent=2))
         return
     torch.set_num_threads(1)
+    measured = tokenizing if given.tokenizer else case
     report = {
-        f"{name}, {answer}": case(changes, answer, given.iterations, given.repetitions)
+        f"{name}, {answer}": measured(changes, answer, given.iterations, given.repetitions)
         for name, changes in SETTINGS.items()
-        for answer in ("choice", "free")
+        for answer in ("choice", "free")[: 1 if given.tokenizer else 2]
     }
     print(json.dumps(report, indent=2))
 

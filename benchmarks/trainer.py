@@ -1,10 +1,12 @@
 """How fast a training iteration is, against TRL's GRPOTrainer on the same episodes; prints one JSON object.
 
-Both sides load the same folder: a small Qwen2 in float32 that is made here and, unless it is --untrained, taught a
-little by the houses' expert, so that most answers end by themselves. In every turn each side plays the same tasks of
-the generated houses with as many members each, and takes one optimiser step on all of it. Episodes have a fixed number
-of steps: one that is won goes on, and nothing happens any more. An answer is any text, sampled from the whole
-vocabulary at temperature 1; it ends at </action>, at the end of the turn, or at --answer tokens.
+Both sides load the same folder in float32: that of a real model (--model), whose prompts are made long by --before
+steps of each member that were played at random and are told in the task; or a small Qwen2 that is made here and, unless
+it is --untrained, taught a little by the houses' expert, so that most answers end by themselves. With --lora both train
+an adapter of that rank on all linear layers. In every turn each side plays the same tasks of the generated houses with
+as many members each, and takes one optimiser step of Adam on all of it. Episodes have a fixed number of steps: one that
+is won goes on, and nothing happens any more. An answer is any text, sampled from the whole vocabulary at temperature 1;
+it ends at </action>, at the end of the turn, or at --answer tokens.
 
 Ours is `Trainer._iterate` as it runs in training, writing the episodes down included; with_skills is 0, so it is plain
 GRPO, and skills are no factor. TRL has no episodes of several steps of its own that need no tool calls; both ways that
@@ -21,14 +23,19 @@ see as much. "Two past steps", as in the paper, is ours against rows of TRL with
 Tokens/s are the tokens that the model wrote, over the seconds of the iteration, play and update. A ratio is the median
 of the ratios in the turns; the same by processor time is less disturbed by what else the machine does. "read" are the
 tokens of prompts as they were put to the model, "trained" those of the rows or conversations, both without padding.
+"by_count" has, for our episodes, the prompt tokens that our slots computed in play against those that a server with an
+automatic prefix cache would (blocks of 16 tokens, nothing ever dropped, and every sequence that was begun before is
+there), and the tokens that the update computed against those of its rows.
 Loading, construction, the first iteration of each side and TRL's collection of garbage before it are not counted, nor
 is the search for TRL's fastest batch sizes in play and update, which the other sides of TRL take over. TRL computes no
 log-probabilities before the update (with one step per batch its ratio is 1), logs and saves nothing, and keeps all
-layers. On a processor it computes the logits of all positions, on a GPU only those of answers.
+layers. Logits are those of answers alone on both sides: TRL does so on a GPU, and is told to do so on a processor too.
 
 With --more, also both with a KL term to a frozen reference, and ours with answer "choice": that is compared by
 decisions per second, as a choice writes other tokens and TRL has no counterpart.
 
+    OMP_NUM_THREADS=1 python benchmarks/trainer.py --model SMOLLM2 --lora 16 --before 25 --tasks 1 --members 2 \
+        --steps 4 --answer 16 --batches 1 --repetitions 2
     OMP_NUM_THREADS=1 python benchmarks/trainer.py
     OMP_NUM_THREADS=1 python benchmarks/trainer.py --small
     OMP_NUM_THREADS=1 python benchmarks/trainer.py --untrained --more
@@ -42,34 +49,41 @@ import json
 import logging
 import os
 import platform
+import sys
 import tempfile
 import warnings
+from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 from time import perf_counter, process_time
+from unittest.mock import patch
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 import torch
+from peft import LoraConfig
 from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, TrainerCallback
 from transformers.utils import logging as transformers_logging
 
 try:
     from datasets import Dataset
     from trl import GRPOConfig, GRPOTrainer
+    from trl.trainer import utils as trl_utils
 except ImportError as error:
     raise SystemExit(f"{error.name} is missing, which this compares with: pip install trl") from None
 
 from d2skill.components import Components
 from d2skill.config import Config, toml_files
 from d2skill.episode import Episode
+from d2skill.policies.causal_lm import forward, generation
 from d2skill.prompts import parse_action, render
 from d2skill.trainer import Trainer
 from d2skill.types import Decision, Observation
+from d2skill.utils.rng import generator
 from d2skill.warm_start import warm_start
 
 CLOSING = "</action>"
@@ -77,6 +91,8 @@ MARK = "@@"
 KL = 0.01
 BATCHES = {"rows": (8, 16, 32), "conversation": (1, 4, 8)}
 """What is tried for TRL's per_device_train_batch_size; the fastest is taken."""
+BLOCK = 16
+"""Tokens in a block of a server's prefix cache."""
 TOGETHER = 8
 """What is tried for the prompts that TRL generates answers to together, besides all; the faster is taken."""
 
@@ -84,8 +100,9 @@ TOGETHER = 8
 class Lasting:
     """A session that goes on for a number of steps, whatever happens."""
 
-    def __init__(self, session, steps: int) -> None:
-        self._session, self._left, self.task = session, steps, session.task
+    def __init__(self, session, steps: int, told: str = "") -> None:
+        self._session, self._left = session, steps
+        self.task = replace(session.task, text=session.task.text + told)
         self.observation = replace(session.observation, done=False, success=False)
         self._won = False
 
@@ -103,8 +120,9 @@ class Lasting:
 class Houses:
     """An environment in which a run finds as many tasks as it plays in an iteration: those of the present turn."""
 
-    def __init__(self, environment, split: str, tasks: int, steps: int) -> None:
-        self.turn, self.steps = 0, steps
+    def __init__(self, environment, split: str, tasks: int, steps: int, before: int) -> None:
+        self.turn, self.steps, self.started = 0, steps, 0
+        self._before = before
         self.slots = [f"slot/{i}" for i in range(tasks)]
         self._environment, self._split = environment, split
         self._all = environment.task_ids(split)
@@ -114,7 +132,14 @@ class Houses:
 
     def start(self, task_id: str) -> Lasting:
         place = self.turn * len(self.slots) + self.slots.index(task_id)
-        return Lasting(self._environment.start(self._all[place % len(self._all)]), self.steps)
+        session, told = self._environment.start(self._all[place % len(self._all)]), ""
+        rng = generator("before", self.turn, self.started)  # each member has come another way
+        self.started += 1
+        for _ in range(self._before):
+            action = str(rng.choice(session.observation.actions))
+            told += f"\n{session.observation.text}\n> {action}"
+            session.step(action)
+        return Lasting(session, self.steps, f"\n\nBefore:{told}" if told else "")
 
 
 class Tokens:
@@ -146,11 +171,14 @@ def settings(given, **changed) -> Config:
     tree = toml_files.load("laptop-lm").model_dump()
     tree["env"]["max_steps"] = given.steps
     tree["rollout"] |= {"tasks": given.tasks, "group_size": given.members, "with_skills": 0, "temperature": 1.0}
-    tree["prompt"] |= {"history": given.steps, "max_tokens": 16384}
+    tree["prompt"] |= {"history": given.steps, "max_tokens": 4096 if given.model else 16384}
     tree["optim"] |= {"minibatch_rows": given.tasks * given.members * given.steps, "learning_rate": 1e-6, "kl": 0.0}
     tree["warm_start"] |= {"tasks": given.demonstrations, "epochs": 2, "advised": 0.0}
     tree["policy"]["lm"] |= {"device": "cpu", "answer": "free", "max_new_tokens": given.answer}
     tree["policy"]["lm"] |= {"hidden_size": given.hidden_size, "layers": given.layers, "heads": given.heads}
+    tree["policy"]["lm"] |= {"lora_rank": given.lora, "microbatch_tokens": given.microbatch}
+    if given.model:
+        tree["env"]["houses"] |= {"receptacles": 24}
     for name, value in changed.items():
         *path, last = name.split("__")
         node = tree
@@ -162,8 +190,10 @@ def settings(given, **changed) -> Config:
 
 def make_model(given, folder: Path) -> tuple[Components, str, dict[str, float]]:
     """Makes the model of both sides; returns parts with the houses, its folder, and what teaching it came to."""
-    config = settings(given)
+    config = settings(given, policy__lm__lora_rank=0)
     parts = Components.make(config)
+    if given.model:
+        return parts, given.model, {}
     ids = parts.environment.task_ids(config.env.train_split)
     metrics = {}
     if not given.untrained:
@@ -187,12 +217,19 @@ class Ours:
         parts.policy.freeze_reference()
 
     def iterate(self, turn: int) -> dict[str, float]:
-        self._houses.turn = turn
+        self._houses.turn, self._houses.started = turn, 0
+        with computed() as counts:
+            figures = self._iterate(turn)
+        return figures | {"computed_in_play": counts["play"], "computed_in_update": counts["update"]}
+
+    def _iterate(self, turn: int) -> dict[str, float]:
         started, busy = perf_counter(), process_time()
         groups, metrics = self._trainer._iterate(turn)
         seconds, cpu = perf_counter() - started, process_time() - busy
         turns = [turn for group in groups for one in group.trajectories for turn in one.turns]
-        read = sum(len(self._tokens.chat(render(turn.prompt, self._answer))) for turn in turns)
+        prompts = [self._tokens.chat(render(turn.prompt, self._answer)) for turn in turns]
+        read = sum(map(len, prompts))
+        episodes = [len(one.turns) for group in groups for one in group.trajectories]
         written = sum(len(turn.decision.tokens) for turn in turns)
         return {
             "seconds": seconds,
@@ -202,9 +239,51 @@ class Ours:
             "written": written,
             "read": read,
             "trained": read + written,
+            "server_would_compute": served([prompts[i] for i in by_step(episodes)]),
             "steps": len(turns),
             "admissible": sum(turn.admissible for turn in turns),
         }
+
+
+@contextmanager
+def computed():
+    """Counts the tokens that go through our model: in passes of play (prompts and answers), and of the update."""
+    padded, packed, counts = generation.left_padded, forward.pack_sequences, {"play": 0, "update": 0}
+
+    def count_play(chunks, device):
+        counts["play"] += sum(map(len, chunks))
+        return padded(chunks, device)
+
+    def count_prefix(chunks, device):
+        counts["update"] += torch.is_grad_enabled() * sum(map(len, chunks))
+        return padded(chunks, device)
+
+    def count_packed(sequences, *given):
+        counts["update"] += torch.is_grad_enabled() * sum(map(len, sequences))
+        return packed(sequences, *given)
+
+    with (
+        patch.object(generation, "left_padded", count_play),
+        patch.multiple(forward, left_padded=count_prefix, pack_sequences=count_packed),
+    ):
+        yield counts
+
+
+def by_step(lengths: list[int]) -> list[int]:
+    """Returns the indices of the steps of episodes that lie end to end, in the order of play."""
+    starts = [sum(lengths[:i]) for i in range(len(lengths))]
+    return [a + step for step in range(max(lengths)) for a, n in zip(starts, lengths, strict=True) if step < n]
+
+
+def served(prompts: list[list[int]]) -> int:
+    """Returns the prompt tokens that a server computes whose cache holds the blocks of all prompts before."""
+    known, count = set(), 0
+    for prompt in prompts:
+        blocks = [tuple(prompt[: end + BLOCK]) for end in range(0, len(prompt) - BLOCK, BLOCK)]
+        hit = next((i for i, block in enumerate(blocks) if block not in known), len(blocks))
+        count += len(prompt) - BLOCK * hit
+        known.update(blocks)
+    return count
 
 
 class Stopwatch(TrainerCallback):
@@ -215,6 +294,13 @@ class Stopwatch(TrainerCallback):
 
     def on_step_end(self, *_, **__) -> None:
         self.seconds, self.cpu = perf_counter() - self._started, process_time() - self._busy
+
+
+def adapter(lm) -> LoraConfig:
+    """Returns our adapter in terms of peft, which TRL takes."""
+    return LoraConfig(
+        task_type="CAUSAL_LM", r=lm.lora_rank, lora_alpha=lm.lora_alpha, lora_dropout=0.0, target_modules="all-linear"
+    )
 
 
 class Theirs:
@@ -244,6 +330,7 @@ class Theirs:
         self._trainer = GRPOTrainer(
             model=loaded,
             processing_class=AutoTokenizer.from_pretrained(model, padding_side="left"),
+            peft_config=adapter(config.policy.lm) if given.lora else None,
             reward_funcs=lambda gained, **_: gained,
             rollout_func=self._play,
             train_dataset=Dataset.from_dict({"prompt": houses.slots}),
@@ -273,7 +360,7 @@ class Theirs:
         self._trainer.remove_callback(PrinterCallback)
 
     def iterate(self, turn: int) -> dict[str, float]:
-        self._houses.turn = turn
+        self._houses.turn, self._houses.started = turn, 0
         self._trainer.train()
         seconds, play = self._watch.seconds, self._figures["play"]
         return {"seconds": seconds, "cpu": self._watch.cpu, "update": seconds - play} | self._figures
@@ -367,6 +454,8 @@ def _shown(seen: Observation) -> str:
 
 def fastest(make, way: str, samples: int, episodes: int, batches) -> tuple[dict[str, int], dict[str, float]]:
     """Returns TRL's fastest batch sizes for a way, by processor time, and the seconds of an iteration with each."""
+    if len(batches) == 1:
+        return {"batch": batches[0], "together": episodes}, {}
     fitting = sorted({min(batch, samples) for batch in batches if samples % min(batch, samples) == 0})
     make(way, fitting[0], episodes).iterate(0)
     by_batch = {batch: make(way, batch, episodes).iterate(0)["cpu"] for batch in fitting}
@@ -407,7 +496,7 @@ def ratios(ours: list[dict[str, float]], theirs: list[dict[str, float]], of: str
 def compare(given, folder: Path) -> dict[str, object]:
     parts, model, taught = make_model(given, folder / "made")
     config = settings(given)
-    houses = Houses(parts.environment, config.env.train_split, given.tasks, given.steps)
+    houses = Houses(parts.environment, config.env.train_split, given.tasks, given.steps, given.before)
     tokens = Tokens(model)
     numbered = (folder / str(i) for i in range(1000))
 
@@ -426,9 +515,10 @@ def compare(given, folder: Path) -> dict[str, object]:
         "ours": ours(),
         "trl_rows": theirs("rows", **best["rows"]),
         "trl_conversation": theirs("conversation", **best["conversation"]),
-        "ours_two_past_steps": ours(prompt__history=2),
-        "trl_rows_two_past_steps": theirs("rows", **best["rows"], prompt__history=2),
     }
+    if not given.model:
+        sides["ours_two_past_steps"] = ours(prompt__history=2)
+        sides["trl_rows_two_past_steps"] = theirs("rows", **best["rows"], prompt__history=2)
     if given.more:
         sides |= {
             "ours_kl": ours(optim__kl=KL),
@@ -438,17 +528,19 @@ def compare(given, folder: Path) -> dict[str, object]:
         }
     turns = {name: [] for name in sides}
     order = list(sides)
-    for turn in range(1 + given.repetitions):
+    for turn in range(bool(given.model), 1 + given.repetitions):
         for name in order[turn % len(order) :] + order[: turn % len(order)]:
             figures = sides[name].iterate(turn)
+            print(f"turn {turn}, {name}: {figures['cpu']:.1f} s of the processor", file=sys.stderr)
             if turn:
                 turns[name].append(figures)
     report: dict[str, object] = {
         "versions": {name: version(name) for name in ("d2skill", "torch", "transformers", "trl", "accelerate")},
         "machine": {"cores": os.cpu_count(), "threads": torch.get_num_threads(), "processor": platform.machine()},
-        "settings": {name: value for name, value in vars(given).items() if name != "batches"}
+        "settings": {name: value for name, value in vars(given).items() if name not in ("batches", "model")}
         | {
             "episodes": episodes,
+            "model": Path(given.model).name if given.model else "made here",
             "weights": sum(weight.numel() for weight in parts.policy.model.parameters()),
             "vocabulary": len(tokens.tokenizer),
             "taught": {name: round(float(value), 3) for name, value in taught.items()},
@@ -472,8 +564,22 @@ def compare(given, folder: Path) -> dict[str, object]:
             f"ours_choice/{name}": ratios(turns["ours_choice"], turns[name], "steps")
             for name in ("trl_rows", "trl_conversation")
         }
+    report["by_count"] = by_count(turns["ours"])
     report["sides"] = {name: summary(own) for name, own in turns.items()}
     return report
+
+
+def by_count(turns: list[dict[str, float]]) -> dict[str, float]:
+    """Returns tokens of an iteration of ours, on average, and what a server with a prefix cache would come to."""
+    names = ("read", "written", "computed_in_play", "server_would_compute", "trained", "computed_in_update")
+    found = {name: round(mean(turn[name] for turn in turns)) for name in names}
+    play = found["computed_in_play"]
+    return found | {
+        "prompt_tokens_a_step": round(found["read"] / mean(turn["steps"] for turn in turns)),
+        "server_over_ours_in_play": round((found["server_would_compute"] + found["written"]) / play, 3),
+        "nothing_kept_over_ours_in_play": round((found["read"] + found["written"]) / play, 3),
+        "rows_over_ours_in_update": round(found["trained"] / found["computed_in_update"], 3),
+    }
 
 
 def main() -> None:
@@ -485,6 +591,10 @@ def main() -> None:
     parser.add_argument("--hidden-size", type=int, default=96)
     parser.add_argument("--layers", type=int, default=3)
     parser.add_argument("--heads", type=int, default=4)
+    parser.add_argument("--model", help="folder of a real model, in place of the small one")
+    parser.add_argument("--lora", type=int, default=0, help="rank of an adapter, 0 to train all weights")
+    parser.add_argument("--before", type=int, default=0, help="steps that were played before, told in the task")
+    parser.add_argument("--microbatch", type=int, default=4096, help="our tokens in a forward pass, at most")
     parser.add_argument("--untrained", action="store_true", help="random weights: nearly all answers are cut off")
     parser.add_argument("--demonstrations", type=int, default=80, help="tasks that the model is taught")
     parser.add_argument("--repetitions", type=int, default=3)
@@ -501,6 +611,7 @@ def main() -> None:
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     logging.disable(logging.WARNING)
+    trl_utils._use_triton = lambda _: True  # there it only says that logits of answers alone are computed
     with tempfile.TemporaryDirectory() as folder:
         print(json.dumps(compare(given, Path(folder)), indent=2))
 

@@ -106,6 +106,18 @@ def test_a_torch_that_fails_is_a_line(monkeypatch):
     assert found(Config(), "GPU")["GPU"].status == "optional"
 
 
+@pytest.mark.parametrize(("paces", "said"), [((9, 4), "float32 is faster"), ((4, 9), "9 GFLOP/s in bfloat16")])
+def test_the_paces_of_a_cpu_say_whether_bfloat16_is_slower(monkeypatch, paces, said):
+    torch = pytest.importorskip("torch")
+    measured = diagnostics._cpu_paces(torch)
+    assert measured.keys() == {"float32", "bfloat16"} and min(measured.values()) > 0
+    monkeypatch.setattr(diagnostics, "_cpu_paces", lambda _: dict(zip(measured, paces, strict=True)))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    detail = found(toml_files.load("laptop-lm"), "GPU")["CPU pace"].detail
+    assert said in detail and ("float32 is faster" in detail) is (paces[1] < paces[0])
+    assert "CPU pace" not in found(Config(), "GPU")
+
+
 def test_a_check_that_hangs_is_given_up(monkeypatch):
     held = threading.Event()
 

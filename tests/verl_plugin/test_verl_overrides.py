@@ -43,7 +43,7 @@ def test_the_presets_are_the_published_settings_on_another_engine(preset):
         }
     )
     assert verl == same and verl.verl.nodes * verl.verl.gpus == 8
-    lm = paper.policy.lm.model_copy(update={"gradient_checkpointing": True})
+    lm = paper.policy.lm.model_copy(update={"gradient_checkpointing": True, "microbatch_tokens": 16384})
     assert verl.policy.lm == lm and verl.policy.kind == paper.policy.kind
 
 

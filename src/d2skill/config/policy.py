@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-import tyro
 from pydantic import Field, model_validator
 
-from d2skill.config.base import EndpointConfig, Settings
+from d2skill.config.base import EndpointConfig, Settings, ShortFlag
 
 
 class ScorerConfig(Settings):
@@ -43,10 +42,12 @@ class CausalLMConfig(Settings):
     """Nucleus sampling: only the likeliest tokens with this total probability can be drawn; 1 is off"""
     top_k: int = Field(0, ge=0)
     """Only the k likeliest tokens can be drawn; 0 is off"""
-    generate_batch: int = Field(64, ge=1)
-    """Slots: episodes that are played at a time, each with a KV cache of prompt and answer; the others wait"""
-    microbatch_tokens: int = Field(16384, ge=64)
-    """Tokens in one forward pass of an update or of new prompts, at most"""
+    generate_batch: int | None = Field(None, ge=1)
+    """Slots: episodes that are played at a time, each with a KV cache of prompt and answer; the others wait. Without a
+    number, as many as fit into memory, at most 64"""
+    microbatch_tokens: int | None = Field(None, ge=64)
+    """Tokens in one forward pass of an update or of new prompts, at most; without a number, as many as fit into half of
+    the machine's memory or a GPU's free memory, at most 16384"""
     gradient_checkpointing: bool = False
     """Compute activations again in the backward pass instead of keeping them: less memory, more time"""
     lora_rank: int = Field(0, ge=0)
@@ -56,6 +57,16 @@ class CausalLMConfig(Settings):
     """Scale of the adapter: its output is multiplied by lora_alpha / lora_rank"""
     lora_targets: str = "all-linear"
     """Layers that get an adapter: all-linear, or names separated by commas, such as q_proj,v_proj"""
+
+    @property
+    def slots(self) -> int:
+        """Episodes that are played at a time: `generate_batch`, or 64 where nothing was chosen."""
+        return self.generate_batch or 64
+
+    @property
+    def pass_tokens(self) -> int:
+        """Tokens in a forward pass, at most: `microbatch_tokens`, or 16384 where nothing was chosen."""
+        return self.microbatch_tokens or 16384
 
 
 class ServedConfig(Settings):
@@ -76,7 +87,7 @@ PolicyKind = Literal["scorer", "causal-lm", "served"]
 class PolicyConfig(Settings):
     """The policy that is trained."""
 
-    kind: Annotated[PolicyKind, tyro.conf.arg(aliases=("--policy",))] = "scorer"
+    kind: Annotated[PolicyKind, ShortFlag("--policy")] = "scorer"
     """scorer (two cores are plenty), causal-lm (a language model; needs d2skill[train]) or served (by a server)"""
     train: bool = True
     """Train the policy; if false, only the bank learns, after the warm start"""

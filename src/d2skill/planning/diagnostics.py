@@ -13,6 +13,7 @@ from importlib import import_module, metadata
 from importlib.util import find_spec
 from pathlib import Path
 from threading import Thread
+from time import perf_counter
 from typing import Any, Literal
 
 import psutil
@@ -26,8 +27,10 @@ from d2skill.envs.alfworld.environment import VARIABLE, AlfworldEnvironment
 from d2skill.envs.webshop import environment as webshop
 from d2skill.envs.webshop.source_files import SourceFiles
 from d2skill.errors import ConfigError, D2SkillError
-from d2skill.planning.devices import format_bytes
+from d2skill.planning.devices import format_bytes, this_device
+from d2skill.planning.memory_report import fit_to_memory
 from d2skill.planning.model_shapes import config_file
+from d2skill.utils.runtime import available_cores
 from d2skill.verl.checks import require_devices, require_verl
 
 _CHECK_SECONDS = 20.0  # limit of one check
@@ -147,6 +150,11 @@ def _accelerators(config: Config) -> Iterator[Diagnosis]:
         free, total = map(format_bytes, torch.cuda.mem_get_info(number))
         bfloat16 = f"{'' if gpu.major >= 8 else 'no '}bfloat16"
         yield _found(f"cuda:{number}", f"{gpu.name}, {free} free of {total}, {bfloat16}, {flash}")
+    if config.policy.kind == "causal-lm" and this_device(config.policy.lm.device).kind == "cpu":
+        paces = _cpu_paces(torch)
+        slow = paces["bfloat16"] < paces["float32"]
+        advice = ", so --policy.lm.dtype float32 is faster here" if slow else ""
+        yield _found("CPU pace", " and ".join(f"{pace:.0f} GFLOP/s in {name}" for name, pace in paces.items()) + advice)
     if getattr(torch.backends, "mps", None) is not None and torch.backends.mps.is_available():
         yield _found("mps", "Apple GPU")
     elif not torch.cuda.is_available():
@@ -154,10 +162,23 @@ def _accelerators(config: Config) -> Iterator[Diagnosis]:
         yield _absent("GPU", needed, f"none that torch {torch.__version__} sees", fix)
 
 
+def _cpu_paces(torch: Any) -> dict[str, float]:
+    """Returns the GFLOP/s of a linear layer on this CPU by precision, which takes a fraction of a second."""
+    paces = {}
+    for name in ("float32", "bfloat16"):
+        layer, rows = (torch.rand(size, 512).to(getattr(torch, name)) for size in (512, 256))
+        seconds = []
+        for _ in range(4):
+            started = perf_counter()
+            torch.nn.functional.linear(rows, layer)
+            seconds.append(perf_counter() - started)
+        paces[name] = 2 * 256 * 512**2 / min(seconds) / 1e9
+    return paces
+
+
 def _machine(config: Config) -> Iterator[Diagnosis]:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     memory = psutil.virtual_memory()
-    yield _found("CPU cores", str(cores))
+    yield _found("CPU cores", str(available_cores()))
     yield _found("memory", f"{format_bytes(memory.available)} free of {format_bytes(memory.total)}")
 
 
@@ -278,6 +299,13 @@ def _models(config: Config) -> Iterator[Diagnosis]:
             yield _absent(flag, True, f"{file.parent} has no weights in safetensors", f"hf download {name}")
         else:
             yield _found(flag, str(file.parent))
+    if config.policy.kind == "causal-lm" and config.engine == "local":
+        try:
+            lm = fit_to_memory(config).policy.lm
+            yield _found("batches", f"{lm.pass_tokens:,} tokens in a forward pass, {lm.slots} episodes at a time")
+        except ConfigError as error:
+            reason, _, fix = str(error).partition(": ")
+            yield _absent("batches", True, reason, fix)
 
 
 def _verl(config: Config) -> Iterator[Diagnosis]:

@@ -62,9 +62,9 @@ def batch_size(config: Config, prompt: int | None = None) -> BatchSize:
     lm = config.policy.lm
     free = lm.answer == "free"
     prompt, answer = prompt or config.prompt.max_tokens, lm.max_new_tokens if free else CHOICE_TOKENS
-    rows = max(1, lm.microbatch_tokens // (prompt + answer))
+    rows = max(1, lm.pass_tokens // (prompt + answer))
     episodes = config.rollout.tasks * config.rollout.group_size
-    together = min(lm.generate_batch, max(episodes, 2 * config.validation.tasks))
+    together = min(lm.slots, max(episodes, 2 * config.validation.tasks))
     return BatchSize(min(rows, config.optim.minibatch_rows), together, prompt, answer, free)
 
 
@@ -121,7 +121,7 @@ def _update_memory(config: Config, shape: ModelShape, batch: BatchSize, trained:
 
 def _generation_memory(lm: CausalLMConfig, shape: ModelShape, batch: BatchSize) -> dict[str, float]:
     w, rows, tokens = weight_bytes(lm), batch.generate_rows, batch.prompt + batch.answer
-    rows_at_once = min(rows, max(1, lm.microbatch_tokens // batch.prompt))
+    rows_at_once = min(rows, max(1, lm.pass_tokens // batch.prompt))
     reading = rows_at_once * batch.prompt * layer_temporaries(shape, w, batch.prompt)
     repeated = 2.0 * w * rows * tokens * shape.query_width if shape.heads > shape.kv_heads else 0.0
     sampling = shape.vocabulary * rows * (w + 4.0 + (24.0 if batch.free else 0.0))

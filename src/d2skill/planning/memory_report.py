@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 
-from d2skill.config import Config
+from d2skill.config import CausalLMConfig, Config
 from d2skill.config.base import Settings
 from d2skill.config.verl import row_tokens
-from d2skill.planning.devices import Device, format_bytes, round_values
+from d2skill.errors import ConfigError
+from d2skill.planning.devices import Device, format_bytes, round_values, this_device
 from d2skill.planning.memory import Memory, batch_size, local_memory
-from d2skill.planning.model_shapes import ModelShape, heads_divide, require_divisible_heads
+from d2skill.planning.memory_fit import UNKNOWN, choose_batches, filled_memory, with_batches
+from d2skill.planning.model_shapes import ModelShape, heads_divide, require_divisible_heads, shape_of
 from d2skill.planning.sharded_memory import CHECKPOINTS_KEPT, cluster_memory, model_split
 
 _LOCAL_BASIS = "tensors counted, at prompts and answers of full length; within 10 % of measured peaks (docs/plan.md)"
+_HEAP = "; fragments of the heap come on top, a fifth to a half of what is not always there"
 _CLUSTER_BASIS = (
     "each GPU: tensors counted, at prompts and answers of full length, in the precision that verl 0.9.1 keeps them in; "
     "not measured on GPUs; of verl.options only the actor's model_dtype and how Megatron splits it count"
@@ -30,24 +36,31 @@ def memory_report(config: Config, shape: ModelShape, device: Device) -> dict[str
     `device` is the kind of a cluster's GPUs then. Raises `ConfigError` for a model whose heads the GPUs of
     verl.tensor_parallel cannot share.
     """
-    batch, row, is_verl = batch_size(config), sum(row_tokens(config)), config.engine == "verl"
+    is_verl, row = config.engine == "verl", sum(row_tokens(config))
+    given = config
+    config = config if is_verl else choose_batches(config, shape, device)
+    batch = batch_size(config)
     if is_verl:
         require_divisible_heads(shape.name, (shape.heads, shape.kv_heads), config.verl.tensor_parallel)
 
     def memory_of(changed: Config) -> Memory:
         if is_verl:
             return cluster_memory(changed, shape, device)
+        changed = choose_batches(changed, shape, device)
         return local_memory(changed, shape, batch_size(changed), device)
 
     memory = memory_of(config)
     if is_verl:
         episodes = config.rollout.tasks * config.rollout.group_size
         prompts = {"of a copy": memory.prompts, "of all": memory.prompts * memory.copies, "wanted": episodes}
-        tokens = {"learning": max(config.policy.lm.microbatch_tokens, row), "a row": row}
+        tokens = {"learning": max(config.policy.lm.pass_tokens, row), "a row": row}
         at_once = {"tokens at once": tokens, "prompts at once": prompts}
         changes = _cluster_changes(config, shape, row, too_much=memory.total > device.memory)
     else:
-        at_once = {"rows at once": {"learning": batch.update_rows, "acting": batch.generate_rows}}
+        at_once = {
+            "tokens at once": {"in a forward pass": config.policy.lm.pass_tokens},
+            "rows at once": {"learning": batch.update_rows, "acting": batch.generate_rows},
+        }
         changes = _local_changes(config)
     report = {
         "device": device.name,
@@ -57,10 +70,73 @@ def memory_report(config: Config, shape: ModelShape, device: Device) -> dict[str
         **{group: round_values(parts) for group, parts in memory.parts.items()},
         "phases": round_values(memory.phases),
         **at_once,
-        "advice": [] if memory.fits(device) else _advice(config, device, memory_of, changes),
-        "from": _CLUSTER_BASIS if is_verl else _LOCAL_BASIS,
+        "advice": [] if memory.fits(device) else _advice(given, device, memory_of, changes),
+        "from": _CLUSTER_BASIS if is_verl else _LOCAL_BASIS + _HEAP * (device.kind == "cpu"),
     }
     return _cluster(config, memory, report) if is_verl else {"memory": report}
+
+
+def fit_to_memory(config: Config, *, check: bool = True, download: bool = False) -> Config:
+    """Returns the settings of a run here, with batches chosen by the memory there is where they leave them open.
+
+    Raises `ConfigError` if a language model cannot be trained in that memory; not so without `check`. With `download`
+    the config.json of a model is got from the hub, as loading it does.
+    """
+    lm = config.policy.lm
+    if config.policy.kind != "causal-lm" or config.engine == "verl":
+        return config
+    try:
+        shape = _shape(lm, download)
+    except ConfigError:
+        return with_batches(config, lm.microbatch_tokens or UNKNOWN[0], lm.generate_batch or UNKNOWN[1])
+    device = this_device(lm.device)
+    chosen = choose_batches(config, shape, device)
+    free = device.memory if device.free is None else device.free
+    if check and filled_memory(chosen, shape, device).total > free:
+        raise ConfigError(_refusal(chosen, shape, device, free))
+    return chosen
+
+
+def _shape(lm: CausalLMConfig, download: bool) -> ModelShape:
+    try:
+        return shape_of(lm)
+    except ConfigError:
+        if not download or Path(lm.model).is_dir():
+            raise
+        with suppress(Exception):  # loading the model says what is wrong
+            import_module("huggingface_hub").hf_hub_download(lm.model, "config.json")
+        return shape_of(lm)
+
+
+def _refusal(config: Config, shape: ModelShape, device: Device, free: float) -> str:
+    """Returns the sentence that a run does not fit, with changes that make it fit, each on top of those before."""
+
+    def total(changed: Config) -> float:
+        return filled_memory(changed, shape, device).total
+
+    lm, now, advice = config.policy.lm, config, list[str]()
+    open_ = _changed(_changed(config, "policy.lm.microbatch_tokens", None), "policy.lm.generate_batch", None)
+    best = choose_batches(open_, shape, device).policy.lm
+    changes: list[_Change] = [
+        ("policy.lm.microbatch_tokens", best.microbatch_tokens),
+        ("policy.lm.generate_batch", best.generate_batch),
+        ("policy.lm.gradient_checkpointing", True),
+        ("policy.lm.lora_rank", lm.lora_rank or 16),
+        ("policy.lm.dtype", "bfloat16"),
+        *(("prompt.max_tokens", config.prompt.max_tokens // part) for part in (2, 4, 8)),
+    ]
+    for change in changes:
+        after = _changed(now, *change)
+        if total(now) > free and total(after) < 0.98 * total(now):
+            now = after
+            advice.append(f"{_flag(*change)} ({format_bytes(total(now))})")
+    if total(now) > free:
+        advice.append("a smaller model or larger devices, as that is not enough")
+    return (
+        f'policy.lm.model "{shape.name}" takes {format_bytes(total(config))} with prompts of prompt.max_tokens '
+        f"{config.prompt.max_tokens} (policy.lm.microbatch_tokens {lm.pass_tokens}, generate_batch {lm.slots}) and "
+        f"{device.name} has {format_bytes(free)} free: use {' and '.join(advice)}"
+    )
 
 
 def _cluster(config: Config, memory: Memory, report: dict[str, Any]) -> dict[str, Any]:
@@ -114,8 +190,8 @@ def _advice(config: Config, device: Device, memory_of: Callable[[Config], Memory
 def _local_changes(config: Config) -> list[_Change]:
     lm = config.policy.lm
     changes: list[_Change] = [
-        ("policy.lm.microbatch_tokens", lm.microbatch_tokens // 4),
-        ("policy.lm.generate_batch", lm.generate_batch // 8),
+        ("policy.lm.microbatch_tokens", lm.pass_tokens // 4),
+        ("policy.lm.generate_batch", lm.slots // 8),
         ("policy.lm.gradient_checkpointing", True),
         ("policy.lm.dtype", "bfloat16"),
         ("policy.lm.lora_rank", lm.lora_rank or 16),
@@ -129,7 +205,7 @@ def _cluster_changes(config: Config, shape: ModelShape, row: int, *, too_much: b
     gpu_memory = round(verl.gpu_memory * (0.75 if too_much else 1.25), 2)
     tensor, split = 2 * verl.tensor_parallel, 2 * model_split(config)
     changes: list[_Change] = [
-        ("policy.lm.microbatch_tokens", max(row, config.policy.lm.microbatch_tokens // 4)),
+        ("policy.lm.microbatch_tokens", max(row, config.policy.lm.pass_tokens // 4)),
         ("policy.lm.gradient_checkpointing", True),
         ("verl.offload", True),
     ]

@@ -121,7 +121,7 @@ def _require_sizes(config: Config) -> None:
             f"verl.tensor_parallel is {tensor}, which does not divide the {gpus} GPUs of verl.nodes and verl.gpus: "
             "set it to 1, or to a divisor"
         )
-    row, budget = sum(row_tokens(config)), config.policy.lm.microbatch_tokens
+    row, budget = sum(row_tokens(config)), config.policy.lm.pass_tokens
     if budget < row:
         raise ConfigError(
             f"policy.lm.microbatch_tokens is {budget}, and verl does not take less than a row, {row} tokens by "

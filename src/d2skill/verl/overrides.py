@@ -127,7 +127,7 @@ def _actor(config: Config) -> _Tree:
         # verl counts prompts, each rollout.n rows, though a prompt here has a row for each of its steps
         "ppo_mini_batch_size": optim.minibatch_rows // config.rollout.group_size,
         "data_loader_seed": _seed(config),
-        "ppo_max_token_len_per_gpu": config.policy.lm.microbatch_tokens,
+        "ppo_max_token_len_per_gpu": config.policy.lm.pass_tokens,
         "optim.lr": config.resolved().optim.learning_rate,
         "optim.clip_grad": optim.max_grad_norm,
         f"optim.{schedule}": "constant",

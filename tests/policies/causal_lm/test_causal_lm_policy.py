@@ -411,6 +411,51 @@ def test_a_loaded_policy_goes_on_bit_for_bit(tmp_path, dtype):
     assert not list(tmp_path.rglob("*.bin")) and not list(tmp_path.rglob("*.pt"))
 
 
+@pytest.mark.parametrize("answer", ["choice", "free"])
+def test_a_prompt_is_tokenised_once_for_acting_and_learning(answer, monkeypatch):
+    p, asked = policy(SMALL.model_copy(update={"answer": answer})), []
+    encode = p.chat._encode
+    monkeypatch.setattr(p.chat, "_encode", lambda text: asked.append(text) or encode(text))
+    data = rows(p, count=6, copies=3)
+    data = [row for row in data if row.decision.tokens]
+    assert len(asked) == len({*asked}) and sum("text environment" in text for text in asked) == 6
+    asked.clear()
+    examples = [p._example(row) for row in data]
+    assert not asked
+    fresh = policy(SMALL.model_copy(update={"answer": answer}))
+    assert examples == [fresh._example(row) for row in data]
+    assert p.chat.kept_prompts.cache_info().currsize == 6
+    p.update(data, 0)
+    assert not p.chat.kept_prompts.cache_info().currsize
+
+
+def test_tokens_of_a_text_are_counted_once_and_never_more_are_kept_than_fit(monkeypatch):
+    p, asked = policy(), []
+    encode = p.chat._encode
+    monkeypatch.setattr(p.chat, "_encode", lambda text: asked.append(text) or encode(text))
+    assert [p.count_tokens(text) for text in ("take mug 1", "look", "take mug 1")] == [
+        len(encode(text)) for text in ("take mug 1", "look", "take mug 1")
+    ]
+    assert asked == ["take mug 1", "look"]
+    assert p.chat.count_tokens.cache_info().maxsize == 2**15 and p.chat.kept_prompts.cache_info().maxsize == 2**14
+
+
+def test_a_loaded_policy_keeps_the_batches_that_it_was_saved_with(tmp_path):
+    small = {"microbatch_tokens": 256, "generate_batch": 4}
+    policy(SMALL.model_copy(update=small)).save(tmp_path)
+    p = policy()
+    p.load(tmp_path)
+    assert (p._settings.pass_tokens, p._settings.slots, p.slots(1.0).capacity) == (256, 4, 4)
+    p = policy(SMALL.model_copy(update={"microbatch_tokens": 128, "generate_batch": 8}))
+    p.load(tmp_path)
+    assert (p._settings.pass_tokens, p._settings.slots) == (128, 4)
+    meta = json.loads((tmp_path / "policy.json").read_text())
+    del meta["batches"]  # as in 0.1.0
+    (tmp_path / "policy.json").write_text(json.dumps(meta))
+    p.load(tmp_path)
+    assert p._settings.pass_tokens == 128
+
+
 def test_small_steps_are_not_lost_in_bfloat16():
     p = policy(SMALL.model_copy(update={"dtype": "bfloat16"}), OPTIM.model_copy(update={"learning_rate": 1e-6}))
     start = weights(p)

@@ -126,7 +126,7 @@ class CausalLMPolicy:
         rng = np.random.default_rng(0)  # not used at temperature 0
         states = [FreeDecoding(rng, self.chat, tokens, until_action=False) for _ in prompts]
         lm = self._settings
-        GenerationEngine(self.model, lm.generate_batch, Sampling(0.0), lm.microbatch_tokens).run_all(prompts, states)
+        GenerationEngine(self.model, lm.slots, Sampling(0.0), lm.pass_tokens).run_all(prompts, states)
         return [self.chat.decode(state.tokens) for state in states]
 
     def score_answers(self, decided: Sequence[tuple[Prompt, Decision]]) -> list[AnswerScore]:
@@ -173,6 +173,7 @@ class CausalLMPolicy:
                 ratio_error = ratio_error if norms else max(ratio_error, error)
             tokens += count
             norms.append(self._adam.step(self.processes))
+        self.chat.kept_prompts.cache_clear()  # those of this iteration, which do not come again
         self.processes.all_reduce([totals])
         loss, kl, clipped, entropy = (totals / max(1, tokens)).tolist()
         return {
@@ -185,7 +186,7 @@ class CausalLMPolicy:
         }
 
     def _microbatches(self, examples: Sequence[TrainingExample]) -> list[list[int]]:
-        return microbatch_groups(examples, self._settings.microbatch_tokens, self._device.type)
+        return microbatch_groups(examples, self._settings.pass_tokens, self._device.type)
 
     def _minibatches(
         self, pairs: Sequence[tuple[TrainingExample, str]], size: int
@@ -293,12 +294,15 @@ class CausalLMPolicy:
         """See Policy. Weights are folders of Transformers or peft (see fine_tuning), the optimiser is safetensors."""
         form = self.fine_tuning.save(folder, self.chat.tokenizer)
         save_file(self._adam.state_tensors(), folder / "optimiser.safetensors")
-        meta = {"kind": KIND, "format": FORMAT, "reference": self.fine_tuning.has_reference, **form}
+        batches = {"microbatch_tokens": self._settings.pass_tokens, "generate_batch": self._settings.slots}
+        reference = self.fine_tuning.has_reference
+        meta = {"kind": KIND, "format": FORMAT, "reference": reference, "batches": batches, **form}
         (folder / META).write_text(json.dumps(meta), encoding="utf-8")
 
     def load(self, folder: Path) -> None:
         """See Policy. The model is the one saved, whatever the settings name; an adapter is for the one they name.
 
+        Batches are no larger than they were, so that a run goes on to the bit where memory was chosen for anew.
         A checkpoint of another engine may have its optimiser elsewhere: it can be played, but not trained further.
         """
         try:
@@ -309,6 +313,10 @@ class CausalLMPolicy:
             raise RunError(f"{folder / META} is not of a causal-lm policy of format {FORMAT}: {meta}")
         try:
             self.fine_tuning.check(folder, meta)
+            lm = self._settings
+            own = {"microbatch_tokens": lm.pass_tokens, "generate_batch": lm.slots}
+            batches = {name: min(count, own[name]) for name, count in meta.get("batches", {}).items()}
+            self._settings = lm.model_copy(update=batches)
             if base := self.fine_tuning.base(folder):
                 self._install(*loading.load_pretrained(str(base), self._settings, self._device))
             self.fine_tuning.restore(folder, meta["reference"])

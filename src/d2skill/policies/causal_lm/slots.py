@@ -25,10 +25,10 @@ class LanguageModelSlots:
     """
 
     def __init__(self, model: Any, chat: ChatTokenizer, settings: CausalLMConfig, temperature: float) -> None:
-        self.capacity, self._max_tokens = settings.generate_batch, settings.max_new_tokens
+        self.capacity, self._max_tokens = settings.slots, settings.max_new_tokens
         self._chat = chat
         sampling = Sampling(temperature, settings.top_p, settings.top_k)
-        self._engine = GenerationEngine(model, self.capacity, sampling, settings.microbatch_tokens)
+        self._engine = GenerationEngine(model, self.capacity, sampling, settings.pass_tokens)
         self._pending: dict[int, tuple[Prompt, ChoiceDecoding | FreeDecoding]] = {}
         self._forced: list[int] = []
 
