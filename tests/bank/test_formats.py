@@ -16,7 +16,11 @@ from d2skill.bank.formats.flat_skill import FlatSkill
 from d2skill.bank.formats.json_lines import BankRecord
 from d2skill.bank.journal import Change, JournalWriter, Mark, Note, from_records
 from d2skill.bank.worth import Worth
-from d2skill.cli.bank import bank_blame, bank_export, bank_import, bank_list, bank_show, read
+from d2skill.cli.bank.blame import bank_blame
+from d2skill.cli.bank.import_export import bank_export, bank_import
+from d2skill.cli.bank.list import bank_list
+from d2skill.cli.bank.open import read
+from d2skill.cli.bank.show import bank_show
 from d2skill.config import BankConfig, Config, CreditConfig, RetrievalConfig
 from d2skill.embedders import make_embedder
 from d2skill.errors import BankError

@@ -5,9 +5,11 @@ import shutil
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from d2skill.bank.history.diff import diff_banks
-from d2skill.bank.history.search import search_by_meaning, search_by_words
+from d2skill.bank.history.search import count_hits, search_by_meaning, search_by_words
 from d2skill.bank.history.statistics import bank_statistics, journal_statistics
 from d2skill.bank.history.timeline import (
     Credited,
@@ -22,9 +24,15 @@ from d2skill.bank.history.timeline import (
     skill_use,
     training_use,
 )
+from d2skill.bank.index import KeyIndex
 from d2skill.bank.journal import BankState, Change, Credit, Insert, Journal, JournalWriter, Mark, Note, Retrieve, Rewind
-from d2skill.cli import bank as commands
-from d2skill.cli.bank import bank_list, bank_show
+from d2skill.cli.bank.blame import bank_blame
+from d2skill.cli.bank.diff import bank_diff
+from d2skill.cli.bank.edit import bank_note, bank_undo
+from d2skill.cli.bank.list import bank_list
+from d2skill.cli.bank.search import bank_search
+from d2skill.cli.bank.show import bank_show
+from d2skill.cli.bank.stats import bank_stats
 from d2skill.cli.bank.tables import sparkline
 from d2skill.cli.main import main
 from d2skill.embedders.hashed import HashedEmbedder
@@ -209,19 +217,64 @@ def test_an_empty_bank_in_numbers():
     assert found.source_tasks == () and all(pool.active == 0 for pool in found.pools.values())
 
 
+def state_of(*skills):
+    state = BankState()
+    state.apply(Insert(skills, 0))
+    return state
+
+
+def words_of(state, query):
+    rows, hits = search_by_words(state, state.rows(None, "active"), count_hits(state, query))
+    return [(state.skill(row).id, count) for row, count in zip(rows.tolist(), hits.tolist(), strict=True)]
+
+
 def test_search_takes_all_words_in_whatever_case_and_the_most_hits_first():
-    skills = [skill("t1", "Open the FRIDGE"), skill("t2", "Fridge, fridges"), skill("s1", "Shelf", observation="a pan")]
-    assert [(s.id, hits) for s, hits in search_by_words(skills, "fridge")] == [("t2", 4), ("t1", 2)]
-    assert [s.id for s, _ in search_by_words(skills, "APPLE pan")] == ["s1"]
-    assert search_by_words(skills, "fridge pan") == [] == search_by_words(skills, "ridge")
-    assert search_by_words(skills, "?!") == []
+    step = skill("s1", "Shelf", observation="a pan")
+    state = state_of(skill("t1", "Open the FRIDGE"), skill("t2", "Fridge, fridges"), step)
+    assert words_of(state, "fridge") == [("t2", 4), ("t1", 2)]
+    assert [id for id, _ in words_of(state, "APPLE pan")] == ["s1"]
+    assert words_of(state, "fridge pan") == [] == words_of(state, "ridge")
+    assert words_of(state, "?!") == []
+
+
+TEXTS = st.text(st.sampled_from("aAbB_1 .\nßéİKΣ\u2028\ud800"), max_size=9)
+
+
+@given(st.lists(st.tuples(TEXTS, TEXTS), max_size=5), TEXTS)
+def test_hits_are_those_of_words_cut_one_by_one(texts, query):
+    skills = [skill(f"s{number}", title, observation=seen) for number, (title, seen) in enumerate(texts)]
+    expected = []
+    for one in skills:
+        parts = (one.text.title, one.text.principle, one.text.when_to_apply, one.task_text, one.observation)
+        words = [word for part in parts for word in re.findall(r"\w+", part.casefold())]
+        wanted = dict.fromkeys(re.findall(r"\w+", query.casefold()))
+        expected.append([sum(word.startswith(start) for word in words) for start in wanted])
+    assert count_hits(state_of(*skills), query).T.tolist() == expected
 
 
 def test_search_by_meaning_comes_with_the_nearest_first():
-    skills = [skill("t1", "Open the fridge"), skill("t2", "Go to the shelf")]
-    (first, near), (_, far) = search_by_meaning(skills, "the refridgerator shelf", HashedEmbedder(256))
-    assert first.id == "t2" and 1.0 >= near > far
-    assert search_by_meaning([], "fridge", HashedEmbedder(256)) == []
+    state = state_of(skill("t1", "Open the fridge"), skill("t2", "Go to the shelf"))
+    query, index = "the refridgerator shelf", KeyIndex(state, HashedEmbedder(256))
+    rows, (near, far) = search_by_meaning(state, index, query, count_hits(state, query))
+    assert rows.tolist() == [1, 0] and 1.0 >= near > far
+    empty = BankState()
+    rows, _ = search_by_meaning(empty, KeyIndex(empty, HashedEmbedder(256)), query, count_hits(empty, query))
+    assert rows.tolist() == []
+
+
+def test_of_many_skills_those_with_near_keys_and_those_with_the_words_are_compared(monkeypatch):
+    far = [skill(f"s{number}", f"Thing {number}", task_text=f"errand {number}") for number in range(40)]
+    state = state_of(*far, skill("t1", "Open the fridge"), skill("t2", "Wait", task_text="cool the fridge"))
+    monkeypatch.setattr("d2skill.bank.history.search._COMPARED", 2)
+    query = "unheard of fridge"
+    embedder = HashedEmbedder(256)
+    embedded, embed = [], embedder.embed
+    embedder.embed = lambda texts: embedded.extend(texts) or embed(texts)
+    rows, _ = search_by_meaning(state, KeyIndex(state, embedder), query, count_hits(state, query))
+    assert rows[:2].tolist() == [41, 40] and len(rows) <= 6
+    rows, _ = search_by_meaning(state, KeyIndex(state, embedder), query, count_hits(state, query), "step")
+    assert rows.max() < 40
+    assert sum(text.startswith("Thing") for text in embedded) <= 8
 
 
 def played(task, arm, success, *skills):
@@ -291,12 +344,12 @@ def said(capsys):
 
 
 def test_blame_names_failure_success_and_reflector(path, capsys):
-    commands.bank_blame(path, "t1")
+    bank_blame(path, "t1")
     told = said(capsys)
     for part in ("iteration 1, event 1", "train/1, member 3", "member 5", "contrast reflector", "note: tried by hand"):
         assert part in told
     assert "undone" not in told
-    commands.bank_blame(path, "t1", rewound=True)
+    bank_blame(path, "t1", rewound=True)
     told = said(capsys)
     assert "(undone)" in told and "taken back to event 4" in told
 
@@ -304,10 +357,10 @@ def test_blame_names_failure_success_and_reflector(path, capsys):
 def test_a_long_timeline_has_a_middle_left_out(tmp_path, capsys):
     with JournalWriter.create(tmp_path / "bank.db", "hashed/8") as writer:
         writer.append(Insert((skill("t1"),), 0), *(Credit({"t1": [0.5]}, BETA, n) for n in range(1, 100)))
-    commands.bank_blame(tmp_path / "bank.db", "t1")
+    bank_blame(tmp_path / "bank.db", "t1")
     lines = capsys.readouterr().out
     assert "84 more iterations" in lines and len(lines.splitlines()) < 30
-    commands.bank_blame(tmp_path / "bank.db", "t1", all=True)
+    bank_blame(tmp_path / "bank.db", "t1", all=True)
     lines = capsys.readouterr().out
     assert "more iterations" not in lines and len(lines.splitlines()) > 100
 
@@ -323,38 +376,38 @@ def test_show_says_whether_it_helps_and_what_was_noted(path, capsys):
 
 def test_undo_and_undoing_it(path, capsys):
     before = Journal(path).replay().dump()
-    commands.bank_undo(path, to=2)
+    bank_undo(path, to=2)
     told = said(capsys)
     assert "3 events no longer count" not in told and "4 events no longer count" in told
     assert [s.id for s in Journal(path).replay().skills()] == ["t1", "s1"]
     command = re.search(r"bank undo \S+ --event (\d+)", told)
-    commands.bank_undo(path, event=int(command[1]))
+    bank_undo(path, event=int(command[1]))
     assert "4 count again" in said(capsys)
     assert Journal(path).replay().dump() == before
-    commands.bank_undo(path, to=4)
+    bank_undo(path, to=4)
     assert "nothing is undone" in said(capsys)
-    commands.bank_undo(path)
+    bank_undo(path)
     assert Journal(path).head().iteration == 3
     Journal(path).verify()
 
 
 def test_undo_back_to_nothing(path):
-    commands.bank_undo(path, event=0)
+    bank_undo(path, event=0)
     assert Journal(path).replay().skills() == []
     with pytest.raises(BankError, match="--event 0"):
-        commands.bank_undo(path)
+        bank_undo(path)
 
 
 def test_undo_and_note_wait_for_no_writer(path):
     with JournalWriter(path):
         with pytest.raises(BankError, match="being written by another process"):
-            commands.bank_undo(path, to=1)
+            bank_undo(path, to=1)
         with pytest.raises(BankError, match="being written by another process"):
-            commands.bank_note(path, "t1", "text")
+            bank_note(path, "t1", "text")
 
 
 def test_a_note_is_plain_text(path, capsys):
-    commands.bank_note(path, "s1", "too\x1b[31m early,\n[bold]really[/bold] \ud800")
+    bank_note(path, "s1", "too\x1b[31m early,\n[bold]really[/bold] \ud800")
     bank_show(path, "s1")
     assert "too [31m early, [bold]really[/bold] ?" in said(capsys)
 
@@ -362,61 +415,61 @@ def test_a_note_is_plain_text(path, capsys):
 @pytest.mark.parametrize(
     ("command", "arguments", "words"),
     [
-        ("bank_undo", {"to": 9}, "none of iteration 9"),
-        ("bank_undo", {"to": -1}, "none of iteration -1"),
-        ("bank_undo", {"event": 99}, "there is no event 99"),
-        ("bank_undo", {"event": -1}, "there is no event -1"),
-        ("bank_undo", {"event": 1, "to": 1}, "leave one of them out"),
-        ("bank_note", {"id": "t7", "text": "x"}, "no skill t7"),
-        ("bank_note", {"id": "t1", "text": " \n"}, "empty"),
-        ("bank_stats", {"at": 9}, "none of iteration 9"),
-        ("bank_blame", {"id": "t7"}, "no skill 't7'"),
-        ("bank_search", {"text": "..."}, "no word"),
-        ("bank_search", {"text": "fridge", "at": 9}, "none of iteration 9"),
+        (bank_undo, {"to": 9}, "none of iteration 9"),
+        (bank_undo, {"to": -1}, "none of iteration -1"),
+        (bank_undo, {"event": 99}, "there is no event 99"),
+        (bank_undo, {"event": -1}, "there is no event -1"),
+        (bank_undo, {"event": 1, "to": 1}, "leave one of them out"),
+        (bank_note, {"id": "t7", "text": "x"}, "no skill t7"),
+        (bank_note, {"id": "t1", "text": " \n"}, "empty"),
+        (bank_stats, {"at": 9}, "none of iteration 9"),
+        (bank_blame, {"id": "t7"}, "no skill 't7'"),
+        (bank_search, {"text": "..."}, "no word"),
+        (bank_search, {"text": "fridge", "at": 9}, "none of iteration 9"),
     ],
 )
 def test_bad_input_is_told_in_a_sentence_and_changes_nothing(path, command, arguments, words):
     before = Journal(path).head()
     with pytest.raises((BankError, RunError), match=words) as told:
-        getattr(commands, command)(path, **arguments)
+        command(path, **arguments)
     assert "\n" not in str(told.value)
     assert Journal(path).head() == before
 
 
 @pytest.mark.parametrize(
     ("command", "arguments"),
-    [("bank_undo", {}), ("bank_note", {"id": "t1", "text": "x"}), ("bank_stats", {}), ("bank_blame", {"id": "t1"})],
+    [(bank_undo, {}), (bank_note, {"id": "t1", "text": "x"}), (bank_stats, {}), (bank_blame, {"id": "t1"})],
 )
 def test_history_needs_a_journal(tmp_path, command, arguments):
     (tmp_path / "bank.jsonl").write_text("{}\n")
     with pytest.raises(BankError, match="is no journal"):
-        getattr(commands, command)(tmp_path / "bank.jsonl", **arguments)
+        command(tmp_path / "bank.jsonl", **arguments)
     with pytest.raises(RunError, match="does not exist"):
-        getattr(commands, command)(tmp_path / "none.db", **arguments)
+        command(tmp_path / "none.db", **arguments)
 
 
 def test_diff_of_iterations_and_of_banks(path, tmp_path, capsys):
-    commands.bank_diff(path, from_=1, to=3)
+    bank_diff(path, from_=1, to=3)
     told = said(capsys)
     assert "0 came." in told and "1 left: s1 retired in iteration 3" in told
     assert "+0.000 → +0.688 by 3 credits" in told
     with JournalWriter.create(tmp_path / "other.db", "hashed/8") as writer:
         writer.append(Insert((skill("t4", "Open the fridge"), *(skill(f"s{n}", f"N{n}") for n in range(9))), 1))
-    commands.bank_diff(path, tmp_path / "other.db", limit=2)
+    bank_diff(path, tmp_path / "other.db", limit=2)
     told = said(capsys)
     assert "9 came" in told and "7 more" in told and "1 left: t2 not in the other bank" in told and "1 moved" in told
     with pytest.raises(BankError, match="--from"):
-        commands.bank_diff(path)
+        bank_diff(path)
     with pytest.raises(BankError, match="none of iteration 50"):
-        commands.bank_diff(path, from_=50)
+        bank_diff(path, from_=50)
 
 
 def test_search_falls_back_on_what_is_alike(path, capsys):
-    commands.bank_search(path, "fridge open")
+    bank_search(path, "fridge open")
     assert "t1" in said(capsys)
-    commands.bank_search(path, "second lives")
+    bank_search(path, "second lives")
     assert "Alike, by the embedder" in said(capsys)
-    commands.bank_search(path, "xyzzy")
+    bank_search(path, "xyzzy")
     assert "none is like them" in said(capsys)
 
 
@@ -442,7 +495,7 @@ def test_a_run_tells_which_failure_a_skill_is_from(run, capsys):
         assert written.origin["policy"] == f"after {skill.created} updates"
         assert written.failure in range(4)
         assert len(told.signals()) == skill.credits
-    commands.bank_blame(run, skill.id)
+    bank_blame(run, skill.id)
     assert f"a failure in {skill.source_task}, member {written.failure} of its group" in said(capsys)
 
 
@@ -466,7 +519,7 @@ def test_blame_names_the_command_that_shows_failure_and_success(run, capsys):
     with_success = 0
     for skill in journal.replay().skills():
         written = skill_timeline(journal, skill.id).entries[0].change
-        commands.bank_blame(run, skill.id)
+        bank_blame(run, skill.id)
         told = capsys.readouterr().out
         [command] = commands_in(told)
         kept = read(RunFolder(run).rollout(skill.created))
@@ -493,8 +546,8 @@ def test_blame_names_no_command_for_what_is_not_kept(run, tmp_path, capsys):
     shutil.copytree(run, copy)
     RunFolder(copy).rollout(skill.created).unlink()
     capsys.readouterr()
-    commands.bank_blame(copy, skill.id)
-    commands.bank_blame(run / "bank.db", skill.id)
+    bank_blame(copy, skill.id)
+    bank_blame(run / "bank.db", skill.id)
     assert "d2skill play" not in capsys.readouterr().out
 
 
@@ -578,10 +631,10 @@ def test_show_reads_only_what_is_about_the_skill(run, tmp_path, capsys):
 
 def test_the_bank_of_a_run_goes_back_and_forth(run, capsys):
     before = Journal(run / "bank.db").replay().dump()
-    commands.bank_stats(run)
-    commands.bank_undo(run, to=1)
+    bank_stats(run)
+    bank_undo(run, to=1)
     told = said(capsys)
     assert "goes on from its checkpoint anyway" in told
     bank_list(run)
-    commands.bank_undo(run, event=int(re.findall(r"--event (\d+)", told)[-1]))
+    bank_undo(run, event=int(re.findall(r"--event (\d+)", told)[-1]))
     assert Journal(run / "bank.db").replay().dump() == before

@@ -175,6 +175,44 @@ def test_rank_is_the_plain_reference_to_the_last_bit(crowd, gate, candidates, k,
     assert [each.tolist() for each in rows] == [np.flatnonzero(each >= gate).tolist() for each in cosines]
 
 
+@settings(max_examples=200)
+@given(
+    crowds(), st.sampled_from([-1.0, 0.0, 0.61]), st.sampled_from([1, 3, 200]), st.data(), st.sampled_from([1, 7, 8192])
+)
+def test_keys_that_do_not_count_change_nothing(crowd, gate, candidates, data, block):
+    queries, keys, values = crowd
+    shown = np.array(data.draw(st.lists(st.booleans(), min_size=len(keys), max_size=len(keys))))
+    given_settings = {"gate": gate, "candidates": candidates, "k": 3, "alpha": 0.1}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ranking, "_BLOCK", block)
+        patch.setattr(ranking, "_WHOLE", 1)
+        all_keys = ranking.rank(queries, keys, values, shown=shown, **given_settings)
+        fewer = ranking.rank(queries, keys[shown], values[shown], **given_settings)
+        near = np.tile(np.append(np.flatnonzero(shown), -1), (len(queries), 1))
+        proposed = ranking.rank(queries, keys, values, near=near, **given_settings)
+        share = ranking.recall(keys[shown], keys, near[:1].repeat(shown.sum(), 0), gate=gate, candidates=5, shown=shown)
+    rows = np.append(np.flatnonzero(shown), -1)[fewer.rows]
+    for found in (all_keys, proposed):
+        np.testing.assert_array_equal(found.rows, rows)
+        np.testing.assert_array_equal(found.scores, fewer.scores)
+        np.testing.assert_array_equal(found.similarities, fewer.similarities)
+    assert share == 1.0
+
+
+def test_many_keys_are_ranked_by_products_that_do_not_depend_on_the_others(monkeypatch):
+    random = np.random.default_rng(0)
+    keys = random.standard_normal((500, 64)).astype(np.float32)
+    keys /= np.linalg.norm(keys, axis=1, keepdims=True)
+    queries, values = keys[:9] + keys[9:18], random.standard_normal(500)
+    monkeypatch.setattr(ranking, "_WHOLE", 1)
+    together = ranking.rank(queries, keys, values, gate=0.0, candidates=10, k=3, alpha=0.1)
+    exact = np.rint(queries.astype(np.float64) @ keys.T.astype(np.float64) * 1e6) / 1e6
+    assert together.similarities.tolist() == np.take_along_axis(exact, together.rows, axis=1).tolist()
+    for number, query in enumerate(queries):
+        alone = ranking.rank(query[None], keys, values, gate=0.0, candidates=10, k=3, alpha=0.1)
+        assert [part[0].tolist() for part in alone] == [part[number].tolist() for part in together]
+
+
 # Eq. 9
 
 
@@ -187,6 +225,20 @@ def dropped(values, created, *, iteration=20, capacity=2, protect=10):
         protect=protect,
     )
     return rows.tolist()
+
+
+@pytest.mark.parametrize("keys", [40, 300])
+def test_what_a_query_gets_does_not_depend_on_the_other_queries(keys):
+    rng = np.random.default_rng(keys)
+    vectors = rng.normal(size=(keys + 120, 512)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    queries, pool, values = vectors[:120], vectors[120:], np.zeros(keys)
+    given = {"gate": -1.0, "candidates": keys, "k": keys, "alpha": 1.0}
+    together = ranking.rank(queries, pool, values, **given)
+    for at in range(0, 120, 7):
+        alone = ranking.rank(queries[at : at + 3], pool, values, **given)
+        for whole, part in zip(together, alone, strict=True):
+            assert whole[at : at + 3].tolist() == part.tolist()  # in float32, some of 36,000 cosines would differ
 
 
 def test_eq9_drops_the_lowest():

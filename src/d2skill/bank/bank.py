@@ -36,6 +36,8 @@ from d2skill.bank.journal import (
     Rewind,
     Status,
 )
+from d2skill.bank.kept_keys import KeptKeys
+from d2skill.bank.key_graph import import_usearch
 from d2skill.bank.safety import clean, objection, suspicion
 from d2skill.bank.worth import Worth
 from d2skill.config import BankConfig, CreditConfig, EmbedderConfig, RetrievalConfig
@@ -73,8 +75,10 @@ class SkillBank:
             retrieval: Settings of Eq. 8.
             credit: Settings of Eq. 3.
         """
-        embedder, bank = embedder or make_embedder(EmbedderConfig()), bank or BankConfig()
         retrieval, credit = retrieval or RetrievalConfig(), credit or CreditConfig()
+        if retrieval.index == "ann":
+            import_usearch()
+        embedder, bank = embedder or make_embedder(EmbedderConfig()), bank or BankConfig()
         self._embedder = embedder
         self._bank = bank
         self._retrieval = retrieval
@@ -84,12 +88,14 @@ class SkillBank:
         self._beta: dict[Granularity, float] = {"task": credit.beta_task, "step": credit.beta_step}
         self._capacity: dict[Granularity, int] = {"task": bank.task_capacity, "step": bank.step_capacity}
         self._state = BankState()
-        self._index = KeyIndex(self._state, embedder)
+        self._index = self._index_of(self._state, None)
         self._path: Path | None = None
-        self._unchecked: set[int] = set()  # rows from a journal whose texts have not been checked yet
+        self._unchecked = 0  # rows from a journal, whose texts are checked before they are shown
+        self._checked_rows: set[int] = set()
         self._iteration = 0
         self._writer: JournalWriter | None = None
         self._batch: list[Event] | None = None
+        self._as_recorded = True  # False once recording has failed, as the bank has more than the journal since then
         self._subscribers: list[Callable[[Event], None]] = []
 
     @classmethod
@@ -120,11 +126,11 @@ class SkillBank:
         """
         opened, journal = cls(embedder, bank, retrieval, credit), Journal(path)
         _require_embedder(path, journal.embedder, opened._embedder)
-        opened._state = journal.replay(at=at, seq=event)
-        opened._index = KeyIndex(opened._state, opened._embedder)
-        opened._unchecked = set(range(len(opened._state)))
+        opened._state, head, kept = KeptKeys.replay(journal, at=at, event=event)
+        opened._index = opened._index_of(opened._state, kept)
+        opened._unchecked = len(opened._state)
         opened._path = path
-        opened._iteration = journal.head().iteration
+        opened._iteration = head.iteration
         return opened
 
     def record(self, path: Path, *, back_to: int | None = None, wait: float = 0.0) -> None:
@@ -138,11 +144,12 @@ class SkillBank:
             self._writer = JournalWriter.create(path, self._embedder.fingerprint)
             if len(self._state):
                 self._writer.append(*self._state.events(self._iteration))
+            self._keep_keys()
             return
         writer = JournalWriter(path, wait=wait)
         try:
             _require_embedder(path, writer.embedder, self._embedder)
-            if writer.replay(seq=back_to).skills() != self._state.skills():
+            if not writer.replay(seq=back_to).has_skills_of(self._state):
                 raise BankError(f"{path} holds other skills than this bank: open the bank from it")
             if back_to is not None and back_to != writer.head().seq:
                 writer.append(Rewind(back_to, self._iteration))
@@ -150,6 +157,7 @@ class SkillBank:
             writer.close()
             raise
         self._writer = writer
+        self._keep_keys()
 
     def copy_from(self, path: Path) -> None:
         """Copies the active skills of another bank's journal into this empty bank, as of iteration 0.
@@ -158,14 +166,15 @@ class SkillBank:
         """
         journal = Journal(path)
         _require_embedder(path, journal.embedder, self._embedder)
-        other = journal.replay()
-        rows = other.rows(None, "active").tolist()
-        skills = tuple(replace(other.skill(row), created=0) for row in rows)
+        other, _, kept = KeptKeys.replay(journal)
+        rows = other.rows(None, "active")
+        skills = tuple(replace(other.skill(row), created=0) for row in rows.tolist())
         worth = {skill.id: replace(own, last=0) for skill in skills if (own := other.worth(skill.id)).signals}
         for skill in skills:
             if why := objection(skill.text, vouched=skill.id in other.vouched):
                 raise _objected(path, skill, why)
         self._do(Insert(skills, 0, {"from": str(path)}, worth, tasks=tuple(sorted(other.credited_tasks))))
+        self._index.take_over(KeyIndex(other, self._embedder, kept), rows)
         if vouched := [skill.id for skill in skills if skill.id in other.vouched]:
             self.hold(vouched, 0)
             self.admit(vouched, 0, f"as in {path}")
@@ -195,11 +204,14 @@ class SkillBank:
     def batch(self, iteration: int) -> Iterator[None]:
         """Records all changes of an iteration in one transaction: all of them or none."""
         self._iteration = iteration
-        self._batch = []
+        events: list[Event] = []
+        self._batch = events
         try:
             yield
-            if self._writer and self._batch:
-                self._writer.append(*self._batch)
+            self._record_events(events)
+        except BaseException:
+            self._as_recorded, self._index.kept = False, None
+            raise
         finally:
             self._batch = None
 
@@ -212,7 +224,7 @@ class SkillBank:
         """Closes the journal; the bank goes on in memory."""
         if self._writer:
             self._writer.close()
-            self._writer = None
+            self._writer = self._index.kept = None
 
     def __len__(self) -> int:
         """Number of active skills."""
@@ -252,6 +264,17 @@ class SkillBank:
     def retrieve_step(self, pairs: Sequence[tuple[str, str]], *, trial: bool = False) -> list[tuple[Retrieved, ...]]:
         """Returns the step skills for each (task, observation), as `retrieve_task` does for tasks."""
         return self._retrieve("step", pairs, trial)
+
+    def recall(self, sample: int = 100) -> dict[Granularity, float]:
+        """Returns how much of the exact answer the approximate index finds, of each pool that is large enough for one.
+
+        It is the share of the retrieval.candidates most similar skills, with the keys of `sample` skills as queries.
+        """
+        found = {
+            granularity: self._index.recall(granularity, self._retrieval.candidates, gate, sample)
+            for granularity, gate in self._gate.items()
+        }
+        return {granularity: share for granularity, share in found.items() if share is not None}
 
     def count_retrievals(self, ids: Mapping[str, int], *, origin: Origin | None = None) -> None:
         """Adds an iteration's counts to the retrieval counts: how often each skill was put before the policy."""
@@ -318,7 +341,7 @@ class SkillBank:
                 created=iteration,
                 source_task=own.source_task,
             )
-            comparison.add(number, row, skill)
+            comparison.add(number, row)
             why = suspicion(skill.text)
             status: Status = "held" if why else "trial" if self._bank.trial else "active"
             if status != "active":
@@ -340,15 +363,15 @@ class SkillBank:
         self._iteration = iteration
         dropped: list[str] = []
         for granularity in ("task", "step"):
-            candidates = self._index.search_set(granularity)
+            rows = self._state.rows(granularity, "active")
             places = ranking.evict(
-                self._values(candidates),
-                self._state.created(candidates.rows),
+                self._values_of(rows),
+                self._state.created(rows),
                 iteration=iteration,
                 capacity=self._capacity[granularity],
                 protect=self._bank.protect,
             )
-            dropped += [self._state.skill(row).id for row in candidates.rows[places].tolist()]
+            dropped += [self._state.skill(row).id for row in rows[places].tolist()]
         if dropped:
             self._do(Change("evicted", tuple(dropped), iteration, "over capacity (Eq. 9)"))
         return [self.get(skill_id) for skill_id in dropped]
@@ -434,8 +457,29 @@ class SkillBank:
             callback(event)
         if self._batch is not None:
             self._batch.append(event)
-        elif self._writer:
-            self._writer.append(event)
+        else:
+            self._record_events([event])
+
+    def _record_events(self, events: Sequence[Event]) -> None:
+        """Appends events that have been applied to the journal, if there is one."""
+        if self._writer and events:
+            try:
+                self._writer.append(*events)
+            except BaseException:
+                self._as_recorded, self._index.kept = False, None
+                raise
+            self._keep_keys()
+
+    def _index_of(self, state: BankState, kept: KeptKeys | None) -> KeyIndex:
+        return KeyIndex(state, self._embedder, kept, approximate=self._retrieval.index == "ann")
+
+    def _keep_keys(self) -> None:
+        """Notes that all skills are in the journal, and writes the files of keys if many are new."""
+        if self._writer and self._as_recorded:
+            kept = self._index.kept or KeptKeys(self._writer.path, self._embedder.fingerprint, self._writer.has)
+            kept.head, kept.rows = self._writer.head, len(self._state)
+            self._index.kept = kept
+            self._index.keep()
 
     def _retrieve(
         self, granularity: Granularity, pairs: Sequence[tuple[str, str]], trial: bool
@@ -443,23 +487,25 @@ class SkillBank:
         if not pairs:
             return []
         unique = list(dict.fromkeys(pairs))
-        queries = self._index.keys(granularity, unique)
+        queries = np.stack(self._index.keys(granularity, unique))
         candidates = self._index.search_set(granularity, trial)
         if not len(candidates.rows):
             return [() for _ in pairs]
+        gate, count = self._gate[granularity], self._retrieval.candidates
         ranked = ranking.rank(
-            np.stack(queries),
+            queries,
             candidates.keys,
             self._values(candidates),
-            gate=self._gate[granularity],
-            candidates=self._retrieval.candidates,
+            gate=gate,
+            candidates=count,
             k=self._k[granularity],
             alpha=self._retrieval.alpha,
+            shown=candidates.shown,
+            near=self._index.near(granularity, candidates, queries, count, gate),
         )
-        rows = candidates.rows.tolist()
         retrieved = {
             pair: tuple(
-                Retrieved(self._checked(rows[place]), similarity, score)
+                Retrieved(self._checked(int(candidates.rows[place])), similarity, score)
                 for place, similarity, score in zip(*slots, strict=True)
                 if place >= 0
             )
@@ -470,19 +516,23 @@ class SkillBank:
     def _checked(self, row: int) -> Skill:
         """Returns a skill that is about to be shown; raises `BankError` if no bank would have taken its text."""
         skill = self._state.skill(row)
-        if row in self._unchecked:
+        if row < self._unchecked and row not in self._checked_rows:
             if why := objection(skill.text, vouched=skill.id in self._state.vouched):
                 raise _objected(self._path, skill, why)
-            self._unchecked.remove(row)
+            self._checked_rows.add(row)
         return skill
 
     def _values(self, candidates: SearchSet) -> ranking.Floats:
-        """Returns the values of candidates by Eq. 8 and 9 [S]."""
+        """Returns the values of candidates by Eq. 8 [S], 0 for those that do not count."""
         if candidates.values is None:
-            rows = candidates.rows
-            retrievals = self._state.retrievals(rows)
-            candidates.values = ranking.utility_bonus(self._worths(rows), retrievals, self._retrieval.eta)
+            shown = slice(None) if candidates.shown is None else candidates.shown
+            candidates.values = np.zeros(len(candidates.rows))
+            candidates.values[shown] = self._values_of(candidates.rows[shown])
         return candidates.values
+
+    def _values_of(self, rows: ranking.Integers) -> ranking.Floats:
+        """Returns the values of some rows, all that are chosen from, by Eq. 8 and 9."""
+        return ranking.utility_bonus(self._worths(rows), self._state.retrievals(rows), self._retrieval.eta)
 
     def _worths(self, rows: ranking.Integers) -> ranking.Floats:
         """Returns the values of some rows without the bonus, as bank.worth sets: 0, utility or posterior mean."""

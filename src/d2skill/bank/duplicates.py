@@ -11,12 +11,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from d2skill.bank import ranking
 from d2skill.bank.draft import Draft
+from d2skill.bank.journal import BankState, Status
 from d2skill.bank.ranking import Integers, Vectors
 from d2skill.types import Skill, SkillText
 
+IN_BANK: tuple[Status, ...] = ("active", "trial", "held")
+"""Statuses of skills that are in the bank."""
 _BATCH = 1024  # keys compared with all others in one product
 
 
@@ -30,26 +34,27 @@ class Content(NamedTuple):
 class Pool:
     """Skills of one granularity that are in the bank, and the vectors of their keys.
 
+    A large pool may have skills that have left the bank, too.
+
     Args:
+        state: State of the bank.
         rows: Their rows in the bank, in order [S].
         keys: Vectors of their keys [S, d].
-        skill: Returns the skill of a row.
         embed: Returns the vectors [d] of texts.
     """
 
     def __init__(
         self,
+        state: BankState,
         rows: Integers,
         keys: Vectors,
-        skill: Callable[[int], Skill],
         embed: Callable[[Sequence[str]], Sequence[Vectors]],
     ) -> None:
+        self._state = state
         self._rows = rows
         self._keys = keys
         self._size = len(rows)
-        self._skill = skill
         self._embed = embed
-        self._row_of: dict[tuple[SkillText, str, str], int] | None = None
         self._contents: dict[int, Content] = {}
 
     @property
@@ -62,7 +67,11 @@ class Pool:
         """Keys of these rows [S, d]."""
         return self._keys[: self._size]
 
-    def add(self, row: int, key: Vectors, skill: Skill) -> None:
+    def in_bank(self) -> npt.NDArray[np.bool_]:
+        """Returns for each row whether its skill is in the bank [S]."""
+        return self._state.has_status(self.rows, *IN_BANK)
+
+    def add(self, row: int, key: Vectors) -> None:
         """Adds a new skill, after all others."""
         if self._size == len(self._rows):
             room = max(self._size, 16)
@@ -70,20 +79,21 @@ class Pool:
             self._keys = np.concatenate([self.keys.reshape(-1, len(key)), np.empty((room, len(key)), dtype=np.float32)])
         self._rows[self._size], self._keys[self._size] = row, key
         self._size += 1
-        if self._row_of is not None:
-            self._row_of.setdefault(_identity(skill), row)
 
-    def drop(self, rows: Sequence[int]) -> None:
-        """Removes the skills of some rows."""
-        stay = ~np.isin(self.rows, rows)
-        self._rows, self._keys, self._size = self.rows[stay], self.keys[stay], int(stay.sum())
-        self._row_of = None
+    def drop_gone(self) -> None:
+        """Removes the skills that have left the bank; from a large pool only once they are a quarter of it."""
+        stay = self.in_bank()
+        left = int(stay.sum())
+        if left < self._size and (self._size < ranking.LARGE or left < 0.75 * self._size):
+            self._rows, self._keys, self._size = self.rows[stay], self.keys[stay], left
 
-    def exact_duplicate(self, draft: Draft) -> int | None:
-        """Returns the row of the first skill with the same text and key as a draft."""
-        if self._row_of is None:
-            self._row_of = {_identity(self._skill(row)): row for row in reversed(self.rows.tolist())}
-        return self._row_of.get(_identity(draft))
+    def without_key(self) -> list[int]:
+        """Returns the rows of skills whose keys are 0, as there is nothing in them to embed."""
+        return list(self.rows[self.in_bank() & ~self.keys.any(axis=1)].tolist())
+
+    def exact_duplicate(self, draft: Draft, rows: Sequence[int]) -> int | None:
+        """Returns the first of some rows with the same text and key as a draft."""
+        return next((row for row in rows if _identity(self._state.skill(row)) == _identity(draft)), None)
 
     def near_duplicates(self, rows: Sequence[int], least: float) -> Iterator[tuple[int, list[int]]]:
         """Yields rows with their near-duplicates later in the list, by a cosine of `least`; each row only once."""
@@ -105,7 +115,7 @@ class Pool:
     def contents(self, rows: Sequence[int]) -> dict[int, Content]:
         """Returns the cached contents by row, after adding those of some rows; new ones are embedded all at once."""
         new = [row for row in rows if row not in self._contents]
-        self._contents.update(zip(new, self.embed_contents([self._skill(row) for row in new]), strict=True))
+        self._contents.update(zip(new, self.embed_contents([self._state.skill(row) for row in new]), strict=True))
         return self._contents
 
     def embed_contents(self, skills: Sequence[Skill | Draft]) -> list[Content]:
@@ -133,10 +143,15 @@ class DraftComparison:
         self._keys = keys
         self._least = least
         stacked = np.stack(keys)
-        self._near = [pool.rows[places].tolist() for places in ranking.neighbours(stacked, pool.keys, least)]
+        rows, in_bank = pool.rows, pool.in_bank()
+        near = ranking.neighbours(stacked, pool.keys, least)
+        self._near = [rows[places[in_bank[places]]].tolist() for places in near]
+        bare = np.flatnonzero(~stacked.any(axis=1)).tolist()
+        self._without_key = dict.fromkeys(bare, pool.without_key() if bare else [])
         among = ranking.neighbours(stacked, stacked, least)
         self._earlier = [places[places < at].tolist() for at, places in enumerate(among)]
         self._taken: dict[int, int] = {}
+        self._new: dict[tuple[SkillText, str, str], int] = {}
         self._known = pool.contents(list(dict.fromkeys(row for rows in self._near for row in rows)))
         alike = {place for at, places in enumerate(self._earlier) if places for place in (at, *places)}
         compared = sorted(alike | {at for at, rows in enumerate(self._near) if rows})
@@ -144,7 +159,9 @@ class DraftComparison:
 
     def duplicate(self, at: int) -> int | None:
         """Returns the row of the first exact duplicate of draft number `at`, or else of its first near-duplicate."""
-        if (same := self._pool.exact_duplicate(self._drafts[at])) is not None:
+        draft, known = self._drafts[at], self._without_key.get(at, self._near[at])
+        same = self._pool.exact_duplicate(draft, known)
+        if same is not None or (same := self._new.get(_identity(draft))) is not None:
             return same
         near = self._near[at] + [self._taken[other] for other in self._earlier[at] if other in self._taken]
         if not near:
@@ -152,10 +169,11 @@ class DraftComparison:
         alike = _near_duplicates(self._contents[at], {row: self._known[row] for row in near}, self._least)
         return alike[0] if alike else None
 
-    def add(self, at: int, row: int, skill: Skill) -> None:
+    def add(self, at: int, row: int) -> None:
         """Adds draft number `at`, which has become a skill in a row of the bank, to the pool."""
-        self._pool.add(row, self._keys[at], skill)
+        self._pool.add(row, self._keys[at])
         self._taken[at] = row
+        self._new[_identity(self._drafts[at])] = row
         if at in self._contents:
             self._known[row] = self._contents[at]
 

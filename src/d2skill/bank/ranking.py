@@ -13,9 +13,15 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 Vectors = npt.NDArray[np.float32]
+_Numbers = npt.NDArray[np.floating]
 
 _MILLION = 1e6
 _BLOCK = 8192  # keys; with 128 queries their products are 4 MB and stay in the cache
+_WHOLE = 1 << 12
+"""Keys up to which all products are taken in float64; beyond, those of the most similar rows"""
+LARGE = 1 << 16
+"""Keys from which on hidden ones are passed over rather than left out, as a copy of the others takes long."""
+_SPARE = 16  # rows that are looked at beyond the candidates, as float32 may have ordered them otherwise
 _NOWHERE = np.iinfo(np.int64).max
 
 
@@ -45,13 +51,22 @@ def cosines(queries: Vectors, keys: Vectors) -> Floats:
 
 
 def rank(
-    queries: Vectors, keys: Vectors, values: Floats, *, gate: float, candidates: int, k: int, alpha: float
+    queries: Vectors,
+    keys: Vectors,
+    values: Floats,
+    *,
+    gate: float,
+    candidates: int,
+    k: int,
+    alpha: float,
+    shown: npt.NDArray[np.bool_] | None = None,
+    near: Integers | None = None,
 ) -> RankedSkills:
     """Returns the rows to retrieve for each query (Eq. 8).
 
     The gate comes first: only rows with at least that similarity count. Of those, the most similar ones are scored by
     α·ŝ + (1−α)·value, ŝ = (1 + cosine)/2 in [0, 1], and the best stay. Ties go to the lower row. Slots may stay empty:
-    retrieving nothing is a valid answer.
+    retrieving nothing is a valid answer. What a query gets does not depend on the other queries.
 
     Args:
         queries: Unit vectors or 0 [Q, d].
@@ -61,6 +76,8 @@ def rank(
         candidates: Number of the most similar rows that are scored.
         k: Number of slots for each query.
         alpha: Weight of the similarity, in [0, 1].
+        shown: Whether a row counts [S]; None for all.
+        near: Rows to choose from [Q, n], -1 for none, from an approximate index; None for all.
     """
     ranked = RankedSkills(
         np.full((len(queries), k), -1, dtype=np.int64),
@@ -70,7 +87,14 @@ def rank(
     size = len(keys)
     if size == 0 or k == 0:
         return ranked
-    places = _most_similar(queries, keys, gate, min(candidates, size))
+    if near is not None:
+        places = _recomputed(queries, keys, near, candidates)
+    elif size <= _WHOLE:
+        exact = queries.astype(np.float64), keys.astype(np.float64)
+        places = _most_similar(*exact, gate, min(candidates, size), shown)
+    else:
+        near = nearest(queries, keys, gate, candidates + _SPARE, shown)
+        places = _recomputed(queries, keys, near, candidates)
     opposite, rows = np.divmod(places, size)
     similarities = -opposite / _MILLION
     passing = (places != _NOWHERE) & (similarities >= gate)
@@ -98,13 +122,63 @@ def neighbours(queries: Vectors, keys: Vectors, least: float) -> list[Integers]:
     return [np.concatenate(rows) if rows else nothing for rows in found]
 
 
-def _most_similar(queries: Vectors, keys: Vectors, gate: float, count: int) -> Integers:
+def nearest(
+    queries: Vectors, keys: Vectors, gate: float, count: int, shown: npt.NDArray[np.bool_] | None = None
+) -> Integers:
+    """Returns the rows most similar to each query, in any order, with -1 for none [Q, count].
+
+    Args:
+        queries: Unit vectors or 0 [Q, d].
+        keys: Unit vectors or 0 [S, d].
+        gate: Least cosine; all rows that pass it come, up to `count`, and maybe others.
+        count: Number of rows for each query.
+        shown: Whether a row counts [S]; None for all.
+    """
+    places = _most_similar(queries, keys, gate, min(count, len(keys)), shown)
+    rows = np.where(places == _NOWHERE, -1, places % len(keys))
+    return np.pad(rows, [(0, 0), (0, count - rows.shape[1])], constant_values=-1)
+
+
+def recall(
+    queries: Vectors,
+    keys: Vectors,
+    near: Integers,
+    *,
+    gate: float,
+    candidates: int,
+    shown: npt.NDArray[np.bool_] | None = None,
+) -> float:
+    """Returns the share of the most similar rows of some keys, themselves left out, that an approximate search found.
+
+    A row that is as similar as one of these counts too.
+
+    Args:
+        queries: Some of the keys [Q, d].
+        keys: Unit vectors or 0 [S, d].
+        near: Rows that were found for each query [Q, n], -1 for none.
+        gate: Least cosine of rows that are wanted.
+        candidates: Most rows that are wanted for a query, itself among them.
+        shown: Whether a row counts [S]; None for all.
+    """
+    all_near = nearest(queries, keys, gate, candidates + _SPARE, shown)
+    places = (_recomputed(queries, keys, rows, candidates) for rows in (all_near, near))
+    exact, found = (np.where(own == _NOWHERE, -2 * _MILLION, -(own // len(keys))) / _MILLION for own in places)
+    wanted = (exact >= gate).sum(axis=1)
+    least = np.where(exact >= gate, exact, 1.0).min(axis=1, keepdims=True)
+    hits = np.minimum((found >= least).sum(axis=1), wanted)
+    others = int(np.maximum(wanted - 1, 0).sum())
+    return float(np.maximum(hits - 1, 0).sum()) / others if others else 1.0
+
+
+def _most_similar(
+    queries: _Numbers, keys: _Numbers, gate: float, count: int, shown: npt.NDArray[np.bool_] | None
+) -> Integers:
     """Returns the places [Q, count] of the rows most similar to each query, in any order.
 
     A place is row − S · (cosine in millionths): one number that sorts the most similar row first, and of equal ones
     the lower row. All rows that pass the gate are among them, up to `count`; the rest are other rows or `_NOWHERE`.
 
-    The products are taken in float32 and for a block of keys at a time; only those that may exceed the gate and the
+    The products are taken for a block of keys at a time; only those that may exceed the gate and the
     last of the best so far are looked at again. The bounds leave room for rounding, so that no row is lost.
     """
     size = len(keys)
@@ -112,6 +186,8 @@ def _most_similar(queries: Vectors, keys: Vectors, gate: float, count: int) -> I
     at_least = np.full((len(queries), 1), gate - 1 / _MILLION, dtype=np.float32)
     for start in range(0, size, _BLOCK):
         products = _products(queries, keys[start : start + _BLOCK])
+        if shown is not None:
+            products[:, ~shown[start : start + _BLOCK]] = -2.0
         near = np.flatnonzero(products >= at_least)
         if len(near) > 4 * best.size:
             kth = products.shape[1] - count
@@ -124,6 +200,17 @@ def _most_similar(queries: Vectors, keys: Vectors, gate: float, count: int) -> I
             beyond = (0.25 - last // size) / _MILLION  # a later row has to be more similar: ties go to the lower row
             at_least = np.where(last == _NOWHERE, at_least, np.maximum(at_least, beyond)).astype(np.float32)
     return best
+
+
+def _recomputed(queries: Vectors, keys: Vectors, rows: Integers, count: int) -> Integers:
+    """Returns the places of the `count` most similar of some rows [Q, n], where -1 is no row, in any order.
+
+    The products are taken in float64, so they do not depend on the other keys, as those of a large product may.
+    """
+    exact = np.matmul(keys[rows].astype(np.float64), queries.astype(np.float64)[:, :, None])[:, :, 0]
+    places = np.where(rows < 0, _NOWHERE, rows - len(keys) * np.rint(exact * _MILLION).astype(np.int64))
+    count = min(count, places.shape[1])
+    return np.partition(places, count - 1, axis=1)[:, :count]
 
 
 def _merged(best: Integers, query: Integers, places: Integers) -> Integers:
@@ -141,11 +228,11 @@ def _merged(best: Integers, query: Integers, places: Integers) -> Integers:
     return table[:, :count]
 
 
-def _products(queries: Vectors, keys: Vectors) -> Vectors:
+def _products(queries: _Numbers, keys: _Numbers) -> _Numbers:
     return queries @ keys.T
 
 
-def _millionths(products: Vectors) -> Integers:
+def _millionths(products: _Numbers) -> Integers:
     return np.rint(products.astype(np.float64) * _MILLION).astype(np.int64)
 
 

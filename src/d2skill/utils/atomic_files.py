@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
+from threading import get_ident
 from typing import Any
 
 from d2skill.errors import RunError
+
+_LEFT_OVER_SECONDS = 600
 
 
 def write_text(path: Path, text: str) -> None:
@@ -25,6 +31,26 @@ def write_bytes(path: Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def replace_shared(path: Path, parts: Iterable[bytes | memoryview]) -> None:
+    """Replaces a file that any process may write at any time, and that can be made again, in one step.
+
+    It is not synced, so after a power cut it may hold anything. What a process that was killed left of it goes with the
+    next one, after ten minutes.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{get_ident()}.part")
+    for other in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+        with suppress(OSError):
+            if time.time() - other.stat().st_mtime > _LEFT_OVER_SECONDS:
+                other.unlink()
+    try:
+        with temporary.open("wb") as file:
+            file.writelines(parts)
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)

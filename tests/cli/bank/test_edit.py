@@ -16,7 +16,7 @@ from d2skill.bank.history.timeline import (
     skill_timeline,
 )
 from d2skill.bank.journal import Journal, JournalWriter, Mark, Rewind, from_records
-from d2skill.cli.bank import read
+from d2skill.cli.bank.open import read
 from d2skill.cli.main import main
 from d2skill.config import BankConfig, Config, CreditConfig, RetrievalConfig
 from d2skill.embedders import make_embedder

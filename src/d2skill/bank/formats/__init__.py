@@ -18,7 +18,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Literal
 
-from d2skill.bank.formats import json_lines, release
+from d2skill.bank.formats import json_lines
 from d2skill.bank.formats.json_lines import BankRecord
 from d2skill.errors import BankError
 from d2skill.types import Skill
@@ -52,6 +52,8 @@ def import_skills(path: Path) -> list[Skill]:
         raise BankError(f"{path}: cannot be read ({error.strerror}): is it a bank?") from error
     if f'"{json_lines.FORMAT}"'.encode() in data.split(b"\n", 1)[0]:
         return list(json_lines.read(path).skills)
+    from d2skill.bank.formats import release
+
     return _numbered(release.read(path, data))
 
 

@@ -16,19 +16,19 @@ import hashlib
 import json
 import math
 from dataclasses import asdict, dataclass, fields
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pydantic import TypeAdapter, ValidationError
-
-from d2skill.bank.safety import objection
 from d2skill.errors import BankError
 from d2skill.types import Skill
 from d2skill.utils.atomic_files import write_text
 
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
 FORMAT, VERSION = "d2skill-bank", 1
 _HEADER = {"format": str, "version": int, "embedder": str, "next_task": int, "next_step": int}
-_SKILL = TypeAdapter(Skill)
 _SKILL_FIELDS = [field.name.replace("source_task", "evidence") for field in fields(Skill)]  # names in the file
 _TEXT_FIELDS = {"title", "principle", "when_to_apply"}
 
@@ -59,6 +59,8 @@ def read(path: Path) -> BankRecord:
     Raises `BankError`, naming file and line, if the file is missing, damaged or of another version, or if it holds a
     skill whose text no bank would store.
     """
+    from d2skill.bank.safety import objection
+
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -103,13 +105,15 @@ def _header(path: Path, line: bytes) -> dict[str, Any]:
 
 def _skill(path: Path, number: int, line: bytes) -> Skill:
     """Returns the skill of a line; no field may be missing, unknown or of another type."""
+    from pydantic import ValidationError
+
     raw = _object(path, number, line)
     text = raw.get("text")
     if raw.keys() != {*_SKILL_FIELDS} or not isinstance(text, dict) or text.keys() != _TEXT_FIELDS:
         raise _damage(path, number, f"a skill has the fields {', '.join(_SKILL_FIELDS)}")
     raw["source_task"] = raw.pop("evidence")
     try:
-        skill = _SKILL.validate_json(json.dumps(raw), strict=True)
+        skill = _skills().validate_json(json.dumps(raw), strict=True)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])).replace("source_task", "evidence")
@@ -117,6 +121,14 @@ def _skill(path: Path, number: int, line: bytes) -> Skill:
     if not math.isfinite(skill.utility):
         raise _damage(path, number, f"utility is {skill.utility}")
     return skill
+
+
+@cache
+def _skills() -> TypeAdapter[Skill]:
+    """Returns pydantic's check of a skill: a journal is read without it."""
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(Skill)
 
 
 def _object(path: Path, number: int, line: bytes) -> dict[str, Any]:

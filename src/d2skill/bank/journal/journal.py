@@ -9,7 +9,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Self
 
-from d2skill.bank.journal import sqlite_file
+from d2skill.bank.journal import kept_state, sqlite_file
 from d2skill.bank.journal.events import Event, Insert, Mark, Rewind, decode, encode
 from d2skill.bank.journal.lock import Acknowledged, WriteLock, acknowledged
 from d2skill.bank.journal.sqlite_file import JournalHead
@@ -66,13 +66,22 @@ class Journal:
 
     def replay(self, *, at: int | None = None, seq: int | None = None) -> BankState:
         """Returns the state of the bank after iteration `at`, or after event `seq`; without both, the present one."""
-        state = BankState()
+        state, kept = BankState(), kept_state.read(self.path)
         with self._view() as view, no_garbage_collection():
             live = view.live(at, seq)
-            for event in view.events(*view.load_snapshot(state, live, at)):
+            start, checksum = view.load_snapshot(state, live, at, kept)
+            for event in view.events(start, checksum):
                 if is_live(event, live):
                     state.apply(decode(event.body))
+            head = view.head
+        if at is None and seq in (None, head.seq) and not (kept and kept.head.seq == start):
+            kept_state.keep(self.path, head, state)
         return state
+
+    def has(self, head: JournalHead, *, at: int | None = None, seq: int | None = None) -> bool:
+        """Returns True if what was once the head is an event that counts for the state that `replay` returns."""
+        with self._view() as view:
+            return view.has(head, view.live(at, seq))
 
     def verify(self) -> None:
         """Reads every page, event and snapshot; raises `BankError` at the first damage."""
@@ -150,8 +159,9 @@ class JournalWriter(Journal):
             many = max(every, last.size // 4) if last else every
             if view.size(last.seq if last else 0) < many:
                 return False
-        state = self.replay(seq=head.seq).dump()
-        body = zlib.compress(json.dumps(state, separators=(",", ":"), allow_nan=False).encode(), level=1)
+        state = self.replay(seq=head.seq)
+        kept_state.keep(self.path, head, state)
+        body = zlib.compress(json.dumps(state.dump(), separators=(",", ":"), allow_nan=False).encode(), level=1)
         values = (*head, BankState.name)
         with sqlite_file.explain_errors(self.path), sqlite_file.transaction(self._connection):
             self._connection.execute(

@@ -18,8 +18,6 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import NamedTuple
 
-from filelock import FileLock, Timeout, has_fcntl, lock_descriptor
-
 from d2skill.errors import BankError
 
 _POLL_SECONDS = 0.02
@@ -39,6 +37,8 @@ class WriteLock:
 
     def __init__(self, path: Path, wait: float) -> None:
         """Waits up to `wait` seconds for the lock; then raises `BankError`, which names the process that holds it."""
+        from filelock import FileLock, has_fcntl  # here, as readers have no lock to take
+
         side = _side_file(path)
         self._other = None if has_fcntl else FileLock(path.with_name(f"{path.name}-writer"), thread_local=False)
         give_up = time.monotonic() + wait
@@ -75,6 +75,8 @@ class WriteLock:
 
     def _acquired(self) -> bool:
         """Tries once to take the lock; returns True if it is held now."""
+        from filelock import Timeout, lock_descriptor
+
         if self._other is None:
             return lock_descriptor(self._file.fileno(), blocking=False)
         try:
@@ -119,5 +121,5 @@ def _close_inherited_locks() -> None:
         lock._file.close()
 
 
-if has_fcntl:
+if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_close_inherited_locks)

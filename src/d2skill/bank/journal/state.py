@@ -1,6 +1,6 @@
-"""Replayed state of a bank: texts in lists and numbers in arrays, with one row for each skill.
+"""Replayed state of a bank: texts and numbers in columns, with one row for each skill.
 
-A row is a skill's number in order of insertion and never changes. So 10^5 skills do not need an object each: a `Skill`
+A row is a skill's number in order of insertion and never changes. So 10^6 skills do not need an object each: a `Skill`
 is made when it is asked for.
 """
 
@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import gc
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, astuple
+from functools import cached_property
 from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
 
+from d2skill.bank.journal.columns import NumberColumns, TextColumn
 from d2skill.bank.journal.events import (
     Change,
     Credit,
@@ -39,13 +41,16 @@ _STATUSES: tuple[Status, ...] = get_args(Status)
 GONE = _STATUSES[3:]
 """Statuses of skills that have left the bank."""
 
+_GRANULARITIES: tuple[Granularity, ...] = get_args(Granularity)
 _TEXT = ("title", "principle", "when_to_apply")
-_COLUMNS = ("id", "granularity", *_TEXT, "task_text", "observation", "created", "source_task")
+_TEXTS = ("id", *_TEXT, "task_text", "observation", "source_task")
+_DUMPED = ("id", "granularity", *_TEXT, "task_text", "observation", "created", "source_task")  # order of `dump`
 _KINDS = {
     **dict.fromkeys(("utility", "total", "spread"), np.float64),
     **dict.fromkeys(("retrievals", "credits", "signals", "squares", "last"), np.int64),
 }
-_COUNTERS = ("utility", "retrievals", "credits")  # of a `Skill`
+_COLUMN_KINDS = {**_KINDS, "created": np.int64, "granularity": np.int8, "status": np.int8}
+_COUNTERS = ("utility", "retrievals", "credits", "granularity", "created")  # of a `Skill`
 _SUMS = ("signals", "squares", "total", "spread", "last")  # of its `Worth`
 
 
@@ -68,29 +73,38 @@ class BankState:
         self.merged: dict[str, list[str]] = {}
         self.vouched: set[str] = set()
         self.credited_tasks: set[str] = set()
-        self._rows: dict[str, int] = {}
         self._last_number: dict[Granularity, int] = {"task": 0, "step": 0}
-        self._columns: dict[str, list[Any]] = {name: [] for name in _COLUMNS}
-        self._numbers: dict[str, npt.NDArray[Any]] = {name: np.zeros(0, kind) for name, kind in _KINDS.items()}
-        self._status = np.zeros(0, dtype=np.int8)
+        self._texts = {name: TextColumn() for name in _TEXTS}
+        self._numbers = NumberColumns(**{name: np.zeros(0, kind) for name, kind in _COLUMN_KINDS.items()})
         self._made: dict[int, Skill] = {}
+        self._seen: dict[str, int] = {}  # rows by id of skills that were asked for: few, so soon made
 
     def __len__(self) -> int:
         """Number of skills that were ever inserted."""
-        return len(self._rows)
+        return len(self._numbers)
+
+    @cached_property
+    def _rows(self) -> dict[str, int]:
+        """Rows by id."""
+        return dict(zip(self._texts["id"], range(len(self)), strict=True))
+
+    def has_status(self, rows: Integers, *statuses: Status) -> npt.NDArray[np.bool_]:
+        """Returns for each of some rows whether it has one of these statuses."""
+        return np.isin(self._numbers["status"][rows], [_STATUSES.index(status) for status in statuses])
 
     def rows(self, granularity: Granularity | None, *statuses: Status) -> Integers:
-        """Returns the rows of skills of a granularity that have one of these statuses, in order of insertion."""
-        rows = np.flatnonzero(np.isin(self._status, [_STATUSES.index(status) for status in statuses]))
-        if granularity is None:
-            return rows
-        granularities = self._columns["granularity"]
-        return np.array([row for row in rows.tolist() if granularities[row] == granularity], dtype=np.int64)
+        """Returns the rows of skills of a granularity that have one of some statuses, without any all, in order."""
+        rows = np.arange(len(self))
+        if granularity is not None:
+            rows = np.flatnonzero(self._numbers["granularity"] == _GRANULARITIES.index(granularity))
+        return rows[self.has_status(rows, *statuses)] if statuses else rows
 
     def find(self, ids: Iterable[str]) -> Integers:
         """Returns the rows of some ids. Raises `BankError` for one that was never given out."""
+        ids = list(ids)
+        rows = self._seen if self._seen.keys() >= {*ids} else self._rows
         try:
-            return np.array([self._rows[skill_id] for skill_id in ids], dtype=np.int64)
+            return np.array([rows[skill_id] for skill_id in ids], dtype=np.int64)
         except KeyError as error:
             raise BankError(f"there is no skill {error} among the {len(self)} inserted so far") from None
 
@@ -100,7 +114,7 @@ class BankState:
 
     def status(self, skill_id: str) -> Status:
         """Returns the status of a skill."""
-        return _STATUSES[int(self._status[self.row(skill_id)])]
+        return _STATUSES[int(self._numbers["status"][self.row(skill_id)])]
 
     def next_number(self, granularity: Granularity) -> int:
         """Returns the number in the id of the next skill of a granularity."""
@@ -109,20 +123,33 @@ class BankState:
     def skill(self, row: int) -> Skill:
         """Returns the skill of a row."""
         if row not in self._made:
-            texts = (column[row] for column in self._columns.values())
+            texts = (column[row] for column in self._texts.values())
             self._made[row] = self._skill(*texts, *(self._numbers[name][row].item() for name in _COUNTERS))
+            self._seen[self._made[row].id] = row
         return self._made[row]
 
     def skills(self) -> list[Skill]:
         """Returns all skills that were ever inserted, in order of insertion."""
         numbers = (self._numbers[name].tolist() for name in _COUNTERS)
         with no_garbage_collection():
-            return [self._skill(*values) for values in zip(*self._columns.values(), *numbers, strict=True)]
+            return [self._skill(*values) for values in zip(*self._texts.values(), *numbers, strict=True)]
+
+    def has_skills_of(self, other: BankState) -> bool:
+        """Returns True if the skills that were ever inserted are the same in another state, with all their values."""
+        pairs = [(self._numbers[name], other._numbers[name]) for name in _COUNTERS]
+        for one, two in zip(self._texts.values(), other._texts.values(), strict=True):
+            pairs += zip(one.packed(), two.packed(), strict=True)
+        gone, others = ({i: m.iteration for i, m in s.marks.items() if m.status in GONE} for s in (self, other))
+        return gone == others and all(np.array_equal(*pair) for pair in pairs)
 
     def keys(self, rows: Integers) -> list[tuple[str, str]]:
         """Returns the keys of some rows: task text, and the observation of a step skill."""
-        tasks, observations = self._columns["task_text"], self._columns["observation"]
+        tasks, observations = self._texts["task_text"], self._texts["observation"]
         return [(tasks[row], observations[row]) for row in rows.tolist()]
+
+    def texts(self, name: str) -> TextColumn:
+        """Returns a column: "title", "principle", "when_to_apply", "task_text" or "observation"."""
+        return self._texts[name]
 
     def utility(self, rows: Integers) -> Floats:
         """Returns the utilities of some rows."""
@@ -134,7 +161,7 @@ class BankState:
 
     def created(self, rows: Integers) -> Integers:
         """Returns the iterations in which the skills of some rows were written."""
-        return np.array([self._columns["created"][row] for row in rows.tolist()], dtype=np.int64)
+        return np.asarray(self._numbers["created"][rows], dtype=np.int64)
 
     def worth(self, skill_id: str) -> Worth:
         """Returns the worth of a skill, with the signals of the skills that were merged into it."""
@@ -184,9 +211,39 @@ class BankState:
 
     def dump(self) -> dict[str, Any]:
         """Returns the whole state as values for JSON."""
+        columns: dict[str, Iterable[Any]] = {**self._texts, "created": self._numbers["created"].tolist()}
+        columns["granularity"] = [_GRANULARITIES[code] for code in self._numbers["granularity"].tolist()]
         return {
-            "texts": list(self._columns.values()),
-            "numbers": {name: values.tolist() for name, values in self._numbers.items()},
+            "texts": [list(columns[name]) for name in _DUMPED],
+            "numbers": {name: self._numbers[name].tolist() for name in _KINDS},
+            **self._rest(),
+        }
+
+    def load(self, values: dict[str, Any]) -> None:
+        """Restores what `dump` returned into this state, which has to be empty."""
+        columns = dict(zip(_DUMPED, values["texts"], strict=True))
+        self._add_rows(columns, columns["granularity"], {**values["numbers"], "created": columns["created"]})
+        self._load_rest(values)
+        codes = [_STATUSES.index(mark.status) for mark in self.marks.values()]
+        self._numbers["status"][self.find(self.marks)] = codes
+
+    def packed(self) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
+        """Returns the whole state as values for JSON, and arrays, which are read much faster."""
+        arrays = {name: self._numbers[name] for name in _COLUMN_KINDS}
+        for name, column in self._texts.items():
+            arrays[f"{name} texts"], arrays[f"{name} ends"] = column.packed()
+        return {**self._rest(), "last": self._last_number}, arrays
+
+    def unpack(self, values: dict[str, Any], arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Restores what `packed` returned into this state, which has to be empty."""
+        self._numbers = NumberColumns(**{name: arrays[name].copy() for name in _COLUMN_KINDS})
+        self._texts = {name: TextColumn(arrays[f"{name} texts"], arrays[f"{name} ends"]) for name in _TEXTS}
+        self._last_number = values["last"]
+        self._load_rest(values)
+
+    def _rest(self) -> dict[str, Any]:
+        """Returns all but the columns, as values for JSON."""
+        return {
             "marks": {skill_id: asdict(mark) for skill_id, mark in self.marks.items()},
             "notes": self.notes,
             "again": self.repeats,
@@ -195,13 +252,11 @@ class BankState:
             "seen": sorted(self.credited_tasks),
         }
 
-    def load(self, values: dict[str, Any]) -> None:
-        """Restores what `dump` returned into this state, which has to be empty."""
-        self._columns = dict(zip(_COLUMNS, values["texts"], strict=True))
-        self._numbers = {name: np.array(values["numbers"][name], dtype=kind) for name, kind in _KINDS.items()}
-        self._add_rows(0)
-        for skill_id, mark in values["marks"].items():
-            self._mark(skill_id, Mark(**mark))
+    def _load_rest(self, values: dict[str, Any]) -> None:
+        self.marks = {skill_id: Mark(**mark) for skill_id, mark in values["marks"].items()}
+        for skill_id, mark in self.marks.items():
+            if mark.status == "merged":
+                self.merged.setdefault(mark.into, []).append(skill_id)
         self.notes, self.repeats = values["notes"], values["again"]
         self.vouched, self.credited_tasks = set(values["vouched"]), set(values["seen"])
         self.influence = {skill_id: Influence(*sums) for skill_id, sums in values["influence"].items()}
@@ -211,20 +266,18 @@ class BankState:
         return Worth(*(self._numbers[name][row].item() for name in _SUMS))
 
     def _insert(self, event: Insert) -> None:
-        skills, start = event.skills, len(self)
+        skills = event.skills
         ids = [skill.id for skill in skills]
         if len({*ids}) < len(ids) or not self._rows.keys().isdisjoint(ids):
             twice = next(skill_id for skill_id in ids if skill_id in self._rows or ids.count(skill_id) > 1)
             raise BankError(f"skill {twice!r} is inserted twice")
         if strange := [skill_id for skill_id in ids if not skill_id[1:].isdecimal()]:
             raise BankError(f"{strange[0]!r} is no id of a skill: t or s and a number")
-        for name, column in self._columns.items():
-            column.extend(getattr(skill.text if name in _TEXT else skill, name) for skill in skills)
+        texts = {name: [getattr(one.text if name in _TEXT else one, name) for one in skills] for name in _TEXTS}
         worths = [event.worth.get(skill_id, Worth()) for skill_id in ids]
-        for name, values in self._numbers.items():
-            new = [getattr(each, name) for each in (skills if name in _COUNTERS else worths)]
-            self._numbers[name] = np.concatenate([values, np.array(new, dtype=values.dtype)])
-        self._add_rows(start)
+        numbers: dict[str, Sequence[Any]] = {name: [getattr(one, name) for one in worths] for name in _SUMS}
+        numbers |= {name: [getattr(one, name) for one in skills] for name in _COUNTERS}
+        self._add_rows(texts, [skill.granularity for skill in skills], numbers)
         for skill in skills:
             if skill.evicted is not None:
                 self._mark(skill.id, Mark("evicted", skill.evicted))
@@ -232,19 +285,30 @@ class BankState:
             self._mark(skill_id, mark)
         self.credited_tasks.update(event.tasks)
 
-    def _add_rows(self, start: int) -> None:
-        """Registers the ids of the rows from `start` on, all active."""
-        new = self._columns["id"][start:]
-        self._rows.update(zip(new, range(start, start + len(new)), strict=True))
-        self._status = np.concatenate([self._status[:start], np.zeros(len(new), dtype=np.int8)])
-        for skill_id, granularity in zip(new, self._columns["granularity"][start:], strict=True):
-            if (number := int(skill_id[1:])) > self._last_number[granularity]:
-                self._last_number[granularity] = number
+    def _add_rows(
+        self,
+        texts: Mapping[str, Sequence[str]],
+        granularities: Sequence[Granularity],
+        numbers: Mapping[str, Sequence[Any]],
+    ) -> None:
+        """Adds rows, all active."""
+        start, ids = len(self), texts["id"]
+        last = dict(self._last_number)
+        for skill_id, granularity in zip(ids, granularities, strict=True):
+            if (number := int(skill_id[1:])) > last[granularity]:
+                last[granularity] = number
+        codes = [_GRANULARITIES.index(granularity) for granularity in granularities]
+        columns = {**numbers, "granularity": codes, "status": np.zeros(len(ids))}
+        self._numbers.extend(**{name: np.array(columns[name], dtype=kind) for name, kind in _COLUMN_KINDS.items()})
+        self._last_number = last
+        for name, column in self._texts.items():
+            column.extend(texts[name])
+        self._rows.update(zip(ids, range(start, start + len(ids)), strict=True))
 
     def _credit(self, event: Credit) -> None:
         credited = {skill_id: signals for skill_id, signals in event.signals.items() if signals}
         rows, signals, numbers = self.find(credited), list(credited.values()), self._numbers
-        betas = [event.beta[self._columns["granularity"][row]] for row in rows.tolist()]
+        betas = [event.beta[_GRANULARITIES[code]] for code in numbers["granularity"][rows].tolist()]
         numbers["utility"][rows] = credited_utilities(numbers["utility"][rows], signals, betas)
         counts = np.array([len(own) for own in signals], dtype=np.int64)
         totals = np.array([math.fsum(own) for own in signals], dtype=np.float64)
@@ -274,7 +338,7 @@ class BankState:
     def _mark(self, skill_id: str, mark: Mark) -> None:
         """Gives a skill the status of a mark."""
         rows = self.find([skill_id])
-        self._status[rows] = _STATUSES.index(mark.status)
+        self._numbers["status"][rows] = _STATUSES.index(mark.status)
         if mark.status != "active":
             self.marks[skill_id] = mark
         if mark.status == "merged":
@@ -287,14 +351,14 @@ class BankState:
             self._made.pop(row, None)
 
     def _skill(self, *values: Any) -> Skill:
-        """Returns a skill from the values of its row: `_COLUMNS` and `_COUNTERS`."""
-        skill_id, granularity, title, principle, when, task, observation, created, source = values[: len(_COLUMNS)]
-        utility, retrievals, credits = values[len(_COLUMNS) :]
+        """Returns a skill from the values of its row: `_TEXTS`, `_COUNTERS`, granularity as a number, and iteration."""
+        skill_id, title, principle, when, task, observation, source = values[: len(_TEXTS)]
+        utility, retrievals, credits, code, created = values[len(_TEXTS) :]
         mark = self.marks.get(skill_id)
         gone = mark.iteration if mark and mark.status in GONE else None
         text = SkillText(title, principle, when)
         return Skill(
-            skill_id, granularity, text, task, observation, utility, retrievals, credits, created, source, gone
+            skill_id, _GRANULARITIES[code], text, task, observation, utility, retrievals, credits, created, source, gone
         )
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from d2skill.bank.journal import sqlite_file
+from d2skill.bank.journal.kept_state import KeptState
 from d2skill.bank.journal.lock import Acknowledged
 from d2skill.bank.journal.sqlite_file import DamageError, JournalHead, StoredEvent
 from d2skill.bank.journal.state import BankState
@@ -99,18 +100,37 @@ class View:
         if (seq, checksum) != (self.head.seq, self.head.checksum):
             raise DamageError(self._path, f"it ends with event {seq}, but should end with event {self.head.seq}")
 
-    def load_snapshot(self, state: BankState, live: Sequence[range], at: int | None) -> tuple[int, bytes | None]:
+    def load_snapshot(
+        self, state: BankState, live: Sequence[range], at: int | None, kept: KeptState | None
+    ) -> tuple[int, bytes | None]:
         """Loads the newest intact snapshot that fits into a state; returns number and checksum of its event.
 
         Without such a snapshot these are of event 0.
+
+        Args:
+            state: An empty state.
+            live: Numbers of the events that count.
+            at: Last iteration of the snapshot.
+            kept: A state beside the journal, which is taken if it fits and no snapshot is newer.
         """
+        if kept and not self.has(kept.head, live):
+            kept = None
         for entry in self.snapshots(state.name):
+            if kept and kept.head.seq >= entry.seq:
+                break
             fits = any(entry.seq in numbers for numbers in live) and (at is None or entry.iteration <= at)
             if fits and (snapshot := self._snapshot(entry)) is not None:
                 checksum, values = snapshot
                 state.load(values)
                 return entry.seq, checksum
+        if kept:
+            state.unpack(kept.values, kept.arrays)
+            return kept.head.seq, kept.head.checksum
         return 0, self.checksum(0)
+
+    def has(self, head: JournalHead, live: Sequence[range]) -> bool:
+        """Returns True if the event that was once the last one counts, and is the same."""
+        return any(head.seq in numbers for numbers in live) and self.checksum(head.seq) == head.checksum
 
     def snapshots(self, name: str) -> list[SnapshotEntry]:
         """Returns the snapshots of one kind of state, newest first; none if their list is damaged."""

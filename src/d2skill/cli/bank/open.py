@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from d2skill.bank.formats.contents import BankContents, read_bank
 from d2skill.bank.journal import Journal
-from d2skill.config import Config
 from d2skill.errors import BankError, RunError
 from d2skill.runs.folder import RunFolder
 from d2skill.types import Skill
-from d2skill.utils.text import storable
+
+if TYPE_CHECKING:
+    from d2skill.config import Config
 
 
 def read(run: Path, at: int | None = None) -> BankContents:
@@ -37,6 +39,8 @@ def bank_path(run: Path) -> Path:
 
 def settings_of(run: Path) -> Config:
     """Returns the settings of a run, or of the run in whose folder a bank is; otherwise the defaults."""
+    from d2skill.config import Config
+
     folder = run if run.is_dir() else run.absolute().parent
     return RunFolder(folder).config() if run.is_dir() or (folder / "config.toml").is_file() else Config()
 
@@ -51,6 +55,8 @@ def find_skill(skills: Iterable[Skill], id: str, run: Path) -> Skill:
 
 def one_line(text: str) -> str:
     """Returns typed text as one line of visible characters."""
+    from d2skill.utils.text import storable
+
     return " ".join("".join(c if c.isprintable() else " " for c in storable(text)).split())
 
 

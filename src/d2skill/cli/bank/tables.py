@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from d2skill.bank.formats.contents import BankContents
 from d2skill.bank.history.diff import status_name
-from d2skill.bank.history.timeline import EpisodeId
 from d2skill.bank.journal import GONE, JournalHead
 from d2skill.bank.worth import Posterior
 from d2skill.types import Skill
+
+if TYPE_CHECKING:
+    from d2skill.bank.formats.contents import BankContents
+    from d2skill.bank.history.timeline import EpisodeId
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 
@@ -45,12 +48,17 @@ def table_of(columns: Iterable[str], left: Iterable[str]) -> Table:
     """Returns an empty table; the columns that are not in `left` are aligned right, for numbers."""
     table, left = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0)), {*left}
     for column in columns:
-        table.add_column(column, justify="left" if column in left else "right")
+        table.add_column(Text(column), justify="left" if column in left else "right")
     return table
 
 
 def print_skills(
-    bank: BankContents, skills: Sequence[Skill], limit: int, extra: Sequence[str] = (), heading: str = ""
+    bank: BankContents,
+    skills: Sequence[Skill],
+    limit: int,
+    extra: Sequence[str] = (),
+    heading: str = "",
+    count: int | None = None,
 ) -> None:
     """Prints skills as a table, with their worth if the bank has a journal.
 
@@ -60,6 +68,7 @@ def print_skills(
         limit: Lines, at most.
         extra: A value for each skill, for one more column.
         heading: The heading of that column; without it there is none.
+        count: Number of skills that there are, if it is not that of `skills`.
     """
     state = bank.state
     columns = ["id", "utility", "worth", "credits", "shown", "created", heading, "skill"]
@@ -72,10 +81,11 @@ def print_skills(
         if mark := bank.marks.get(skill.id):
             since = "in" if mark.status in GONE else "since"
             title += f" ({status_name(mark.status, mark.into)} {since} {mark.iteration})"
-        table.add_row(skill.id, *values, *([extra[row]] if heading else []), Text(title))
+        table.add_row(*map(Text, (skill.id, *values, *([extra[row]] if heading else []), title)))
     Console().print(table)
-    if len(skills) > limit:
-        say(f"{len(skills) - limit} more: --limit {len(skills)} shows all.")
+    count = len(skills) if count is None else count
+    if count > limit:
+        say(f"{count - limit} more: --limit {count} shows all.")
 
 
 def print_titles(rows: Iterable[tuple[Skill, str]]) -> None:

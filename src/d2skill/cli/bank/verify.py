@@ -8,9 +8,13 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
+from d2skill.bank import SkillBank
 from d2skill.bank.history.statistics import SeenTasks, rejected_texts, seen_tasks
-from d2skill.cli.bank.open import listed, open_journal
+from d2skill.bank.journal import Journal
+from d2skill.bank.key_graph import GRAPH_FROM
+from d2skill.cli.bank.open import listed, open_journal, settings_of
 from d2skill.cli.bank.tables import say
+from d2skill.embedders import make_embedder
 from d2skill.errors import BankError
 from d2skill.runs.folder import RunFolder
 from d2skill.runs.tasks import RunTasks
@@ -23,7 +27,8 @@ def bank_verify(run: Positional[Path], panel: Path | None = None) -> None:
 
     It also counts the tasks that the skills have seen, in which they were written from failures or got signals, and
     names those of the validation panel, as such skills may hold the answers. Last, it checks that every text is one
-    that a bank takes, unless the skill is held or a person vouched for it.
+    that a bank takes, unless the skill is held or a person vouched for it. With retrieval.index "ann" it says how many
+    of the most similar skills are found.
 
     Args:
         run: Run folder, or a journal.
@@ -35,6 +40,7 @@ def bank_verify(run: Positional[Path], panel: Path | None = None) -> None:
     say(f"{journal.path} is whole: {head.seq} events up to iteration {head.iteration}.")
     own = RunTasks.read(RunFolder.open(run).tasks) if run.is_dir() else None
     panel_tasks = RunTasks.read(panel) if panel else own
+    _print_recall(run, journal)
     seen, state = seen_tasks(journal), journal.replay(seq=head.seq)
     say(f"Its {len(state)} skills were written from failures in {_count_tasks(seen.written, own)}.")
     say(f"Their signals are from {_count_tasks(seen.credited, own)}.")
@@ -52,6 +58,22 @@ def bank_verify(run: Positional[Path], panel: Path | None = None) -> None:
         f"{journal.path} has texts that no bank takes: {named}{more}: read them by `d2skill bank show`, keep them from "
         "policies by `d2skill bank hold`, or make a bank of what can be taken by `d2skill bank import`"
     )
+
+
+def _print_recall(run: Path, journal: Journal) -> None:
+    """Prints how much of the exact answer the approximate index finds, if the settings ask for one."""
+    config = settings_of(run)
+    if config.retrieval.index == "exact":
+        return
+    bank = SkillBank.open(journal.path, make_embedder(config.embedder), config.bank, config.retrieval)
+    shares = bank.recall()
+    for granularity, share in shares.items():
+        say(
+            f"The graph of {granularity} keys finds {share:.1%} of the {config.retrieval.candidates} most similar ones "
+            "(100 keys, compared with all)."
+        )
+    if not shares:
+        say(f"Queries are compared with all keys, as no pool has {GRAPH_FROM:,} skills.")
 
 
 def _print_seen(seen: SeenTasks, tasks: RunTasks, panel: str) -> None:

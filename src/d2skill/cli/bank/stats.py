@@ -1,0 +1,66 @@
+"""Statistics of a bank and its journal: bank stats."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+from tyro.conf import Positional
+
+from d2skill.bank.formats.contents import check_iteration
+from d2skill.bank.history.diff import status_name
+from d2skill.bank.history.statistics import Quantiles, bank_statistics, journal_statistics
+from d2skill.cli.bank.open import open_journal
+from d2skill.cli.bank.tables import print_rows, say, table_of
+
+
+def bank_stats(run: Positional[Path], at: int | None = None) -> None:
+    """Show the statistics of a bank and its journal.
+
+    Args:
+        run: Run folder, or a journal.
+        at: Iteration after which to look at the bank; without it, as it is.
+    """
+    journal = open_journal(run)
+    check_iteration(journal, at)
+    head = journal.head()
+    iteration = head.iteration if at is None else at
+    bank = bank_statistics(journal.replay(at=at, seq=head.seq), iteration)
+    pools = list(bank.pools.values())
+    columns = ["", *(f"{granularity} skills" for granularity in bank.pools)]
+    table = table_of(columns, left=columns)
+    for status in dict.fromkeys(["active", *(status for pool in pools for status in pool.statuses)]):
+        table.add_row(status_name(status), *(str(pool.statuses.get(status, 0)) for pool in pools))
+    table.add_row("utility", *(_spread(pool.utility, "+.3f") for pool in pools))
+    table.add_row("credits", *(_spread(pool.credits, ".0f") for pool in pools))
+    table.add_row("shown", *(_spread(pool.retrievals, ".0f") for pool in pools))
+    table.add_row("age", *(_spread(pool.age, ".0f") for pool in pools))
+    table.add_row("utility above 0", *(_share(pool.above, pool.active) for pool in pools))
+    table.add_row("utility below 0", *(_share(pool.below, pool.active) for pool in pools))
+    table.add_row("never shown", *(_share(pool.never_shown, pool.active) for pool in pools))
+    table.add_row("never credited", *(_share(pool.never_credited, pool.active) for pool in pools))
+    Console().print(table)
+    say("Utility to age are of the active skills: lowest [quartile, median, quartile] highest; age is in iterations.")
+    most = ", ".join(f"{task} ({count})" for task, count in bank.source_tasks)
+    facts = journal_statistics(journal)
+    print_rows(
+        [
+            ("iteration", str(iteration)),
+            ("written from", f"failures in {bank.tasks} tasks, most in {most}" if most else "-"),
+            ("journal", f"{facts.events} events, {facts.bytes / 1024:.0f} KiB, {facts.snapshots} snapshots"),
+            ("rewinds", f"{facts.rewinds}, which leave {facts.undone} events out" if facts.rewinds else "none"),
+            ("embedder", journal.embedder),
+        ]
+    )
+
+
+def _spread(quantiles: Quantiles | None, form: str) -> str:
+    """Returns quantiles in a format: lowest [lower quartile, median, upper quartile] highest."""
+    if quantiles is None:
+        return "-"
+    low, lower, median, upper, high = (format(value, form) for value in quantiles)
+    return f"{low} [{lower}, {median}, {upper}] {high}"
+
+
+def _share(count: int, total: int) -> str:
+    return f"{count} ({count / total:.0%})" if total else "-"
