@@ -1,7 +1,8 @@
-"""How fast the scorer acts and learns on one core; prints one JSON object.
+"""Processor time of the scorer, on one core: acting and learning, features included; prints one JSON object.
 
-Plays paired rollouts of the default run for some iterations and counts decisions a second in `act` and rows a second in
-`update`, features included, and what share of an iteration each part takes.
+Plays iterations of the default run and counts the microseconds of a decision in `act` and of a row in `update`. The
+first half of the iterations, in which all texts are new, is left out. Beside each decision, as the least there could
+be, the weights of all its features are gathered and added up.
 
     OPENBLAS_NUM_THREADS=1 python benchmarks/scorer.py
 """
@@ -12,33 +13,47 @@ import argparse
 import json
 import tempfile
 from pathlib import Path
-from time import perf_counter
+from time import process_time
+
+import numpy as np
 
 from d2skill.components import Components
 from d2skill.config import Config
-from d2skill.runs.folder import RunFolder
+from d2skill.policies.scorer.features import Featurizer
 from d2skill.trainer import Trainer
+from d2skill.utils.runtime import tuned_process
 
 
 class Timed:
     """A policy that times another."""
 
-    def __init__(self, policy) -> None:
+    def __init__(self, policy, buckets) -> None:
         self._policy = policy
-        self.acted = self.acting = self.learned = self.learning = 0.0
+        self._featurize = Featurizer(buckets)
+        self._weights = np.zeros(buckets)
+        self.on = False
+        self.acted = self.acting = self.gathering = self.learned = self.learning = 0.0
 
     def act(self, prompts, seeds, temperature):
-        started = perf_counter()
+        started = process_time()
         decisions = self._policy.act(prompts, seeds, temperature)
-        self.acting += perf_counter() - started
-        self.acted += len(prompts)
+        acted = process_time()
+        if self.on and temperature == 1.0:
+            index = self._featurize(prompts).index
+            self._featurize.forget_prompts()
+            gathering = process_time()
+            self._weights[index].sum(axis=1)
+            self.gathering += process_time() - gathering
+            self.acting += acted - started
+            self.acted += len(prompts)
         return decisions
 
     def update(self, rows, seed):
-        started = perf_counter()
+        started = process_time()
         metrics = self._policy.update(rows, seed)
-        self.learning += perf_counter() - started
-        self.learned += len(rows)
+        if self.on:
+            self.learning += process_time() - started
+            self.learned += len(rows)
         return metrics
 
     def __getattr__(self, name):
@@ -47,25 +62,24 @@ class Timed:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--iterations", type=int, default=20)
+    parser.add_argument("--iterations", type=int, default=40)
     given = parser.parse_args()
     config = Config.model_validate({"train": {"iterations": given.iterations}, "validation": {"tasks": 32}})
     parts = Components.make(config)
-    policy = Timed(parts.policy)
-    with tempfile.TemporaryDirectory() as folder:
+    policy = Timed(parts.policy, config.policy.scorer.buckets)
+
+    class HalfWay:
+        def log(self, metrics):
+            policy.on = metrics["iteration"] >= given.iterations // 2
+
+    with tempfile.TemporaryDirectory() as folder, tuned_process("scorer"):
         timed = Components(parts.environment, policy, parts.bank, parts.reflector)
-        Trainer(config, Path(folder) / "run", timed).start()
-        lines = RunFolder(Path(folder) / "run").read_metrics()[1:]
-    total = sum(line["time/rollout"] + line["time/update"] + line["time/learn"] for line in lines)
-    shares = {
-        name: round(sum(line[f"time/{name}"] for line in lines) / total, 3)
-        for name in ("environment", "retrieval", "policy", "update", "learn")
-    }
+        Trainer(config, Path(folder) / "run", timed, [HalfWay()]).start()
     report = {
-        "decisions_per_second": round(policy.acted / policy.acting),
-        "rows_learned_per_second": round(policy.learned / policy.learning),
-        "seconds_per_iteration": round(total / len(lines), 3),
-        "share_of_iteration": shares,
+        "decisions": int(policy.acted),
+        "microseconds_acting": round(policy.acting / policy.acted * 1e6, 1),
+        "microseconds_of_gather_and_sum_alone": round(policy.gathering / policy.acted * 1e6, 1),
+        "microseconds_learning": round(policy.learning / policy.learned * 1e6, 1),
     }
     print(json.dumps(report, indent=2))
 

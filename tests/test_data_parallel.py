@@ -27,7 +27,13 @@ from d2skill.rollout import Member, Rollouts
 from d2skill.runs import checkpoint
 from d2skill.runs.folder import RunFolder
 from d2skill.runs.trajectories import read
-from d2skill.utils.process_group import LaunchedProcessGroup, ProcessGroup, _portable, shard_evenly, shard_whole_groups
+from d2skill.utils.process_group import (
+    LaunchedProcessGroup,
+    ProcessGroup,
+    portable_error,
+    shard_evenly,
+    shard_whole_groups,
+)
 from d2skill.utils.torch_device import device_named
 
 SECONDS = 90
@@ -165,7 +171,7 @@ class OwnError(DataError):
     ],
 )
 def test_an_error_is_sent_as_a_kind_that_all_know(error, kind, text):
-    sent = _portable(error, 3)
+    sent = portable_error(error, "process 3")
     assert type(sent) is kind and str(sent).startswith(text)
     assert "In process 3" in pickle.loads(pickle.dumps(sent)).__notes__[0]
 

@@ -31,6 +31,7 @@ FLOORS = [
     "rollout play planning",
     "evaluation warm_start components iteration_metrics",
     "run_recorder evaluation.evaluate",
+    "worker_rollouts",
     "trainer data_parallel trackers",
     "verl",
     "planning.plan planning.diagnostics",
@@ -41,7 +42,7 @@ FLOORS = [
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms.split()}
 
 TOP_FILES = 18
-SOURCE_LINES = 29_100  # a feature that needs more raises it in its own commit, and says so
+SOURCE_LINES = 31_700  # a feature that needs more raises it in its own commit, and says so
 PARAMETERS = 3
 FILE_LINES = 600
 

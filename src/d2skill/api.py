@@ -28,6 +28,7 @@ from d2skill.runs.checkpoint import Progress
 from d2skill.runs.folder import RunFolder
 from d2skill.trainer import Trainer
 from d2skill.utils.atomic_files import read_json
+from d2skill.worker_rollouts import rollout_workers
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +66,16 @@ def train(config: Config, trackers: Sequence[Tracker] = ()) -> FinishedRun:
     )
 
 
-def resume(run: Path | str, trackers: Sequence[Tracker] = ()) -> FinishedRun:
+def resume(run: Path | str, trackers: Sequence[Tracker] = (), processes: int | None = None) -> FinishedRun:
     """Goes on with a run from its last checkpoint, as if it had never stopped; a run that has ended is only read.
+
+    The number of `processes` may be another one than before, as `Config.processes` says.
 
     Raises `RunError` when the folder is not a run or has no checkpoint, and as `train` does.
     """
     run = Path(run)
     folder = RunFolder.open(run)
-    config, latest = folder.config(), checkpoint.latest(run)
+    config, latest = folder.config().model_copy(update={"processes": processes}), checkpoint.latest(run)
     if config.engine == "verl":
         from d2skill.verl import launch
 
@@ -87,6 +90,7 @@ def resume(run: Path | str, trackers: Sequence[Tracker] = ()) -> FinishedRun:
         trackers,
         lambda _: restore(config, latest)[0],
         lambda trainer: trainer.resume(progress),
+        latest,
     )
 
 
@@ -101,16 +105,27 @@ def _train_locally(
     trackers: Sequence[Tracker],
     make: Callable[[bool], Components],
     run: Callable[[Trainer], dict[str, Any]],
+    latest: Path | None = None,
 ) -> FinishedRun:
-    """Trains on this machine; `make` gets True in the first process of a launcher, which leads the others."""
-    with joined_processes(config) as processes:
+    """Trains on this machine.
+
+    Args:
+        config: Settings of the run; the number of processes is not recorded, as the results do not depend on it.
+        folder: Run folder.
+        trackers: Receivers of the metrics.
+        make: Makes the components; it gets True in the first process of a launcher, which leads the others.
+        run: Starts the trainer, or resumes.
+        latest: The checkpoint to go on from.
+    """
+    recorded = config.model_copy(update={"processes": None})
+    with joined_processes(config) as processes, rollout_workers(config, latest) as workers:
         components = make_components(processes, lambda: make(processes.rank == 0))
         if processes.rank:
             Worker(processes, config, components).serve()
         else:
-            components, rollouts = split_work(processes, config, components)
+            components, rollouts = split_work(processes, config, components, workers)
             with _says_how_to_go_on(folder):
-                summary = run(Trainer(config, folder, components, trackers, rollouts))
+                summary = run(Trainer(recorded, folder, components, trackers, rollouts))
     if processes.rank:
         raise SystemExit
     return FinishedRun(folder, summary, components.bank)

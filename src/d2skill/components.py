@@ -33,12 +33,18 @@ class Components:
     def make(cls, config: Config, check: bool = True) -> Components:
         """Makes all components, untrained and empty.
 
-        A reflector behind a server is reached first of all, to find mistakes early; not so without `check`.
+        To find mistakes early, a language model has to fit into memory and a reflector behind a server is reached first
+        of all; not so without `check`.
         """
+        fitted = config
+        if config.policy.kind == "causal-lm":
+            from d2skill.planning.memory_report import fit_to_memory
+
+            fitted = fit_to_memory(config, check=check, download=True)
         remote = make_reflector(config.reflect, check) if config.reflect.kind != "policy" else None
         environment = make_environment(config.env)
         embedder = make_embedder(config.embedder)
-        policy = make_policy(config, lambda: sample_texts(environment, config.env.train_split))
+        policy = make_policy(fitted, lambda: sample_texts(environment, config.env.train_split))
         return cls(
             environment,
             policy,
@@ -52,10 +58,17 @@ def restore(config: Config, folder: Path) -> tuple[Components, Progress]:
     progress = checkpoint.read_progress(folder)
     fresh = Components.make(config, check=False)
     fresh.policy.load(folder / "policy")
-    embedder = make_embedder(config.embedder)
-    journal = RunFolder(folder.parents[1]).bank
-    bank = SkillBank.open(journal, embedder, config.bank, config.retrieval, config.credit, event=progress.bank_event)
-    return replace(fresh, bank=bank), progress
+    return replace(fresh, bank=restore_bank(config, folder)), progress
+
+
+def restore_bank(config: Config, folder: Path | None) -> SkillBank:
+    """Returns the bank of a run as it was at a checkpoint, or an empty one without a checkpoint."""
+    settings = make_embedder(config.embedder), config.bank, config.retrieval, config.credit
+    if folder is None:
+        return SkillBank(*settings)
+    return SkillBank.open(
+        RunFolder(folder.parents[1]).bank, *settings, event=checkpoint.read_progress(folder).bank_event
+    )
 
 
 def sample_texts(environment: Environment, split: str) -> list[str]:

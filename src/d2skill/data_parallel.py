@@ -22,7 +22,9 @@ from d2skill.errors import ConfigError, RunError
 from d2skill.protocols import Environment, Policy, SupportsChat, SupportsScoring
 from d2skill.rollout import Member, Rollouts
 from d2skill.types import AnswerScore, Decision, Prompt, Row, Trajectory
+from d2skill.utils.child_process import ChildProcess
 from d2skill.utils.process_group import LaunchedProcessGroup, ProcessGroup, launched_processes, shard_whole_groups
+from d2skill.worker_rollouts import WorkerRollouts
 
 
 class Replica(Policy, SupportsScoring, SupportsChat, Protocol):
@@ -75,11 +77,20 @@ def make_components(processes: ProcessGroup, make: Callable[[], Components]) -> 
     return components
 
 
-def split_work(processes: ProcessGroup, config: Config, components: Components) -> tuple[Components, Rollouts]:
-    """Returns the components and the rollouts of the first process, which hand work to the others."""
+def split_work(
+    processes: ProcessGroup, config: Config, components: Components, workers: Sequence[ChildProcess] = ()
+) -> tuple[Components, Rollouts]:
+    """Returns the components and the rollouts of the first process, which hand work to the others.
+
+    Args:
+        processes: Processes of a launcher.
+        config: Settings of the run.
+        components: Components of the first process.
+        workers: Processes that only play; there are none beside those of a launcher.
+    """
     given = components.environment, components.policy, components.bank, config.prompt, config.env.max_steps
     if processes.world_size == 1:
-        return components, Rollouts(*given)
+        return components, WorkerRollouts(workers, *given) if workers else Rollouts(*given)
     return replace(components, policy=SharedPolicy(processes, _replica(components))), SharedRollouts(processes, *given)
 
 

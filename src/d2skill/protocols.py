@@ -162,6 +162,23 @@ class SupportsChat(Protocol):
         """Returns the greedy answer to each chat (messages with "role" and "content"), of at most `tokens` tokens."""
 
 
+@runtime_checkable
+class SupportsReplicas(Protocol):
+    """A policy whose replicas can decide in other processes, and hand over what acting computed for the update."""
+
+    def replica_state(self) -> tuple[int, Any]:
+        """Returns a version, which changes with the policy, and what a replica needs to decide as this policy does."""
+
+    def set_replica_state(self, state: Any) -> None:
+        """Makes this policy, a replica, decide as the one that the state is of."""
+
+    def export_features(self, prompts: Sequence[Prompt], *, whole: bool) -> Any:
+        """Returns what a replica computed of prompts, `whole` if what was exported before may be unknown."""
+
+    def adopt_features(self, prompts: Sequence[Prompt], features: Any) -> bool:
+        """Keeps what a replica computed, for the update; returns False if it asks for all of it the next time."""
+
+
 class SkillSource(Protocol):
     """A source of skills for episodes: a bank, or a view of one."""
 

@@ -28,11 +28,12 @@ def train(arguments: list[str]) -> None:
         _print(console, api.train(config, displays))
 
 
-def resume(run: Positional[Path]) -> None:
+def resume(run: Positional[Path], processes: int | None = None) -> None:
     """Go on with a run from its last checkpoint, as if it had never stopped.
 
     Args:
         run: Run folder.
+        processes: Processes that play, of the scorer, as of `train`; the results do not depend on it.
     """
     with _only_first_process_prints():
         folder = RunFolder.open(run)
@@ -45,7 +46,7 @@ def resume(run: Positional[Path]) -> None:
             else:
                 console.print(f"Going on with {run} after iteration {progress.iteration}.", highlight=False)
                 displays = [LiveDisplay(config, console)]
-        _print(console, api.resume(run, displays))
+        _print(console, api.resume(run, displays, processes))
 
 
 def _print(console: Console, run: api.FinishedRun) -> None:

@@ -67,6 +67,9 @@ class Config(Settings):
     """Run folder; without one, runs/ENV-DATE-TIME"""
     engine: Literal["local", "verl"] = "local"
     """local: this machine, by this package alone; verl: GPUs of one or more nodes, through verl (docs/cluster.md)"""
+    processes: int | None = Field(None, ge=1)
+    """Processes that play, of the scorer; without a number one for each core, at most 8, and one for a short run. The
+    results do not depend on it"""
     env: EnvConfig = EnvConfig()
     policy: PolicyConfig = PolicyConfig()
     train: TrainConfig = TrainConfig()

@@ -32,6 +32,7 @@ from d2skill.evaluation.curves import HEADLINE, Curve, flat_settings, headline_n
 from d2skill.runs import checkpoint
 from d2skill.runs.folder import RunFolder
 from d2skill.utils.atomic_files import write_json, write_text
+from d2skill.utils.runtime import available_cores
 from d2skill.utils.statistics import mean_over_seeds, paired_over_seeds
 
 RunState = Literal["ended", "stopped", "new", "broken"]
@@ -184,11 +185,6 @@ def run_ablation(
     return report
 
 
-def available_cores() -> int:
-    """Returns the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def run_state(run: AblationRun) -> RunState:
     """Returns the state of a run; a "broken" one has a folder that cannot be resumed.
 
@@ -268,7 +264,7 @@ def _start(run: AblationRun, lock: int) -> subprocess.Popen[bytes]:
         arguments = ["train", *settings, "--out", str(run.folder)]
     with run.error_file.open("wb") as errors:
         return subprocess.Popen(
-            [sys.executable, "-m", "d2skill", *arguments],
+            [sys.executable, "-m", "d2skill", *arguments, "--processes", "1"],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=errors,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import partial
@@ -28,7 +27,7 @@ from d2skill.runs import checkpoint
 from d2skill.runs.folder import RunFolder
 from d2skill.runs.tasks import RunTasks, TaskSet, select_panel
 from d2skill.runs.trajectories import write as write_trajectories
-from d2skill.utils.runtime import tuned_process
+from d2skill.utils.runtime import available_cores, tuned_process
 
 _BATCHES_PER_PROCESS = 4  # so that none waits long for the last
 _MANY_EPISODES = 2000  # of the scorer, which plays some hundreds in the second that a process takes to start
@@ -208,9 +207,9 @@ def _require_safe_texts(bank: SkillBank, point: Path) -> None:
 
 
 def _default_processes(config: Config, model: str | None, episodes: int) -> int:
-    """Returns the number of processes that play: one, or two for many episodes of the scorer."""
+    """Returns the number of processes that play: one, or for many episodes of the scorer one a core, at most 8."""
     small = config.policy.kind == "scorer" and model is None
-    return min(2, os.cpu_count() or 1) if small and episodes >= _MANY_EPISODES else 1
+    return min(8, available_cores()) if small and episodes >= _MANY_EPISODES else 1
 
 
 def _collect(

@@ -33,20 +33,15 @@ def launched_processes() -> int:
     return int(os.environ.get("WORLD_SIZE") or 1) if "LOCAL_RANK" in os.environ else 1
 
 
-@contextmanager
-def report_to_launcher() -> Iterator[None]:
-    """Passes the sentence of an error on to the launcher, whose own report (a traceback) ends with it; then raises it.
+def report_to_launcher(error: D2SkillError) -> None:
+    """Passes the sentence of an error on to the launcher, whose own report (a traceback) ends with it.
 
     Only exit status 0 would suppress that report, and then nobody could tell that the run failed.
     """
-    try:
-        yield
-    except D2SkillError as error:
-        if file := os.environ.get("TORCHELASTIC_ERROR_FILE"):
-            told = {"py_callstack": f"d2skill: {error}", "timestamp": str(int(time.time()))}
-            with suppress(OSError):
-                Path(file).write_text(json.dumps({"message": {"message": str(error), "extraInfo": told}}), "utf-8")
-        raise
+    if file := os.environ.get("TORCHELASTIC_ERROR_FILE"):
+        told = {"py_callstack": f"d2skill: {error}", "timestamp": str(int(time.time()))}
+        with suppress(OSError):
+            Path(file).write_text(json.dumps({"message": {"message": str(error), "extraInfo": told}}), "utf-8")
 
 
 def shard_whole_groups(keys: Sequence[str], count: int) -> list[list[int]]:
@@ -198,7 +193,7 @@ class LaunchedProcessGroup(ProcessGroup):
         except Exception as error:
             if self.lost or error is self._known:
                 raise
-            failed = self._exchange(_Failed(_portable(error, self.rank)))
+            failed = self._exchange(_Failed(portable_error(error, f"process {self.rank}")))
             first = next(number for number, one in enumerate(failed) if isinstance(one, _Failed))
             if first == self.rank:
                 raise
@@ -228,7 +223,7 @@ class LaunchedProcessGroup(ProcessGroup):
             self._torch.destroy_process_group()
 
 
-def _portable(error: Exception, number: int) -> Exception:
+def portable_error(error: Exception, where: str) -> Exception:
     """Returns an error that any process can unpickle, of the nearest class known to all, with a note of its origin."""
     known = {**vars(builtins), **vars(errors)}
     kind = next(kind for kind in type(error).__mro__ if known.get(kind.__name__) is kind)
@@ -237,5 +232,5 @@ def _portable(error: Exception, number: int) -> Exception:
         sent: Exception = kind(text)
     except TypeError:  # of those that are made from more than a text
         sent = RuntimeError(f"{type(error).__name__}: {error}")
-    sent.add_note(f"In process {number}:\n{''.join(format_exception(error))}")
+    sent.add_note(f"In {where}:\n{''.join(format_exception(error))}")
     return sent

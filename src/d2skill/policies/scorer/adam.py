@@ -57,9 +57,11 @@ class Adam:
         end = self._count + len(new)
         if end > len(self._elements):
             room = max(end, 2 * self._count)
-            self._elements = np.resize(self._elements, room)
-            self._moments = np.concatenate([self._moments, np.zeros((2, room - self._moments.shape[1]))], axis=1)
-            self._work = np.empty((2, room))
+            order = np.argsort(self._elements[: self._count])  # a sorted vector is gone through faster
+            moments = np.zeros((2, room))
+            moments[:, : self._count] = self._moments[:, order]
+            self._moments, self._work = moments, np.empty((2, room))
+            self._elements = np.resize(self._elements[order], room)
         self._elements[self._count : end] = new
         self._moves[new] = True
         self._count = end

@@ -117,16 +117,16 @@ class FeatureBatch:
         blocks = [self.table.buckets[rows, :width] for rows, width in zip(self.rows.T, self.table.widths, strict=True)]
         return np.concatenate(blocks if self.rows[:, -1].any() else blocks[:-1], axis=1)
 
-    def packed(self) -> PackedBatch:
+    def packed(self) -> PackedFeatures:
         """Returns the same features with the rows that they use alone, sorted by key."""
         used, places = _distinct(self.rows, self.table.size)
         order = np.argsort(self.table.keys[used])
         rank = np.empty_like(order)
         rank[order] = np.arange(len(order))
-        return PackedBatch(self.table.buckets[used[order]], rank[places], self.starts)
+        return PackedFeatures(self.table.buckets[used[order]], rank[places], self.starts)
 
 
-class PackedBatch(NamedTuple):
+class PackedFeatures(NamedTuple):
     """Features to learn from, which do not depend on what else a table holds.
 
     Bucket numbers of `rows`, shape [rows, features], the rows of each action, shape [actions, blocks], and the first
@@ -141,13 +141,13 @@ class PackedBatch(NamedTuple):
         """Returns the number of actions of each prompt."""
         return np.diff(np.append(self.starts, len(self.rows)))
 
-    def select(self, prompts: Ints) -> PackedBatch:
+    def select(self, prompts: Ints) -> PackedFeatures:
         """Returns the features of some of the prompts, by their numbers."""
         counts = self.counts()[prompts]
         starts = np.cumsum(counts) - counts
         rows = self.rows.take(np.repeat(self.starts[prompts] - starts, counts) + np.arange(counts.sum()), axis=0)
         used, places = _distinct(rows, len(self.buckets))
-        return PackedBatch(self.buckets[used], places, starts)
+        return PackedFeatures(self.buckets[used], places, starts)
 
     def scores(self, weights: Floats) -> Floats:
         """Returns the sum of the weights of each action's features, shape [actions]."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import islice
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -27,8 +28,8 @@ from d2skill.policies.scorer.prompt_words import (
     ENTITIES,
     PART_BITS,
     TASK_WORDS,
-    ActionWords,
     Ints,
+    ParsedActions,
     PromptWords,
     WordReader,
 )
@@ -54,6 +55,17 @@ _KEPT_PROMPTS = 2**15
 """Prompts whose features are kept"""
 
 
+class ExportedFeatures(NamedTuple):
+    """Features of prompts in a form that does not depend on a table.
+
+    Keys of the rows of each action, shape [actions, blocks], and keys [n] and buckets [n, features] of new rows.
+    """
+
+    keys: Hashes
+    new_keys: Hashes
+    new_buckets: npt.NDArray[np.int32]
+
+
 class Featurizer:
     """Computes the features of prompts, hashed to `buckets` numbers.
 
@@ -69,6 +81,7 @@ class Featurizer:
         self._table = FeatureTable((_ACTION_BLOCK, *[_ENTITY_BLOCK] * ENTITIES, LABEL_FEATURES))
         self._recent: dict[int, tuple[Prompt, Ints]] = {}  # by identity; a prompt that is held keeps its id
         self._labels: dict[LabelKey, int] = {}  # keys of their blocks
+        self._exported = 0  # rows
 
     def __call__(self, prompts: Sequence[Prompt]) -> FeatureBatch:
         """Returns the features of all admissible actions of all prompts, in order."""
@@ -90,6 +103,31 @@ class Featurizer:
     def forget_prompts(self) -> None:
         """Drops the prompts whose features are kept."""
         self._recent.clear()
+
+    def export(self, prompts: Sequence[Prompt], *, whole: bool) -> ExportedFeatures:
+        """Returns the features of prompts for the featurizer of another process, and forgets the prompts.
+
+        Args:
+            prompts: The prompts.
+            whole: Export all rows of the table, not only those that are new since the last time.
+        """
+        batch = self(prompts)
+        self.forget_prompts()
+        start, self._exported = 0 if whole else self._exported, batch.table.size
+        return ExportedFeatures(batch.table.keys[batch.rows], batch.table.keys[start:], batch.table.buckets[start:])
+
+    def adopt(self, prompts: Sequence[Prompt], features: ExportedFeatures) -> bool:
+        """Keeps the features of prompts that another featurizer exported; returns False if rows are missing."""
+        new = np.flatnonzero(self._table.find(features.new_keys) < 0)
+        self._table.add(features.new_keys[new], features.new_buckets[new])
+        rows = self._table.find(features.keys)
+        if (rows < 0).any():
+            return False
+        end = 0
+        for prompt in prompts:
+            start, end = end, end + len(prompt.actions)
+            self._recent[id(prompt)] = prompt, rows[start:end]
+        return True
 
     def _compute(self, prompts: Sequence[Prompt]) -> Ints:
         """Returns the rows of all actions in the table, shape [actions, blocks], after adding new blocks to it."""
@@ -117,7 +155,7 @@ class Featurizer:
         return np.concatenate([rows, labels[:, None]], axis=1)
 
     def _blocks(
-        self, words: PromptWords, of: Ints, actions: ActionWords, action: Ints, block: Ints, masks: Ints
+        self, words: PromptWords, of: Ints, actions: ParsedActions, action: Ints, block: Ints, masks: Ints
     ) -> Ints:
         """Returns the buckets of some blocks, shape [n, widest block].
 

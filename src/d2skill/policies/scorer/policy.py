@@ -18,8 +18,8 @@ import numpy.typing as npt
 from d2skill.config import OptimConfig, ScorerConfig, WarmStartConfig, step_sizes
 from d2skill.errors import RunError
 from d2skill.policies.scorer.adam import Adam
-from d2skill.policies.scorer.feature_table import FeatureBatch, PackedBatch, RowSums
-from d2skill.policies.scorer.features import Featurizer
+from d2skill.policies.scorer.feature_table import FeatureBatch, PackedFeatures, RowSums
+from d2skill.policies.scorer.features import ExportedFeatures, Featurizer
 from d2skill.policies.scorer.loss import clipped_loss
 from d2skill.types import AnswerScore, Decision, Prompt, Row
 from d2skill.utils.rng import generator
@@ -34,7 +34,7 @@ _VERSION = 1
 class _LearningBatch(NamedTuple):
     """Decisions to learn from, by row: the features, the choice, its log-probabilities and its advantage."""
 
-    features: PackedBatch
+    features: PackedFeatures
     choices: Integers
     old: Floats
     reference: Floats
@@ -67,6 +67,7 @@ class ScorerPolicy:
         self._weights: Floats = np.zeros(settings.buckets)
         self._reference = self._weights.copy()
         self._sums = RowSums()
+        self._version = 0  # of the weights
         self._adam = Adam(settings.buckets)
 
     def count_tokens(self, text: str) -> int:
@@ -176,6 +177,23 @@ class ScorerPolicy:
                 self._descend(batch, log_probs, chosen, slope, self._imitation_rate)
         return {"warm_start/loss": loss, "warm_start/accuracy": accuracy}
 
+    def replica_state(self) -> tuple[int, Floats]:
+        """See SupportsReplicas."""
+        return self._version, self._weights
+
+    def set_replica_state(self, state: Floats) -> None:
+        """See SupportsReplicas."""
+        self._weights = state
+        self._sums.forget()
+
+    def export_features(self, prompts: Sequence[Prompt], *, whole: bool) -> ExportedFeatures:
+        """See SupportsReplicas."""
+        return self._featurize.export([prompt for prompt in prompts if prompt.actions], whole=whole)
+
+    def adopt_features(self, prompts: Sequence[Prompt], features: ExportedFeatures) -> bool:
+        """See SupportsReplicas."""
+        return self._featurize.adopt([prompt for prompt in prompts if prompt.actions], features)
+
     def freeze_reference(self) -> None:
         """See Policy. The optimiser forgets its moments from the warm start."""
         self._reference = self._weights.copy()
@@ -212,11 +230,12 @@ class ScorerPolicy:
                 "set policy.scorer.buckets to the former"
             )
         self._weights, self._reference = stored["weights"], stored["reference"]
+        self._version += 1
         self._adam = Adam(len(self._weights))
         self._adam.restore(np.stack([stored["first"], stored["second"]]), int(stored["steps"]))
 
     def _descend(
-        self, batch: PackedBatch, log_probs: Floats, chosen: npt.NDArray[np.int64], slope: Floats, rate: float
+        self, batch: PackedFeatures, log_probs: Floats, chosen: npt.NDArray[np.int64], slope: Floats, rate: float
     ) -> float:
         """Takes one Adam step down d loss / d log p_chosen = slope; returns the gradient's norm before clipping."""
         by_action = -np.repeat(slope, batch.counts()) * np.exp(log_probs)
@@ -228,6 +247,7 @@ class ScorerPolicy:
             gradient *= self._optim.max_grad_norm / norm
         self._adam.descend(self._weights, gradient, rate)
         self._sums.forget()
+        self._version += 1
         return norm
 
 
@@ -236,7 +256,7 @@ def _parts(order: Integers, size: int) -> list[Integers]:
     return [order[at : at + size] for at in range(0, len(order), size)]
 
 
-def _log_probs(scores: Floats, batch: FeatureBatch | PackedBatch, temperature: float = 1.0) -> Floats:
+def _log_probs(scores: Floats, batch: FeatureBatch | PackedFeatures, temperature: float = 1.0) -> Floats:
     """Returns the log-probability of each action among those of its prompt, given the scores of actions."""
     scores = scores / temperature
     counts = batch.counts()

@@ -50,14 +50,14 @@ _ENTRY = 200
 """Bytes that an entry takes beside its words"""
 
 
-class Progress(NamedTuple):
+class ProgressHashes(NamedTuple):
     """The verbs that an episode used on entities of its task: a hash as feature, and one as part of keys."""
 
     hash: int
     key: int
 
 
-class Task(NamedTuple):
+class TaskWords(NamedTuple):
     """A task: a hash of its text, its words, its content words, and hashes of TASK_WORDS of them, 0 for none."""
 
     key: int
@@ -81,7 +81,7 @@ class _History(NamedTuple):
     Of verbs that follow each other none is like the one before. `last` is the words of the last action, as such.
     """
 
-    task: Task
+    task: TaskWords
     turns: tuple[tuple[str, str], ...]
     words: bytes
     last: bytes
@@ -94,13 +94,13 @@ class PromptWords(NamedTuple):
     `words` are those of all parts of all prompts, in order, and `lengths` says how many belong to each prompt.
     """
 
-    tasks: list[Task]
-    progress: list[Progress]
+    tasks: list[TaskWords]
+    progress: list[ProgressHashes]
     words: npt.NDArray[np.int32]
     lengths: list[int]
 
 
-class ActionWords(NamedTuple):
+class ParsedActions(NamedTuple):
     """The words of some actions.
 
     `ids` are those of the names and then of the types of the entities, shape [A, 2 * ENTITIES], -1 for none. `verbs`
@@ -126,7 +126,7 @@ class WordReader:
         self._ids: dict[str, int] = {}
         self._texts: dict[str, npt.NDArray[np.int32]] = {}  # ids, shifted, without a bit
         self._observations: dict[str, bytes] = {}
-        self._tasks: dict[str, Task] = {}
+        self._tasks: dict[str, TaskWords] = {}
         self._past_observations: dict[str, bytes] = {}
         self._past_actions: dict[str, _Action] = {}
         self._histories: dict[int, _History] = {}  # by identity of the last turn
@@ -143,8 +143,8 @@ class WordReader:
 
     def read(self, prompts: Sequence[Prompt]) -> PromptWords:
         """Returns the words of prompts."""
-        tasks: list[Task] = []
-        progress: list[Progress] = []
+        tasks: list[TaskWords] = []
+        progress: list[ProgressHashes] = []
         words: list[bytes] = []
         for prompt in prompts:
             text, turns = prompt.task, prompt.history
@@ -168,13 +168,13 @@ class WordReader:
         lengths = [len(own) // np.dtype(np.int32).itemsize for own in words]
         return PromptWords(tasks, progress, np.frombuffer(b"".join(words), dtype=np.int32), lengths)
 
-    def actions(self, prompts: Sequence[Prompt]) -> ActionWords:
+    def actions(self, prompts: Sequence[Prompt]) -> ParsedActions:
         """Returns the words of the admissible actions of prompts, in order."""
         rows = np.concatenate([self._action_rows(prompt.actions) for prompt in prompts])
         ids, hashes = self._action_ids.take(rows, axis=0), self._action_hashes.take(rows, axis=0)
-        return ActionWords(ids, hashes[:, 0], hashes[:, 1 : 1 + ENTITIES], hashes[:, 1 + ENTITIES :])
+        return ParsedActions(ids, hashes[:, 0], hashes[:, 1 : 1 + ENTITIES], hashes[:, 1 + ENTITIES :])
 
-    def parts_naming(self, prompts: PromptWords, of: Ints, actions: ActionWords) -> Ints:
+    def parts_naming(self, prompts: PromptWords, of: Ints, actions: ParsedActions) -> Ints:
         """Returns the bits of the parts of an action's prompt that name its entities, and that name their types.
 
         Args:
@@ -210,12 +210,12 @@ class WordReader:
             self._kept += words.nbytes + _ENTRY
         return (words | BIT[part]).tobytes()
 
-    def _read_task(self, text: str) -> Task:
+    def _read_task(self, text: str) -> TaskWords:
         words = content(text)
         crossed = np.zeros(TASK_WORDS, dtype=np.uint64)
         hashes = [word_hash(word) for word in sorted(words)[:TASK_WORDS]]
         crossed[: len(hashes)] = hashes
-        task = self._tasks[text] = Task(digest("task", text), self._text(text, "task"), words, crossed)
+        task = self._tasks[text] = TaskWords(digest("task", text), self._text(text, "task"), words, crossed)
         return task
 
     def _read_observation(self, text: str) -> bytes:
@@ -223,7 +223,7 @@ class WordReader:
         self._kept += len(words) + _ENTRY
         return words
 
-    def _read_history(self, task: Task, turns: tuple[tuple[str, str], ...]) -> _History:
+    def _read_history(self, task: TaskWords, turns: tuple[tuple[str, str], ...]) -> _History:
         """Returns a history, made from the one before its last turn if that is kept, else turn by turn."""
         history, start = _History(task, (), b"", b"", ()), 0
         former = self._histories.get(id(turns[-2])) if len(turns) > 1 else None
@@ -297,10 +297,10 @@ class WordReader:
 
 
 @lru_cache(maxsize=2**14)
-def _progress(verbs: tuple[str, ...]) -> Progress:
+def _progress(verbs: tuple[str, ...]) -> ProgressHashes:
     """Returns hashes of the verbs as a set and of the last two of them."""
     text = " ".join([*sorted(set(verbs)), "|", *verbs[-2:]])
-    return Progress(word_hash(text), digest("progress", text))
+    return ProgressHashes(word_hash(text), digest("progress", text))
 
 
 @lru_cache(maxsize=8192)
