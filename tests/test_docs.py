@@ -19,7 +19,7 @@ import tyro
 from commands import SMALL
 from webshop_products import raw, write_set
 
-from d2skill.cli.main import COMMANDS, main
+from d2skill.cli.main import COMMANDS, find_command, main
 from d2skill.config import HousesConfig, cli_flags
 from d2skill.config.toml_files import parse, presets
 from d2skill.envs.houses.alfworld_files import write_houses
@@ -117,7 +117,7 @@ class Parsed(Exception):
 def parse_only(words, monkeypatch):
     """Parses a command as `main` does and stops before it begins."""
     one, two = words[0], " ".join(words[:2])
-    command = COMMANDS[two] if two in COMMANDS else COMMANDS[one]
+    command = find_command(two if two in COMMANDS else one)
     rest = words[2:] if two in COMMANDS else words[1:]
     if one in ("train", "plan", "houses", "ablate"):
         understand = cli_flags._parse

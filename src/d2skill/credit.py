@@ -11,13 +11,15 @@ import math
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from d2skill.config import AdvantageConfig, RewardConfig
 from d2skill.types import Group, Row, Trajectory
+
+if TYPE_CHECKING:
+    from d2skill.config import AdvantageConfig, RewardConfig
 
 _EPSILON = 1e-6
 

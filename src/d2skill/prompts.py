@@ -73,7 +73,7 @@ def fit_to_budget(prompt: Prompt, count: Callable[[str], int], limit: int) -> Pr
     observation and admissible actions are never cut: a policy truncates a prompt that is still too long.
     `count` returns the tokens of a text; a token is taken to be at least one character.
     """
-    if _length(prompt, len) <= limit:
+    if _characters(prompt) <= limit:
         return prompt
     count = cache(count)
     total = _length(prompt, count)
@@ -88,6 +88,14 @@ def fit_to_budget(prompt: Prompt, count: Callable[[str], int], limit: int) -> Pr
             task_skills, dropped = task_skills[:-1], task_skills[-1]
         total -= count(render_skill(dropped))
     return replace(prompt, task_skills=task_skills, step_skills=step_skills, history=history)
+
+
+def _characters(prompt: Prompt) -> int:
+    """Returns the length of a prompt's parts in characters, or some more."""
+    skills = [skill.text for skill in (*prompt.task_skills, *prompt.step_skills)]
+    advice = sum([len(text.title) + len(text.principle) + len(text.when_to_apply) + 32 for text in skills])
+    past = sum(map(len, chain.from_iterable(prompt.history)))
+    return len(prompt.task) + len(prompt.observation) + sum(map(len, prompt.actions)) + past + advice
 
 
 def _length(prompt: Prompt, count: Callable[[str], int]) -> int:

@@ -12,7 +12,7 @@ import pytest
 from commands import SMALL, fails
 
 from d2skill.bank.journal import Insert, JournalWriter
-from d2skill.cli.bank import read as read_bank
+from d2skill.cli.bank.open import read as read_bank
 from d2skill.cli.main import main
 from d2skill.config import Config, HousesConfig
 from d2skill.config.toml_files import load

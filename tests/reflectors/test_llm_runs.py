@@ -16,7 +16,7 @@ from toys import tiny_config
 
 from d2skill.bank.journal import Insert, Journal
 from d2skill.bank.safety import objection
-from d2skill.cli.bank import read
+from d2skill.cli.bank.open import read
 from d2skill.cli.main import main
 from d2skill.components import Components, restore
 from d2skill.config import Config

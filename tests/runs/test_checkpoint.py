@@ -5,7 +5,7 @@ from dataclasses import asdict
 import pytest
 from toys import ScriptedPolicy, make_scorer, prompt, tiny_config
 
-from d2skill.cli.bank import read
+from d2skill.cli.bank.open import read
 from d2skill.components import Components, restore
 from d2skill.errors import RunError
 from d2skill.runs import checkpoint

@@ -13,7 +13,7 @@ import pytest
 from commands import SMALL
 
 from d2skill.bank.journal import Journal
-from d2skill.cli.bank import read
+from d2skill.cli.bank.open import read
 
 FLAGS = [*SMALL, "--train.iterations", "24", "--bank.step-capacity", "4", "--bank.protect", "1"]
 

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import Progress
 from tyro.conf import Positional
 
-from d2skill.cli.bank import read as read_bank
+from d2skill.cli.bank.open import read as read_bank
 from d2skill.config import EnvConfig, toml_files
 from d2skill.config.cli_flags import Field, parse_houses
 from d2skill.envs import make_environment

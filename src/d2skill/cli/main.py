@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from functools import partial
+from importlib import import_module
+from typing import Any, get_type_hints
 
-import tyro
-from rich.console import Console
-
-from d2skill.cli import ablate, bank, calibrate, config, doctor, environments, evaluate, plan, train
 from d2skill.errors import ConfigError, D2SkillError
-from d2skill.utils.process_group import report_to_launcher
+from d2skill.utils.annotations import plain_union
 
 _OVERVIEW = """\
 d2skill trains an agent's policy together with a bank of skills (D2Skill, arXiv 2603.28716).
@@ -42,18 +41,26 @@ d2skill trains an agent's policy together with a bank of skills (D2Skill, arXiv 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs a command; exits with status 2 and one sentence on bad input."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments is None:
+        gc.disable()  # until the command is imported: what imports make is no garbage
     if not given or given[0] in ("-h", "--help", "help"):
-        Console().print(_OVERVIEW, markup=False, highlight=False)
+        _print(_OVERVIEW)
         return
     if given[0] == "--version":
         from d2skill import __version__
 
-        Console().print(f"d2skill {__version__}", highlight=False)
+        _print(f"d2skill {__version__}")
         return
     try:
-        with report_to_launcher():
-            _dispatch(given)
+        run = _load(given)
+        if arguments is None:
+            gc.freeze()
+            gc.enable()
+        run()
     except D2SkillError as error:
+        from d2skill.utils.process_group import report_to_launcher
+
+        report_to_launcher(error)
         _fail(str(error))
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -63,55 +70,74 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _fail(": ".join(("interrupted", *map(str, interrupt.args))), status=130)
 
 
-def _dispatch(given: list[str]) -> None:
+def _load(given: list[str]) -> Callable[[], Any]:
+    """Imports a command and returns the call of it. Raises `ConfigError` if there is none of this name."""
     command, rest = given[0], given[1:]
     if command in ("bank", "config"):
         if not rest or rest[0] in ("-h", "--help"):
             names = ", ".join(f"d2skill {name}" for name in COMMANDS if name.startswith(command))
-            Console().print(f"{command} has these commands: {names}", markup=False, highlight=False)
-            return
+            return partial(_print, f"{command} has these commands: {names}")
         command, rest = f"{command} {rest[0]}", rest[1:]
     if command not in COMMANDS:
         raise ConfigError(f'there is no command "{command}": `d2skill --help` lists them')
+    function = find_command(command)
     if command in ("train", "plan", "houses", "ablate"):
-        COMMANDS[command](rest)  # their flags are made from the settings
-    else:
-        tyro.cli(COMMANDS[command], prog=f"d2skill {command}", args=rest)
+        return partial(function, rest)  # their flags are made from the settings
+    import tyro
+
+    return partial(tyro.cli, function, prog=f"d2skill {command}", args=rest)
 
 
-COMMANDS: dict[str, Callable[..., Any]] = {
-    "doctor": doctor.doctor,
-    "plan": plan.plan,
-    "train": train.train,
-    "resume": train.resume,
-    "evaluate": evaluate.evaluate,
-    "ablate": ablate.ablate,
-    "compare": ablate.compare,
-    "bank list": bank.bank_list,
-    "bank show": bank.bank_show,
-    "bank search": bank.bank_search,
-    "bank blame": bank.bank_blame,
-    "bank diff": bank.bank_diff,
-    "bank stats": bank.bank_stats,
-    "bank merge": bank.bank_merge,
-    "bank admit": bank.bank_admit,
-    "bank hold": bank.bank_hold,
-    "bank note": bank.bank_note,
-    "bank undo": bank.bank_undo,
-    "bank export": bank.bank_export,
-    "bank import": bank.bank_import,
-    "bank reembed": calibrate.bank_reembed,
-    "bank verify": bank.bank_verify,
-    "bank salvage": bank.bank_salvage,
-    "config list": config.config_list,
-    "config show": config.config_show,
-    "play": environments.play,
-    "houses": environments.houses,
-    "calibrate": calibrate.calibrate_gates,
-    "check-env": environments.check_env,
+COMMANDS = {
+    "doctor": "doctor:doctor",
+    "plan": "plan:plan",
+    "train": "train:train",
+    "resume": "train:resume",
+    "evaluate": "evaluate:evaluate",
+    "ablate": "ablate:ablate",
+    "compare": "ablate:compare",
+    "bank list": "bank.list:bank_list",
+    "bank show": "bank.show:bank_show",
+    "bank search": "bank.search:bank_search",
+    "bank blame": "bank.blame:bank_blame",
+    "bank diff": "bank.diff:bank_diff",
+    "bank stats": "bank.stats:bank_stats",
+    "bank merge": "bank.edit:bank_merge",
+    "bank admit": "bank.edit:bank_admit",
+    "bank hold": "bank.edit:bank_hold",
+    "bank note": "bank.edit:bank_note",
+    "bank undo": "bank.edit:bank_undo",
+    "bank export": "bank.import_export:bank_export",
+    "bank import": "bank.import_export:bank_import",
+    "bank reembed": "calibrate:bank_reembed",
+    "bank verify": "bank.verify:bank_verify",
+    "bank salvage": "bank.import_export:bank_salvage",
+    "config list": "config:config_list",
+    "config show": "config:config_show",
+    "play": "environments:play",
+    "houses": "environments:houses",
+    "calibrate": "calibrate:calibrate_gates",
+    "check-env": "environments:check_env",
 }
+"""Name to "module:function" below `d2skill.cli`; a command is imported when it is called."""
+
+
+def find_command(name: str) -> Callable[..., Any]:
+    """Imports a command and returns its function, with annotations for tyro."""
+    module, function = COMMANDS[name].split(":")
+    command: Callable[..., Any] = getattr(import_module(f"d2skill.cli.{module}"), function)
+    hints = get_type_hints(command, include_extras=True)
+    command.__annotations__ = {parameter: plain_union(hint) for parameter, hint in hints.items()}
+    return command
 
 
 def _fail(sentence: str, status: int = 2) -> None:
-    Console(stderr=True).print(f"d2skill: {sentence}", markup=False, highlight=False, soft_wrap=True)
+    _print(f"d2skill: {sentence}", to_stderr=True)
     sys.exit(status)
+
+
+def _print(text: str, *, to_stderr: bool = False) -> None:
+    """Prints a text, wrapped at the width of the terminal, or a sentence in one line to stderr."""
+    from rich.console import Console
+
+    Console(stderr=to_stderr).print(text, markup=False, highlight=False, soft_wrap=to_stderr)

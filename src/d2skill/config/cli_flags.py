@@ -6,17 +6,23 @@ it gets dataclasses of the same shape, made from the models; parsed values go th
 
 from __future__ import annotations
 
+import ast
 import dataclasses
+import inspect
+import sys
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from itertools import pairwise
-from typing import Annotated, Any, TypeVar, cast
+from typing import Annotated, Any, TypeVar
 
 import tyro
 from pydantic import BaseModel, ValidationError
 
 from d2skill.config import Config, HousesConfig, toml_files
+from d2skill.config.base import ShortFlag
 from d2skill.errors import ConfigError
+from d2skill.utils.annotations import plain_union
 
 Field = tuple[str, Any, Any]
 """Name, type and default of an argument; `tyro.MISSING` as default for one that has to be given."""
@@ -82,7 +88,7 @@ def _parse(
     name = _named_config(arguments)
     base = section(toml_files.load(name))
     config: Field = ("config", Annotated[str, tyro.conf.arg(help=_CONFIG_HELP)], "laptop")
-    flags = [field for field in _fields(type(base)) if field[0] not in without]
+    flags = [field for field in fields_of(type(base)) if field[0] not in without]
     shape = dataclasses.make_dataclass("Arguments", [*own, config, *flags], frozen=True)
     values = _values(base)
     shown = {field[0]: values[field[0]] for field in flags}
@@ -146,25 +152,41 @@ def _spelled(arguments: Sequence[str], switches: Collection[str]) -> list[str]:
 @lru_cache
 def _shape(model: type[BaseModel]) -> type:
     """Returns a dataclass with the fields of a model, their flags and their help."""
-    shape = dataclasses.make_dataclass(model.__name__, _fields(model), frozen=True)
-    shape.__doc__ = model.__doc__
-    return shape
+    return dataclasses.make_dataclass(model.__name__, fields_of(model), frozen=True)
 
 
-def _fields(model: type[BaseModel]) -> list[Field]:
+def fields_of(model: type[BaseModel]) -> list[Field]:
+    """Returns the settings of a model as arguments, with their docstrings as help."""
     fields: list[Field] = []
+    docs = _docs(model.__module__).get(model.__name__, {})
     for name, info in model.model_fields.items():
         if isinstance(info.default, BaseModel):
             section = type(info.default)
-            fields.append((name, _shape(section), dataclasses.field(default=_plain(info.default))))
+            help = tyro.conf.arg(help=section.__doc__)  # else tyro looks for it in source code that is not there
+            shape: Any = Annotated[_shape(section), help]
+            fields.append((name, shape, dataclasses.field(default=_plain(info.default))))
             continue
-        aliases = next((extra for extra in info.metadata if isinstance(extra, _ArgConfig)), None)
-        argument = tyro.conf.arg(help=info.description, aliases=aliases.aliases if aliases else None)
-        fields.append((name, Annotated[cast(Any, info.annotation), argument], info.default))
+        aliases = tuple(str(extra) for extra in info.metadata if isinstance(extra, ShortFlag))
+        argument = tyro.conf.arg(help=docs.get(name), aliases=aliases or None)
+        fields.append((name, Annotated[plain_union(info.annotation), argument], info.default))
     return fields
 
 
-_ArgConfig: Any = type(tyro.conf.arg())
+@lru_cache
+def _docs(module: str) -> dict[str, dict[str, str]]:
+    """Returns the strings below the fields of a module's classes, by class and field; none without source code.
+
+    pydantic could collect them, but does so for all models whenever they are imported, which takes as long as the rest.
+    """
+    found: dict[str, dict[str, str]] = {}
+    with suppress(OSError):
+        tree = ast.parse(inspect.getsource(sys.modules[module]))
+        for kind in [node for node in tree.body if isinstance(node, ast.ClassDef)]:
+            for place in pairwise(kind.body):
+                match place:
+                    case ast.AnnAssign(target=ast.Name(field)), ast.Expr(ast.Constant(str(text))):
+                        found.setdefault(kind.name, {})[field] = " ".join(text.split())
+    return found
 
 
 def _plain(settings: BaseModel) -> Any:

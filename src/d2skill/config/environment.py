@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-import tyro
 from pydantic import Field, model_validator
 
-from d2skill.config.base import Settings
+from d2skill.config.base import Settings, ShortFlag
 
 
 class HousesConfig(Settings):
@@ -65,9 +64,9 @@ class WebshopConfig(Settings):
 class EnvConfig(Settings):
     """The environment that the agent acts in."""
 
-    kind: Annotated[str, tyro.conf.arg(aliases=("--env",))] = "houses"
+    kind: Annotated[str, ShortFlag("--env")] = "houses"
     """houses, alfworld, webshop, package.module:Class, or gymnasium:package.module:Class"""
-    data: Annotated[Path | None, tyro.conf.arg(aliases=("--data",))] = None
+    data: Annotated[Path | None, ShortFlag("--data")] = None
     """Folder with the data of the environment; alfworld also looks at $ALFWORLD_DATA, webshop at $WEBSHOP_DATA"""
     max_steps: int = Field(20, ge=1)
     """Steps after which an episode ends without success"""

@@ -18,12 +18,13 @@ import re
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from d2skill.config import Config
-from d2skill.config.toml_files import dump, parse
 from d2skill.errors import RunError
 from d2skill.utils.atomic_files import write_json, write_text
+
+if TYPE_CHECKING:
+    from d2skill.config import Config
 
 _ROLLOUT = re.compile(r"(\d{6,})\.jsonl\.gz")
 
@@ -60,6 +61,8 @@ class RunFolder:
 
     def begin(self, config: Config, tasks: dict[str, Any]) -> None:
         """Writes the files that are fixed for the whole run: settings and tasks."""
+        from d2skill.config.toml_files import dump
+
         write_json(self.tasks, tasks)
         write_text(self.path / "config.toml", dump(config))
 
@@ -75,6 +78,8 @@ class RunFolder:
 
     def config(self) -> Config:
         """Returns the run's settings."""
+        from d2skill.config.toml_files import parse
+
         path = self.path / "config.toml"
         return parse(path.read_text("utf-8"), str(path))
 

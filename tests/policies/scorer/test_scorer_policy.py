@@ -8,8 +8,8 @@ from toys import decision, make_scorer, prompt, skill, tiny_config
 
 from d2skill.errors import RunError
 from d2skill.policies import make_policy
-from d2skill.policies.scorer.loss import clipped_loss
 from d2skill.policies.scorer.adam import Adam
+from d2skill.policies.scorer.loss import clipped_loss
 from d2skill.types import Prompt, Row
 from d2skill.utils.rng import derive
 
