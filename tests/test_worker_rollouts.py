@@ -51,6 +51,11 @@ def config(out, **more):
     return Config.model_validate(values | more)
 
 
+def workers():
+    """The worker processes of this one, and none that other tests started."""
+    return [child for child in psutil.Process().children() if "child_process" in " ".join(child.cmdline())]
+
+
 def numbers(folder):
     """All that a run wrote but for times: metrics, bank, episodes, weights."""
     run = RunFolder(folder)
@@ -73,7 +78,7 @@ def alone(tmp_path_factory):
 def test_any_number_of_processes_gives_the_same_numbers(alone, tmp_path, processes):
     api.train(config(tmp_path / "run", processes=processes))
     assert numbers(tmp_path / "run") == alone
-    assert not psutil.Process().children()
+    assert not workers()
     assert RunFolder(tmp_path / "run").config().processes is None, "it is of the machine, not of the run"
 
 
@@ -85,7 +90,7 @@ def test_a_run_goes_on_with_another_number_of_processes(alone, tmp_path):
 
     with pytest.raises(KeyboardInterrupt, match="d2skill resume"):
         api.train(config(tmp_path / "run", processes=2), [Stop()])
-    assert not psutil.Process().children()
+    assert not workers()
     main(["resume", str(tmp_path / "run"), "--processes", "3"])
     assert numbers(tmp_path / "run") == alone
 
@@ -94,7 +99,7 @@ def test_a_worker_that_is_killed_is_a_sentence_and_the_run_goes_on(alone, tmp_pa
     class Kill:
         def log(self, metrics):
             if metrics["iteration"] == 1:
-                for child in psutil.Process().children():
+                for child in workers():
                     child.kill()
 
     with pytest.raises(RunError, match=r"a worker process ended with status .*go on by `d2skill resume`"):
@@ -107,7 +112,7 @@ def test_an_error_in_a_worker_is_raised_as_it_is(tmp_path):
     env = EnvConfig(kind="test_worker_rollouts:BrokenData", max_steps=4)
     with pytest.raises(DataError, match=r"^train/007 is damaged: fetch the data again$"):
         api.train(config(tmp_path / "run", env=env, warm_start={"tasks": 0}, rollout={"tasks": 24}, processes=4))
-    assert not psutil.Process().children()
+    assert not workers()
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them")
@@ -115,7 +120,7 @@ def test_ctrl_c_in_a_rollout_leaves_no_process(tmp_path):
     threading.Timer(4, os.kill, (os.getpid(), signal.SIGINT)).start()
     with pytest.raises(KeyboardInterrupt):
         api.train(config(tmp_path / "run", train={"iterations": 100_000}, processes=2))
-    assert not psutil.Process().children()
+    assert not workers()
     assert json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[0])["iteration"] == 0
 
 

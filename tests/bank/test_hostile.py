@@ -457,6 +457,8 @@ def test_what_contrast_writes_in_houses_is_taken_as_it_is(tmp_path, monkeypatch)
 # nothing is unpickled or executed
 
 FORBIDDEN_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "marshal", "shelve", "joblib"}
+PICKLES = {"child_process.py"}
+"""Sends objects over the pipes between this process and its own children, and reads nothing else"""
 FORBIDDEN_CALLS = {"eval", "exec", "__import__", "os.system", "os.popen", "yaml.load", "yaml.unsafe_load"}
 
 
@@ -478,7 +480,8 @@ def faults(tree: ast.AST):
 
 @pytest.mark.parametrize("path", sorted(Path(d2skill.__file__).parent.rglob("*.py")), ids=lambda path: path.stem)
 def test_nothing_is_unpickled_or_executed(path):
-    assert not list(faults(ast.parse(path.read_text("utf-8"))))
+    allowed = {"pickle"} if path.name in PICKLES else set()
+    assert {*faults(ast.parse(path.read_text("utf-8")))} <= allowed
 
 
 @pytest.mark.parametrize(

@@ -270,6 +270,46 @@ def test_few_new_keys_are_embedded_again_and_many_are_kept(path):
     assert embedder.texts.keys() <= {*GOALS, *ROOMS}
 
 
+@pytest.mark.parametrize("large", [ranking.LARGE, 2])
+def test_skills_that_left_leave_the_others_with_their_keys(path, monkeypatch, large):
+    monkeypatch.setattr(ranking, "LARGE", large)
+    answers(opened(path))
+    bank = opened(path)
+    bank.record(path)
+    gone = ["t1", "t7", "s3", "s200"]
+    bank.apply(Change("retired", tuple(gone), 1))
+    texts = [bank.get(skill_id) for skill_id in gone]
+    assert bank.retrieve_task([texts[0].task_text])[0][0].skill.id != "t1"
+    said_again = [Draft(s.granularity, s.text, s.task_text, s.observation) for s in texts]
+    assert [one.reason for one in bank.insert(said_again + said_again[:1], 1)] == ["added"] * 4 + ["duplicate of t201"]
+    bank.close()
+    for one in (bank, opened(path)):
+        for kind in ("task", "step"):
+            found, plain = one._index.search_set(kind), KeyIndex(one._state, Counting()).search_set(kind)
+            shown = slice(None) if found.shown is None else found.shown
+            assert np.array_equal(found.rows[shown], plain.rows) and np.array_equal(found.keys[shown], plain.keys)
+
+
+def test_a_row_that_became_a_skill_of_the_other_kind_is_not_taken_for_what_it_was(tmp_path, monkeypatch):
+    monkeypatch.setattr(ranking, "LARGE", 2)
+    monkeypatch.setattr(kept_keys, "are_many", lambda new, all_keys: new > 0)
+    goals = [f"amber {n}" for n in range(9)]
+    bank = SkillBank(Counting())
+    bank.record(path := tmp_path / "bank.db")
+    bank.insert([task("amber", goal) for goal in goals], 0)
+    bank.close()
+    file = path.with_name("bank.db-task-keys")
+    earlier = file.read_bytes()
+    bank = opened(path, event=0)
+    bank.record(path, back_to=0)
+    bank.insert([step("amber", goal, "") if goal == "amber 4" else task("amber", goal) for goal in goals], 0)
+    bank.close()
+    file.write_bytes(earlier)
+    found = opened(path)
+    assert [one.skill.granularity for one in found.retrieve_task(["amber 4"])[0]] == ["task"] * 3
+    assert found._index.search_set("task").rows.tolist() == [0, 1, 2, 3, 5, 6, 7, 8]
+
+
 def test_keys_of_another_embedder_do_not_count(path, tmp_path):
     answers(opened(path))
     other = Counting(32)

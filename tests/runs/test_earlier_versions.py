@@ -50,13 +50,17 @@ def test_journals_hold_the_skills_that_they_held(name, earlier):
 
 
 def test_a_stopped_run_goes_on_as_it_would_have(earlier):
-    """Resumed now, the run that 0.1.0 stopped after 4 iterations ends as the one that 0.1.0 ran to the end."""
+    """Resumed now, the run that 0.1.0 stopped after 4 iterations ends as the one that 0.1.0 ran to the end.
+
+    Sums of the scorer have another order since, so their last digits may differ.
+    """
     stopped = earlier / "stopped"
     text = (stopped / "config.toml").read_text()
     (stopped / "config.toml").write_text(text.replace("iterations = 4\n", "iterations = 8\n"))
     (stopped / "summary.json").unlink()
     main(["resume", str(stopped)])
-    assert metrics_of(stopped) == metrics_of(earlier / "whole")
+    for now, then in zip(metrics_of(stopped), metrics_of(earlier / "whole"), strict=True):
+        assert now == pytest.approx(then, rel=1e-9, abs=1e-12)
     whole, now = (SkillBank.open(earlier / name / "bank.db").skills() for name in ("whole", "stopped"))
     assert now == whole
 
