@@ -185,7 +185,7 @@ def test_keys_that_do_not_count_change_nothing(crowd, gate, candidates, data, bl
     given_settings = {"gate": gate, "candidates": candidates, "k": 3, "alpha": 0.1}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ranking, "_BLOCK", block)
-        patch.setattr(ranking, "_WHOLE", 1)
+        patch.setattr(ranking, "WHOLE", 1)
         all_keys = ranking.rank(queries, keys, values, shown=shown, **given_settings)
         fewer = ranking.rank(queries, keys[shown], values[shown], **given_settings)
         near = np.tile(np.append(np.flatnonzero(shown), -1), (len(queries), 1))
@@ -204,7 +204,7 @@ def test_many_keys_are_ranked_by_products_that_do_not_depend_on_the_others(monke
     keys = random.standard_normal((500, 64)).astype(np.float32)
     keys /= np.linalg.norm(keys, axis=1, keepdims=True)
     queries, values = keys[:9] + keys[9:18], random.standard_normal(500)
-    monkeypatch.setattr(ranking, "_WHOLE", 1)
+    monkeypatch.setattr(ranking, "WHOLE", 1)
     together = ranking.rank(queries, keys, values, gate=0.0, candidates=10, k=3, alpha=0.1)
     exact = np.rint(queries.astype(np.float64) @ keys.T.astype(np.float64) * 1e6) / 1e6
     assert together.similarities.tolist() == np.take_along_axis(exact, together.rows, axis=1).tolist()

@@ -494,7 +494,7 @@ class SkillBank:
         gate, count = self._gate[granularity], self._retrieval.candidates
         ranked = ranking.rank(
             queries,
-            candidates.keys,
+            candidates.keys if candidates.exact is None else candidates.exact,
             self._values(candidates),
             gate=gate,
             candidates=count,

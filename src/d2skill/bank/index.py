@@ -32,13 +32,15 @@ _PORTION = 4096  # skills whose keys are made at a time
 class SearchSet:
     """Skills that retrieval chooses from: rows [S], keys [S, d], and values of Eq. 8 and 9 [S], None if outdated.
 
-    In a large set `shown` tells which ones count; None for all. `order` is for an approximate search.
+    In a large set `shown` tells which ones count; None for all. `order` is for an approximate search. `exact` are the
+    keys of a small set in float64.
     """
 
     rows: Integers
     keys: Vectors
     shown: npt.NDArray[np.bool_] | None = None
     order: DigestOrder | None = None
+    exact: Floats | None = None
     values: Floats | None = None
 
 
@@ -93,6 +95,8 @@ class KeyIndex:
                 places = np.arange(len(made.rows)) if made.shown is None else np.flatnonzero(shown)
                 made.order = DigestOrder.of(digests, places)
                 self.keep()
+            if len(made.rows) <= ranking.WHOLE:
+                made.exact = made.keys.astype(np.float64)
             self._search_sets[granularity, trial] = made
         return self._search_sets[granularity, trial]
 

@@ -17,7 +17,7 @@ _Numbers = npt.NDArray[np.floating]
 
 _MILLION = 1e6
 _BLOCK = 8192  # keys; with 128 queries their products are 4 MB and stay in the cache
-_WHOLE = 1 << 12
+WHOLE = 1 << 12
 """Keys up to which all products are taken in float64; beyond, those of the most similar rows"""
 LARGE = 1 << 16
 """Keys from which on hidden ones are passed over rather than left out, as a copy of the others takes long."""
@@ -52,7 +52,7 @@ def cosines(queries: Vectors, keys: Vectors) -> Floats:
 
 def rank(
     queries: Vectors,
-    keys: Vectors,
+    keys: _Numbers,
     values: Floats,
     *,
     gate: float,
@@ -70,7 +70,7 @@ def rank(
 
     Args:
         queries: Unit vectors or 0 [Q, d].
-        keys: Unit vectors or 0 [S, d], one for each row.
+        keys: Unit vectors or 0 [S, d], one for each row; up to `WHOLE` are turned into float64, if they are not yet.
         values: Values of the rows [S], as `utility_bonus` returns them.
         gate: Least cosine, as `cosines` returns it, in [-1, 1].
         candidates: Number of the most similar rows that are scored.
@@ -89,8 +89,8 @@ def rank(
         return ranked
     if near is not None:
         places = _recomputed(queries, keys, near, candidates)
-    elif size <= _WHOLE:
-        exact = queries.astype(np.float64), keys.astype(np.float64)
+    elif size <= WHOLE:
+        exact = queries.astype(np.float64), keys.astype(np.float64, copy=False)
         places = _most_similar(*exact, gate, min(candidates, size), shown)
     else:
         near = nearest(queries, keys, gate, candidates + _SPARE, shown)
@@ -123,7 +123,7 @@ def neighbours(queries: Vectors, keys: Vectors, least: float) -> list[Integers]:
 
 
 def nearest(
-    queries: Vectors, keys: Vectors, gate: float, count: int, shown: npt.NDArray[np.bool_] | None = None
+    queries: Vectors, keys: _Numbers, gate: float, count: int, shown: npt.NDArray[np.bool_] | None = None
 ) -> Integers:
     """Returns the rows most similar to each query, in any order, with -1 for none [Q, count].
 
@@ -141,7 +141,7 @@ def nearest(
 
 def recall(
     queries: Vectors,
-    keys: Vectors,
+    keys: _Numbers,
     near: Integers,
     *,
     gate: float,
@@ -202,7 +202,7 @@ def _most_similar(
     return best
 
 
-def _recomputed(queries: Vectors, keys: Vectors, rows: Integers, count: int) -> Integers:
+def _recomputed(queries: Vectors, keys: _Numbers, rows: Integers, count: int) -> Integers:
     """Returns the places of the `count` most similar of some rows [Q, n], where -1 is no row, in any order.
 
     The products are taken in float64, so they do not depend on the other keys, as those of a large product may.

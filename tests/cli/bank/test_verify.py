@@ -4,11 +4,11 @@ import json
 
 import pytest
 
-from d2skill.bank import Draft, SkillBank
+from d2skill.bank import Draft, SkillBank, key_graph
 from d2skill.bank.history.statistics import rejected_texts, seen_tasks
 from d2skill.bank.journal import Journal, Mark, from_records
 from d2skill.cli.main import main
-from d2skill.config import BankConfig, Config, CreditConfig, RetrievalConfig
+from d2skill.config import BankConfig, Config, CreditConfig, RetrievalConfig, toml_files
 from d2skill.embedders import make_embedder
 from d2skill.types import Skill, SkillText
 
@@ -129,3 +129,13 @@ def test_verify_names_texts_that_no_bank_takes(tmp_path, capsys):
     assert "t4" not in said.err.partition("takes: ")[2] and "t3 (principle has" in said.err, "somebody vouched for t4"
     main(["bank", "hold", str(path), "t3", "--reason", "markers"])
     assert verified(capsys, path)[-1] == "Every text is one that a bank takes."
+
+
+def test_verify_says_how_much_of_the_exact_answer_an_approximate_index_finds(path, capsys, monkeypatch):
+    pytest.importorskip("usearch")
+    config = Config(retrieval=RetrievalConfig(index="ann"))
+    (path.parent / "config.toml").write_text(toml_files.dump(config))
+    assert "Queries are compared with all keys, as no pool has 100,000 skills." in verified(capsys, path)
+    monkeypatch.setattr(key_graph, "GRAPH_FROM", 2)
+    line = "The graph of task keys finds 100.0% of the 10 most similar ones (100 keys, compared with all)."
+    assert line in verified(capsys, path)
