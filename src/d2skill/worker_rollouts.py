@@ -8,6 +8,7 @@ so it does not matter who makes it.
 
 from __future__ import annotations
 
+import atexit
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -151,14 +152,16 @@ def _make_player(config: Config, checkpoint: Path | None) -> Callable[[_Order], 
     assert isinstance(policy, SupportsReplicas)
     bank = restore_bank(config, checkpoint)
     rollouts = Rollouts(environment, policy, bank, config.prompt, config.env.max_steps)
+    tuned = ExitStack()
+    tuned.enter_context(tuned_process(config.policy.kind))
+    atexit.register(tuned.close)  # as long as the process lives
 
     def play(order: _Order) -> tuple[list[Packed], Any]:
         for event in order.news:
             bank.apply(event)
         if order.state is not None:
             policy.set_replica_state(order.state)
-        with tuned_process(config.policy.kind):
-            played = rollouts.play_shard(order.members, order.temperature)
+        played = rollouts.play_shard(order.members, order.temperature)
         prompts = [turn.prompt for trajectory in played for turn in trajectory.turns]
         features = policy.export_features(prompts, whole=order.features == "whole") if order.features else None
         return [_pack(trajectory) for trajectory in played], features
