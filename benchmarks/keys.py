@@ -8,11 +8,11 @@ Figures are seconds of processor time of a whole process, and of the clock after
 and the best. `--threads 1` is for NumPy.
 
 `decision` is in milliseconds for one of 128 queries together, and for one alone, by task keys: retrieval, and in turns
-with it the matrix product alone on the same arrays. With `--ann` also with the approximate index, how long that took to
-make, and how much it finds: of the 10 most similar of 100 keys, and of the answers to the 128 queries.
+with it the matrix product alone on the same arrays. With `--ann` also with the approximate index, where it is used,
+how long that took to make, and what it finds: of the 10 most similar of 100 keys, and of the answers to the queries.
 
-    python benchmarks/keys.py                       # 50,000 and 1,000,000 skills, 5 GB on disk, 20 minutes
-    python benchmarks/keys.py --skills 200000 --ann
+    python benchmarks/keys.py           # 50,000, 200,000 and 1,000,000 skills, 4 GB on disk, 15 minutes
+    python benchmarks/keys.py --ann     # 40 minutes; needs d2skill[ann]
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from threadpoolctl import threadpool_limits
 
 from d2skill.bank import SkillBank
 from d2skill.bank.journal import Insert, JournalWriter
+from d2skill.bank.key_graph import GRAPH_FROM
 from d2skill.config import RetrievalConfig
 from d2skill.embedders.hashed import HashedEmbedder
 from d2skill.types import Skill, SkillText
@@ -127,6 +128,7 @@ def decisions(path: Path, turns: int, ann: bool) -> dict[str, object]:
     texts = [words(8, rng) for _ in range(QUERIES)]
     banks = {"retrieve": SkillBank.open(path)}
     report: dict[str, object] = {"task_skills": banks["retrieve"].counts()["task"]}
+    ann = ann and banks["retrieve"].counts()["task"] >= GRAPH_FROM
     if ann:
         banks["ann"] = SkillBank.open(path, retrieval=RetrievalConfig(index="ann"))
         started = process_time()
@@ -148,7 +150,7 @@ def decisions(path: Path, turns: int, ann: bool) -> dict[str, object]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--skills", type=int, nargs="+", default=[50_000, 1_000_000])
+    parser.add_argument("--skills", type=int, nargs="+", default=[50_000, 200_000, 1_000_000])
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1, help="of the matrix products")
     parser.add_argument("--ann", action="store_true", help="also the approximate index (pip install usearch)")
