@@ -265,6 +265,7 @@ def test_search_by_meaning_comes_with_the_nearest_first():
 def test_of_many_skills_those_with_near_keys_and_those_with_the_words_are_compared(monkeypatch):
     far = [skill(f"s{number}", f"Thing {number}", task_text=f"errand {number}") for number in range(40)]
     state = state_of(*far, skill("t1", "Open the fridge"), skill("t2", "Wait", task_text="cool the fridge"))
+    monkeypatch.setattr("d2skill.bank.history.search._ALL", 10)
     monkeypatch.setattr("d2skill.bank.history.search._COMPARED", 2)
     query = "unheard of fridge"
     embedder = HashedEmbedder(256)

@@ -14,7 +14,8 @@ from d2skill.bank.journal.columns import Bytes
 from d2skill.bank.ranking import Floats, Integers
 from d2skill.types import Granularity
 
-_COMPARED = 250
+_ALL = 1000  # skills up to which all are compared
+_COMPARED = 100
 _PORTION = 8192  # rows that are searched at a time, so that they stay in the cache
 _TEXTS = ("title", "principle", "when_to_apply", "task_text", "observation")
 _WORD_BYTE = np.array([chr(byte).isalnum() or byte == ord("_") for byte in range(128)])
@@ -73,7 +74,7 @@ def search_by_meaning(
 ) -> tuple[Integers, Floats]:
     """Returns rows of active skills, nearest first, with the cosine of a query and their text or task, the greater.
 
-    Of more than 1,000 skills only those with the 250 nearest keys are compared, and 250 with most words of the query.
+    Of more than 1,000 skills only those with the 100 nearest keys are compared, and 100 with most words of the query.
 
     Args:
         state: State of the bank.
@@ -83,7 +84,7 @@ def search_by_meaning(
         granularity: Task skills or step skills only.
     """
     rows = state.rows(granularity, "active")
-    if len(rows) > 4 * _COMPARED:
+    if len(rows) > _ALL:
         kinds: tuple[Granularity, ...] = (granularity,) if granularity else ("task", "step")
         own = hits[:, rows]
         parts = [rows[np.lexsort((-own.sum(axis=0), -(own > 0).sum(axis=0)))[:_COMPARED]]]
