@@ -1,48 +1,76 @@
-"""Writes README's results table from the files in results/; `--check` only says whether it is up to date."""
+"""Writes README's results table and the tables of docs/results.md from results/weak_start_*.json.
+
+`--check` only says whether they are up to date.
+"""
 
 from __future__ import annotations
 
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parent.parent
 START, END = "<!-- results: made by benchmarks/readme_table.py -->\n", "<!-- end of results -->\n"
+NAMES = {"panel": "validation panel", "test": "held-out tasks", "unseen": "unseen floor plans"}
 
 
-NAMES = {"own": "validation panel"}
+def results() -> dict[str, dict[str, Any]]:
+    """Returns the results of all settings by name, such as "alfworld 25 steps"."""
+    files = sorted((ROOT / "results").glob("weak_start_*.json"))
+    return {one.stem.removeprefix("weak_start_").replace("_", " "): json.loads(one.read_text()) for one in files}
 
 
-def table() -> str:
+def summary_table() -> str:
+    """Returns the table of README: success at a third and at the end of the environment steps."""
     rows = [
-        "| setting, tasks | seeds | D2Skill, with skills | without its bank | GRPO | D2Skill − GRPO | with − without |",
+        "| environment, tasks | seeds | steps | D2Skill | GRPO | difference | D2Skill without its bank − GRPO |",
         "|---|---|---|---|---|---|---|",
     ]
-    for path in sorted((ROOT / "results").glob("skills_vs_grpo_*.json")):
-        result = json.loads(path.read_text())
-        name = path.stem.removeprefix("skills_vs_grpo_").replace("_", " ")
-        for split, found in result["splits"].items():
-            arms, gaps = found["success"]["arms"], found["success"]["differences"]
-            where = f"{name}, {found['tasks']} of {NAMES.get(split, split.partition(':')[0])}"
-            rates = [f"{100 * arms[arm]['mean']:.1f} %" for arm in ("bank", "none", "grpo")]
-            told = [_gap(gaps[gap]) for gap in ("bank - grpo", "bank - none")]
-            rows.append(f"| {' | '.join([where, str(len(result['seeds'])), *rates, *told])} |")
+    for name, result in results().items():
+        for panel, found in result["panels"].items():
+            skilled, plain, alone = (found[method] for method in ("d2skill", "grpo", "d2skill, no skills"))
+            for at in (len(result["marks"]) // 3, len(result["marks"]) - 1):
+                rates = [f"{row['at'][at]['mean']:.1f} %" for row in (skilled, plain)]
+                gaps = [_gap(row["minus_grpo"][at]) for row in (skilled, alone)]
+                seeds, steps = str(skilled["at"][at]["n"]), f"{result['marks'][at]:,}"
+                rows.append(f"| {' | '.join([f'{name}, {NAMES[panel]}', seeds, steps, *rates, *gaps])} |")
     return "\n".join(rows) + "\n"
 
 
-def _gap(estimate: dict) -> str:
-    low, high = (100 * end for end in estimate["ci95"])
-    return f"{100 * estimate['mean']:+.1f} ({low:+.1f} to {high:+.1f})"
+def curve_tables() -> str:
+    """Returns the tables of docs/results.md: success of each method at all marks, and its mean difference to GRPO."""
+    parts = []
+    for name, result in results().items():
+        for panel, found in result["panels"].items():
+            marks = result["marks"]
+            rows = [
+                f"**{name}, {NAMES[panel]}**\n",
+                f"| method (seeds) | {' | '.join(f'{mark:,}' for mark in marks)} | − GRPO, over the curve |",
+                "|---|" + "---|" * (len(marks) + 1),
+            ]
+            for method, row in found.items():
+                cells = [f"{one['mean']:.1f}" for one in row["at"]]
+                over = _gap(row["minus_grpo_over_curve"]) if "minus_grpo_over_curve" in row else ""
+                rows.append(f"| {method} ({row['at'][0]['n']}) | {' | '.join(cells)} | {over} |")
+            parts.append("\n".join(rows))
+    return "\n\n".join(parts) + "\n"
+
+
+def _gap(estimate: dict[str, Any]) -> str:
+    low, high = estimate["ci95"]
+    return f"{estimate['mean']:+.1f} ({low:+.1f} to {high:+.1f})"
 
 
 def main() -> None:
-    path = ROOT / "README.md"
-    before, _, rest = path.read_text().partition(START)
-    _, _, after = rest.partition(END)
-    text = before + START + table() + END + after
-    if "--check" in sys.argv:
-        sys.exit(text != path.read_text())
-    path.write_text(text)
+    stale = False
+    for path, table in ((ROOT / "README.md", summary_table()), (ROOT / "docs" / "results.md", curve_tables())):
+        before, _, rest = path.read_text().partition(START)
+        text = before + START + table + END + rest.partition(END)[2]
+        stale |= text != path.read_text()
+        if "--check" not in sys.argv:
+            path.write_text(text)
+    sys.exit(stale and "--check" in sys.argv)
 
 
 if __name__ == "__main__":

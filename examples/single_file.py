@@ -1,9 +1,9 @@
-"""The whole method in one file: a policy and its bank of task and step skills learn together in generated houses.
+"""The paper's method in one file: a policy and its bank of task and step skills learn together in generated houses.
 
 Read it from top to bottom. Down to `train`, about 300 lines, it is the method, with the equations of the paper (arXiv
 2603.28716). Then comes what stands in for large models, so that a run takes minutes: an embedder, a reflector and a
 warm start. Only the environment and the features of the scorer policy are imported from d2skill. A test finds the
-same credits, utilities, advantages and retrievals as in `d2skill train` with the same settings. To run it:
+same credits, utilities, advantages and retrievals as in `d2skill train --skills paper` with these settings. To run it:
 
     python examples/single_file.py --iterations 10 --seed 0
 
@@ -35,7 +35,7 @@ from d2skill.envs import make_environment
 from d2skill.policies.scorer.features import Featurizer, Prompt
 from d2skill.utils.text import action_words, content, entities
 
-# ---- Settings: the defaults of `d2skill train` -----------------------------------------------------------------------
+# ---- Settings: the defaults of `d2skill train --skills paper` --------------------------------------------------------
 K, CANDIDATES, ALPHA, ETA = 3, 10, 0.1, 0.05  # Eq. 8: k, skills of a kind in a prompt; m, α, η
 GATES = {"task": 0.27, "step": 0.61}  # Eq. 8: τ_sim, which belongs to the embedder
 BETA, INTRINSIC, SUCCESS = 0.5, 1.0, 10.0  # Eq. 3: β; Eq. 4: λ, and the reward of a success

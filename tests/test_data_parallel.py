@@ -16,17 +16,19 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from toys import FaultyEnvironment, NotingReflector, ScriptedPolicy, TreasureEnvironment, make_bank, task_draft
+from toys import START, FaultyEnvironment, NotingReflector, ScriptedPolicy, TreasureEnvironment, make_bank, task_draft
 
 from d2skill.bank.journal import Journal
 from d2skill.cli.main import main
 from d2skill.components import Components
 from d2skill.data_parallel import SharedPolicy, SharedRollouts, Worker
 from d2skill.errors import D2SkillError, DataError, RunError
+from d2skill.knowledge.evidence import Evidence
 from d2skill.rollout import Member, Rollouts
 from d2skill.runs import checkpoint
 from d2skill.runs.folder import RunFolder
 from d2skill.runs.trajectories import read
+from d2skill.types import SkillText
 from d2skill.utils.process_group import (
     LaunchedProcessGroup,
     ProcessGroup,
@@ -43,6 +45,7 @@ sys.path.append(str(Path(__file__).parent))  # for lm_toys, in the processes sta
 
 def train_flags(out, **more):
     values = {
+        "seed": 1,
         "env": "toys:TreasureEnvironment",
         "env.max-steps": 4,
         "policy": "causal-lm",
@@ -189,6 +192,30 @@ def test_each_process_takes_a_gpu_of_its_own(processes, own, monkeypatch):
 
 
 # a bank and its replica
+
+
+def test_a_replica_that_follows_the_events_gives_the_same_advice():
+    bank, replica = (make_bank(bank={"skills": "consolidated", "trial": 0.25}) for _ in range(2))
+    bank.subscribe(replica.apply)
+    asked, given = [("take the ruby", START)], []
+
+    def agree():
+        given.append([bank.advise(asked, trial=trial) for trial in (False, True)])
+        assert [replica.advise(asked, trial=trial) for trial in (False, True)] == given[-1]
+
+    def seen(principle, *sources):
+        text = SkillText("take the {thing}", principle, "always")
+        return Evidence("task", text, "take the {thing}", "", {*sources})
+
+    bank.knowledge.consolidate([seen("Take {thing}.", "a"), seen("Open chest, then take {thing}.", "b")], 0)
+    agree()
+    bank.admit(["t1", "t2"], 0, "tried")
+    agree()
+    bank.knowledge.consolidate([seen("Open chest, then take {thing}.", "c", "d")], 1)
+    agree()
+    bank.knowledge.revise({"t2": SkillText("Take it", "Open the chest, then take {thing}.", "always")}, 2)
+    agree()
+    assert len({str(advice) for advice in given}) == 4
 
 
 def test_a_replica_that_follows_the_events_finds_what_the_bank_finds():

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import psutil
@@ -22,7 +23,7 @@ from d2skill.policies.scorer.features import Featurizer
 from d2skill.runs.folder import RunFolder
 from d2skill.runs.trajectories import read
 from d2skill.types import Decision, Prompt, Trajectory, Turn
-from d2skill.worker_rollouts import _pack, _unpack, process_count
+from d2skill.worker_rollouts import _pack, _Skills, _unpack, process_count
 
 SECONDS = 120
 
@@ -72,6 +73,21 @@ def alone(tmp_path_factory):
     folder = tmp_path_factory.mktemp("alone") / "run"
     api.train(config(folder, processes=1))
     return numbers(folder)
+
+
+def test_two_processes_give_the_same_numbers_with_the_papers_skills(tmp_path):
+    bank = {"skills": "paper", "trial": 0.25, "task_capacity": 3, "step_capacity": 4, "protect": 0}
+    for processes in (1, 2):
+        api.train(config(tmp_path / str(processes), bank=bank, processes=processes))
+    assert numbers(tmp_path / "1") == numbers(tmp_path / "2")
+
+
+def test_its_episodes_show_advice_that_is_followed(alone):
+    """So the other tests compare what they are about: slots that are filled in, and acts that were done."""
+    _, skills, episodes, _ = alone
+    assert {skill.granularity for skill in skills if skill.supports} == {"task", "step"}
+    assert any("{" in skill.task_text for skill in skills)
+    assert {one.skills[0][0] for played in episodes for t in played for one in t.turns if one.skills} >= {"t"}
 
 
 @pytest.mark.parametrize("processes", [2, 3])
@@ -151,16 +167,18 @@ prompts_seen = st.tuples(texts, st.lists(texts, min_size=1, max_size=3), st.sets
 @given(st.lists(st.tuples(prompts_seen, st.integers(0, 2), st.booleans()), max_size=6), st.integers(0, 4))
 def test_a_trajectory_is_sent_whole(steps, keep):
     task, past, turns = TreasureEnvironment().start("train/003").task, [], []
-    for (seen, actions, shown), choice, admissible in steps:
-        skills = tuple(SKILLS[one] for one in sorted(shown))
+    for (seen, actions, ids), choice, admissible in steps:
+        skills = tuple(SKILLS[one] for one in sorted(ids))
         history = tuple(past[-keep:]) if keep else ()
-        asked = Prompt(task.text, seen, tuple(actions), history, skills[:1], skills[1:], ("a[...]",), tuple(actions))
+        shown = skills[:1], skills[1:]
+        asked = Prompt(task.text, seen, tuple(actions), history, *shown, ("a[...]",), tuple(actions), choice - 1)
         action = actions[choice % len(actions)]
         made = Decision(action or "nothing", action, (choice,), (-0.5,))
         turns.append(Turn(asked, made, admissible))
         past.append((seen, action or "nothing"))
     sent = Trajectory(task, "skills", 2, tuple(turns), "the end", True, "", 0.25)
-    assert _unpack(_pack(sent), SKILLS) == sent
+    bank = SimpleNamespace(get=SKILLS.__getitem__, knowledge=SimpleNamespace(fill=lambda skill, task: skill))
+    assert _unpack(_pack(sent), _Skills(bank)) == sent
 
 
 def test_features_of_another_process_are_those_computed_here(monkeypatch):

@@ -224,9 +224,9 @@ def group(skilled: Sequence[bool], baseline: Sequence[bool], of: Task | None = N
 
 
 def make_bank(*drafts: Draft, retrieval: dict[str, Any] | None = None, bank: dict[str, Any] | None = None) -> SkillBank:
-    made = SkillBank(
-        HashedEmbedder(256), BankConfig(**(bank or {})), RetrievalConfig(**(retrieval or {})), CreditConfig()
-    )
+    """A bank of the paper's skills."""
+    settings = BankConfig(**({"skills": "paper"} | (bank or {})))
+    made = SkillBank(HashedEmbedder(256), settings, RetrievalConfig(**(retrieval or {})), CreditConfig())
     assert all(inserted.skill for inserted in made.insert(drafts, 0))
     return made
 
@@ -245,13 +245,14 @@ def make_scorer(buckets: int = 2**14, epochs: int = 4, imitation_rate: float = 0
 
 
 def tiny_config(**sections: dict[str, Any]) -> Config:
-    """Settings of a run over chests that takes a fraction of a second."""
+    """Settings of a run over chests that takes a fraction of a second, with the paper's skills."""
     values: dict[str, Any] = {
         "env": {"kind": "toys:TreasureEnvironment", "max_steps": 4},
         "policy": {"scorer": {"buckets": 4096}},
         "train": {"iterations": 3, "checkpoint_every": 1},
         "rollout": {"tasks": 4, "group_size": 4, "with_skills": 2},
         "warm_start": {"tasks": 6},
+        "bank": {"skills": "paper"},
         "validation": {"every": 1, "tasks": 8},
     }
     for name, section in sections.items():

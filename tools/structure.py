@@ -23,6 +23,7 @@ SRC = Path(__file__).parents[1] / "src" / "d2skill"
 FLOORS = [
     "errors types",
     "utils config",
+    "knowledge",
     "protocols credit prompts config.toml_files endpoints bank.ranking bank.draft bank.safety bank.worth",
     "bank.journal config.cli_flags embedders envs policies reflectors runs.trajectories",
     "bank",
@@ -42,7 +43,7 @@ FLOORS = [
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms.split()}
 
 TOP_FILES = 18
-SOURCE_LINES = 31_700  # a feature that needs more raises it in its own commit, and says so
+SOURCE_LINES = 34_500  # a feature that needs more raises it in its own commit, and says so
 PARAMETERS = 3
 FILE_LINES = 600
 

@@ -11,12 +11,14 @@ import math
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from d2skill.types import Group, Row, Trajectory
+from d2skill.knowledge.procedures import Act, acts_in
+from d2skill.types import Group, Row, Skill, Trajectory
+from d2skill.utils.text import action_words, entities
 
 if TYPE_CHECKING:
     from d2skill.config import AdvantageConfig, RewardConfig
@@ -69,13 +71,24 @@ def _success(half: Sequence[Trajectory]) -> float | None:
 
 
 def signals(
-    groups: Sequence[Group], hindsights: Sequence[Hindsight], on_trial: Collection[str] = ()
+    groups: Sequence[Group],
+    hindsights: Sequence[Hindsight],
+    on_trial: Collection[str] = (),
+    *,
+    by: Literal["success", "act"] = "success",
 ) -> dict[str, list[Signal]]:
     """Returns the signals of an iteration for each skill id (Eq. 2).
 
     A task skill gets Δ_g once per group in which it was shown, a step skill gets c_i once per trajectory in which it
     was shown, however often. A task skill that is `on_trial` gets the mean of c_i over the trajectories that it was
     shown in, which are a part of the half only.
+
+    Args:
+        groups: The groups of the iteration.
+        hindsights: Success rates of their halves, in the same order.
+        on_trial: Ids of skills that are on trial.
+        by: Measure of a step skill. With "act" it is in place of success that its act became possible while it was
+            shown, less the share of the baseline half in which the same act was possible on such a thing anywhere.
     """
     found: dict[str, list[Signal]] = defaultdict(list)
     for group, seen in zip(groups, hindsights, strict=True):
@@ -88,9 +101,37 @@ def signals(
             found[skill_id].append(Signal(gain, f"{group.task.id}#"))
         for trajectory in group.half("skills"):
             step_ids = {skill.id for turn in trajectory.turns for skill in turn.prompt.step_skills}
+            acted = _acts_gained(group, trajectory) if by == "act" else {}
             for skill_id in sorted(step_ids):
-                found[skill_id].append(Signal(seen.gain(trajectory), trajectory.name))
+                found[skill_id].append(Signal(acted.get(skill_id, seen.gain(trajectory)), trajectory.name))
     return dict(found)
+
+
+def _acts_gained(group: Group, trajectory: Trajectory) -> dict[str, float]:
+    """Returns by id of a step skill that was shown: 1 if its act became possible then, less the baseline half's share.
+
+    Skills whose text names no act are left out. Without a baseline half nothing is taken off.
+    """
+    possible: dict[str, tuple[Skill, bool]] = {}
+    for turn in trajectory.turns:
+        for skill in turn.prompt.step_skills:
+            if acts := acts_in(skill.text.principle):
+                offered = map(action_words, turn.prompt.actions)
+                before = possible.get(skill.id, (skill, False))[1]
+                possible[skill.id] = skill, before or any(map(acts[-1].fits, offered))
+    return {
+        skill_id: float(came) - _share_reaching(group.half("none"), acts_in(skill.text.principle)[-1])
+        for skill_id, (skill, came) in possible.items()
+    }
+
+
+def _share_reaching(half: Sequence[Trajectory], act: Act) -> float:
+    """Returns the share of trajectories in which an act was possible, on a thing of the type at any place."""
+    anywhere = Act(act.verb, act.kinds - {entities(name)[0].kind for name in act.names})
+    reached = [
+        any(anywhere.fits(action_words(action)) for turn in t.turns for action in turn.prompt.actions) for t in half
+    ]
+    return float(np.mean(reached)) if reached else 0.0
 
 
 def credited_utilities(

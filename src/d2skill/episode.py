@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from d2skill.config import PromptConfig
+from d2skill.knowledge.advice import Advice
 from d2skill.prompts import fit_to_budget
 from d2skill.protocols import Session
 from d2skill.types import Arm, Decision, Prompt, Retrieved, Task, Trajectory, Turn
@@ -45,6 +46,7 @@ class Episode:
         self.arm = arm
         self.index = index
         self.task_skills: tuple[Retrieved, ...] = ()
+        self._advice: Advice | None = None
         self._session = session
         self._max_steps = max_steps
         self._settings = settings
@@ -69,9 +71,23 @@ class Episode:
         """Query for step skills: task text and current observation."""
         return self.task.text, self._observation.text
 
+    @property
+    def start(self) -> tuple[str, str]:
+        """Query for advice: task text and first observation."""
+        return self.task.text, self._past[0][0] if self._past else self._observation.text
+
+    def advise(self, task_skills: Sequence[Retrieved], situations: Sequence[Retrieved]) -> None:
+        """Takes the advice of the episode, which is shown until it is done or refuted."""
+        self.task_skills = tuple(task_skills)
+        procedure = task_skills[0].skill if task_skills else None
+        self._advice = Advice(procedure, [one.skill for one in situations], self._observation.actions)
+
     def prompt(self, step_skills: Sequence[Retrieved] = ()) -> Prompt:
-        """Returns the prompt of the next decision, within the token budget."""
+        """Returns the prompt of the next decision, within the token budget; advice shows its own step skills."""
         keep = self._settings.history
+        shown = tuple(one.skill for one in step_skills)
+        if self._advice:
+            shown = self._advice.shown() if self._settings.until_done or not self._turns else ()
         full = Prompt(
             task=self.task.text,
             observation=self._observation.text,
@@ -80,7 +96,9 @@ class Episode:
             labels=self._observation.labels,
             history=tuple(self._past[-keep:]) if keep else (),
             task_skills=tuple(r.skill for r in self.task_skills),
-            step_skills=tuple(r.skill for r in step_skills),
+            step_skills=shown,
+            acts_done=self._advice.acts_done if self._advice else -1,
+            got=self._advice.got if self._advice else (),
         )
         return fit_to_budget(full, self._count, self._settings.max_tokens)
 
@@ -95,6 +113,9 @@ class Episode:
             # The boundary to code that is not ours: whatever an environment raises is a fact about this episode.
             # `rollout.collect` stops the run when nothing but faults come back.
             self._fault = describe_fault(error)
+            return
+        if self._advice:
+            self._advice.update(action, self._observation.actions)
 
     def trajectory(self) -> Trajectory:
         """Returns the record of the episode so far."""

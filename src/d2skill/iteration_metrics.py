@@ -19,7 +19,8 @@ def describe(
     groups: Sequence[Group], update: BankUpdate | None, effects: Mapping[str, Sequence[Effect]]
 ) -> dict[str, Any]:
     """Returns the metrics of an iteration's rollouts, of what it did to the bank if that is known, and of its probe."""
-    done = {f"bank/{name}": value for name, value in asdict(update).items()} if update else {}
+    changes = asdict(update).items() if update else ()
+    done = {f"bank/{name}": value for name, value in changes if value is not None}
     return _played(groups) | done | _heeded(effects)
 
 

@@ -1,4 +1,7 @@
-"""The bank's half of an iteration, shared by all engines: counts, utilities, reflection, insertion (Eq. 3, 7).
+"""The bank's half of an iteration, shared by all engines: counts, utilities, evidence or reflection (Eq. 3, 7).
+
+With consolidated skills the evidence of all groups is counted, and a reflector that is given groups edits the bank.
+With the paper's, failures are reflected on and their drafts inserted.
 
 Reflection reads the trajectories and nothing that changes afterwards. So it can begin as soon as the rollouts have
 ended, and a slow reflector works beside the policy update.
@@ -8,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from threading import Thread
 from time import perf_counter
@@ -20,8 +23,10 @@ from d2skill.bank import Draft, SkillBank
 from d2skill.config import ReflectConfig
 from d2skill.credit import Hindsight
 from d2skill.errors import ReflectionFault
-from d2skill.protocols import BatchReflector, HasOrigin, Reflector
-from d2skill.types import Group, Reflection, Trajectory
+from d2skill.knowledge.edits import Question, as_evidence
+from d2skill.knowledge.evidence import gather
+from d2skill.protocols import BatchReflector, GroupReflector, HasOrigin, Reflector
+from d2skill.types import Edit, Group, Reflection, Trajectory
 from d2skill.utils.rng import generator
 
 Pair = tuple[Trajectory, Trajectory | None]
@@ -33,7 +38,8 @@ class BankUpdate:
     """Changes of the bank in an iteration, as counts.
 
     Skills credited, groups reflected on and reflections that failed; drafts that were added (on trial, if skills have
-    one), refused, or held back; trials that ended with the skill in the bank, and out of it.
+    one), refused, or held back; trials that ended with the skill in the bank, and out of it. Of consolidated skills
+    those that evidence supports and refutes, and those merged into a shorter one; None for the paper's.
     """
 
     credited: int
@@ -44,43 +50,59 @@ class BankUpdate:
     held: int = 0
     promoted: int = 0
     dropped: int = 0
+    supported: int | None = None
+    refuted: int | None = None
+    merged: int | None = None
 
 
 class PendingReflections:
-    """The reflections of an iteration; a reflector that `runs_beside_update` already works on them, in a thread.
+    """The reflections of an iteration: on pairs for drafts, or on groups for edits.
 
-    The thread holds up neither an interrupt nor the end of the program. `seconds` is the time of the reflector, once it
-    is done.
+    A reflector that `runs_beside_update` already works on them, in a thread, which holds up neither an interrupt nor
+    the end of the program. `seconds` is the time of the reflector, once it is done.
     """
 
-    def __init__(self, reflector: Reflector, pairs: Sequence[Pair]) -> None:
+    def __init__(self, reflector: Reflector, pairs: Sequence[Pair] = (), questions: Sequence[Question] = ()) -> None:
         self.pairs = tuple(pairs)
+        self.questions = tuple(questions)
         self.seconds = 0.0
         self._reflector = reflector
-        self._done: list[Reflection | None] = []
+        self._reflections: list[Reflection | None] = []
+        self._edits: list[list[Edit] | None] = []
         self._error: BaseException | None = None
+        self._ran = False
         self._thread: Thread | None = None
         if isinstance(reflector, BatchReflector) and reflector.runs_beside_update:
-            self._thread = Thread(target=self._run, args=[reflector], name="reflect", daemon=True)
+            self._thread = Thread(target=self._run, name="reflect", daemon=True)
             self._thread.start()
 
-    def result(self) -> list[Reflection | None]:
+    def reflections(self) -> list[Reflection | None]:
         """Returns a reflection for each pair, None where there is no answer; raises what the reflector raised."""
-        if self._thread is None:
-            if isinstance(self._reflector, BatchReflector):
-                self._run(self._reflector)
-            else:
-                self._done = [_reflect(self._reflector, pair) for pair in self.pairs]
-        else:
+        self._wait()
+        return self._reflections
+
+    def edits(self) -> list[list[Edit] | None]:
+        """Returns the edits for each question, None where there is no answer; raises what the reflector raised."""
+        self._wait()
+        return self._edits
+
+    def _wait(self) -> None:
+        if self._thread is not None:
             self._thread.join()
+        elif not self._ran:
+            self._run()
         if self._error is not None:
             raise self._error
-        return self._done
 
-    def _run(self, reflector: BatchReflector) -> None:
-        started = perf_counter()
+    def _run(self) -> None:
+        started, reflector, self._ran = perf_counter(), self._reflector, True
         try:
-            self._done = list(reflector.reflect_batch(self.pairs))
+            if isinstance(reflector, BatchReflector):
+                self._reflections = list(reflector.reflect_batch(self.pairs)) if self.pairs else []
+            else:
+                self._reflections = [_reflect(reflector, pair) for pair in self.pairs]
+            if isinstance(reflector, GroupReflector) and self.questions:
+                self._edits = list(reflector.reflect_groups(self.questions))
         except BaseException as error:
             self._error = error
         self.seconds = perf_counter() - started
@@ -109,7 +131,11 @@ class Learner:
             iteration: Number of the iteration, from 0.
             seed: Seed of the iteration, for the choice of failures.
         """
+        if self.bank.consolidated and not isinstance(self._reflector, GroupReflector):
+            return PendingReflections(self._reflector)
         chosen = self._choose(groups, hindsights, iteration, seed)
+        if self.bank.consolidated:
+            return PendingReflections(self._reflector, questions=[self._question(group) for group in chosen])
         pairs = [_contrasted(group, generator(seed, "reflect", iteration, group.task.id)) for group in chosen]
         return PendingReflections(self._reflector, pairs)
 
@@ -137,45 +163,73 @@ class Learner:
             reflecting: Reflections that have begun; without them they begin now.
         """
         reflecting = reflecting or self.reflect(groups, hindsights, iteration=iteration, seed=seed)
-        reflections = reflecting.result()
+        reflections, edits = reflecting.reflections(), reflecting.edits()
         with self.bank.batch(iteration):
             self.bank.add_probes(effects or {})
-            return self._observe(groups, hindsights, iteration, list(zip(reflecting.pairs, reflections, strict=True)))
+            update = self._credit(groups, hindsights, iteration)
+            if self.bank.consolidated:
+                return update(self._consolidate(groups, list(zip(reflecting.questions, edits, strict=True)), iteration))
+            return update(self._insert(list(zip(reflecting.pairs, reflections, strict=True)), iteration))
 
-    def _observe(
-        self,
-        groups: Sequence[Group],
-        hindsights: Sequence[Hindsight],
-        iteration: int,
-        reflected: Sequence[tuple[Pair, Reflection | None]],
-    ) -> BankUpdate:
-        policy = {"policy": f"after {iteration} updates"}
+    def _question(self, group: Group) -> Question:
+        """Returns a group with the skills of the bank that are about its task and its start."""
+        task, known = group.task.text, self.bank.knowledge.known
+        start = next((t.turns[0].prompt.observation for t in group.trajectories if t.turns), "")
+        places = [skill for ranked in known.sought(task, start) for skill in ranked]
+        return group, (*known.procedures(task), *places)
+
+    def _credit(
+        self, groups: Sequence[Group], hindsights: Sequence[Hindsight], iteration: int
+    ) -> Callable[[dict[str, int]], BankUpdate]:
+        """Counts retrievals, moves utilities, ends trials; returns what makes a `BankUpdate` of this and the rest."""
+        policy = _policy(iteration)
         played = " ".join(t.name for group in groups for t in group.half("skills"))
         self.bank.count_retrievals(_shown(groups), origin=policy | {"trajectories": played})
         on_trial = {skill.id for skill in self.bank.skills(status="trial")}
-        signals = credit.signals(groups, hindsights, on_trial)
+        signals = credit.signals(groups, hindsights, on_trial, by=self.bank.step_signal)
         self.bank.credit(
             {skill_id: [signal.value for signal in own] for skill_id, own in signals.items()},
             {skill_id: [signal.source for signal in own] for skill_id, own in signals.items()},
             origin=policy,
         )
         promoted, dropped = self.bank.settle(iteration)
+        done = {"credited": len(signals), "promoted": len(promoted), "dropped": len(dropped)}
+        return lambda rest: BankUpdate(**done, **rest)
+
+    def _consolidate(
+        self, groups: Sequence[Group], answers: Sequence[tuple[Question, list[Edit] | None]], iteration: int
+    ) -> dict[str, int]:
+        """Counts the evidence of all groups, carries out a reflector's edits; returns fields of `BankUpdate`."""
+        counted = gather(groups, self.bank.knowledge.known) if any(group.half("skills") for group in groups) else []
+        done = self.bank.knowledge.consolidate(counted, iteration, origin=_policy(iteration))
+        answered = [(question, edits) for question, edits in answers if edits is not None]
+        edited = [one for question, edits in answered for one in as_evidence(edits, *question)]
+        revised = {
+            edit.skill_id: edit.text for _, edits in answered for edit in edits if edit.op == "revise" and edit.text
+        }
+        if edited or revised:
+            origin = _policy(iteration) | self._source() | {"tasks": " ".join(g.task.id for (g, _), _ in answered)}
+            if revised:
+                self.bank.knowledge.revise(revised, iteration, origin=origin)
+            done += self.bank.knowledge.consolidate(edited, iteration, origin=origin)
+        reflected = {"reflected": len(answers), "failed": len(answers) - len(answered), "refused": 0}
+        return reflected | done._asdict()
+
+    def _insert(self, reflected: Sequence[tuple[Pair, Reflection | None]], iteration: int) -> dict[str, int]:
+        """Inserts the drafts of reflections (Eq. 7); returns fields of `BankUpdate`."""
         answered = [(pair, reflection) for pair, reflection in reflected if reflection is not None]
         drafts = [draft for (failure, _), reflection in answered for draft in drafts_from(reflection, failure)]
-        origin = policy | self._origin([pair for pair, _ in answered])
+        origin = _policy(iteration) | self._origin([pair for pair, _ in answered])
         inserted = self.bank.insert(drafts, iteration, origin=origin)
         refused = sum(result.skill is None for result in inserted)
         held = sum(result.reason.startswith("held") for result in inserted)
-        return BankUpdate(
-            credited=len(signals),
-            reflected=len(reflected),
-            failed=len(reflected) - len(answered),
-            added=len(inserted) - refused - held,
-            refused=refused,
-            held=held,
-            promoted=len(promoted),
-            dropped=len(dropped),
-        )
+        return {
+            "reflected": len(reflected),
+            "failed": len(reflected) - len(answered),
+            "added": len(inserted) - refused - held,
+            "refused": refused,
+            "held": held,
+        }
 
     def _choose(
         self, groups: Sequence[Group], hindsights: Sequence[Hindsight], iteration: int, seed: int
@@ -196,14 +250,20 @@ class Learner:
     def _origin(self, pairs: Sequence[Pair]) -> dict[str, str]:
         """Returns the origin of drafts: the reflector and the trajectories."""
         return {
-            "reflector": re.sub(
-                r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", type(self._reflector).__name__
-            ).lower(),
-            **(self._reflector.origin if isinstance(self._reflector, HasOrigin) else {}),
+            **self._source(),
             "split": " ".join(sorted({failure.task.split for failure, _ in pairs})),
             "trajectories": " ".join(failure.name for failure, _ in pairs),
             "successes": " ".join(success.name for _, success in pairs if success),
         }
+
+    def _source(self) -> dict[str, str]:
+        """Returns the name of the reflector, and where its texts come from."""
+        name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", type(self._reflector).__name__)
+        return {"reflector": name.lower(), **(self._reflector.origin if isinstance(self._reflector, HasOrigin) else {})}
+
+
+def _policy(iteration: int) -> dict[str, str]:
+    return {"policy": f"after {iteration} updates"}
 
 
 def _reflect(reflector: Reflector, pair: Pair) -> Reflection | None:

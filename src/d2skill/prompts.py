@@ -17,6 +17,7 @@ from functools import cache
 from itertools import chain
 from typing import Literal
 
+from d2skill.knowledge.procedures import JOINT
 from d2skill.types import Prompt, Skill
 
 AnswerFormat = Literal["choice", "free"]
@@ -39,20 +40,27 @@ def render_skill(skill: Skill) -> str:
     return f"{text.title}: {text.principle} Apply when: {text.when_to_apply}"
 
 
-def _advice_section(heading: str, skills: Sequence[Skill]) -> list[str]:
-    """Returns the section that quotes some skills; an empty list without skills."""
-    lines = (" ".join(render_skill(skill).split()).translate(_QUOTES) for skill in skills)
-    return ["\n".join((f"{_ADVICE.format(heading)}:", *(f'- "{line}"' for line in lines)))] if skills else []
+def _advice_section(heading: str, texts: Sequence[str]) -> list[str]:
+    """Returns the section that quotes some texts; an empty list without any."""
+    lines = (" ".join(text.split()).translate(_QUOTES) for text in texts)
+    return ["\n".join((f"{_ADVICE.format(heading)}:", *(f'- "{line}"' for line in lines)))] if texts else []
+
+
+def _step_advice(prompt: Prompt) -> list[str]:
+    """Returns the texts of advice for a step: the act of the procedure that comes next, and step skills."""
+    steps = prompt.task_skills[0].text.principle.rstrip(". ").split(JOINT) if prompt.task_skills else []
+    following = steps[prompt.acts_done : prompt.acts_done + 1] if prompt.acts_done >= 0 else []
+    return [*(f"Next: {step}" for step in following), *map(render_skill, prompt.step_skills)]
 
 
 def render(prompt: Prompt, answer: AnswerFormat = "free") -> list[dict[str, str]]:
     """Returns the prompt as chat messages, a single one of the user."""
     parts = [_INSTRUCTIONS[answer], f"Task: {prompt.task}"]
-    parts += _advice_section("for this kind of task", prompt.task_skills)
+    parts += _advice_section("for this kind of task", list(map(render_skill, prompt.task_skills)))
     if prompt.history:
         past = "\n".join(f"{observation}\n> {action}" for observation, action in prompt.history)
         parts.append(f"So far:\n{past}")
-    parts += _advice_section("for this step", prompt.step_skills)
+    parts += _advice_section("for this step", _step_advice(prompt))
     parts.append(f"Now:\n{prompt.observation}")
     forms = prompt.forms if answer == "free" else ()
     if prompt.actions or forms:

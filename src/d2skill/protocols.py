@@ -13,7 +13,20 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-from d2skill.types import AnswerScore, Decision, Observation, Prompt, Reflection, Retrieved, Row, Task, Trajectory
+from d2skill.types import (
+    AnswerScore,
+    Decision,
+    Edit,
+    Group,
+    Observation,
+    Prompt,
+    Reflection,
+    Retrieved,
+    Row,
+    Skill,
+    Task,
+    Trajectory,
+)
 
 
 class Session(Protocol):
@@ -180,7 +193,19 @@ class SupportsReplicas(Protocol):
 
 
 class SkillSource(Protocol):
-    """A source of skills for episodes: a bank, or a view of one."""
+    """A source of skills for episodes: a bank, or a view of one.
+
+    Of a consolidated one, `advise` is asked once for each episode; of any other, the other two at each step.
+    """
+
+    @property
+    def consolidated(self) -> bool:
+        """True if skills are consolidated and shown until they are done or refuted."""
+
+    def advise(
+        self, pairs: Sequence[tuple[str, str]], *, trial: bool = False
+    ) -> list[tuple[tuple[Retrieved, ...], tuple[Retrieved, ...]]]:
+        """Returns for each (task, first observation) the procedure, and for its things the situations, best first."""
 
     def retrieve_task(self, task_texts: Sequence[str], *, trial: bool = False) -> list[tuple[Retrieved, ...]]:
         """Returns the task skills to show for each task, best first; with `trial`, skills on trial as well."""
@@ -231,6 +256,17 @@ class BatchReflector(Protocol):
 
     def reflect_batch(self, pairs: Sequence[tuple[Trajectory, Trajectory | None]]) -> list[Reflection | None]:
         """Returns the reflection on each (failure, success), in their order; None where there is no answer.
+
+        There is one call at a time; beside an update it comes from a thread of its own.
+        """
+
+
+@runtime_checkable
+class GroupReflector(Protocol):
+    """A reflector that is given whole groups and what the bank says about them, and answers with edits of the bank."""
+
+    def reflect_groups(self, questions: Sequence[tuple[Group, tuple[Skill, ...]]]) -> list[list[Edit] | None]:
+        """Returns the edits for each (group, skills about it), in their order; None where there is no answer.
 
         There is one call at a time; beside an update it comes from a thread of its own.
         """

@@ -182,7 +182,10 @@ class Rollouts:
         started = perf_counter()
         episodes = [self._start(member) for member in members]
         self.timing.environment += perf_counter() - started
-        self._retrieve_task_skills(episodes, members)
+        if self.bank.consolidated:
+            self._advise(episodes, members)
+        else:
+            self._retrieve_task_skills(episodes, members)
         with closing(self._slots(temperature, len(members))) as slots:
             self._play(episodes, members, slots)
         return [episode.trajectory() for episode in episodes]
@@ -198,6 +201,14 @@ class Rollouts:
             settings=self._prompt,
             count_tokens=self.policy.count_tokens,
         )
+
+    def _advise(self, episodes: Sequence[Episode], members: Sequence[Member]) -> None:
+        started = perf_counter()
+        for trial in (False, True):
+            own = [e for e, m in zip(episodes, members, strict=True) if m.arm == "skills" and m.trial == trial]
+            for episode, advice in zip(own, self.bank.advise([e.start for e in own], trial=trial), strict=True):
+                episode.advise(*advice)
+        self.timing.retrieval += perf_counter() - started
 
     def _retrieve_task_skills(self, episodes: Sequence[Episode], members: Sequence[Member]) -> None:
         started = perf_counter()
@@ -239,6 +250,8 @@ class Rollouts:
 
     def _prompts(self, episodes: Sequence[Episode], members: Sequence[Member]) -> list[Prompt]:
         """Returns the next prompt of some episodes, each with the step skills for its observation."""
+        if self.bank.consolidated:
+            return [episode.prompt() for episode in episodes]
         started = perf_counter()
         step_skills: dict[int, tuple[Retrieved, ...]] = {}
         for trial in (False, True):

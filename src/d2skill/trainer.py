@@ -24,7 +24,7 @@ from d2skill.runs import checkpoint
 from d2skill.runs.checkpoint import Progress
 from d2skill.runs.folder import RunFolder
 from d2skill.runs.tasks import RunTasks, sample_tasks
-from d2skill.types import Group
+from d2skill.types import Granularity, Group
 from d2skill.utils.rng import derive
 from d2skill.utils.runtime import tuned_process
 from d2skill.warm_start import warm_start
@@ -142,7 +142,7 @@ class Trainer:
             iteration = progress.iteration + 1
             last = self._finished(iteration, steps)
             if last or iteration % self.config.validation.every == 0:
-                metrics |= self._validate()
+                metrics |= self._validate() | self._reliability()
                 if self.config.bank.retire:
                     metrics["bank/retired"] = len(self.bank.retire(progress.iteration))
                 metrics["bank/evicted"] = len(self.bank.evict(progress.iteration))
@@ -181,7 +181,7 @@ class Trainer:
         reflecting = self._learner.reflect(groups, hindsights, iteration=iteration, seed=seed)
         effects = probe_skills(self._policy, groups, decisions=config.bank.probe, seed=seed)
         clock.lap("probe")
-        rows = credit.policy_batch(groups, hindsights, config.reward, config.advantage)
+        rows = credit.policy_batch(groups, hindsights, config.reward, config.resolved().advantage)
         metrics = self._policy.update(rows, seed) if config.policy.train else {}
         clock.lap("update")
         update = self._learner.observe(
@@ -217,6 +217,12 @@ class Trainer:
         )
         metrics = self._recorder.save_validation(result)
         return metrics | {"time/validate": perf_counter() - started}
+
+    def _reliability(self) -> dict[str, Any]:
+        """Returns how well the mean signals of skills repeat, of the granularities with enough signals."""
+        kinds: tuple[Granularity, ...] = ("task", "step")
+        found = {f"bank/reliability_{kind}": self.bank.reliability(kind) for kind in kinds}
+        return {name: value for name, value in found.items() if value is not None}
 
     def _report(self, progress: Progress, metrics: dict[str, Any]) -> None:
         self._recorder.report(progress, self.bank.counts(), self.bank.mean_utility(), metrics)

@@ -70,7 +70,8 @@ class Skill:
     The retrieval key is `task_text` for a task skill and (`task_text`, `observation`) for a step skill (k = g,
     k = (g, o_j)). `retrievals` is `n` of Eq. 8, the number of times it was put before the policy; `credits` counts the
     signals that moved `utility`. `source_task` is the id of the task whose failure it was written from. Iterations are
-    zero-based; `evicted` is the iteration in which it left the bank, None while it is active.
+    zero-based; `evicted` is the iteration in which it left the bank, None while it is active. `supports` and `refutes`
+    are the numbers of sources whose trajectories showed that it is right, and that it is wrong.
     """
 
     id: str
@@ -84,6 +85,8 @@ class Skill:
     created: int = 0
     source_task: str = ""
     evicted: int | None = None
+    supports: int = 0
+    refutes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +103,9 @@ class Prompt:
     """All a policy sees before one decision, as parts.
 
     A language model gets them rendered (`prompts.render`), the scorer gets them as they are. `history` holds the last
-    L (observation, action) pairs, oldest first; skills come best first. Baseline prompts have no skills.
+    L (observation, action) pairs, oldest first; skills come best first. Baseline prompts have no skills. `acts_done` is
+    the number of acts of the first task skill that were played so far, -1 if it is not followed act by act, and `got`
+    the names of the things that they got.
     """
 
     task: str
@@ -111,6 +116,8 @@ class Prompt:
     step_skills: tuple[Skill, ...] = ()
     forms: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
+    acts_done: int = -1
+    got: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,3 +212,16 @@ class Reflection:
     failing_step: int
     step_skill: SkillText | None = None
     task_skill: SkillText | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """A change of the bank that a reflector asks for: a new skill, or evidence or another text for one that is there.
+
+    `add` has a granularity and a text, `revise` an id and a text, `support` and `refute` have an id.
+    """
+
+    op: Literal["add", "support", "refute", "revise"]
+    granularity: Granularity | None = None
+    skill_id: str = ""
+    text: SkillText | None = None

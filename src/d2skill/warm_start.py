@@ -1,9 +1,10 @@
 """Warm start: imitate a scripted expert that searches as an agent must, with advice in the prompt and without.
 
 Reinforcement learning gets nowhere from a policy that never succeeds, and skills cannot matter to one that never saw
-any. So some demonstrations carry skills, written by the reflector and retrieved as in training: some right (from this
-very game), some misleading (from the game with the most similar task, keyed to this one). The expert first tries the
-skills' advice and goes on by itself when it does not help.
+any. So some demonstrations carry skills, made and retrieved as in training: some right (from this very game), some
+misleading (from the game with the most similar task, keyed to this one). The expert first tries the skills' advice and
+goes on by itself when it does not help. With consolidated skills an advised game is shown plain as well, so advice
+takes no demonstration away from the policy without skills; misleading places come first and right ones after them.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from d2skill.config import Config
 from d2skill.embedders import make_embedder
 from d2skill.episode import Episode
 from d2skill.errors import ReflectionFault
+from d2skill.knowledge.evidence import Evidence, evidence_of, misleading
 from d2skill.learner import drafts_from
 from d2skill.prompts import render_skill
 from d2skill.protocols import Environment, Policy, Reflector, SupportsExpert
@@ -30,10 +32,11 @@ Demonstration = tuple[Prompt, str]
 
 @dataclass(frozen=True, slots=True)
 class Lesson:
-    """One demonstrated game: its id and, where it is advised, the drafts that its prompts may show."""
+    """One demonstrated game: its id and, where it is advised, the drafts or the evidence that its prompts may show."""
 
     task_id: str
     advice: tuple[Draft, ...] = ()
+    evidence: tuple[Evidence, ...] = ()
 
 
 def warm_start(
@@ -80,18 +83,49 @@ def demonstrate(
     count = min(settings.tasks, len(train_ids))
     chosen = [train_ids[i] for i in rng.permutation(len(train_ids))[:count]]
     player = _Demonstrator(config, environment, policy)
-    drafts = {task_id: _reflect_on(player, reflector, task_id) for task_id in chosen}
-    lessons, similar = [], _SimilarGames(player, drafts)
-    for task_id in chosen:
-        advised, misled = rng.random() < settings.advised, rng.random() < settings.misled
-        advice = player.rekey(task_id, similar.drafts_for(task_id)) if misled else drafts[task_id]
-        lessons.append(Lesson(task_id, advice if advised else ()))
+    if config.bank.skills == "consolidated":
+        lessons = _consolidated_lessons(config, player, chosen, rng)
+    else:
+        lessons = _paper_lessons(config, player, reflector, chosen, rng)
     demonstrations: list[Demonstration] = []
     for number, lesson in enumerate(lessons):
         played = player.play(lesson, derive(config.seed, "lesson", number))
         if played.success:
             demonstrations += [(turn.prompt, turn.decision.action) for turn in played.turns]
     return demonstrations
+
+
+def _paper_lessons(
+    config: Config, player: _Demonstrator, reflector: Reflector, chosen: Sequence[str], rng: np.random.Generator
+) -> list[Lesson]:
+    """Returns a lesson for each game; some have the drafts of a reflection on this game or on a similar one."""
+    drafts = {task_id: _reflect_on(player, reflector, task_id) for task_id in chosen}
+    similar = _SimilarGames(player, {task_id: own[0].task_text for task_id, own in drafts.items() if own})
+    lessons = []
+    for task_id in chosen:
+        advised, misled = rng.random() < config.warm_start.advised, rng.random() < config.warm_start.misled
+        other = similar.to(task_id) if misled else None
+        advice = player.rekey(task_id, drafts[other] if other else ()) if misled else drafts[task_id]
+        lessons.append(Lesson(task_id, advice if advised else ()))
+    return lessons
+
+
+def _consolidated_lessons(
+    config: Config, player: _Demonstrator, chosen: Sequence[str], rng: np.random.Generator
+) -> list[Lesson]:
+    """Returns a plain lesson for each game, and for some of them one with evidence of this game, or misleading."""
+    played = {task_id: player.play(Lesson(task_id), derive(player.seed, "success", task_id)) for task_id in chosen}
+    won = {task_id: one for task_id, one in played.items() if one.success}
+    similar = _SimilarGames(player, {task_id: one.task.text for task_id, one in won.items()})
+    lessons = []
+    for task_id in chosen:
+        lessons.append(Lesson(task_id))
+        advised, misled = rng.random() < config.warm_start.advised, rng.random() < config.warm_start.misled
+        other = similar.to(task_id) if misled else None
+        if advised and task_id in won:
+            wrong = misleading(won[task_id], won[other]) if other else []
+            lessons.append(Lesson(task_id, evidence=(*evidence_of(won[task_id]), *wrong)))
+    return lessons
 
 
 def advice(
@@ -124,20 +158,20 @@ def _reflect_on(player: _Demonstrator, reflector: Reflector, task_id: str) -> tu
 
 
 class _SimilarGames:
-    """Lookup of the game with the most similar task, among games with drafts."""
+    """Lookup of the game with the most similar task, among some games whose texts are given by id."""
 
-    def __init__(self, player: _Demonstrator, drafts: Mapping[str, tuple[Draft, ...]]) -> None:
-        self._player, self._drafts = player, drafts
-        self._ids = [task_id for task_id, written in drafts.items() if written]
-        self._vectors = player.embedder.embed([drafts[task_id][0].task_text for task_id in self._ids])
+    def __init__(self, player: _Demonstrator, texts: Mapping[str, str]) -> None:
+        self._player = player
+        self._ids = list(texts)
+        self._vectors = player.embedder.embed(list(texts.values()))
 
-    def drafts_for(self, task_id: str) -> tuple[Draft, ...]:
-        """Returns the drafts of another game, none if there is no other."""
+    def to(self, task_id: str) -> str | None:
+        """Returns the id of another game, None if there is no other."""
         others = [place for place, other in enumerate(self._ids) if other != task_id]
         if not others:
-            return ()
+            return None
         (vector,) = self._player.embedder.embed([self._player.task_text(task_id)])
-        return self._drafts[self._ids[others[int(np.argmax(self._vectors[others] @ vector))]]]
+        return self._ids[others[int(np.argmax(self._vectors[others] @ vector))]]
 
 
 class _Demonstrator:
@@ -153,7 +187,8 @@ class _Demonstrator:
     def play(self, lesson: Lesson, seed: int) -> Trajectory:
         """Plays one episode; the expert is given the words of the skills that the prompt shows."""
         session, fault = start_session(self._environment, lesson.task_id)
-        arm: Arm = "skills" if lesson.advice else "none"
+        bank = self._bank(lesson)
+        arm: Arm = "skills" if bank else "none"
         episode = Episode(
             session,
             fault=fault,
@@ -163,14 +198,18 @@ class _Demonstrator:
             settings=self._config.prompt,
             count_tokens=self._policy.count_tokens,
         )
-        bank = self._bank(lesson)
-        if bank:
+        hints: list[str] = []
+        if bank and lesson.evidence:
+            procedure, situations = bank.advise([episode.start])[0]
+            episode.advise(procedure, situations)
+            hints = [render_skill(one.skill) for one in situations]
+        elif bank:
             episode.task_skills = bank.retrieve_task([session.task.text])[0]
-        hints = [render_skill(skill) for skill in bank.skills()] if bank else []
+            hints = [render_skill(skill) for skill in bank.skills()]
         assert isinstance(self._environment, SupportsExpert)
         expert = self._environment.expert(session.task, hints, seed)
         while not episode.done:
-            prompt = episode.prompt(bank.retrieve_step([episode.query])[0] if bank else ())
+            prompt = episode.prompt(bank.retrieve_step([episode.query])[0] if bank and lesson.advice else ())
             action = expert.act(session.observation)
             episode.act(prompt, Decision(action, action, (), ()))
         return episode.trajectory()
@@ -188,9 +227,10 @@ class _Demonstrator:
 
     def _bank(self, lesson: Lesson) -> SkillBank | None:
         """Returns a bank of the lesson's advice alone."""
-        if not lesson.advice:
+        if not lesson.advice and not lesson.evidence:
             return None
         config = self._config
         bank = SkillBank(self.embedder, config.bank, config.retrieval, config.credit)
         bank.insert(lesson.advice, iteration=0)
+        bank.knowledge.consolidate(lesson.evidence, iteration=0)
         return bank

@@ -22,6 +22,7 @@ from d2skill.components import restore_bank
 from d2skill.config import Config, PromptConfig
 from d2skill.envs import make_environment
 from d2skill.errors import ConfigError
+from d2skill.knowledge.situations import at_place, place_of
 from d2skill.policies import make_policy
 from d2skill.protocols import Environment, SupportsReplicas
 from d2skill.rollout import Member, Rollouts
@@ -169,14 +170,16 @@ def _make_player(config: Config, checkpoint: Path | None) -> Callable[[_Order], 
     return play
 
 
-class _Skills(dict[str, Skill]):
-    """Skills of a bank by id, each looked up once."""
+class _Skills(dict[tuple[str, str, str], Skill]):
+    """Skills of a bank by id, place and task, as prompts about the task show them, each looked up once."""
 
     def __init__(self, bank: SkillBank) -> None:
         self._bank = bank
 
-    def __missing__(self, skill_id: str) -> Skill:
-        skill = self[skill_id] = self._bank.get(skill_id)
+    def __missing__(self, key: tuple[str, str, str]) -> Skill:
+        skill_id, place, task = key
+        skill = self._bank.knowledge.fill(self._bank.get(skill_id), task)
+        skill = self[key] = at_place(skill, place) if place and place != place_of(skill) else skill
         return skill
 
 
@@ -189,7 +192,8 @@ def _pack(trajectory: Trajectory) -> Packed:
             prompt.labels,
             len(prompt.history),
             tuple([skill.id for skill in prompt.task_skills]),
-            tuple([skill.id for skill in prompt.step_skills]),
+            tuple([(skill.id, place_of(skill)) for skill in prompt.step_skills]),
+            (prompt.acts_done, prompt.got),
             (decision.text, decision.action, decision.tokens, decision.log_probs),
             turn.admissible,
         )
@@ -204,16 +208,17 @@ def _unpack(packed: Packed, skills: _Skills) -> Trajectory:
     task, arm, index, packed_turns, rest = packed
     past: list[tuple[str, str]] = []
     turns: list[Turn] = []
-    for observation, actions, forms, labels, kept, task_skills, step_skills, decided, admissible in packed_turns:
+    for observation, actions, forms, labels, kept, task_skills, step_skills, done, decided, admissible in packed_turns:
         prompt = Prompt(
             task.text,
             observation,
             actions,
             tuple(past[len(past) - kept :]),
-            tuple([skills[one] for one in task_skills]),
-            tuple([skills[one] for one in step_skills]),
+            tuple([skills[one, "", task.text] for one in task_skills]),
+            tuple([skills[*one, task.text] for one in step_skills]),
             forms,
             labels,
+            *done,
         )
         decision = Decision(*decided)
         turns.append(Turn(prompt, decision, admissible))

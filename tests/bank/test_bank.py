@@ -38,7 +38,7 @@ WORDS += ["kelp", "lotus", "maple", "north", "onyx", "pearl"]
 def make(bank=None, retrieval=None, credit=None) -> SkillBank:
     return SkillBank(
         EMBEDDER,
-        BankConfig(**(bank or {})),
+        BankConfig(**({"skills": "paper"} | (bank or {}))),
         RetrievalConfig(**(retrieval or {})),
         CreditConfig(**(credit or {})),
     )

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from d2skill.bank import Draft, SkillBank
-from d2skill.bank.formats import export_bank, front_matter, import_skills, json_lines, release, skill_md
+from d2skill.bank.formats import export_bank, front_matter, import_record, json_lines, release, skill_md
 from d2skill.bank.formats.flat_skill import FlatSkill
 from d2skill.bank.formats.json_lines import BankRecord
-from d2skill.bank.journal import Change, JournalWriter, Mark, Note, from_records
+from d2skill.bank.journal import Change, JournalWriter, Mark, Note, Tally, from_records
 from d2skill.bank.worth import Worth
 from d2skill.cli.bank.blame import bank_blame
 from d2skill.cli.bank.import_export import bank_export, bank_import
@@ -24,6 +24,7 @@ from d2skill.cli.bank.show import bank_show
 from d2skill.config import BankConfig, Config, CreditConfig, RetrievalConfig
 from d2skill.embedders import make_embedder
 from d2skill.errors import BankError
+from d2skill.knowledge import procedures
 from d2skill.types import Skill, SkillText
 
 CONFIG = Config()
@@ -41,28 +42,42 @@ BY_ID = sorted(SKILLS, key=lambda skill: (skill.granularity != "task", skill.id)
 
 NUMBERS = st.integers(0, 10**9)
 TEXTS = st.builds(SkillText, st.text(), st.text(), st.text())
-ANY_SKILLS = st.builds(
+SOURCES = st.dictionaries(st.text(), st.integers(1, 10**9), max_size=3)
+PATTERNS = st.lists(st.sampled_from(["put", "{thing}", "{place 2}", "in", "\n", ".", "CD", '"']), max_size=5)
+STEPS = st.lists(st.sampled_from(["take {thing}", "Take it", "go", "", "2. see", "\n", "x.", "# a"]), max_size=4)
+PROCEDURES = st.builds(
     Skill,
     id=st.integers(1, 10**6).map("t{}".format),
     granularity=st.just("task"),
-    text=TEXTS
-    | TEXTS.map(lambda t: SkillText(*(" ".join(x.split()) for x in (t.title, t.principle, t.when_to_apply)))),
-    task_text=st.text(),
-    utility=st.floats(allow_nan=False, allow_infinity=False),
-    retrievals=NUMBERS,
-    credits=NUMBERS,
-    created=NUMBERS,
-    source_task=st.text(),
-    evicted=st.none() | NUMBERS,
-) | st.builds(
-    Skill,
-    id=st.integers(1, 10**6).map("s{}".format),
-    granularity=st.just("step"),
-    text=TEXTS,
-    task_text=st.text() | st.just("a\n\nCurrent observation: b"),
-    observation=st.text(),
-    utility=st.floats(-1, 1),
-    evicted=st.none() | NUMBERS,
+    text=st.builds(SkillText, st.text(), STEPS.map(procedures.sentence) | STEPS.map(", then ".join), st.text()),
+    task_text=PATTERNS.map(" ".join),
+)
+ANY_SKILLS = (
+    st.builds(
+        Skill,
+        id=st.integers(1, 10**6).map("t{}".format),
+        granularity=st.just("task"),
+        text=TEXTS
+        | TEXTS.map(lambda t: SkillText(*(" ".join(x.split()) for x in (t.title, t.principle, t.when_to_apply)))),
+        task_text=st.text(),
+        utility=st.floats(allow_nan=False, allow_infinity=False),
+        retrievals=NUMBERS,
+        credits=NUMBERS,
+        created=NUMBERS,
+        source_task=st.text(),
+        evicted=st.none() | NUMBERS,
+    )
+    | PROCEDURES
+    | st.builds(
+        Skill,
+        id=st.integers(1, 10**6).map("s{}".format),
+        granularity=st.just("step"),
+        text=TEXTS,
+        task_text=st.text() | st.just("a\n\nCurrent observation: b"),
+        observation=st.text(),
+        utility=st.floats(-1, 1),
+        evicted=st.none() | NUMBERS,
+    )
 )
 
 
@@ -82,7 +97,7 @@ def front(content):
 @pytest.mark.parametrize("kind", ["jsonl", "release", "skill-md"])
 def test_what_is_exported_is_imported_unchanged(kind, tmp_path):
     export_bank(RECORD, tmp_path / "out", kind)
-    found = import_skills(tmp_path / "out")
+    found = [*import_record(tmp_path / "out").skills]
     assert found == (list(SKILLS) if kind == "jsonl" else BY_ID)
 
 
@@ -94,13 +109,23 @@ def test_no_field_of_a_skill_is_forgotten():
 @given(ANY_SKILLS)
 def test_any_skill_survives_skill_md(skill):
     content = skill_md.render(skill).encode().decode()
-    assert skill_md.parse(content) == skill
+    assert skill_md.parse(content).skill() == skill
 
 
-@given(st.lists(ANY_SKILLS, max_size=3))
-def test_any_skills_survive_the_release(skills):
-    found = release.from_document(json.loads(json.dumps(release.to_document(skills))))
-    assert sorted(found, key=repr) == sorted(skills, key=repr)
+@given(ANY_SKILLS, SOURCES, SOURCES)
+def test_any_evidence_survives_skill_md(skill, supports, refutes):
+    counted = replace(skill, supports=len(supports), refutes=len(refutes))
+    found = skill_md.parse(skill_md.render(counted, Tally(supports, refutes)).encode().decode())
+    assert (found.skill(), found.tally()) == (counted, Tally(supports, refutes))
+
+
+@given(st.lists(st.tuples(ANY_SKILLS, SOURCES, SOURCES), max_size=3, unique_by=lambda row: row[0].id))
+def test_any_skills_survive_the_release(rows):
+    skills = [replace(one, supports=len(supports), refutes=len(refutes)) for one, supports, refutes in rows]
+    tallies = {one.id: Tally(*sources) for one, *sources in rows}
+    found = release.from_document(json.loads(json.dumps(release.to_document(skills, tallies))))
+    assert sorted((one.skill() for one in found), key=repr) == sorted(skills, key=repr)
+    assert {one.id: one.tally() for one in found} == tallies
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "release", "skill-md"])
@@ -160,7 +185,7 @@ def test_banks_of_the_release_load(tmp_path):
     )
     said = SkillText(**text)
     together = "Check first. Look before picking.. Unclear where it is"
-    assert import_skills(path) == [
+    assert [*import_record(path).skills] == [
         Skill("t7", "task", said, "put a mug on a desk", utility=0.25, retrievals=4, credits=4, created=6),
         Skill("t8", "task", said, together),
         Skill("t9", "task", said, together),
@@ -187,21 +212,22 @@ def test_banks_of_the_release_load(tmp_path):
         ('{"task_skills": [{"utility": NaN}]}', "task_skills[0]: utility: Input should be a finite number"),
         ('{"task_skills": [{"retrieval_count": -1}]}', "task_skills[0]: retrievals: Input should be greater"),
         ('{"task_skills": [{"d2skill": {"owner": "me"}}]}', "task_skills[0]: owner: Extra inputs"),
+        ('{"task_skills": [{"d2skill": {"supports": 2}}]}', "task_skills[0]: supports: Input should be a valid dict"),
     ],
 )
 def test_other_json_is_refused_with_the_place(content, said, tmp_path):
     (tmp_path / "bank.json").write_text(content)
     with pytest.raises(BankError, match=re.escape("bank.json: ")) as caught:
-        import_skills(tmp_path / "bank.json")
+        import_record(tmp_path / "bank.json")
     assert said in str(caught.value)
 
 
 def test_binary_and_missing_files_are_refused(tmp_path):
     (tmp_path / "bank.pkl").write_bytes(b"\x80\x04\x95cos\nsystem\n(S'true'\ntR.")
     with pytest.raises(BankError, match=r"bank\.pkl: neither"):
-        import_skills(tmp_path / "bank.pkl")
+        import_record(tmp_path / "bank.pkl")
     with pytest.raises(BankError, match="nowhere: cannot be read"):
-        import_skills(tmp_path / "nowhere")
+        import_record(tmp_path / "nowhere")
 
 
 def test_damage_to_our_own_files_is_told_as_ever(tmp_path):
@@ -209,7 +235,7 @@ def test_damage_to_our_own_files_is_told_as_ever(tmp_path):
     data = (tmp_path / "bank.jsonl").read_bytes()
     (tmp_path / "bank.jsonl").write_bytes(data[:-40])
     with pytest.raises(BankError, match="line 6: the file ends too early"):
-        import_skills(tmp_path / "bank.jsonl")
+        import_record(tmp_path / "bank.jsonl")
 
 
 # Agent Skills
@@ -259,13 +285,82 @@ def test_a_skill_folder_is_one_per_skill_named_as_it_says(tmp_path):
         "skills/up-t1/SKILL.md",
         "skills/up-t2/SKILL.md",
     ]
-    assert import_skills(tmp_path / "skills") == hostile
-    assert import_skills(tmp_path / "skills" / "up-t2") == [hostile[1]]
+    assert [*import_record(tmp_path / "skills").skills] == hostile
+    assert [*import_record(tmp_path / "skills" / "up-t2").skills] == [hostile[1]]
 
 
 def test_an_edited_body_counts():
     content = skill_md.render(SKILLS[0]).replace("before the cabinets", "before all else")
-    assert skill_md.parse(content).text.principle == "Open the fridge before all else."
+    assert skill_md.parse(content).principle == "Open the fridge before all else."
+
+
+PROCEDURE = Skill(
+    "t1",
+    "task",
+    SkillText(
+        "put a hot {thing} in {place}",
+        "Take {thing}, then heat {thing} with microwave, then move {thing} to {place}.",
+        "The task is of this kind",
+    ),
+    "put a hot {thing} in {place}",
+    supports=2,
+    refutes=1,
+)
+TALLY = Tally({"train/1": 2, "train/9": 1}, {"train/7": 1})
+PROCEDURE_MD = """---
+name: "put-a-hot-thing-in-place-t1"
+description: "Take {thing}, then heat {thing} with microwave, then move {thing} to {place}. Use when: The task is of \
+this kind"
+metadata:
+  d2skill-id: "t1"
+  d2skill-supports: "{\\"train/1\\": 2, \\"train/9\\": 1}"
+  d2skill-refutes: "{\\"train/7\\": 1}"
+---
+
+# put a hot {thing} in {place}
+
+1. Take {thing}.
+2. Heat {thing} with microwave.
+3. Move {thing} to {place}.
+
+{thing} and {place} stand for what the task names there: put a hot {thing} in {place}.
+
+## When to apply
+
+The task is of this kind
+"""
+
+
+def test_a_procedure_reads_as_a_person_would_write_it():
+    assert skill_md.render(PROCEDURE, TALLY) == PROCEDURE_MD
+    edited = PROCEDURE_MD.replace("2. Heat {thing} with microwave.", "2. Open microwave.\n3. Heat {thing}.")
+    found = skill_md.parse(edited.replace("3. Move", "4. Move").replace("in {place}.", "into {place}."))
+    assert found.principle == "Take {thing}, then open microwave, then heat {thing}, then move {thing} to {place}."
+    assert found.task_text == "put a hot {thing} into {place}"
+
+
+def test_a_procedure_with_one_slot_and_what_is_no_list_of_steps():
+    look = replace(PROCEDURE, text=replace(PROCEDURE.text, principle="Use {thing}."), task_text="look at {thing}")
+    assert "\n1. Use {thing}.\n\n{thing} stands for what the task names there: look at {thing}.\n" in skill_md.render(
+        look
+    )
+    shouted = replace(look, text=replace(look.text, principle="Use {thing}, then CRY!"))
+    assert "\n\nUse {thing}, then CRY!\n\n##" in skill_md.render(shouted)
+
+
+def test_skills_without_slots_or_evidence_are_written_as_ever():
+    assert skill_md.render(SKILLS[0]) == (
+        '---\nname: "look-in-the-fridge-first-t1"\ndescription: "Open the fridge before the cabinets. '
+        'Use when: Something is to be cooled"\nmetadata:\n  d2skill-id: "t1"\n  d2skill-task-text: "cool an apple"\n'
+        '  d2skill-utility: "0.30000000000000004"\n  d2skill-retrievals: "12"\n  d2skill-credits: "5"\n'
+        '  d2skill-created: "3"\n---\n\n# Look in the fridge first\n\nOpen the fridge before the cabinets.\n\n'
+        "## When to apply\n\nSomething is to be cooled\n"
+    )
+
+
+def test_evidence_that_cannot_be_read_again_is_not_written():
+    with pytest.raises(BankError, match=r"skill t1 is too long for a SKILL\.md that can be read again: export"):
+        skill_md.render(PROCEDURE, Tally({f"train/{number:06}": 1 for number in range(20_000)}))
 
 
 FOREIGN = """---
@@ -301,7 +396,7 @@ def test_skills_from_elsewhere_load(ends, tmp_path):
     skill_folder(tmp_path, "\ufeff" + FOREIGN.replace("\n", ends))
     skill_folder(tmp_path, "---\nname: bare-one\ndescription: Does it: well.\n---\n", "bare-one")
     (tmp_path / "README.md").write_text("not a skill")
-    bare, forms = import_skills(tmp_path)
+    bare, forms = import_record(tmp_path).skills
     assert bare == Skill("t1", "task", SkillText("Bare one", "Does it: well.", "Does it: well."), "Does it: well.")
     assert forms.text.title == "PDF forms"
     assert forms.text.when_to_apply == "The user asks for a form."
@@ -392,7 +487,7 @@ def test_published_skills_are_read_as_yaml_reads_them(tmp_path):
         top, ours, body = front_matter.read(content, "d2skill-")
         assert top == {key: expected[key].strip() for key in ("name", "description")} and ours == {}
         assert content.endswith(body)
-        (skill,) = import_skills(file.parent)
+        (skill,) = import_record(file.parent).skills
         assert skill.task_text == top["description"] and skill.text.title and skill.text.principle
 
 
@@ -464,21 +559,33 @@ def test_quoted_keys_and_surrogate_pairs_are_read():
             "---\nname: a\ndescription: b\nmetadata:\n  d2skill-utility: nan\n---\n",
             "d2skill-utility: Input should be a fin",
         ),
+        (
+            "---\nname: a\ndescription: b\nmetadata:\n  d2skill-supports: many\n---\n",
+            "d2skill-supports: Value error, Expecting value",
+        ),
+        (
+            "---\nname: a\ndescription: b\nmetadata:\n  d2skill-supports: '{\"train/1\": 0}'\n---\n",
+            "d2skill-supports: train/1: Input should be greater than or equal to 1",
+        ),
+        (
+            f"---\nname: a\ndescription: b\nmetadata:\n  d2skill-refutes: '{'[' * 10**5}'\n---\n",
+            "d2skill-refutes: Value error, it is nested too deeply",
+        ),
     ],
 )
 def test_faults_are_told_with_file_and_line(content, said, tmp_path):
     with pytest.raises(BankError, match=r"SKILL\.md[:,]") as caught:
-        import_skills(skill_folder(tmp_path, content))
+        import_record(skill_folder(tmp_path, content))
     assert said in str(caught.value)
 
 
 def test_other_faults_of_folders(tmp_path):
     with pytest.raises(BankError, match=r"has no SKILL\.md"):
-        import_skills(tmp_path)
+        import_record(tmp_path)
     skill_folder(tmp_path, "")
     (tmp_path / "some-skill" / "SKILL.md").write_bytes(b"\xff\xfe")
     with pytest.raises(BankError, match="not text in UTF-8"):
-        import_skills(tmp_path)
+        import_record(tmp_path)
 
 
 # the commands
@@ -617,16 +724,35 @@ def test_an_active_skill_is_not_left_out_for_one_that_is_held(tmp_path):
     assert [skill.id for skill in read(tmp_path / "new.db").select(status=None)] == ["t2"]
 
 
+@pytest.mark.parametrize("kind", ["journal", "jsonl", "release", "skill-md"])
+def test_evidence_and_alternatives_come_back_from_any_format(kind, tmp_path):
+    detour = PROCEDURE.text.principle.replace("then move", "then open cabinet, then move")
+    other = replace(PROCEDURE, id="t2", text=replace(PROCEDURE.text, principle=detour), supports=1, refutes=0)
+    twin = replace(other, id="t3", refutes=1)
+    tallies = {"t1": TALLY, "t2": Tally({"train/3": 1}), "t3": Tally({"train/4": 1}, {"train/5": 2})}
+    skills, out = [PROCEDURE, other, twin], tmp_path / "bank.db"
+    from_records(out, EMBEDDER.fingerprint, skills, tallies=tallies)
+    assert read(out).tallies == tallies
+    if kind != "journal":
+        bank_export(out, tmp_path / "out", kind)
+        out = tmp_path / "out"
+    bank_import(out, tmp_path / "back.db")
+    back = read(tmp_path / "back.db")
+    assert list(back.skills) == skills[:2], "only the very same is left out"
+    assert back.tallies == {"t1": TALLY, "t2": tallies["t2"]}
+    assert back.state.tallies == back.tallies
+
+
 @pytest.mark.parametrize("kind", ["jsonl", "release", "skill-md"])
 def test_export_leaves_out_what_is_on_trial_or_held(kind, journal, tmp_path, capsys):
     bank_export(journal, tmp_path / "out", kind)
     said, ids = capsys.readouterr().out, ["t1"] if kind == "jsonl" else ["t1", "t6"]
     assert f"{len(ids)} task skills, 0 step skills written to" in said and "Left out: 1 held back, 1 on trial." in said
     assert ("Left out: t6, whose text a bank file does not take." in said) == (kind == "jsonl")
-    assert [skill.id for skill in import_skills(tmp_path / "out")] == ids
+    assert [skill.id for skill in import_record(tmp_path / "out").skills] == ids
     bank_export(journal, tmp_path / "all", kind, evicted=True)
     assert f"{len(ids)} task skills, 0 step skills, 1 merged, 1 retired written to" in capsys.readouterr().out
-    assert {skill.id for skill in import_skills(tmp_path / "all")} == {*ids, "t2", "t3"}
+    assert {skill.id for skill in import_record(tmp_path / "all").skills} == {*ids, "t2", "t3"}
     bank_export(journal, tmp_path / "steps", kind, granularity="step")
     assert "Left out" not in capsys.readouterr().out
 

@@ -16,16 +16,35 @@ from d2skill.bank.history.timeline import (
     EpisodeId,
     Inserted,
     Noted,
+    Refuted,
+    Revised,
     Rewound,
     Shown,
     SkillUse,
     StatusChanged,
+    Supported,
     skill_timeline,
     skill_use,
     training_use,
 )
 from d2skill.bank.index import KeyIndex
-from d2skill.bank.journal import BankState, Change, Credit, Insert, Journal, JournalWriter, Mark, Note, Retrieve, Rewind
+from d2skill.bank.journal import (
+    BankState,
+    Change,
+    Credit,
+    Insert,
+    Journal,
+    JournalWriter,
+    Mark,
+    Note,
+    Refute,
+    Retrieve,
+    Revise,
+    Rewind,
+    Support,
+    Tally,
+    from_records,
+)
 from d2skill.cli.bank.blame import bank_blame
 from d2skill.cli.bank.diff import bank_diff
 from d2skill.cli.bank.edit import bank_note, bank_undo
@@ -145,6 +164,111 @@ def test_a_skill_that_never_was(path):
         skill_timeline(Journal(path), "t7")
     with pytest.raises(BankError, match="no skill 't7'"):
         skill_timeline(Journal(path), "t7", rewound=True)
+
+
+PROCEDURE = SkillText("cool {thing}", "Take {thing}, then cool {thing} with fridge.", "always")
+
+
+@pytest.fixture
+def counted(tmp_path):
+    """A journal in which t1 and its alternatives t2 (better) and t3 (on trial) have evidence, and t4 is another's."""
+    path = tmp_path / "counted.db"
+    with JournalWriter.create(path, "hashed/8") as writer:
+        skills = [skill("t1", "One"), skill("t2", "Two"), skill("t3", "Three"), skill("t4", "Four", task_text="else")]
+        writer.append(Insert(tuple(skills), 0))  # 1
+        writer.append(Support({"t1": ["train/1"], "t2": ["train/2", "train/3"], "t4": ["train/1"]}, 0))  # 2
+        writer.append(Change("trial", ("t3",), 0), Refute({"t1": ["train/7"]}, 1))  # 3, 4
+        writer.append(Revise({"t1": PROCEDURE}, 1), Support({"t1": ["train/1", "train/4"]}, 2))  # 5, 6
+        writer.append(Support({"t1": ["train/8"]}, 3), Rewind(6, 3))  # 7, 8
+    return path
+
+
+def test_a_timeline_has_evidence_and_revisions(counted):
+    told = skill_timeline(Journal(counted), "t1")
+    assert [e.change for e in told.entries[1:]] == [
+        Supported(("train/1",)),
+        Refuted(("train/7",)),
+        Revised(skill("t1", "One").text, PROCEDURE),
+        Supported(("train/1", "train/4")),
+    ]
+    assert told.skill == Journal(counted).replay().skill(0)
+    assert (told.skill.supports, told.skill.refutes) == (2, 1)
+    undone = skill_timeline(Journal(counted), "t1", rewound=True)
+    assert undone.skill == told.skill and [e.undone for e in undone.entries[-2:]] == [True, False]
+
+
+def test_a_timeline_goes_on_from_evidence_that_was_taken_over(tmp_path):
+    path = tmp_path / "bank.db"
+    tally = Tally({"train/1": 2, "train/2": 1}, {"train/3": 1})
+    from_records(path, "hashed/8", [skill("t1")], tallies={"t1": tally})
+    with JournalWriter(path) as writer:
+        writer.append(Support({"t1": ["train/2", "train/9"]}, 1), Refute({"t1": ["train/3"]}, 1))
+    told = skill_timeline(Journal(path), "t1")
+    assert told.skill == Journal(path).replay().skill(0) == skill("t1", supports=3, refutes=1)
+
+
+def test_blame_shows_evidence_with_its_sources(counted, capsys):
+    bank_blame(counted, "t1")
+    said = " ".join(capsys.readouterr().out.split())
+    assert "from trajectories of train/1: cool an apple" in said
+    assert "written; supported by train/1" in said and "contradicted by train/7; revised: was 'One'," in said
+    assert "supported by train/1, train/4" in said and "train/8" not in said
+
+
+def test_show_has_the_tally_and_the_alternatives_best_first(counted, tmp_path, capsys):
+    bank_show(counted, "t1")
+    said = " ".join(capsys.readouterr().out.split())
+    assert "supported by 2 tasks (train/1, train/4), contradicted by 1 task (train/7)" in said
+    assert "alternative t2 Two: Two around. (2/0) alternative t3 Three: Three around. (0/0, on trial)" in said
+    assert "t4" not in said
+    bank_show(counted, "t3")
+    said = " ".join(capsys.readouterr().out.split())
+    assert "supported by 0 tasks, contradicted by 0 tasks alternative t2" in said and "(2/0) alternative t1" in said
+    with JournalWriter(counted) as writer:
+        more = tuple(skill(f"t{n}", "More") for n in range(10, 18))
+        writer.append(Insert(more, 4), Support({"t4": [f"train/{n}" for n in range(9)]}, 4))
+    bank_show(counted, "t4")
+    said = " ".join(capsys.readouterr().out.split())
+    assert "supported by 9 tasks (train/1, train/0, train/2 and 6 more), contradicted by 0 tasks" in said
+    assert "alternative" not in said
+    bank_show(counted, "t1")
+    assert said.count("alternative") == 0 and "2 more" in capsys.readouterr().out
+
+
+def test_a_bank_of_notes_is_shown_as_ever(path, capsys):
+    with JournalWriter(path) as writer:
+        writer.append(Insert((skill("t5"),), 5))
+    bank_show(path, "t1")
+    bank_list(path)
+    bank_stats(path)
+    bank_diff(path, from_=4)
+    said = capsys.readouterr().out
+    assert "evidence" not in said and "alternative" not in said and "from a failure in train/1" in said
+
+
+def test_list_has_a_column_for_evidence_and_sorts_by_it(counted, capsys):
+    bank_list(counted, sort="evidence")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split()[:3] == ["id", "evidence", "utility"]
+    assert [line.split()[:2] for line in lines[2:5]] == [["t2", "2/0"], ["t1", "2/1"], ["t4", "1/0"]]
+
+
+def test_stats_and_diff_know_evidence_and_revisions(counted, capsys):
+    state = Journal(counted).replay()
+    pools = bank_statistics(state, 2).pools
+    assert (pools["task"].with_evidence, pools["step"].with_evidence) == (3, 0)
+    bank_stats(counted)
+    said = " ".join(capsys.readouterr().out.split())
+    assert "with evidence 3 (100%) -" in said and "written from trajectories of 1 tasks" in said
+    bank_diff(counted, from_=0)
+    said = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert said[-5:] == [
+        "1 have other evidence:",
+        "t1 1/0 → 2/1 cool {thing}",
+        "1 have other texts:",
+        "t1 was 'One' cool {thing}",
+        "2 stayed as they were.",
+    ]
 
 
 def test_differences_by_id():
@@ -474,16 +598,35 @@ def test_search_falls_back_on_what_is_alike(path, capsys):
     assert "none is like them" in said(capsys)
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    """A finished run of four iterations."""
-    folder = tmp_path_factory.mktemp("runs") / "small"
+def trained_run(folder, skills):
     small = (
         "--env.houses.floor-plans 2 --env.houses.games-per-plan 10 --env.houses.receptacles 10 --rollout.tasks 3 "
         "--rollout.group-size 4 --rollout.with-skills 2 --warm-start.tasks 12 --validation.tasks 10"
     )
-    main(["train", *small.split(), "--train.iterations", "4", "--out", str(folder)])
+    main(["train", *small.split(), "--skills", skills, "--train.iterations", "4", "--out", str(folder)])
     return folder
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A finished run of four iterations with the skills of the paper."""
+    return trained_run(tmp_path_factory.mktemp("runs") / "small", "paper")
+
+
+def test_a_run_with_consolidated_skills_tells_their_evidence(tmp_path, capsys):
+    run = trained_run(tmp_path / "run", "consolidated")
+    journal = Journal(run / "bank.db")
+    skills = journal.replay().skills()
+    for skill in skills:
+        told = skill_timeline(journal, skill.id)
+        assert told.skill == skill
+        tasks = {task for _, supported in told.changes(Supported) for task in supported.tasks}
+        assert len(tasks) == skill.supports > 0 and skill.source_task in tasks
+    capsys.readouterr()
+    most = max(skills, key=lambda skill: skill.supports)
+    bank_show(run, most.id)
+    shown = said(capsys)
+    assert f"supported by {most.supports} task" in shown and f"from trajectories of {most.source_task}" in shown
 
 
 def test_a_run_tells_which_failure_a_skill_is_from(run, capsys):

@@ -150,6 +150,8 @@ def test_a_file_with_a_hostile_text_is_refused_and_says_where(tmp_path, text):
     good, bad = Skill("t1", "task", HARMLESS, TASK), Skill("t2", "task", text, TASK)
     header = {"format": "d2skill-bank", "version": 1, "embedder": "any", "next_task": 3, "next_step": 1}
     lines = [header, *(asdict(skill) for skill in (good, bad))]
+    for line in lines[1:]:
+        del line["supports"], line["refutes"]
     body = "".join(json.dumps(line) + "\n" for line in lines).replace('"source_task"', '"evidence"')
     path.write_text(body + json.dumps({"sha256": hashlib.sha256(body.encode()).hexdigest()}) + "\n")
     if not objection(text):

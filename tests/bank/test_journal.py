@@ -26,9 +26,13 @@ from d2skill.bank.journal import (
     JournalWriter,
     Mark,
     Note,
+    Refute,
     Retrieve,
+    Revise,
     Rewind,
     Salvaged,
+    Support,
+    Tally,
     from_records,
     salvage,
     sqlite_file,
@@ -140,6 +144,41 @@ def test_a_rewind_undoes_and_can_be_undone(path):
         assert replayed(journal) == before
         journal.append(Rewind(10, 5))
         assert ids(journal) == ["t1", "s1"]
+
+
+def test_evidence_and_revisions_are_undone_and_snapshots_have_them(path):
+    text = SkillText("New", "Do\nthis", "Then")
+    with JournalWriter(path) as journal:
+        before = replayed(journal)
+        journal.append(Support({"t1": ["a", "b"], "s1": ["a"]}, 6), Refute({"t1": ["c"]}, 6), Revise({"t1": text}, 6))
+        journal.append(Support({"t1": ["a"]}, 7))
+        after = replayed(journal)
+        assert journal.snapshot(every=1)
+        state = journal.replay()
+        assert state.tallies == {"t1": Tally({"a": 2, "b": 1}, {"c": 1}), "s1": Tally({"a": 1})}
+        one = state.skill(0)
+        assert (one.text, one.supports, one.refutes, one.id, one.task_text) == (text, 2, 1, "t1", "g")
+        assert (journal.replay(at=6).tallies["t1"], journal.replay(seq=10).skill(0).text.title) == (
+            Tally({"a": 1, "b": 1}, {"c": 1}),
+            "t1",
+        )
+        journal.append(Rewind(9, 5))
+        assert replayed(journal) == before
+        journal.append(Rewind(13, 7))
+        assert replayed(journal) == after
+
+
+def test_snapshots_of_an_earlier_kind_of_state_are_passed_over(path, monkeypatch):
+    with JournalWriter(path) as journal, monkeypatch.context() as earlier:
+        expected = replayed(journal)
+        earlier.setattr(BankState, "name", "bank/3")
+        earlier.setattr(BankState, "dump", lambda state: {"texts": "of other columns"})
+        assert journal.snapshot(every=1)
+    with JournalWriter(path) as journal:
+        assert replayed(journal) == expected
+        assert journal.snapshot(every=1), "one of its own is made"
+        assert replayed(journal) == expected
+        journal.verify()
 
 
 def test_iterations_do_not_go_back(path):
@@ -306,7 +345,7 @@ def change(path, *statements):
         ("DELETE FROM head", "the row that tells where it ends"),
         ("DROP TABLE events", "no such table: events"),
         ("PRAGMA application_id = 1", "not marked as a journal"),
-        ("PRAGMA user_version = 7", "schema version 7, this d2skill reads up to 2: use a newer d2skill"),
+        ("PRAGMA user_version = 7", "schema version 7, this d2skill reads up to 3: use a newer d2skill"),
     ],
 )
 def test_damage_is_named(path, statement, message):
@@ -400,26 +439,27 @@ def test_an_older_schema_is_migrated_when_it_is_written(path, monkeypatch):
         connection.execute("CREATE TABLE more (a)")
 
     monkeypatch.setattr(sqlite_file, "_MIGRATIONS", [*sqlite_file._MIGRATIONS, add_a_table])
-    monkeypatch.setattr(sqlite_file, "OLDEST_READABLE", 3)
+    monkeypatch.setattr(sqlite_file, "OLDEST_READABLE", 4)
     expected = list(enumerate(HISTORY, start=1))
-    with pytest.raises(BankError, match="schema version 2, this d2skill reads 3: open it once with JournalWriter"):
+    with pytest.raises(BankError, match="schema version 3, this d2skill reads 4: open it once with JournalWriter"):
         Journal(path)
     JournalWriter(path).close()
     assert list(Journal(path).events()) == expected
     assert sqlite3.connect(path).execute("SELECT count(*) FROM more").fetchone() == (0,)
 
 
-def test_a_journal_of_the_first_schema_is_read_as_it_is_and_marked_when_it_is_written(path):
+@pytest.mark.parametrize("older", [1, 2])
+def test_a_journal_of_an_older_schema_is_read_as_it_is_and_marked_when_it_is_written(path, older):
     def version():
         with closing(sqlite3.connect(path)) as connection:
             return connection.execute("PRAGMA user_version").fetchone()[0]
 
     with closing(sqlite3.connect(path)) as connection:
-        connection.execute("PRAGMA user_version = 1")
+        connection.execute(f"PRAGMA user_version = {older}")
     assert list(Journal(path).events()) == list(enumerate(HISTORY, start=1))
-    assert version() == 1
+    assert version() == older
     JournalWriter(path).close()
-    assert version() == 2
+    assert version() == 3
     assert list(Journal(path).events()) == list(enumerate(HISTORY, start=1))
 
 

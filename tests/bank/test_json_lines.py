@@ -1,6 +1,7 @@
 import hashlib
 import json
 import os
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -8,6 +9,8 @@ from hypothesis import strategies as st
 
 from d2skill.bank.formats import json_lines
 from d2skill.bank.formats.json_lines import BankRecord
+from d2skill.bank.journal import Tally
+from d2skill.bank.journal.events import counts
 from d2skill.errors import BankError
 from d2skill.types import Skill, SkillText
 
@@ -39,6 +42,12 @@ SKILLS = (
     ),
 )
 RECORD = BankRecord("hashed-v2/512", 4, 2, SKILLS)
+TALLIES = {"t1": Tally({"train/1": 2, "train/9": 1}, {"é 7": 1}), "s1": Tally({}, {"train/1": 1})}
+COUNTED = BankRecord(
+    *("hashed-v2/512", 4, 2),
+    (replace(SKILLS[0], supports=2, refutes=1), replace(SKILLS[1], refutes=1), SKILLS[2]),
+    TALLIES,
+)
 
 
 @pytest.fixture
@@ -63,6 +72,14 @@ def test_round_trip(path):
     assert json_lines.read(path) == RECORD
 
 
+def test_evidence_goes_with_its_sources_and_no_other_file_changes(path, tmp_path):
+    json_lines.write(tmp_path / "counted", COUNTED)
+    assert json_lines.read(tmp_path / "counted") == COUNTED
+    plain, counted = (file.read_text("utf-8").split("\n") for file in (path, tmp_path / "counted"))
+    assert json.loads(plain[0])["version"] == 1 and json.loads(counted[0])["version"] == 2
+    assert [*json.loads(plain[1])][-1] == "evicted" and plain[3] == counted[3]
+
+
 def test_the_file_is_for_people_too(path):
     lines = path.read_text("utf-8").split("\n")
     assert json.loads(lines[0])["format"] == "d2skill-bank"
@@ -73,13 +90,18 @@ LINE = st.text("abc é漢", max_size=20).map(lambda text: " ".join(f"look {text}
 finite = st.floats(allow_nan=False, allow_infinity=False)
 
 
-@given(st.lists(st.tuples(finite, LINE, st.text(), st.integers(0, 10**9), st.none() | st.integers(0, 99))))
+SOURCES = st.dictionaries(st.text(), st.integers(1, 10**9), max_size=3)
+TALLY = st.none() | st.builds(Tally, SOURCES, SOURCES).filter(lambda tally: tally != Tally())
+
+
+@given(st.lists(st.tuples(finite, LINE, st.text(), st.integers(0, 10**9), st.none() | st.integers(0, 99), TALLY)))
 def test_any_bank_survives(tmp_path_factory, rows):
     skills = tuple(
-        Skill(f"s{i}", "step", SkillText(t, t, t), key, key, utility=u, retrievals=n, evicted=e)
-        for i, (u, t, key, n, e) in enumerate(rows, start=1)
+        Skill(f"s{i}", "step", SkillText(t, t, t), key, key, u, n, 0, 0, "", e, *counts(tally))
+        for i, (u, t, key, n, e, tally) in enumerate(rows, start=1)
     )
-    record = BankRecord("any", 1, len(skills) + 1, skills)
+    tallies = {f"s{i}": row[-1] for i, row in enumerate(rows, start=1) if row[-1]}
+    record = BankRecord("any", 1, len(skills) + 1, skills, tallies)
     path = tmp_path_factory.mktemp("bank") / "b"
     json_lines.write(path, record)
     assert json_lines.read(path) == record
@@ -155,6 +177,9 @@ def test_a_changed_byte_anywhere_is_noticed(path):
         (2, edit(text={"title": "a"}), "line 2: a skill has the fields"),
         (3, edit(id="s2"), "line 3: id 's2' is taken, of another pool or not yet given out"),
         (4, edit(id="t1"), "line 4: id 't1' is taken"),
+        (2, edit(supports=2), "line 2: supports: Input should be an object"),
+        (2, edit(supports={"train/1": "2"}), "line 2: supports.train/1: Input should be a valid integer"),
+        (3, edit(refutes={"train/1": 0}), "line 3: a source of evidence was named less than once"),
         (3, edit(id="t2"), "line 3: id 't2' is taken, of another pool"),
         (2, lambda line: line[:-1], "line 2: not JSON"),
         (2, lambda line: b"[1]", "line 2: not a JSON object"),
@@ -170,8 +195,8 @@ def test_damage_is_named_by_file_and_line(path, number, change, message):
 
 
 def test_another_version_names_both(path):
-    rewrite(path, 1, edit(version=2))
-    with pytest.raises(BankError, match=r"version 2, but this d2skill reads version 1: use"):
+    rewrite(path, 1, edit(version=3))
+    with pytest.raises(BankError, match=r"version 3, but this d2skill reads versions 1 to 2: use"):
         json_lines.read(path)
 
 

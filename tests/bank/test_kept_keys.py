@@ -39,6 +39,9 @@ class Counting(HashedEmbedder):
         return super().embed(texts)
 
 
+PAPER = BankConfig(skills="paper")
+
+
 def text(word):
     return SkillText(f"Title {word}", f"Principle about {word} and {word}ish things", "When needed")
 
@@ -52,7 +55,7 @@ def step(word, goal=GOALS[0], room=ROOMS[0]):
 
 
 def opened(path, embedder=None, **until):
-    capacity = BankConfig(task_capacity=6, step_capacity=6, protect=1)
+    capacity = BankConfig(skills="paper", task_capacity=6, step_capacity=6, protect=1)
     return SkillBank.open(path, embedder or Counting(), capacity, RetrievalConfig(), **until)
 
 
@@ -70,7 +73,7 @@ def kept_files(path):
 
 def filled(path, count=200):
     """A journal of so many skills of each granularity, all with keys of their own."""
-    bank = SkillBank(Counting(), BankConfig(task_capacity=count, step_capacity=count))
+    bank = SkillBank(Counting(), BankConfig(skills="paper", task_capacity=count, step_capacity=count))
     bank.record(path)
     drafts = [make("amber", f"amber {n}") for make in (step, task) for n in range(count)]
     bank.insert(drafts, 0)
@@ -93,7 +96,7 @@ class LifeWithFiles(RuleBasedStateMachine):
     def __init__(self):
         super().__init__()
         self.path = Path(tempfile.mkdtemp(dir=self.folder)) / "bank.db"
-        bank = SkillBank(Counting())
+        bank = SkillBank(Counting(), PAPER)
         bank.record(self.path)
         bank.close()
         self.bank = opened(self.path)
@@ -294,7 +297,7 @@ def test_a_row_that_became_a_skill_of_the_other_kind_is_not_taken_for_what_it_wa
     monkeypatch.setattr(ranking, "LARGE", 2)
     monkeypatch.setattr(kept_keys, "are_many", lambda new, all_keys: new > 0)
     goals = [f"amber {n}" for n in range(9)]
-    bank = SkillBank(Counting())
+    bank = SkillBank(Counting(), PAPER)
     bank.record(path := tmp_path / "bank.db")
     bank.insert([task("amber", goal) for goal in goals], 0)
     bank.close()
@@ -313,7 +316,7 @@ def test_a_row_that_became_a_skill_of_the_other_kind_is_not_taken_for_what_it_wa
 def test_keys_of_another_embedder_do_not_count(path, tmp_path):
     answers(opened(path))
     other = Counting(32)
-    made = SkillBank(other)
+    made = SkillBank(other, PAPER)
     elsewhere = tmp_path / "other"
     elsewhere.mkdir()
     made.record(elsewhere / "bank.db")
@@ -399,7 +402,7 @@ def test_a_bank_that_starts_from_another_takes_its_keys(path, tmp_path):
     answers(opened(path))
     for name in ("a.db", "b.db"):
         embedder = Counting()
-        new = SkillBank(embedder)
+        new = SkillBank(embedder, PAPER)
         new.copy_from(path if name == "a.db" else tmp_path / "a.db")
         new.record(tmp_path / name)
         assert answers(new) == answers(opened(path)) and embedder.texts.keys() <= {*GOALS, *ROOMS}
@@ -408,7 +411,7 @@ def test_a_bank_that_starts_from_another_takes_its_keys(path, tmp_path):
     held.record(path)
     held.hold(["t3", "s5"], 1)
     held.close()
-    new = SkillBank(Counting())
+    new = SkillBank(Counting(), PAPER)
     new.copy_from(path)
     assert answers(new) == answers(opened(path))
     assert len(new.skills()) == len(held.skills()) == 398

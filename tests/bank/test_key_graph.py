@@ -32,7 +32,8 @@ def draft(number, goal):
 
 
 def make(index="ann", path=None, **settings):
-    config = BankConfig(task_capacity=9999, protect=0, duplicate=1), RetrievalConfig(index=index, **settings)
+    bank = BankConfig(skills="paper", task_capacity=9999, protect=0, duplicate=1)
+    config = bank, RetrievalConfig(index=index, **settings)
     return SkillBank.open(path, EMBEDDER, *config) if path else SkillBank(EMBEDDER, *config)
 
 

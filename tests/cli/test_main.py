@@ -12,6 +12,7 @@ import pytest
 from commands import SMALL, fails
 
 from d2skill.bank.journal import Insert, JournalWriter
+from d2skill.bank.journal.events import source_task
 from d2skill.cli.bank.open import read as read_bank
 from d2skill.cli.main import main
 from d2skill.config import Config, HousesConfig
@@ -311,10 +312,9 @@ def test_a_bank_is_verified_and_salvaged(run, capsys, tmp_path):
     assert re.search(r"bank\.db is whole: \d+ events up to iteration 4", said)
     tasks = json.loads((run / "tasks.json").read_text())
     skills = read_bank(run)
-    written = len({skill.source_task for skill in skills.skills})
-    assert (
-        f"Its {len(skills.skills)} skills were written from failures in {written} tasks ({written} of train)." in said
-    )
+    written = len({source_task(skill.source_task) for skill in skills.skills})
+    source = f"trajectories of {written} tasks ({written} of train)"
+    assert f"Its {len(skills.skills)} skills were written from {source}." in said
     seen = len(skills.state.credited_tasks)
     assert f"Their signals are from {seen} tasks ({seen} of {tasks['training']['split']})." in said
     assert "None of these tasks is in the run's validation panel." in said and "Every text is one" in said

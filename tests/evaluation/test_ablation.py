@@ -15,7 +15,14 @@ from d2skill.config import Config
 from d2skill.config.toml_files import dump
 from d2skill.errors import ConfigError, RunError
 from d2skill.evaluation import ablation
-from d2skill.evaluation.ablation import VARIANTS, claim_folder, planned_runs, run_state, variant_config
+from d2skill.evaluation.ablation import (
+    VARIANTS,
+    claim_folder,
+    default_variants,
+    planned_runs,
+    run_state,
+    variant_config,
+)
 from d2skill.evaluation.curves import flat_settings
 from d2skill.runs.folder import RunFolder
 
@@ -36,8 +43,8 @@ def changed(row, base=None):
     return {name: value for name, value in new.items() if value != old[name]}
 
 
-def test_the_rows_are_those_of_the_paper():
-    assert {row: changed(row) for row in VARIANTS} == {
+def test_the_rows_are_those_of_the_paper_and_two_of_consolidated_skills():
+    paper = {
         "full": {},
         "no-task-skills": {"retrieval.k_task": 0},
         "no-step-skills": {"retrieval.k_step": 0},
@@ -47,6 +54,16 @@ def test_the_rows_are_those_of_the_paper():
         "no-utility": {"retrieval.alpha": 1.0, "retrieval.eta": 0.0, "bank.worth": "none"},
         "no-skills": {"rollout.with_skills": 0},
     }
+    new = {"shown-once": {"prompt.until_done": False}, "paper-skills": {"bank.skills": "paper"}}
+    assert {row: changed(row) for row in VARIANTS} == paper | new
+
+
+def test_rows_that_say_nothing_of_a_kind_of_skills_are_left_out():
+    paper = Config.model_validate({"bank": {"skills": "paper"}})
+    assert {*VARIANTS} - {*default_variants(Config())} == {"no-utility-in-retrieval", "no-utility"}
+    assert {*VARIANTS} - {*default_variants(paper)} == {"shown-once", "paper-skills"}
+    rows = planned_runs(Config(), ["full", "paper-skills"], 1, Path("x"))
+    assert [run.config.advantage.normalise for run in rows] == ["half", "group"], "each in its own way"
 
 
 def test_rows_lie_over_the_settings_given():

@@ -286,3 +286,11 @@ def test_a_language_model_is_left_as_it_was(torch, answer):
     left_as_it_was(lambda: tiny(answer), [advised(door) for door in range(1, 9)])
     assert torch.equal(before, torch.random.get_rng_state())
     assert torch.is_grad_enabled()
+
+
+def test_without_its_procedure_no_prompt_follows_acts():
+    policy, followed = Follower(), skill("t1", principle="Left, then right.")
+    shown = turn("left", [followed, LEFT], acts_done=1)
+    probe_skills(policy, [Group(task(), (trajectory(turns=[shown]),))], decisions=1, seed=0)
+    ((whole, without_procedure, without_place),) = ([asked for asked, _ in batch] for batch in policy.weighed)
+    assert (whole.acts_done, without_procedure.acts_done, without_place.acts_done) == (1, -1, 1)

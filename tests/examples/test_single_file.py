@@ -35,7 +35,12 @@ CONFIG = Config.model_validate(
         "rollout": {"tasks": SIZES["tasks"], "group_size": SIZES["group_size"], "with_skills": 2},
         "warm_start": {"tasks": SIZES["warm_start_tasks"]},
         "validation": {"every": SIZES["validate_every"], "tasks": SIZES["validation_tasks"]},
-        "bank": {"task_capacity": SIZES["capacity"], "step_capacity": SIZES["capacity"], "protect": SIZES["protect"]},
+        "bank": {
+            "skills": "paper",
+            "task_capacity": SIZES["capacity"],
+            "step_capacity": SIZES["capacity"],
+            "protect": SIZES["protect"],
+        },
     }
 )
 close = pytest.approx
@@ -208,8 +213,8 @@ def test_only_the_environment_and_the_features_are_imported() -> None:
     assert [alias.name for alias in config.names] == ["EnvConfig"]
 
 
-def test_its_settings_are_those_of_the_default_run(single_file: dict[str, Any]) -> None:
-    file, run = single_file, Config().resolved()
+def test_its_settings_are_those_of_the_default_run_with_the_papers_skills(single_file: dict[str, Any]) -> None:
+    file, run = single_file, Config.model_validate({"bank": {"skills": "paper"}}).resolved()
     flags = file["Settings"]()
     assert (flags.seed, flags.env, flags.iterations) == (run.seed, run.env, run.train.iterations)
     assert (flags.tasks, flags.group_size, flags.group_size // 2) == (
@@ -218,7 +223,7 @@ def test_its_settings_are_those_of_the_default_run(single_file: dict[str, Any]) 
     assert (flags.validate_every, flags.validation_tasks) == (run.validation.every, run.validation.tasks)
     assert flags.warm_start_tasks == run.warm_start.tasks
     assert (flags.capacity, flags.capacity, flags.protect) == (
-        *(run.bank.task_capacity, run.bank.step_capacity, run.bank.protect),
+        *(run.bank.capacity("task"), run.bank.capacity("step"), run.bank.protect),
     )
     retrieval, optim, start = run.retrieval, run.optim, run.warm_start
     assert (file["K"], file["K"], file["CANDIDATES"]) == (retrieval.k_task, retrieval.k_step, retrieval.candidates)

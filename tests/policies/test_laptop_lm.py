@@ -16,7 +16,7 @@ SMALL = [
     *("--env.max-steps", "10", "--policy.lm.hidden-size", "32", "--policy.lm.layers", "1"),
 ]
 # in few chests any policy finds a gem now and then, so there is something to learn
-LEARNING = [*SMALL, "--env", "toys:TreasureEnvironment", "--optim.learning-rate", "1e-3"]
+LEARNING = [*SMALL, "--env", "toys:TreasureEnvironment", "--optim.learning-rate", "1e-3", "--seed", "1"]
 SHORT = ["--warm-start.tasks", "0", "--train.iterations", "1", "--validation.every", "1", "--validation.tasks", "1"]
 
 

@@ -158,7 +158,7 @@ def test_a_thousand_answers_of_all_kinds_do_no_harm():
     kinds = sorted(set(BEHAVIOURS) - {"hang", "drip"})
     kinds += ["ok"] * 8
     with ChatServer(lambda number, body: kinds[(number * 7919) % len(kinds)]) as server:
-        own, bank = reflector(server), make_bank()
+        own, bank = reflector(server), make_bank(bank={"skills": "paper"})
         learner = Learner(bank, own, ReflectConfig(max_groups=50))
         outcomes: Counter[str] = Counter()
         pairs_seen = failed = 0
@@ -210,7 +210,7 @@ class Backwards:
 
 
 def learned(server, concurrency):
-    own, bank = reflector(server, concurrency=concurrency), make_bank()
+    own, bank = reflector(server, concurrency=concurrency), make_bank(bank={"skills": "paper"})
     groups = [group([False], [False], task(f"train/{n:03d}", f"take the ruby of house {n}")) for n in range(8)]
     Learner(bank, own, ReflectConfig()).observe(groups, hindsight(groups), iteration=0, seed=0)
     calls, metrics = own.drain_calls()

@@ -42,7 +42,7 @@ def keyless(monkeypatch):
 def config(server, **sections):
     endpoint = {"model": "toy", "url": server.url, "retries": 0}
     reflect = {"kind": "llm", "endpoint": endpoint} | sections.pop("reflect", {})
-    return tiny_config(**({"reflect": reflect} | sections))
+    return tiny_config(**({"reflect": reflect, "bank": {"skills": "paper"}} | sections))
 
 
 def train(folder, settings):
@@ -234,6 +234,7 @@ def test_a_run_whose_server_is_gone_can_be_evaluated_but_not_resumed(tmp_path, c
 def test_a_train_command_reflects_with_a_model(tmp_path, capsys):
     with ChatServer("fence") as server:
         flags = ["--reflect.endpoint.url", server.url, *MODEL, "--warm-start.tasks", "4", "--train.iterations", "1"]
+        flags += ["--skills", "paper"]
         main([*TRAIN, *flags, "--validation.tasks", "4", "--env.max-steps", "2", "--out", str(tmp_path / "run")])
     (line, *_) = (tmp_path / "run" / "reflections.jsonl").read_text().splitlines()
     assert json.loads(line)["outcome"] == "used"

@@ -77,7 +77,7 @@ def test_a_served_policy_writes_its_own_skills(tmp_path):
     pytest.importorskip("openai")
     with ChatServer() as server:
         served = {"kind": "served", "train": False, "served": {"endpoint": {"model": "toy", "url": server.url}}}
-        config = tiny_config(policy=served, reflect={"kind": "policy", "threshold": 1.0})
+        config = tiny_config(policy=served, reflect={"kind": "policy", "threshold": 1.0}, bank={"skills": "paper"})
         parts = Components.make(config)
         assert isinstance(parts.policy, SupportsChat)
         Trainer(config, tmp_path / "run", parts).start()

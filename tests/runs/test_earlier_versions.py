@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from d2skill import SkillBank
-from d2skill.bank.formats import import_skills
+from d2skill.bank.formats import import_record
 from d2skill.bank.journal import Journal
 from d2skill.cli.main import main
 
@@ -91,7 +91,7 @@ def test_it_lists_shows_and_verifies(earlier, capsys):
 
 @pytest.mark.parametrize("name", ["bank.jsonl", "release.json", "skills"])
 def test_exports_are_imported(name, earlier):
-    skills = import_skills(earlier / name)
+    skills = import_record(earlier / name).skills
     active = [
         one for one in json.loads((earlier / "banks.json").read_text())["whole/bank.db"] if one["status"] == "active"
     ]

@@ -21,6 +21,7 @@ from d2skill.config import CausalLMConfig
 from d2skill.embedders import make_embedder
 from d2skill.envs import make_environment
 from d2skill.errors import BankError, ConfigError
+from d2skill.knowledge.evidence import Evidence
 from d2skill.policies.causal_lm.chat_template import ChatTokenizer
 from d2skill.policies.causal_lm.loading import end_tokens
 from d2skill.policies.causal_lm.tiny_model import make_tiny_model
@@ -229,14 +230,8 @@ def plain(task):
     return Task(task.id, task.text, task.split, task.kind)
 
 
-@pytest.mark.parametrize("trial", [0.0, 0.3, 0.5])
-def test_trajectories_are_those_of_the_local_engine(stage, trial):
-    own = stage(bank={"trial": trial})
-    bank = own.handle.actor._bank
-    text = own.environment.start(TASKS[0]).task.text
-    bank.insert([Draft("task", SkillText("New", "Try it.", "always"), text)], 1)
-    seen = own.environment.start(TASKS[1])
-    bank.insert([Draft("step", SkillText("Step", "Go on.", "now"), seen.task.text, seen.observation.text)], 1)
+def local_groups(own, bank, tasks, on_trial=2):
+    """Groups that the local engine plays with the same policy."""
     chat = ChatTokenizer(own.tokenizer, LM, [own.tokenizer.eos_token_id], PROMPT)
 
     class Same:
@@ -248,15 +243,47 @@ def test_trajectories_are_those_of_the_local_engine(stage, trial):
             ]
             return [Decision(text, parse_action(text), (), ()) for text in said]
 
-    groups = Rollouts(own.environment, Same(), bank, own.config.prompt, 5).groups(
-        TASKS, group_size=6, with_skills=4, temperature=1.0, seed=0, on_trial={0.0: 0, 0.3: 2, 0.5: 2}[trial]
+    return Rollouts(own.environment, Same(), bank, own.config.prompt, 5).groups(
+        tasks, group_size=6, with_skills=4, temperature=1.0, seed=0, on_trial=on_trial
     )
+
+
+@pytest.mark.parametrize("trial", [0.0, 0.3, 0.5])
+def test_trajectories_are_those_of_the_local_engine(stage, trial):
+    own = stage(bank={"trial": trial})
+    bank = own.handle.actor._bank
+    text = own.environment.start(TASKS[0]).task.text
+    bank.insert([Draft("task", SkillText("New", "Try it.", "always"), text)], 1)
+    seen = own.environment.start(TASKS[1])
+    bank.insert([Draft("step", SkillText("Step", "Go on.", "now"), seen.task.text, seen.observation.text)], 1)
+    groups = local_groups(own, bank, TASKS, on_trial={0.0: 0, 0.3: 2, 0.5: 2}[trial])
     played = own.play(*(own.session(number, task) for task in TASKS for number in range(6)))
     local = [one for group in groups for one in group.trajectories]
     assert trajectories(played) == [replace(t, task=plain(t.task)) for t in local]
     shown = [{skill.text.title for turn in t.turns for skill in turn.prompt.task_skills} for t in local]
     new = {"New"} if trial else set()
     assert shown[:6] == [{"Old 0"} | ({"New"} - new)] * 2 + [{"Old 0", "New"}] * 2 + [set()] * 2
+
+
+def test_advice_is_asked_for_once_and_followed_as_by_the_local_engine(stage):
+    own = stage(bank={"skills": "consolidated", "trial": 0.3})
+    bank = own.handle.actor._bank
+    seen = own.environment.start(TASKS[0])
+    thing, go = seen.task.text.split()[2], seen.observation.actions[0].capitalize()
+    take = SkillText("Take", f"Take {thing}.", "always")
+    there = SkillText(f"{thing}: there", f"{go}, then take {thing}.", "always")
+    procedure = Evidence("task", take, seen.task.text, "", {"a"})
+    place = Evidence("step", there, thing, seen.observation.text, {"a"})
+    bank.knowledge.consolidate([procedure, place], 1)
+    groups = local_groups(own, bank, TASKS[:1])
+    played = own.play(*(own.session(number) for number in range(6)))
+    local = [one for group in groups for one in group.trajectories]
+    assert trajectories(played) == [replace(t, task=plain(t.task)) for t in local]
+    shown = [[skill.text.title for skill in t.turns[0].prompt.task_skills] for t in local]
+    assert shown == [["Old 0"]] * 2 + [["Take"]] * 2 + [[]] * 2, "what is new is on trial"
+    assert [t.turns[0].prompt.acts_done for t in local] == [0] * 4 + [-1] * 2
+    assert [skill.text for skill in local[2].turns[0].prompt.step_skills] == [there]
+    assert sum(own.handle.sizes) == 4, "once for each episode that has skills"
 
 
 def test_in_validation_the_row_says_the_arm(stage):

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from chat_server import ChatServer
-from toys import GEMS, group, step_draft, task, task_draft, tiny_config, turn
+from toys import GEMS, START, group, step_draft, task, task_draft, tiny_config, turn
 
 from d2skill.bank import SkillBank
 from d2skill.bank.journal import Journal, JournalWriter
@@ -13,11 +13,13 @@ from d2skill.components import Components
 from d2skill.config import EmbedderConfig
 from d2skill.embedders import make_embedder
 from d2skill.errors import BankError, ConfigError, ReflectionFault, RunError
+from d2skill.knowledge.evidence import Evidence
 from d2skill.learner import BankUpdate
 from d2skill.rollout import Rollouts
 from d2skill.runs.folder import RunFolder
 from d2skill.runs.tasks import RunTasks
 from d2skill.trainer import Trainer
+from d2skill.types import SkillText
 from d2skill.utils.rng import derive
 from d2skill.verl.bank_actor import BankActor, ObserveResult
 
@@ -99,6 +101,25 @@ def test_queries_of_all_kinds_are_answered_in_their_order_by_few_calls(tmp_path,
     actor.close()
 
 
+def test_advice_is_the_procedure_and_then_the_places(tmp_path):
+    actor = BankActor(run_folder(tmp_path, bank={"skills": "consolidated", "trial": 0.5}).path)
+    bank = actor._bank
+    procedure = Evidence("task", SkillText("Take it", "Take {thing}.", "always"), "take the {thing}", "", {"a"})
+    places = [
+        Evidence(
+            "step", SkillText(f"{gem}: in chest {n}", f"Open chest {n}, then take {gem}.", "now"), gem, START, {"a"}
+        )
+        for n, gem in enumerate(GEMS[:2])
+    ]
+    bank.knowledge.consolidate([procedure, *places], 0)
+    bank.admit(["t1", "s1"], 1, "known")
+    asked = [("advice", f"take the {GEMS[n]}", START, trial) for n in (0, 1) for trial in (False, True)]
+    found = actor.retrieve([*asked, ("advice", "heat an egg", START, True)])
+    assert [[r.skill.id for r in own] for own in found] == [["t1", "s1"], ["t1", "s1"], ["t1"], ["t1", "s2"], []]
+    assert [own[0].skill.text.principle for own in found[:3:2]] == [f"Take {gem}." for gem in GEMS[:2]]
+    actor.close()
+
+
 def test_no_query_is_no_answer(tmp_path):
     actor = BankActor(run_folder(tmp_path).path)
     assert actor.retrieve([]) == []
@@ -108,7 +129,15 @@ def test_no_query_is_no_answer(tmp_path):
 # learning
 
 
-@pytest.mark.parametrize("bank", [TIGHT, TIGHT | {"retire": True, "retire_after": 1}, TIGHT | {"trial": 0.5}])
+@pytest.mark.parametrize(
+    "bank",
+    [
+        TIGHT,
+        TIGHT | {"retire": True, "retire_after": 1},
+        TIGHT | {"trial": 0.5},
+        {"probe": 0, "skills": "consolidated"},
+    ],
+)
 def test_what_the_bank_actor_does_to_the_bank_is_what_the_local_engine_does(tmp_path, monkeypatch, bank):
     untaught = {"warm_start": {"tasks": 0}, "reflect": {"threshold": 1.0}, "train": {"iterations": 6}}
     settings = tiny_config(bank=bank, **untaught)

@@ -32,6 +32,8 @@ SETTINGS = {
     "policy.lm.microbatch-tokens": 4096,
     "prompt.max-tokens": 512,
     "warm-start.tasks": 0,
+    "advantage.normalise": "half",
+    "bank.skills": "paper",
     "bank.probe": 0,
     "bank.step-capacity": 3,
     "bank.protect": 0,

@@ -191,7 +191,7 @@ REFUSED = [
     ({"policy__lm__device": "cuda:1"}, r"policy\.lm\.device is cuda:1.*auto"),
     ({"policy__lm__generate_batch": 8}, r"policy\.lm\.generate_batch is 8.*max_num_seqs in verl\.options"),
     ({"warm_start__tasks": 200}, r"warm_start\.tasks is 200.*imitate with engine local.*policy\.lm\.model"),
-    ({"advantage__normalise": "half"}, r"advantage\.normalise is half.*group"),
+    ({"advantage__normalise": "rows"}, r"advantage\.normalise is rows.*group.*half"),
     ({"bank__probe": 8}, r"bank\.probe is 8.*set bank\.probe to 0"),
     ({"reflect__kind": "policy"}, r"reflect\.kind is policy.*llm"),
     ({"train__max_env_steps": 500}, r"train\.max_env_steps is 500.*train\.iterations"),

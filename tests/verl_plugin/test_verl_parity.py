@@ -14,11 +14,12 @@ from verl.trainer.ppo.v1.utils import compute_advantage_for_multi_trajectories
 
 from d2skill import credit
 from d2skill.components import Components
-from d2skill.config import RewardConfig
+from d2skill.config import AdvantageConfig, RewardConfig
 from d2skill.learner import Learner
 from d2skill.reflectors import ContrastReflector
 from d2skill.rollout import Rollouts
-from d2skill.verl.rows import ServerAnswer, episode_rows, read_groups, shaped_returns
+from d2skill.types import Group
+from d2skill.verl.rows import ServerAnswer, episode_rows, half_uids, read_groups, shaped_returns
 
 REWARD = RewardConfig(score=2.0)
 
@@ -56,7 +57,7 @@ def as_verl_has_them(groups, seed, padding=3):
     return [rows[i] for i in order]
 
 
-def advantages_of_verl(rows, returns):
+def advantages_of_verl(rows, returns, uids=None):
     """Advantages by verl's own code, one a row: of its first token."""
     width = max(len(row.response) for _, _, row, _ in rows)
     mask, scores = torch.zeros(len(rows), width), torch.zeros(len(rows), width)
@@ -66,7 +67,7 @@ def advantages_of_verl(rows, returns):
         scores[place, len(row.response) - 1] = 0.0 if padded else returns.get(place, row.reward)
     data = DataProto(
         batch=TensorDict({"response_mask": mask, "token_level_rewards": scores}, batch_size=len(rows)),
-        non_tensor_batch={"uid": np.array([key.rsplit("_", 2)[0] for key, *_ in rows], dtype=object)},
+        non_tensor_batch={"uid": np.array(uids or [key.rsplit("_", 2)[0] for key, *_ in rows], dtype=object)},
     )
     keys = [key for key, *_ in rows]
     found = compute_advantage_for_multi_trajectories(data, keys, AdvantageEstimator.GRPO, norm_adv_by_std_in_grpo=True)
@@ -97,7 +98,28 @@ def test_returns_advantages_and_credits_are_those_of_the_local_engine(recorded, 
         group, seen = recorded[whose[0]], hindsights[whose[0]]
         expected = credit.returns(group, seen, REWARD)
         assert returns[place] == pytest.approx(expected[whose[1]], abs=1e-6)
-        wanted = credit.advantages(group, expected, tiny_config().advantage)[whose[1]]
+        wanted = credit.advantages(group, expected, AdvantageConfig(normalise="group"))[whose[1]]
+        assert advantages[place][0].item() == pytest.approx(wanted, abs=1e-6)
+
+
+@pytest.mark.parametrize("with_skills", [3, 1])
+def test_halves_are_normalised_apart_as_by_the_local_engine(recorded, with_skills):
+    """A half of one session has nothing to be compared with."""
+    best_first = [sorted(group.half("skills"), key=lambda t: not t.success)[:with_skills] for group in recorded]
+    recorded = [Group(g.task, (*own, *g.half("none"))) for g, own in zip(recorded, best_first, strict=True)]
+    rows = as_verl_has_them(recorded, 0)
+    batch = read_groups([(key, tag, row.extra) for key, tag, row, _ in rows], 4, with_skills + 3)
+    returns = shaped_returns(batch, credit.hindsight(batch.groups), REWARD)
+    uids, alone = half_uids([key for key, *_ in rows], with_skills)
+    assert any(returns.get(place) for place in alone) == (with_skills == 1), "or else leaving them out says nothing"
+    advantages = advantages_of_verl(rows, returns | dict.fromkeys(alone, 0.0), uids)
+    for place, (_, _, _, whose) in enumerate(rows):
+        if whose is None:
+            assert not advantages[place].any()
+            continue
+        group = recorded[whose[0]]
+        expected = credit.returns(group, credit.hindsight([group])[0], REWARD)
+        wanted = credit.advantages(group, expected, AdvantageConfig(normalise="half"))[whose[1]]
         assert advantages[place][0].item() == pytest.approx(wanted, abs=1e-6)
 
 

@@ -26,7 +26,9 @@ SKILL = st.builds(
 )
 TEXTS, SKILLS = st.lists(TEXT, max_size=3).map(tuple), st.lists(SKILL, max_size=2).map(tuple)
 PROMPT = st.builds(
-    Prompt, TEXT, TEXT, TEXTS, st.lists(st.tuples(TEXT, TEXT), max_size=3).map(tuple), SKILLS, SKILLS, TEXTS, TEXTS
+    Prompt,
+    *(TEXT, TEXT, TEXTS, st.lists(st.tuples(TEXT, TEXT), max_size=3).map(tuple), SKILLS, SKILLS, TEXTS, TEXTS),
+    st.integers(-1, 3),
 )
 TURN = st.builds(Turn, PROMPT, st.builds(Decision, TEXT, TEXT, st.just(()), st.just(())), st.booleans())
 TRAJECTORY = st.builds(

@@ -19,7 +19,9 @@ from pathlib import Path
 import numpy as np
 
 from d2skill.bank import ranking
+from d2skill.bank.consolidation import Advised, Consolidation
 from d2skill.bank.draft import Draft, Insertion
+from d2skill.bank.duplicates import cleaned, is_whole
 from d2skill.bank.index import KeyIndex, SearchSet
 from d2skill.bank.journal import (
     BankState,
@@ -33,19 +35,21 @@ from d2skill.bank.journal import (
     Probe,
     Repeat,
     Retrieve,
+    Revise,
     Rewind,
     Status,
+    Tally,
+    source_task,
 )
 from d2skill.bank.kept_keys import KeptKeys
 from d2skill.bank.key_graph import import_usearch
-from d2skill.bank.safety import clean, objection, suspicion
+from d2skill.bank.safety import objection, suspicion
 from d2skill.bank.worth import Worth
 from d2skill.config import BankConfig, CreditConfig, EmbedderConfig, RetrievalConfig
 from d2skill.embedders import make_embedder
 from d2skill.errors import BankError
 from d2skill.protocols import Embedder
-from d2skill.types import Granularity, Retrieved, Skill, SkillText
-from d2skill.utils.text import storable
+from d2skill.types import Granularity, Retrieved, Skill
 
 __all__ = ["Draft", "Insertion", "SkillBank"]
 
@@ -86,9 +90,11 @@ class SkillBank:
         self._gate: dict[Granularity, float] = {"task": gates[0], "step": gates[1]}
         self._k: dict[Granularity, int] = {"task": retrieval.k_task, "step": retrieval.k_step}
         self._beta: dict[Granularity, float] = {"task": credit.beta_task, "step": credit.beta_step}
-        self._capacity: dict[Granularity, int] = {"task": bank.task_capacity, "step": bank.step_capacity}
+        self._capacity: dict[Granularity, int] = {kind: bank.capacity(kind) for kind in ("task", "step")}
+        self.step_signal = credit.step or ("act" if self.consolidated else "success")
         self._state = BankState()
         self._index = self._index_of(self._state, None)
+        self.knowledge = self._knowledge()
         self._path: Path | None = None
         self._unchecked = 0  # rows from a journal, whose texts are checked before they are shown
         self._checked_rows: set[int] = set()
@@ -127,6 +133,7 @@ class SkillBank:
         opened, journal = cls(embedder, bank, retrieval, credit), Journal(path)
         _require_embedder(path, journal.embedder, opened._embedder)
         opened._state, head, kept = KeptKeys.replay(journal, at=at, event=event)
+        opened.knowledge = opened._knowledge()
         opened._index = opened._index_of(opened._state, kept)
         opened._unchecked = len(opened._state)
         opened._path = path
@@ -173,7 +180,8 @@ class SkillBank:
         for skill in skills:
             if why := objection(skill.text, vouched=skill.id in other.vouched):
                 raise _objected(path, skill, why)
-        self._do(Insert(skills, 0, {"from": str(path)}, worth, tasks=tuple(sorted(other.credited_tasks))))
+        tallies = {skill.id: other.tallies[skill.id] for skill in skills if skill.id in other.tallies}
+        self._do(Insert(skills, 0, {"from": str(path)}, worth, {}, tuple(sorted(other.credited_tasks)), tallies))
         self._index.take_over(KeyIndex(other, self._embedder, kept), rows)
         if vouched := [skill.id for skill in skills if skill.id in other.vouched]:
             self.hold(vouched, 0)
@@ -183,8 +191,12 @@ class SkillBank:
 
     def seen_tasks(self, tasks: Collection[str]) -> set[str]:
         """Returns the tasks, among some, that active skills were written from or that signals came from."""
-        written = {task for s in self.skills() for task in (s.source_task, *self._state.repeats.get(s.id, ()))}
-        return (written | self._state.credited_tasks).intersection(tasks)
+        state, seen = self._state, set(self._state.credited_tasks)
+        for skill in self.skills():
+            tally = state.tallies.get(skill.id, Tally())
+            seen.update((skill.source_task, *state.repeats.get(skill.id, ())))
+            seen.update(map(source_task, (*tally.supports, *tally.refutes)))
+        return seen.intersection(tasks)
 
     def subscribe(self, callback: Callable[[Event], None]) -> None:
         """Calls `callback` with every event from now on."""
@@ -265,6 +277,19 @@ class SkillBank:
         """Returns the step skills for each (task, observation), as `retrieve_task` does for tasks."""
         return self._retrieve("step", pairs, trial)
 
+    @property
+    def consolidated(self) -> bool:
+        """True if skills are consolidated, and shown until they are done or refuted; else they are the paper's."""
+        return self._bank.skills == "consolidated"
+
+    def reliability(self, granularity: Granularity) -> float | None:
+        """Returns how well mean signals repeat, see `BankState.reliability`."""
+        return self._state.reliability(granularity)
+
+    def advise(self, pairs: Sequence[tuple[str, str]], *, trial: bool = False) -> list[Advised]:
+        """Returns for each (task, first observation) the procedure and the situations to show; counts none."""
+        return [self.knowledge.advise(task_text, start, trial=trial) for task_text, start in pairs]
+
     def recall(self, sample: int = 100) -> dict[Granularity, float]:
         """Returns how much of the exact answer the approximate index finds, of each pool that is large enough for one.
 
@@ -314,15 +339,15 @@ class SkillBank:
         record per draft. `origin` is recorded.
         """
         self._iteration = iteration
-        cleaned = [_cleaned(draft) for draft in drafts]
-        compared = iter(self._index.compare([each for each in cleaned if _is_whole(each.text)], self._bank.duplicate))
+        stored = [cleaned(draft) for draft in drafts]
+        compared = iter(self._index.compare([each for each in stored if is_whole(each.text)], self._bank.duplicate))
         numbers = {granularity: count(self._state.next_number(granularity)) for granularity in self._gate}
         new: dict[int, Skill] = {}
         statuses: dict[tuple[Status, str], list[str]] = {}
         repeats: dict[str, list[str]] = {}
         insertions = []
-        for draft, own in zip(drafts, cleaned, strict=True):
-            if not _is_whole(own.text):
+        for draft, own in zip(drafts, stored, strict=True):
+            if not is_whole(own.text):
                 insertions.append(Insertion(draft, None, "empty"))
                 continue
             comparison, number = next(compared)
@@ -356,16 +381,14 @@ class SkillBank:
         return insertions
 
     def evict(self, iteration: int) -> list[Skill]:
-        """Evicts the least valuable skills of each pool over its capacity (Eq. 9), and returns them.
-
-        They stay in the record, with the iteration in which they left.
-        """
+        """Evicts the least valuable skills of pools over their capacity (Eq. 9); returns them, and they stay on record."""
         self._iteration = iteration
         dropped: list[str] = []
         for granularity in ("task", "step"):
             rows = self._state.rows(granularity, "active")
+            values = self.knowledge.known.standings(rows) if self.consolidated else self._values_of(rows)
             places = ranking.evict(
-                self._values_of(rows),
+                values,
                 self._state.created(rows),
                 iteration=iteration,
                 capacity=self._capacity[granularity],
@@ -377,10 +400,9 @@ class SkillBank:
         return [self.get(skill_id) for skill_id in dropped]
 
     def retire(self, iteration: int) -> list[Skill]:
-        """Retires the skills that are probably worse than nothing, and returns them.
+        """Retires the skills that are probably worse than nothing, and returns them; they stay in the record.
 
-        These have an effective sample size of bank.retire_after iterations or more, and a 95 % interval of the mean
-        signal below 0. Like evicted skills they stay in the record.
+        Their sample size is bank.retire_after iterations or more, and the 95 % interval of their mean signal below 0.
         """
         self._iteration = iteration
         retired = []
@@ -453,6 +475,9 @@ class SkillBank:
         """Applies an event, and records it."""
         self._state.apply(event)
         self._index.update(event)
+        if isinstance(event, Revise):
+            self._checked_rows.clear()
+            self.knowledge = self._knowledge()
         for callback in self._subscribers:
             callback(event)
         if self._batch is not None:
@@ -469,6 +494,9 @@ class SkillBank:
                 self._as_recorded, self._index.kept = False, None
                 raise
             self._keep_keys()
+
+    def _knowledge(self) -> Consolidation:
+        return Consolidation(self._state, self._bank, self._retrieval, self._do, self._checked)
 
     def _index_of(self, state: BankState, kept: KeptKeys | None) -> KeyIndex:
         return KeyIndex(state, self._embedder, kept, approximate=self._retrieval.index == "ann")
@@ -569,15 +597,3 @@ def _objected(path: Path | None, skill: Skill, why: str) -> BankError:
         f"{path}: the text of skill {skill.id} is not one that a bank takes ({why}): the journal was made by another "
         "program or version; `d2skill bank import` takes over what can be taken"
     )
-
-
-def _cleaned(draft: Draft) -> Draft:
-    """Returns a draft with its texts as the bank stores them."""
-    observation = storable(draft.observation) if draft.granularity == "step" else ""
-    return Draft(
-        draft.granularity, clean(draft.text), storable(draft.task_text), observation, storable(draft.source_task)
-    )
-
-
-def _is_whole(text: SkillText) -> bool:
-    return bool(text.title and text.principle and text.when_to_apply)

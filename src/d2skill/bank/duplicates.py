@@ -17,7 +17,9 @@ from d2skill.bank import ranking
 from d2skill.bank.draft import Draft
 from d2skill.bank.journal import BankState, Status
 from d2skill.bank.ranking import Integers, Vectors
+from d2skill.bank.safety import clean
 from d2skill.types import Skill, SkillText
+from d2skill.utils.text import storable
 
 IN_BANK: tuple[Status, ...] = ("active", "trial", "held")
 """Statuses of skills that are in the bank."""
@@ -118,6 +120,10 @@ class Pool:
         self._contents.update(zip(new, self.embed_contents([self._state.skill(row) for row in new]), strict=True))
         return self._contents
 
+    def forget_contents(self) -> None:
+        """Forgets the contents of all skills, after some texts have changed."""
+        self._contents.clear()
+
     def embed_contents(self, skills: Sequence[Skill | Draft]) -> list[Content]:
         """Returns the contents of some skills: of title and principle, embedded all at once."""
         texts = [f"{skill.text.title}. {skill.text.principle}" for skill in skills]
@@ -196,3 +202,16 @@ def _identity(skill: Skill | Draft) -> tuple[SkillText, str, str]:
 def _numbers(text: str) -> tuple[str, ...]:
     """Returns the numbers in a text, sorted."""
     return tuple(sorted(re.findall(r"\d+", text)))
+
+
+def cleaned(draft: Draft) -> Draft:
+    """Returns a draft with its texts as the bank stores them."""
+    observation = storable(draft.observation) if draft.granularity == "step" else ""
+    return Draft(
+        draft.granularity, clean(draft.text), storable(draft.task_text), observation, storable(draft.source_task)
+    )
+
+
+def is_whole(text: SkillText) -> bool:
+    """Returns True if no field of a text is empty."""
+    return bool(text.title and text.principle and text.when_to_apply)

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from d2skill.bank import key_graph, ranking
 from d2skill.bank.draft import Draft
 from d2skill.bank.duplicates import IN_BANK, DraftComparison, Pool
-from d2skill.bank.journal import BankState, Change, Event, Insert, Status
+from d2skill.bank.journal import BankState, Change, Event, Insert, Revise, Status
 from d2skill.bank.kept_keys import KeptKeys, digests_of
 from d2skill.bank.key_graph import DigestOrder, Digests, KeyGraph
 from d2skill.bank.ranking import Floats, Integers, Vectors
@@ -228,6 +228,9 @@ class KeyIndex:
 
         A change of status drops the skills that left the bank; if one comes back, its pool is built anew.
         """
+        if isinstance(event, Revise):
+            for pool in self._pools.values():
+                pool.forget_contents()
         if not isinstance(event, (Change, Insert)):
             for search_set in self._search_sets.values():
                 search_set.values = None

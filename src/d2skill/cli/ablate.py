@@ -26,10 +26,11 @@ _BEST = "best evaluation (not comparable)"
 _INTERVALS = "After ± is half the 95 % interval over seeds; differences are paired by seed."
 _WIDE = 1000
 
-_ABLATE_HELP = """Train the paper's eight rows with several seeds each and set them side by side.
+_ABLATE_HELP = """Train the full method and reduced variants, with several seeds each, and set them side by side.
 
-The rows: full; no task skills; no step skills; no pruning; no baseline group; no utility in retrieval; no utility at
-all; no skills.
+The paper's rows: full; no task skills; no step skills; no pruning; no baseline group; no utility in retrieval; no
+utility at all; no skills. Consolidated skills are not ranked by utility, so with them the two on utility are left out.
+Instead there are shown-once, advice that is not shown until it is done, and paper-skills.
 
 Settings are flags, as in train, and those of the full row; --seed is the first seed and --out the folder of all runs
 (runs/ablation-ENV without it). The same command goes on after a stop: runs that have ended are not run again."""
@@ -42,7 +43,7 @@ def _flag(name: str, kind: Any, default: Any, text: str) -> cli_flags.Field:
 _ABLATE_FLAGS = [
     _flag("seeds", int, tyro.MISSING, "Number of seeds, so of runs of each row; without two there are no intervals"),
     _flag("jobs", int | None, None, "Runs at a time, each on one core; without it, as many as there are cores"),
-    _flag("rows", str, ",".join(VARIANTS), "Rows to run, with commas between"),
+    _flag("rows", str | None, None, f"Rows to run, with commas between, of {','.join(VARIANTS)}"),
 ]
 
 
@@ -57,7 +58,7 @@ def ablate(arguments: list[str]) -> None:
             config,
             folder,
             seeds=flags.seeds,
-            variants=_split(flags.rows),
+            variants=None if flags.rows is None else _split(flags.rows),
             jobs=flags.jobs,
             command=command,
             on_start=progress.start,

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import Progress
 from tyro.conf import Positional
 
+from d2skill.bank.consolidation import fill
 from d2skill.cli.bank.open import read as read_bank
 from d2skill.config import EnvConfig, toml_files
 from d2skill.config.cli_flags import Field, parse_houses
@@ -99,9 +100,11 @@ def _replay(
         console.print("--number, or a task id with --member, shows one of them.", highlight=False)
         return
     bank = RunFolder(path).bank
-    titles = {skill.id: skill.text.title for skill in read_bank(bank).skills} if bank.exists() else {}
+    chosen = trajectories.choose(saved, task, number, member)
+    skills = read_bank(bank).skills if bank.exists() else ()
+    titles = {skill.id: fill(skill, chosen.task.text).text.title for skill in skills}
     read_line = line_reader(console) if sys.stdin.isatty() and console.is_terminal else None
-    replay_trajectory(trajectories.choose(saved, task, number, member), console, titles=titles, read_line=read_line)
+    replay_trajectory(chosen, console, titles=titles, read_line=read_line)
 
 
 def houses(arguments: list[str]) -> None:
@@ -139,6 +142,7 @@ def check_env(
     data: Path | None = None,
     split: str = "train",
     episodes: Annotated[int, tyro.conf.arg(help="Episodes to play.")] = 5,
+    config: str = "laptop",
 ) -> None:
     """Check an environment against the protocol and say in words what is wrong; exit status 1 if anything is.
 
@@ -147,10 +151,12 @@ def check_env(
         data: Folder with its data.
         split: Split whose tasks are played.
         episodes: Episodes to play.
+        config: Preset or TOML file with the settings of the environment.
     """
     from d2skill.envs.check import check_environment
 
-    findings = check_environment(make_environment(EnvConfig(kind=kind, data=data)), split, episodes)
+    given = toml_files.load(config).env.model_copy(update={"kind": kind} | ({"data": data} if data else {}))
+    findings = check_environment(make_environment(given), split, episodes)
     for finding in findings:
         mark = "ok   " if finding.ok else "WRONG"
         detail = f": {finding.detail}" if finding.detail else ""

@@ -122,9 +122,12 @@ class Config(Settings):
         training, imitation = step_sizes(self.policy.kind, self.optim, self.warm_start, adapter=adapter)
         optim = self.optim.model_copy(update={"learning_rate": training})
         warm_start = self.warm_start.model_copy(update={"learning_rate": imitation})
+        normalise = self.advantage.chosen(self.bank.skills)
+        advantage = self.advantage.model_copy(update={"normalise": normalise})
         env = self.env.model_copy(update=_absolute(data=self.env.data, tasks=self.env.tasks))
         bank = self.bank.model_copy(update=_absolute(start=self.bank.start))
-        return self.model_copy(update={"optim": optim, "warm_start": warm_start, "env": env, "bank": bank})
+        chosen = {"optim": optim, "warm_start": warm_start, "env": env, "bank": bank, "advantage": advantage}
+        return self.model_copy(update=chosen)
 
 
 def _absolute(**paths: Path | None) -> dict[str, Path]:

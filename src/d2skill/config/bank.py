@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from math import ceil
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from d2skill.config.base import Settings
+from d2skill.config.base import Settings, ShortFlag
+from d2skill.types import Granularity
 
 
 class CreditConfig(Settings):
     """Utilities (Eq. 3)."""
 
+    step: Literal["success", "act"] | None = None
+    """Signal of a step skill: success, of the whole trajectory (the paper); or act, that what it says became possible
+    while it was shown; each less what the baseline half achieved. Without one, act for consolidated skills"""
     beta_task: float = Field(0.5, gt=0, le=1)
     """β of task skills"""
     beta_step: float = Field(0.5, gt=0, le=1)
@@ -27,10 +31,18 @@ class BankConfig(Settings):
         """Returns how many members of a skill half of this size are shown skills on trial as well."""
         return ceil(self.trial * with_skills)
 
-    task_capacity: int = Field(300, ge=1)
-    """Task skills kept, at most"""
-    step_capacity: int = Field(300, ge=1)
-    """Step skills kept, at most"""
+    def capacity(self, granularity: Granularity) -> int:
+        """Returns the most active skills of a granularity: what is set, or else 300, and 10,000 consolidated ones."""
+        chosen = self.task_capacity if granularity == "task" else self.step_capacity
+        return chosen or (300 if self.skills == "paper" else 10_000)
+
+    skills: Annotated[Literal["consolidated", "paper"], ShortFlag("--skills")] = "consolidated"
+    """consolidated: knowledge that is counted over all trajectories, read as a procedure, and shown until it is done or
+    refuted; paper: notes on single failures, retrieved anew at each step, as published"""
+    task_capacity: int | None = Field(None, ge=1)
+    """Task skills kept, at most; without a number 300, and 10,000 consolidated ones"""
+    step_capacity: int | None = Field(None, ge=1)
+    """Step skills kept, at most; without a number 300, and 10,000 consolidated ones"""
     protect: int = Field(10, ge=0)
     """T_prot, iterations in which a new skill cannot be evicted"""
     duplicate: float = Field(0.95, gt=0, le=1)

@@ -57,6 +57,8 @@ class WebshopConfig(Settings):
     search for anything"""
     rich: bool = False
     """Pages in the original's text_rich form, in lines with marked buttons, else in its text form"""
+    split_by: Literal["goal", "product"] = "goal"
+    """Cut train, validation and test by goal, so that they share products, or by product, so that they share none"""
     seed: int = 0
     """Seed of prices, price limits and splits, apart from the seed of the run; 0 gives the original's goals"""
 
@@ -87,3 +89,5 @@ class PromptConfig(Settings):
     """L, the number of past (observation, action) pairs in the prompt"""
     max_tokens: int = Field(4096, ge=64)
     """Token budget; over it the oldest history goes first, then the lowest-ranked skills"""
+    until_done: bool = True
+    """Show a consolidated step skill until it is done or refuted, and then the next alternative; if false, only once"""

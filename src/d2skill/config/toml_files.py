@@ -45,12 +45,17 @@ def load(name_or_file: str) -> Config:
     return parse(text, str(path))
 
 
-def parse(text: str, source: str) -> Config:
-    """Returns the settings in a TOML text; `source` names it in errors."""
+def parse(text: str, source: str, *, of_run: bool = False) -> Config:
+    """Returns the settings in a TOML text; `source` names it in errors.
+
+    Those `of_run` are complete: without `bank.skills` they are of a version that had the paper's skills alone.
+    """
     try:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{source} is not valid TOML: {error}") from None
+    if of_run and isinstance(bank := values.setdefault("bank", {}), dict):
+        bank.setdefault("skills", "paper")
     try:
         return Config.model_validate(values)
     except ValidationError as error:

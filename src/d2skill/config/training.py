@@ -39,8 +39,13 @@ class RewardConfig(Settings):
 class AdvantageConfig(Settings):
     """Advantages (Eq. 5)."""
 
-    normalise: Literal["group", "half", "rows"] = "group"
-    """group: over the trajectories of both halves (the paper); half: within each half; rows: over step rows"""
+    def chosen(self, skills: Literal["consolidated", "paper"]) -> Literal["group", "half", "rows"]:
+        """Returns the sample to normalise over, given the kind of skills."""
+        return self.normalise or ("half" if skills == "consolidated" else "group")
+
+    normalise: Literal["group", "half", "rows"] | None = None
+    """group: over the trajectories of both halves (the paper); half: within each half; rows: over step rows. Without
+    one, half for consolidated skills and group for the paper's"""
 
 
 class ValidationConfig(Settings):

@@ -46,8 +46,20 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "no-utility-in-retrieval": {"retrieval.alpha": 1.0},
     "no-utility": {"retrieval.alpha": 1.0, "retrieval.eta": 0.0, "bank.worth": "none"},
     "no-skills": {"rollout.with_skills": 0},
+    "shown-once": {"prompt.until_done": False},
+    "paper-skills": {"bank.skills": "paper"},
 }
-"""Rows of the paper's table, as changes of settings; a text with a dot stands for that setting's value."""
+"""Rows of the table, as changes of settings; a text with a dot stands for that setting's value."""
+_LEFT_OUT = {
+    "paper": ("shown-once", "paper-skills"),
+    "consolidated": ("no-utility-in-retrieval", "no-utility"),
+}
+"""Rows that change nothing with each kind of skills: consolidated ones are not ranked by utility."""
+
+
+def default_variants(base: Config) -> tuple[str, ...]:
+    """Returns the rows that change something with the kind of skills in some settings."""
+    return tuple(name for name in VARIANTS if name not in _LEFT_OUT[base.bank.skills])
 
 
 _POLL_SECONDS = 0.05
@@ -140,7 +152,7 @@ def run_ablation(
     folder: Path,
     *,
     seeds: int,
-    variants: Sequence[str] = tuple(VARIANTS),
+    variants: Sequence[str] | None = None,
     jobs: int | None = None,
     command: str = "",
     on_start: Callable[[Sequence[AblationRun], int, int], None] = lambda runs, left, jobs: None,
@@ -155,7 +167,7 @@ def run_ablation(
         base: Settings of the full method; its seed is the first one.
         folder: Folder of all runs.
         seeds: Number of seeds, so of runs of each variant; with one there are no intervals.
-        variants: Names from `VARIANTS`.
+        variants: Names from `VARIANTS`; without it, those of `default_variants`.
         jobs: Runs at a time, each on one core; without it, as many as there are cores.
         command: Command line that is noted in the report.
         on_start: Called first, with all runs, the number of those left to do, and the jobs.
@@ -171,7 +183,7 @@ def run_ablation(
     jobs = available_cores() if jobs is None else jobs
     if jobs < 1:
         raise ConfigError(f"--jobs {jobs} runs nothing: it is the number of runs at a time, at least 1")
-    runs = planned_runs(base, variants, seeds, folder)
+    runs = planned_runs(base, default_variants(base) if variants is None else variants, seeds, folder)
     for run in runs:
         run_state(run)  # before anything is begun, runs of other settings are refused
     with claim_folder(folder) as lock:

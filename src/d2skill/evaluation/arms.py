@@ -10,8 +10,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from d2skill.bank import SkillBank
+from d2skill.bank.consolidation import Advised
 from d2skill.config import RetrievalConfig
 from d2skill.errors import ConfigError
+from d2skill.evaluation.consolidated_arms import BestSupported, Placebo
 from d2skill.protocols import SkillSource
 from d2skill.types import Arm, Retrieved, Skill
 from d2skill.utils.rng import generator
@@ -43,12 +45,14 @@ def arm_view(arm: str, bank: SkillBank, retrieval: RetrievalConfig, seed: int) -
 
     Args:
         arm: One of `ARMS`: `bank` shows the retrieved skills, `task` and `step` those of one granularity, `shuffled` a
-            placebo, another skill of the same granularity in place of each, and `top` those of highest utility in
-            every prompt. `none` never retrieves.
+            placebo, another skill of the same granularity in place of each, and `top` those of highest utility, or of
+            most support, in every prompt. `none` never retrieves.
         bank: The bank.
         retrieval: Settings with the number of skills that `top` shows.
         seed: Seed of the exchange in `shuffled`.
     """
+    if bank.consolidated:
+        return _consolidated_view(arm, bank, retrieval, seed)
     if arm == "task":
         return _ArmView(bank.retrieve_task, _nothing)
     if arm == "step":
@@ -67,23 +71,66 @@ def arm_view(arm: str, bank: SkillBank, retrieval: RetrievalConfig, seed: int) -
     return bank
 
 
+def _consolidated_view(arm: str, bank: SkillBank, retrieval: RetrievalConfig, seed: int) -> SkillSource:
+    if arm in ("task", "step"):
+        return _AdviceView(_one_granularity(bank.advise, arm))
+    if arm == "shuffled":
+        return _AdviceView(Placebo(bank, seed).advise)
+    if arm == "top":
+        return _AdviceView(BestSupported(bank, retrieval).advise)
+    return bank
+
+
+class _Advise(Protocol):
+    """A function like `SkillSource.advise`."""
+
+    def __call__(self, pairs: Sequence[tuple[str, str]], /, *, trial: bool = False) -> list[Advised]: ...
+
+
 class _Retrieve(Protocol):
-    """A function like those of `SkillSource`."""
+    """A function like the other two of `SkillSource`."""
 
     def __call__(self, queries: Sequence[Any], /, *, trial: bool = False) -> Retrievals: ...
-
-
-@dataclass(frozen=True, slots=True)
-class _ArmView:
-    """A `SkillSource` made of two functions."""
-
-    retrieve_task: _Retrieve
-    retrieve_step: _Retrieve
 
 
 def _nothing(queries: Sequence[Any], *, trial: bool = False) -> Retrievals:
     """Retrieves no skills."""
     return [() for _ in queries]
+
+
+def _no_advice(pairs: Sequence[tuple[str, str]], *, trial: bool = False) -> list[Advised]:
+    """Gives no advice."""
+    return [((), ()) for _ in pairs]
+
+
+@dataclass(frozen=True, slots=True)
+class _ArmView:
+    """A `SkillSource` of the paper's skills, made of two functions."""
+
+    retrieve_task: _Retrieve
+    retrieve_step: _Retrieve
+    advise: _Advise = _no_advice
+    consolidated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _AdviceView:
+    """A `SkillSource` of consolidated skills, made of one function."""
+
+    advise: _Advise
+    retrieve_task: _Retrieve = _nothing
+    retrieve_step: _Retrieve = _nothing
+    consolidated: bool = True
+
+
+def _one_granularity(advise: _Advise, arm: str) -> _Advise:
+    """Returns a function that gives advice of one granularity alone."""
+
+    def advise_one(pairs: Sequence[tuple[str, str]], *, trial: bool = False) -> list[Advised]:
+        advised = advise(pairs, trial=trial)
+        return [(task, ()) if arm == "task" else ((), step) for task, step in advised]
+
+    return advise_one
 
 
 def _replacing(retrieve: _Retrieve, replacements: Mapping[str, Skill]) -> _Retrieve:

@@ -56,7 +56,7 @@ def evaluate(
     Args:
         run: Run folder, for its last checkpoint, or one of its checkpoints.
         arms: Names from `ARMS`; without it bank and none, or none alone for a run without skills.
-        bank: Another run, or its bank.db, whose skills are shown in place of the run's own.
+        bank: Another run, or its bank.db, whose skills are shown in place of the run's own, in the way of that run.
         panel: The tasks.json of another run, or a split; without one, the run's own panel.
         tasks: Tasks of the split to play, at most; a panel of that size is the same every time.
         seeds: Number of sampling seeds.
@@ -136,8 +136,12 @@ def _make_player(
     components, _ = restore(config, point)
     bank, policy = components.bank, components.policy
     if bank_path is not None:
-        bank = SkillBank(make_embedder(config.embedder), config.bank, config.retrieval, config.credit)
-        bank.copy_from(RunFolder.open(bank_path).bank if bank_path.is_dir() else bank_path)
+        journal = RunFolder.open(bank_path).bank if bank_path.is_dir() else bank_path
+        source = RunFolder(journal.parent)
+        of_source = source.config().bank if (source.path / "config.toml").is_file() else config.bank
+        settings = config.bank.model_copy(update={"skills": of_source.skills})
+        bank = SkillBank(make_embedder(config.embedder), settings, config.retrieval, config.credit)
+        bank.copy_from(journal)
     if server["model"] is not None:
         from d2skill.policies.served import ServedPolicy
 

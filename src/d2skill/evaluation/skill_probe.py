@@ -62,5 +62,5 @@ def _draw(groups: Sequence[Group], decisions: int, seed: int) -> list[Turn]:
 def _leave_one_out(prompt: Prompt) -> list[Prompt]:
     """Returns the prompt without its first skill, without its second ..., in the order of `Turn.skill_ids`."""
     task, step = prompt.task_skills, prompt.step_skills
-    fewer = [replace(prompt, task_skills=task[:i] + task[i + 1 :]) for i in range(len(task))]
+    fewer = [replace(prompt, task_skills=task[:i] + task[i + 1 :], acts_done=-1) for i in range(len(task))]
     return fewer + [replace(prompt, step_skills=step[:i] + step[i + 1 :]) for i in range(len(step))]

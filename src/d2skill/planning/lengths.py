@@ -54,7 +54,9 @@ def typical_lengths(config: Config) -> Lengths:
         return limits
     steps = typical["ended"] * min(typical["steps"], limits.steps) + (1 - typical["ended"]) * limits.steps
     prompt = typical["prompt"] + typical["turn"] * min(config.prompt.history, steps / 2)
-    shown = config.retrieval.k_task + config.retrieval.k_step
+    most = config.retrieval.k_task, config.retrieval.k_step
+    # of consolidated skills, a procedure and mostly one place
+    shown = sum(most) if config.bank.skills == "paper" else sum(min(1, k) for k in most)
     longest = config.prompt.max_tokens + PROMPT_MARGIN
     return replace(
         limits,

@@ -1,24 +1,27 @@
 """Parser of a model's answer: the last JSON object of the requested shape, and nothing else of it.
 
-Fields that were not requested never leave this module. The bank cleans the texts of skills and holds back what is no
+Fields that were not requested never leave the parsers. The bank cleans the texts of skills and holds back what is no
 advice; here they only have to be complete, and in English or a language of the task.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from typing import Annotated, Any
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ValidationError
 
 from d2skill.bank.safety import LIMITS, clean
+from d2skill.endpoints import one_line
 from d2skill.reflectors.language_filter import is_foreign
 from d2skill.types import Reflection, SkillText, Trajectory
 
 _MOST_OBJECTS = 200  # that are tried, from the end of an answer
 _LONGEST = 100_000  # characters of an answer
 _LATEST_STEP = 10**6
+
+_Shape = TypeVar("_Shape", bound=BaseModel)
 
 
 class UnusableAnswer(ValueError):
@@ -33,7 +36,9 @@ def _first_number(value: Any) -> Any:
     return value
 
 
-class _Skill(BaseModel):
+class SkillFields(BaseModel):
+    """The text of a skill in an answer."""
+
     title: str
     principle: str
     when_to_apply: str
@@ -41,8 +46,8 @@ class _Skill(BaseModel):
 
 class _Answer(BaseModel):
     failing_step: Annotated[int, BeforeValidator(_first_number)]
-    step_skill: _Skill | None
-    task_skill: _Skill | None
+    step_skill: SkillFields | None
+    task_skill: SkillFields | None
 
 
 _SKILL_SCHEMA = {
@@ -71,36 +76,43 @@ def parse_reflection(text: str, failure: Trajectory) -> tuple[Reflection, list[s
     A skill is left out if it is clearly in another language or script than the task, its observations, and English, in
     which the question is. Raises `UnusableAnswer` without JSON of the shape, and for a skill without words.
     """
-    if len(text) > _LONGEST:
-        raise UnusableAnswer(f"it has more than {_LONGEST} characters")
-    answer = _last_answer(text)
+    answer = last_answer(text, _Answer)
     left_out: list[str] = []
     shown = failure.task.text, "\n".join(turn.prompt.observation for turn in failure.turns)
     skills: list[SkillText | None] = []
     for name, skill in (("step_skill", answer.step_skill), ("task_skill", answer.task_skill)):
         text_of_skill = None if skill is None else SkillText(skill.title, skill.principle, skill.when_to_apply)
-        if text_of_skill is not None:
-            tidy = clean(text_of_skill)
-            if empty := [field for field in LIMITS if not getattr(tidy, field)]:
-                raise UnusableAnswer(f"{name}.{empty[0]} has no words")
-            if is_foreign("\n".join(getattr(tidy, field) for field in LIMITS), *shown):
-                left_out.append(name)
-                text_of_skill = None
+        if text_of_skill is not None and tidied(name, text_of_skill, shown) is None:
+            left_out.append(name)
+            text_of_skill = None
         skills.append(text_of_skill)
     step = min(max(answer.failing_step, 0), _LATEST_STEP)
     return Reflection(step, *skills), left_out
 
 
-def _last_answer(text: str) -> _Answer:
-    """Returns the last JSON object of the requested shape, be it in prose, a code fence or a list."""
+def tidied(name: str, text: SkillText, shown: Sequence[str]) -> SkillText | None:
+    """Returns the clean text of a skill, None if its language is foreign to the texts `shown` to the model.
+
+    Raises `UnusableAnswer`, with the `name` of the skill in the answer, if a field has no words.
+    """
+    tidy = clean(text)
+    if empty := [field for field in LIMITS if not getattr(tidy, field)]:
+        raise UnusableAnswer(f"{name}.{empty[0]} has no words")
+    return None if is_foreign("\n".join(getattr(tidy, field) for field in LIMITS), *shown) else tidy
+
+
+def last_answer(text: str, shape: type[_Shape]) -> _Shape:
+    """Returns the last JSON object of a shape, be it in prose, a code fence or a list, or raises `UnusableAnswer`."""
+    if len(text) > _LONGEST:
+        raise UnusableAnswer(f"it has more than {_LONGEST} characters")
     why = "it has no JSON object, or one that does not end"
     for tried, value in enumerate(_objects(text)):
         try:
-            return _Answer.model_validate(value)
+            return shape.model_validate(value)
         except ValidationError as error:
-            if tried == 0 or "failing_step" in value:
+            if tried == 0 or next(iter(shape.model_fields)) in value:
                 first = error.errors()[0]
-                why = f"{'.'.join(map(str, first['loc']))}: {first['msg'][:1].lower()}{first['msg'][1:]}"
+                why = one_line(f"{'.'.join(map(str, first['loc']))}: {first['msg'][:1].lower()}{first['msg'][1:]}")
     raise UnusableAnswer(why)
 
 

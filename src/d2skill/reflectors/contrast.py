@@ -19,6 +19,7 @@ import re
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
+from d2skill.knowledge.choices import acts_by_choices
 from d2skill.reflectors import contrast_choices
 from d2skill.reflectors.trajectory_diff import (
     capitalized,
@@ -40,7 +41,7 @@ class ContrastReflector:
 
     def reflect(self, failure: Trajectory, success: Trajectory | None) -> Reflection:
         """Returns the failing step and at most one skill of each kind, as far as the trajectories show one."""
-        if contrast_choices.acts_by_choices(success or failure):
+        if acts_by_choices(success or failure):
             return contrast_choices.contrast(failure, success)
         if success is None:
             return _from_failure_alone(failure)

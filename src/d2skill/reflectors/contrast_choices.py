@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
+from d2skill.knowledge.choices import is_asked_for, turns_not_undone
 from d2skill.reflectors.trajectory_diff import (
     capitalized,
     collapse_repeats,
@@ -21,7 +21,7 @@ from d2skill.reflectors.trajectory_diff import (
     played_actions,
 )
 from d2skill.types import Reflection, SkillText, Trajectory, Turn
-from d2skill.utils.text import action_words, argument, content, repeats, tokens
+from d2skill.utils.text import action_words, argument, content, tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +43,13 @@ class _ChoicePath:
     def of(cls, trajectory: Trajectory) -> _ChoicePath:
         """Returns the path of a trajectory that `acts_by_choices`."""
         task = trajectory.task.text
-        turns = _turns_not_undone(trajectory)
+        turns = turns_not_undone(trajectory)
         steps = tuple(turn.decision.action for turn in turns)
         query = max(range(len(steps)), key=lambda i: len(_words_of_task(steps[i], task)))
         general_steps = [_general(step, task) for step in steps]
         topic = task
         if _words_of_task(steps[query], task):
-            choices = [step for i, step in enumerate(steps) if i != query and _is_asked_for(step, task)]
+            choices = [step for i, step in enumerate(steps) if i != query and is_asked_for(step, task)]
             topic = _without_words(steps[query], choices)
             general_steps[query] = f"{action_words(steps[query]).verb}[{topic}]"
         return cls(turns, steps, enabling_turn(turns, len(turns) - 1) or 0, topic, tuple(general_steps))
@@ -57,12 +57,6 @@ class _ChoicePath:
     def skill(self, start: int) -> SkillText:
         """Returns a skill for the path from one of its steps on."""
         return _skill(self.general_steps[start:], self.topic, begun=start > 0)
-
-
-def acts_by_choices(trajectory: Trajectory) -> bool:
-    """Returns True if every admissible action of a trajectory has an argument in brackets."""
-    done = [turn.decision.action for turn in trajectory.turns if turn.admissible]
-    return bool(done) and all(argument(action) is not None for action in done)
 
 
 def contrast(failure: Trajectory, success: Trajectory | None) -> Reflection:
@@ -88,31 +82,9 @@ def _untried(failure: Trajectory) -> Reflection:
     return Reflection(0)
 
 
-def _turns_not_undone(trajectory: Trajectory) -> tuple[Turn, ...]:
-    """Returns the turns that led on: without those between an observation and the return to it.
-
-    Choices that do not change the observation, such as ticking an option, are kept only if the task asks for them.
-    """
-    path: list[Turn] = []
-    for turn in trajectory.turns:
-        seen = [past.prompt.observation for past in path]
-        if turn.prompt.observation in seen and turn.prompt.observation != seen[-1]:
-            del path[len(seen) - 1 - seen[::-1].index(turn.prompt.observation) :]
-        path.append(turn)
-    task = trajectory.task.text
-    moved = [turn.prompt.observation != following.prompt.observation for turn, following in pairwise(path)]
-    kept = zip(path, [*moved, True], strict=True)
-    return tuple(turn for turn, moves in kept if moves or _is_asked_for(turn.decision.action, task))
-
-
-def _is_asked_for(action: str, task: str) -> bool:
-    """Returns True if the task names the option that an action chooses."""
-    return repeats(task, argument(action) or "")
-
-
 def _general(action: str, task: str) -> str:
     """Returns an action in words that hold for tasks that ask for something else."""
-    return f"{action_words(action).verb} what the task names" if _is_asked_for(action, task) else action
+    return f"{action_words(action).verb} what the task names" if is_asked_for(action, task) else action
 
 
 def _skill(steps: Sequence[str], topic: str, *, begun: bool) -> SkillText:

@@ -1,22 +1,23 @@
 """Reflector that asks a language model behind a server: many questions at a time, within a budget.
 
 An answer that cannot be used is requested once more and then dropped. Each failure gets at most one reflection of three
-short texts per skill, in the order of the failures, whatever the order of the answers.
+short texts per skill, and each group a few edits, in the order of the questions, whatever the order of the answers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, Generic
 
 from d2skill.config import ReflectConfig
 from d2skill.endpoints import ChatClient, Message, Reply, check, connect, estimate_tokens, map_concurrently
 from d2skill.errors import EndpointFault, ReflectionFault
-from d2skill.reflectors.answer import SCHEMA, UnusableAnswer, parse_reflection
+from d2skill.reflectors.answer import UnusableAnswer
 from d2skill.reflectors.contrast import ContrastReflector
-from d2skill.reflectors.prompt import FINGERPRINT, REPAIR_TOKENS, reflection_prompt, repair_prompt
-from d2skill.types import Reflection, Trajectory
+from d2skill.reflectors.group_prompt import GROUP_FORM, group_question
+from d2skill.reflectors.prompt import FAILURE_FORM, REPAIR_TOKENS, Answer, Question, failure_question
+from d2skill.types import Edit, Group, Reflection, Skill, Trajectory
 
 FLAG = "--reflect.endpoint"
 """Name of the server's settings on the command line."""
@@ -25,6 +26,9 @@ _LONGEST_RECORD = 20_000  # characters of an answer
 
 Pair = tuple[Trajectory, Trajectory | None]
 """A failure, and a success of the same task if there is one."""
+
+GroupAndSkills = tuple[Group, tuple[Skill, ...]]
+"""A group, and the skills of the bank that are about it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +62,10 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One question and its answer: the failure it is about, and the outcome in words."""
+    """One question and its answer: the failure (or, without a member, the group) it is about, the outcome in words."""
 
     task: str
-    member: int
+    member: int | None
     attempt: int
     messages: list[Message]
     answer: str
@@ -71,9 +75,9 @@ class Call:
     outcome: str
 
 
-def used_outcome(left_out: Sequence[str]) -> str:
-    """Returns the outcome of an answer that was used, except for the skills that were left out."""
-    return "used" + (f", {' and '.join(left_out)} left out: another language" if left_out else "")
+def used_outcome(remark: str) -> str:
+    """Returns the outcome of an answer that was used, with a remark on what was left out."""
+    return f"used, {remark}" if remark else "used"
 
 
 def call_metrics(calls: Sequence[Call]) -> dict[str, float]:
@@ -88,16 +92,21 @@ def call_metrics(calls: Sequence[Call]) -> dict[str, float]:
 
 
 @dataclass(frozen=True, slots=True)
-class _BudgetedQuestion:
-    """A failure to ask about, and the number of calls that the budget has for it."""
+class _BudgetedQuestion(Generic[Answer]):
+    """A question, and the number of calls that the budget has for it."""
 
-    pair: Pair
-    messages: list[Message]
+    question: Question[Answer]
     calls: int
 
 
 class LLMReflector:
-    """A `BatchReflector`, `BudgetedReflector` and `HasOrigin` that asks a model behind a server."""
+    """A `BatchReflector`, `GroupReflector`, `BudgetedReflector` and `HasOrigin` that asks a model behind a server.
+
+    The budget is divided before anything is asked. In their order, each question reserves the most that two calls, or
+    else one, can use: the estimated prompt, rather too high, and the longest answer. The first question for which not
+    even one call is left is not asked, and neither are those after it. Afterwards only the actual usage counts. So the
+    calls of a question depend on answers of earlier iterations, never on time.
+    """
 
     runs_beside_update = True
 
@@ -106,13 +115,15 @@ class LLMReflector:
         self._chat = chat
         self._used = Usage()
         self._calls: list[Call] = []
+        self._form = FAILURE_FORM
+        self._not_asked = 0
         self._left_to_contrast: list[str] = []
 
     @property
     def origin(self) -> Mapping[str, str]:
-        """The model, a hash of the prompt's wording, and the failures that were left to contrast."""
+        """The model, a hash of the latest questions' wording, and the failures that were left to contrast."""
         contrast = " ".join(self._left_to_contrast)
-        origin = {"model": self._settings.endpoint.model, "prompt": FINGERPRINT}
+        origin = {"model": self._settings.endpoint.model, "prompt": self._form.fingerprint}
         return origin | ({"by contrast": contrast} if contrast else {})
 
     def check(self) -> None:
@@ -129,35 +140,31 @@ class LLMReflector:
         return reflection
 
     def reflect_batch(self, pairs: Sequence[Pair]) -> list[Reflection | None]:
-        """Asks about all failures, some at a time; returns None for those without a usable answer.
+        """Asks about all failures; returns None for those without a usable answer.
 
-        The budget is divided before anything is asked. In the order of the pairs, each reserves the most that two
-        calls, or else one, can use: the estimated prompt, rather too high, and the longest answer. The first pair for
-        which not even one call is left, and all after it, go to contrast. Afterwards only the actual usage counts. So
-        the calls of a pair depend on answers of earlier iterations, never on time.
+        What the budget has no room for goes to contrast.
         """
-        questions = self._budgeted(pairs)
-        answers: list[tuple[Reflection | None, list[Call]]] = []
-        if questions:
-            endpoint = self._settings.endpoint
-            chat = self._chat = self._chat or ChatClient(connect(endpoint, FLAG), endpoint)
-            answers = map_concurrently(lambda one: self._ask(chat, one), questions, endpoint.concurrency)
-        calls = [call for _, calls in answers for call in calls]
-        self._calls += calls
-        self._used += _usage(map(asdict, calls))
-        rest = pairs[len(questions) :]
+        self._form = FAILURE_FORM
+        reflections = self._answers([failure_question(*pair, self._settings.prompt_tokens) for pair in pairs])
+        rest = pairs[len(reflections) :]
         self._left_to_contrast = [failure.name for failure, _ in rest]
-        return [reflection for reflection, _ in answers] + [ContrastReflector().reflect(*pair) for pair in rest]
+        return reflections + [ContrastReflector().reflect(*pair) for pair in rest]
+
+    def reflect_groups(self, questions: Sequence[GroupAndSkills]) -> list[list[Edit] | None]:
+        """Asks about all groups; returns None for those without a usable answer, or without room in the budget."""
+        self._form = GROUP_FORM
+        edits = self._answers([group_question(*one, self._settings.prompt_tokens) for one in questions])
+        return edits + [None] * (len(questions) - len(edits))
 
     def drain_calls(self) -> tuple[list[dict[str, Any]], dict[str, float]]:
-        """Returns the calls since the last drain, by pair and attempt, and their metrics."""
+        """Returns the calls since the last drain, by question and attempt, and their metrics."""
         calls = [asdict(call) for call in self._calls]
         metrics = call_metrics(self._calls) | {
             "reflect/failed": sum(call.outcome.startswith("failed") for call in self._calls),
-            "reflect/fallback": len(self._left_to_contrast),
+            "reflect/fallback": self._not_asked,
             "reflect/cost": _usage(calls).cost(self._settings),
         }
-        self._calls, self._left_to_contrast = [], []
+        self._calls, self._not_asked, self._left_to_contrast = [], 0, []
         return calls, metrics
 
     def restore_usage(self, calls: Iterable[Mapping[str, Any]]) -> None:
@@ -170,13 +177,25 @@ class LLMReflector:
         if chat is not None:
             chat.stop()
 
-    def _budgeted(self, pairs: Sequence[Pair]) -> list[_BudgetedQuestion]:
-        """Returns the questions about the first pairs, as many as the budget has room for."""
-        questions: list[_BudgetedQuestion] = []
+    def _answers(self, questions: Sequence[Question[Answer]]) -> list[Answer | None]:
+        """Asks the first questions, as many as the budget has room for, some at a time; None is no usable answer."""
+        budgeted = self._budgeted(questions)
+        answers: list[tuple[Answer | None, list[Call]]] = []
+        if budgeted:
+            endpoint = self._settings.endpoint
+            chat = self._chat = self._chat or ChatClient(connect(endpoint, FLAG), endpoint)
+            answers = map_concurrently(lambda one: self._ask(chat, one), budgeted, endpoint.concurrency)
+        calls = [call for _, calls in answers for call in calls]
+        self._calls += calls
+        self._used += _usage(map(asdict, calls))
+        self._not_asked = len(questions) - len(budgeted)
+        return [answer for answer, _ in answers]
+
+    def _budgeted(self, questions: Sequence[Question[Answer]]) -> list[_BudgetedQuestion[Answer]]:
+        budgeted: list[_BudgetedQuestion[Answer]] = []
         used = self._used
-        for pair in pairs:
-            messages = reflection_prompt(*pair, self._settings.prompt_tokens)
-            first = Usage(1, estimate_tokens(messages), self._settings.answer_tokens)
+        for question in questions:
+            first = Usage(1, estimate_tokens(question.messages), self._settings.answer_tokens)
             second = replace(first, tokens_in=first.tokens + REPAIR_TOKENS)
             if (used + first + second).fits(self._settings):
                 used, calls = used + first + second, 2
@@ -184,35 +203,36 @@ class LLMReflector:
                 used, calls = used + first, 1
             else:
                 break
-            questions.append(_BudgetedQuestion(pair, messages, calls))
-        return questions
+            budgeted.append(_BudgetedQuestion(question, calls))
+        return budgeted
 
-    def _ask(self, chat: ChatClient, question: _BudgetedQuestion) -> tuple[Reflection | None, list[Call]]:
-        """Asks about one failure, at most twice; returns the reflection, if there is one, and the calls."""
-        failure, messages = question.pair[0], question.messages
+    def _ask(self, chat: ChatClient, budgeted: _BudgetedQuestion[Answer]) -> tuple[Answer | None, list[Call]]:
+        """Asks one question, at most twice; returns the answer, if there is one, and the calls."""
+        question, form = budgeted.question, budgeted.question.form
+        messages = question.messages
         calls: list[Call] = []
-        for attempt in range(question.calls):
-            last = attempt + 1 == question.calls
+        for attempt in range(budgeted.calls):
+            last = attempt + 1 == budgeted.calls
             reply = Reply("", "stop", 0, 0, 0.0)
-            reflection, next_messages = None, messages
+            answer, next_messages = None, messages
             try:
-                reply = chat.complete(messages, tokens=self._settings.answer_tokens, schema=SCHEMA)
+                reply = chat.complete(messages, tokens=self._settings.answer_tokens, schema=form.schema)
                 if reply.finish_reason == "too long":
                     outcome, last = "dropped: it does not end", True
                 else:
-                    reflection, left_out = parse_reflection(reply.text, failure)
-                    outcome = used_outcome(left_out)
+                    answer, remark = question.read(reply.text)
+                    outcome = used_outcome(remark)
             except EndpointFault as fault:
                 outcome, last = f"failed: {fault}", True
             except UnusableAnswer as error:
                 was_cut = reply.finish_reason == "length"
                 why = "it was cut off at the limit of tokens" if was_cut else str(error)
                 outcome = f"{'dropped' if last else 'asked again'}: {why}"
-                next_messages = repair_prompt(messages, reply.text, why)
-            about = failure.task.id, failure.index, attempt, messages, reply.text[:_LONGEST_RECORD]
+                next_messages = form.repair_messages(messages, reply.text, why)
+            about = question.task, question.member, attempt, messages, reply.text[:_LONGEST_RECORD]
             calls.append(Call(*about, reply.tokens_in, reply.tokens_out, reply.seconds, outcome))
-            if last or reflection is not None:
-                return reflection, calls
+            if last or answer is not None:
+                return answer, calls
             messages = next_messages
         return None, calls
 

@@ -1,4 +1,4 @@
-"""Reflector that asks the policy itself about its failures, as another model would be asked."""
+"""Reflector that asks the policy itself about its episodes, as another model would be asked."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ from d2skill.config import ReflectConfig
 from d2skill.endpoints import estimate_tokens
 from d2skill.errors import ReflectionFault
 from d2skill.protocols import SupportsChat
-from d2skill.reflectors.answer import UnusableAnswer, parse_reflection
-from d2skill.reflectors.llm import Call, Pair, call_metrics, used_outcome
-from d2skill.reflectors.prompt import FINGERPRINT, reflection_prompt, repair_prompt
-from d2skill.types import Reflection, Trajectory
+from d2skill.reflectors.answer import UnusableAnswer
+from d2skill.reflectors.group_prompt import GROUP_FORM, group_question
+from d2skill.reflectors.llm import Call, GroupAndSkills, Pair, call_metrics, used_outcome
+from d2skill.reflectors.prompt import FAILURE_FORM, Answer, Question, failure_question
+from d2skill.types import Edit, Reflection, Trajectory
 
 _ATTEMPTS = 2
 
 
 class PolicyReflector:
-    """A `BatchReflector`, `BudgetedReflector` and `HasOrigin` that asks a policy which generates text.
+    """A `BatchReflector`, `GroupReflector`, `BudgetedReflector` and `HasOrigin` that asks a policy that writes text.
 
-    It asks after the policy's update, about all failures in one batch, and once more after answers that cannot be used.
+    It asks after the policy's update, all questions in one batch, and once more after answers that cannot be used.
     Nothing is paid for, so there is no budget.
     """
 
@@ -32,11 +33,12 @@ class PolicyReflector:
         self._settings = settings
         self._policy = policy
         self._calls: list[Call] = []
+        self._form = FAILURE_FORM
 
     @property
     def origin(self) -> Mapping[str, str]:
-        """The words "the policy itself", and a hash of the prompt's wording."""
-        return {"model": "the policy itself", "prompt": FINGERPRINT}
+        """The words "the policy itself", and a hash of the latest questions' wording."""
+        return {"model": "the policy itself", "prompt": self._form.fingerprint}
 
     def check(self) -> None:
         """Does nothing: there is no server."""
@@ -50,31 +52,16 @@ class PolicyReflector:
 
     def reflect_batch(self, pairs: Sequence[Pair]) -> list[Reflection | None]:
         """Asks about all failures at once; returns None for those without a usable answer."""
-        reflections: list[Reflection | None] = [None] * len(pairs)
-        chats = {at: reflection_prompt(*pair, self._settings.prompt_tokens) for at, pair in enumerate(pairs)}
-        calls: dict[tuple[int, int], Call] = {}
-        for attempt in range(_ATTEMPTS):
-            started = perf_counter()
-            answers = self._policy.generate_chat(list(chats.values()), self._settings.answer_tokens) if chats else []
-            seconds = (perf_counter() - started) / max(1, len(chats))
-            repairs = {}
-            for (at, messages), answer in zip(chats.items(), answers, strict=True):
-                failure = pairs[at][0]
-                try:
-                    reflections[at], left_out = parse_reflection(answer, failure)
-                    outcome = used_outcome(left_out)
-                except UnusableAnswer as why:
-                    outcome = f"{'asked again' if attempt + 1 < _ATTEMPTS else 'dropped'}: {why}"
-                    repairs[at] = repair_prompt(messages, answer, str(why))
-                tokens = estimate_tokens(messages), estimate_tokens(answer)
-                about = failure.task.id, failure.index, attempt, messages, answer
-                calls[at, attempt] = Call(*about, *tokens, seconds, outcome)
-            chats = repairs
-        self._calls += [calls[key] for key in sorted(calls)]
-        return reflections
+        self._form = FAILURE_FORM
+        return self._answers([failure_question(*pair, self._settings.prompt_tokens) for pair in pairs])
+
+    def reflect_groups(self, questions: Sequence[GroupAndSkills]) -> list[list[Edit] | None]:
+        """Asks about all groups at once; returns None for those without a usable answer."""
+        self._form = GROUP_FORM
+        return self._answers([group_question(*one, self._settings.prompt_tokens) for one in questions])
 
     def drain_calls(self) -> tuple[list[dict[str, Any]], dict[str, float]]:
-        """Returns the calls since the last drain, by pair and attempt, and their metrics."""
+        """Returns the calls since the last drain, by question and attempt, and their metrics."""
         calls, self._calls = self._calls, []
         return [asdict(call) for call in calls], call_metrics(calls)
 
@@ -83,3 +70,28 @@ class PolicyReflector:
 
     def stop(self) -> None:
         """Does nothing: there is no connection."""
+
+    def _answers(self, questions: Sequence[Question[Answer]]) -> list[Answer | None]:
+        """Asks all questions at once, and some of them again; None stands for no usable answer."""
+        found: list[Answer | None] = [None] * len(questions)
+        chats = {at: question.messages for at, question in enumerate(questions)}
+        calls: dict[tuple[int, int], Call] = {}
+        for attempt in range(_ATTEMPTS):
+            started = perf_counter()
+            answers = self._policy.generate_chat(list(chats.values()), self._settings.answer_tokens) if chats else []
+            seconds = (perf_counter() - started) / max(1, len(chats))
+            repairs = {}
+            for (at, messages), answer in zip(chats.items(), answers, strict=True):
+                question = questions[at]
+                try:
+                    found[at], remark = question.read(answer)
+                    outcome = used_outcome(remark)
+                except UnusableAnswer as why:
+                    outcome = f"{'asked again' if attempt + 1 < _ATTEMPTS else 'dropped'}: {why}"
+                    repairs[at] = question.form.repair_messages(messages, answer, str(why))
+                tokens = estimate_tokens(messages), estimate_tokens(answer)
+                about = question.task, question.member, attempt, messages, answer
+                calls[at, attempt] = Call(*about, *tokens, seconds, outcome)
+            chats = repairs
+        self._calls += [calls[key] for key in sorted(calls)]
+        return found

@@ -81,7 +81,7 @@ class RunFolder:
         from d2skill.config.toml_files import parse
 
         path = self.path / "config.toml"
-        return parse(path.read_text("utf-8"), str(path))
+        return parse(path.read_text("utf-8"), str(path), of_run=True)
 
     def rollout(self, iteration: int) -> Path:
         """Returns the file for the trajectories of a training iteration."""

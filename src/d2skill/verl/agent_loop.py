@@ -130,11 +130,17 @@ class SkillAgentLoop(AgentLoopBase):  # type: ignore[misc]
         """Plays an episode to its end; returns the server's answers."""
         chat, skills = self._context.chat, self._context.skills
         has_skills, request_id = episode.arm == "skills", uuid4().hex
-        if has_skills:
+        consolidated = self._context.config.bank.skills == "consolidated"
+        if has_skills and consolidated:
+            advice = await skills.retrieve(("advice", *episode.start, trial))
+            by_kind = {kind: [one for one in advice if one.skill.granularity == kind] for kind in ("task", "step")}
+            episode.advise(by_kind["task"], by_kind["step"])
+        elif has_skills:
             episode.task_skills = await skills.retrieve(("task", episode.task.text, trial))
+        asks = has_skills and not consolidated
         answers: list[ServerAnswer] = []
         while not episode.done:
-            prompt = episode.prompt(await skills.retrieve(("step", *episode.query, trial)) if has_skills else ())
+            prompt = episode.prompt(await skills.retrieve(("step", *episode.query, trial)) if asks else ())
             answer = await self._answer(request_id, chat.prompt_ids(prompt), sampling_params)
             answers.append(answer)
             text = chat.decode(answer.tokens)

@@ -32,7 +32,9 @@ TaskQuery = tuple[Literal["task"], str, bool]
 """A query for task skills: the task's text, and whether those on trial are shown as well."""
 StepQuery = tuple[Literal["step"], str, str, bool]
 """A query for step skills: the texts of task and observation, and whether those on trial are shown as well."""
-Query = TaskQuery | StepQuery
+AdviceQuery = tuple[Literal["advice"], str, str, bool]
+"""A query for the advice of an episode, asked once: the texts of task and first observation, and those on trial."""
+Query = TaskQuery | StepQuery | AdviceQuery
 
 NAMESPACE = "d2skill"
 LOCK_SECONDS = 60.0
@@ -78,16 +80,20 @@ class BankActor:
     def retrieve(self, queries: Sequence[Query]) -> list[tuple[Retrieved, ...]]:
         """Returns the skills to show for each query, in order, best first; counts nothing.
 
-        Raises `BankError` for a skill whose text no bank would have taken.
+        Advice is the procedure followed by the situations. Raises `BankError` for a skill whose text no bank would have
+        taken.
         """
         results: list[tuple[Retrieved, ...]] = [()] * len(queries)
         for trial in (False, True):
-            tasks = [i for i, query in enumerate(queries) if query[0] == "task" and query[-1] is trial]
-            steps = [i for i, query in enumerate(queries) if query[0] == "step" and query[-1] is trial]
-            texts = [queries[i][1] for i in tasks]
-            pairs = [cast(StepQuery, queries[i])[1:3] for i in steps]
-            retrieved = self._bank.retrieve_task(texts, trial=trial) + self._bank.retrieve_step(pairs, trial=trial)
-            for i, skills in zip((*tasks, *steps), retrieved, strict=True):
+            tasks, steps, advice = (
+                [i for i, query in enumerate(queries) if query[0] == kind and query[-1] is trial]
+                for kind in ("task", "step", "advice")
+            )
+            retrieved = self._bank.retrieve_task([queries[i][1] for i in tasks], trial=trial)
+            retrieved += self._bank.retrieve_step([_pair(queries[i]) for i in steps], trial=trial)
+            for procedure, situations in self._bank.advise([_pair(queries[i]) for i in advice], trial=trial):
+                retrieved.append((*procedure, *situations))
+            for i, skills in zip((*tasks, *steps, *advice), retrieved, strict=True):
                 results[i] = skills
         return results
 
@@ -216,6 +222,11 @@ def unwrapped_ray_errors() -> Iterator[None]:
             raise
         name, message = ours[-1]
         raise getattr(errors, name, D2SkillError)(message) from error
+
+
+def _pair(query: Query) -> tuple[str, str]:
+    """Returns the texts of task and observation of a query that has both."""
+    return cast(StepQuery | AdviceQuery, query)[1:3]
 
 
 def _actor_name(run: Path) -> str:

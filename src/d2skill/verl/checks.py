@@ -66,7 +66,7 @@ _UNSUPPORTED: tuple[tuple[str, tuple[Any, ...], str], ...] = (
         "imitate with engine local first, then set policy.lm.model to the folder policy/model of that run's checkpoint "
         "and warm_start.tasks to 0",
     ),
-    ("advantage.normalise", ("group",), "set it to group, as in the paper, or engine to local"),
+    ("advantage.normalise", (None, "group", "half"), "set it to group, as in the paper, or half, or engine to local"),
     ("bank.probe", (0,), "set bank.probe to 0"),
     ("reflect.kind", ("contrast", "llm"), "set reflect.kind to llm, or to contrast, which needs no model"),
     ("train.max_env_steps", (None,), "leave it out, and end the run by train.iterations"),

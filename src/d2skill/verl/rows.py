@@ -17,6 +17,7 @@ from pydantic import TypeAdapter
 from d2skill import credit
 from d2skill.config import RewardConfig
 from d2skill.credit import Hindsight
+from d2skill.rollout import half_of
 from d2skill.types import Group, Trajectory
 
 _TRAJECTORY = TypeAdapter(Trajectory)
@@ -155,3 +156,18 @@ def shaped_returns(played: PlayedGroups, hindsights: Sequence[Hindsight], reward
         for positions, value in zip(rows, credit.returns(group, hindsight, reward).tolist(), strict=True):
             returns |= dict.fromkeys(positions, value)
     return returns
+
+
+def half_uids(keys: Sequence[str], with_skills: int) -> tuple[list[str], list[int]]:
+    """Returns for rows, given by key, the uids by which verl normalises each half of a group by itself.
+
+    The positions of rows whose half has no other session come as well: verl would take the return of one for its
+    advantage, where there is nothing to compare.
+    """
+    sessions: dict[str, set[str]] = defaultdict(set)
+    uids = []
+    for key in keys:
+        uid, session, _ = key.rsplit("_", 2)
+        uids.append(f"{uid}-{half_of(int(session), with_skills, 0)[0]}")
+        sessions[uids[-1]].add(session)
+    return uids, [position for position, uid in enumerate(uids) if len(sessions[uid]) == 1]

@@ -24,7 +24,7 @@ import torch
 import transfer_queue as tq
 from omegaconf import DictConfig, open_dict
 from rich.console import Console
-from tensordict import TensorDict
+from tensordict import NonTensorStack, TensorDict
 from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.v1.trainer_base import register_trainer
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
@@ -47,7 +47,7 @@ from d2skill.utils.rng import derive
 from d2skill.verl.bank_actor import ObserveResult, start_bank_actor, unwrapped_ray_errors
 from d2skill.verl.data import SOURCES
 from d2skill.verl.overrides import MODE
-from d2skill.verl.rows import carried_trajectory, read_groups, shaped_returns
+from d2skill.verl.rows import carried_trajectory, half_uids, read_groups, shaped_returns
 
 _ARMS = {source: arm for arm, source in SOURCES.items()}
 _POLICY = {
@@ -96,7 +96,7 @@ class D2SkillTrainer(PPOTrainerSync):  # type: ignore[misc]
             self._report({})
 
     def _compute_advantage(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:
-        """See PPOTrainer: puts R̃ in the place of the plain returns; verl normalises them over a group (Eq. 5)."""
+        """See PPOTrainer: puts R̃ in the place of the plain returns; verl normalises them (Eq. 5) over one uid."""
         rollout, iteration = self._settings.rollout, self._progress.iteration
         queue = {"keys": batch.keys, "partition_id": batch.partition_id}
         data = tq.kv_batch_get(**queue, select_fields=["rm_scores", "extra_fields"])
@@ -115,8 +115,14 @@ class D2SkillTrainer(PPOTrainerSync):  # type: ignore[misc]
         for position, value in shaped_returns(played, hindsights, self._settings.reward).items():
             scores[position] = scores[position].clone()
             scores[position][-1] = value
-        nested = torch.nested.as_nested_tensor(scores, layout=torch.jagged)
-        tq.kv_batch_put(**queue, fields=TensorDict({"rm_scores": nested}, batch_size=len(scores)))
+        fields: dict[str, Any] = {}
+        if self._settings.advantage.chosen(self._settings.bank.skills) == "half":
+            uids, alone = half_uids(batch.keys, rollout.with_skills)
+            fields["uid"] = NonTensorStack(*uids)
+            for position in alone:
+                scores[position] = torch.zeros_like(scores[position])
+        fields["rm_scores"] = torch.nested.as_nested_tensor(scores, layout=torch.jagged)
+        tq.kv_batch_put(**queue, fields=TensorDict(fields, batch_size=len(scores)))
         self._metrics = {"rollout/lost": played.lost} if played.lost else {}
         return super()._compute_advantage(batch, metrics)
 

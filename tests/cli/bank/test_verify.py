@@ -6,7 +6,7 @@ import pytest
 
 from d2skill.bank import Draft, SkillBank, key_graph
 from d2skill.bank.history.statistics import rejected_texts, seen_tasks
-from d2skill.bank.journal import Journal, Mark, from_records
+from d2skill.bank.journal import Journal, JournalWriter, Mark, Refute, Revise, Support, from_records
 from d2skill.cli.main import main
 from d2skill.config import BankConfig, Config, CreditConfig, RetrievalConfig, toml_files
 from d2skill.embedders import make_embedder
@@ -74,6 +74,21 @@ def test_what_was_taken_over_is_audited_as_well(path, tmp_path):
     assert found.written == seen_tasks(Journal(path)).written
     assert found.credited == {"gym": (), "train/3": (), "train/4": ()}, "by which skill is not known any more"
     assert found.among({"gym", "train/3"}) == {"gym": (), "train/3": ("t1",)}
+
+
+def test_tasks_of_evidence_are_seen_and_revised_texts_are_read(path, capsys, tmp_path):
+    with JournalWriter(path) as writer:
+        writer.append(Support({"t1": ["valid_seen/5", "train/1"]}, 1), Refute({"t2": ["valid_seen/6"]}, 1))
+    found = seen_tasks(Journal(path))
+    assert found.counted == {"valid_seen/5": ("t1",), "train/1": ("t1",), "valid_seen/6": ("t2",)}
+    panel = tasks(tmp_path / "panel.json", "valid_seen/5", "valid_seen/6")
+    said = verified(capsys, path, "--panel", panel)
+    assert "Its 2 skills were written from trajectories of 3 tasks (2 of train, 1 of valid_seen)." in said
+    assert "The evidence for and against them is from 3 tasks (2 of valid_seen, 1 of train)." in said
+    assert "2 of these tasks, valid_seen/5, valid_seen/6; skills concerned: t1, t2." in "\n".join(said)
+    with JournalWriter(path) as writer:
+        writer.append(Revise({"t1": HOSTILE}, 1))
+    assert "texts that no bank takes: t1 (it asks to ignore" in fails(capsys, path).err
 
 
 def test_verify_tells_tasks_by_split(path, capsys):

@@ -1,7 +1,7 @@
 """The environment over a shop made here: tasks, pages as observations, the scripted shopper, a run from end to end."""
 
 import json
-from itertools import pairwise
+from itertools import chain, pairwise
 
 import pytest
 
@@ -9,6 +9,7 @@ from d2skill.cli.main import main
 from d2skill.config import EnvConfig, WebshopConfig
 from d2skill.envs import make_environment
 from d2skill.envs.check import check_environment
+from d2skill.envs.webshop import Catalogue, make_goals
 from d2skill.envs.webshop.instruction import parse_instruction
 from d2skill.errors import ConfigError
 from d2skill.protocols import Environment, SupportsExpert
@@ -51,13 +52,15 @@ def data(tmp_path_factory):
         "items_shuffle_1000.json": products,
         "items_ins_v2_1000.json": attributes,
         "items_human_ins.json": {
-            "B000000000": [
+            f"B{number:09d}": [
                 {
-                    "instruction": "i am looking for a red mug.",
+                    "instruction": f"i am looking for a {COLOURS[number % 4]} {thing}{end}",
                     "instruction_attributes": ["solid"],
-                    "instruction_options": ["red"],
+                    "instruction_options": [COLOURS[number % 4]],
                 }
+                for end in (".", " for every day.")
             ]
+            for number, thing in enumerate(THINGS)
         },
     }
     for name, content in files.items():
@@ -98,7 +101,31 @@ def test_goals_are_in_one_split_each_and_the_same_each_time(shop, data):
         shop.task_ids("published-train")
     for name, ids in splits.items():
         assert shop.start(ids[0]).task.split == name
-    assert made(data, goals="human").start("human/00000").task.text.startswith("i am looking for a red mug, and price")
+    assert made(data, goals="human").start("human/00000").task.text.startswith("i am looking for a ")
+
+
+@pytest.mark.parametrize("goals", ["synthetic", "human"])
+def test_splits_by_product_are_of_unseen_products(data, goals):
+    names = ("train", "validation", "test")
+    by_goal, by_product = made(data, goals=goals), made(data, goals=goals, split_by="product")
+    splits = {name: by_product.task_ids(name) for name in names}
+    assert sorted(chain(*splits.values())) == sorted(chain(*map(by_goal.task_ids, names)))
+    assert [len(ids) for ids in splits.values()] == ([192, 24, 24] if goals == "synthetic" else [16, 2, 2])
+    asins = [goal.asin for goal in make_goals(Catalogue.load(data), human=goals == "human").goals]
+    products = [{asins[int(task_id.partition("/")[2])] for task_id in ids} for ids in splits.values()]
+    assert len(set().union(*products)) == sum(map(len, products)) == (60 if goals == "synthetic" else 10)
+    assert all(by_product.start(task_id).task.split == name for name, ids in splits.items() for task_id in ids)
+    assert all(made(data, goals=goals, split_by="product").task_ids(name) == ids for name, ids in splits.items())
+    assert made(data, goals=goals, split_by="product", seed=1).task_ids("test") != splits["test"]
+    with pytest.raises(ConfigError, match='no split "valid_seen": name one of train, validation, test, published'):
+        by_product.task_ids("valid_seen")
+
+
+def test_splits_by_product_can_be_checked_from_the_command_line(data, tmp_path, capsys):
+    (tmp_path / "own.toml").write_text('[env.webshop]\nsplit_by = "product"\n')
+    given = ["--data", str(data), "--split", "test", "--config", str(tmp_path / "own.toml")]
+    main(["check-env", "webshop", *given])
+    assert "24 tasks in test" in (said := capsys.readouterr().out) and "WRONG" not in said
 
 
 @pytest.mark.parametrize("task_id", ["synthetic/00240", "human/00000", "synthetic", "synthetic/x"])

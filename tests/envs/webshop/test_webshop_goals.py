@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from webshop_products import options, raw
 
-from d2skill.envs.webshop import Catalogue, Goal, goals_of_split, make_goals, split_goals
+from d2skill.envs.webshop import Catalogue, Goal, goals_of_split, make_goals, split_goals, split_products
 from d2skill.envs.webshop.lazy_sequence import LazySequence, Numbers, shuffled
 from d2skill.errors import ConfigError, DataError
 
@@ -309,5 +309,49 @@ def test_the_published_slices_can_be_asked_for():
     assert goals_of_split("published-train", order).tolist() == list(range(1500, 6910))
     with pytest.raises(ConfigError, match="published-train is empty: there are only 1000 goals"):
         goals_of_split("published-train", order[:1000])
-    with pytest.raises(ConfigError, match="no goals called 'dev'; there are: train, validation, test, published-test"):
+    with pytest.raises(ConfigError, match='no split "dev": name one of train, validation, test, published-test,'):
         goals_of_split("dev", order)
+
+
+@given(st.lists(st.integers(0, 400), max_size=60), st.integers(0, 5))
+def test_splits_by_product_have_each_goal_once_and_no_product_in_common(sizes, seed):
+    products = np.repeat(np.arange(len(sizes), dtype=np.int32), sizes)[shuffled(sum(sizes), 9)]
+    order, turns = shuffled(len(products), seed), shuffled(len(sizes), seed)
+    splits = split_products(order, products, turns)
+    assert sorted(np.concatenate(list(splits.values())).tolist()) == list(range(len(products)))
+    sold = [set(products[numbers].tolist()) for numbers in splits.values()]
+    assert sum(map(len, sold)) == len(set().union(*sold))
+    for numbers in splits.values():  # in the order of the permutation
+        assert numbers.tolist() == [number for number in order.tolist() if number in set(numbers.tolist())]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_splits_by_product_keep_the_shares_and_train_has_the_large_products(seed):
+    sizes = [500, 400, 300] + [30, 10, 1] * 100
+    products = np.repeat(np.arange(303, dtype=np.int32), sizes)
+    splits = split_products(shuffled(5300, seed), products, shuffled(303, seed))
+    for name, share in (("train", 4240), ("test", 530)):  # half a product of 30 goals at the one end that is cut
+        assert abs(len(splits[name]) - share) <= 15
+    assert {0, 1, 2} < set(products[splits["train"]].tolist())
+    assert listed(splits) != listed(split_products(shuffled(5300, seed), products, shuffled(303, seed + 1)))
+
+
+def test_what_test_goals_of_the_small_set_share_with_training_goals(catalogue):
+    """The figures of docs/environments.md."""
+    made = make_goals(catalogue)
+    order, products = shuffled(6910, 0), made.products()
+    assert [catalogue.product(number).asin for number in products.tolist()] == [goal.asin for goal in made.goals]
+    keys = (
+        lambda goal: (goal.asin, goal.attributes),
+        lambda goal: (goal.query, frozenset(goal.attributes)),
+        lambda goal: frozenset(goal.attributes),
+        lambda goal: goal.query,
+        lambda goal: goal.category,
+    )
+    figures = []
+    for splits in (split_goals(order), split_products(order, products, shuffled(len(catalogue), 0))):
+        train, test = ([made.goals[number] for number in splits[name].tolist()] for name in ("train", "test"))
+        known = [set(map(key, train)) for key in keys]
+        shared = [sum(key(goal) in seen for goal in test) for key, seen in zip(keys, known, strict=True)]
+        figures.append((len(test), len({goal.asin for goal in test}), *shared))
+    assert figures == [(691, 160, 675, 675, 676, 684, 691), (670, 95, 0, 32, 46, 421, 670)]

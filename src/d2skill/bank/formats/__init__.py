@@ -13,15 +13,16 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable
-from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from d2skill.bank.formats import json_lines
 from d2skill.bank.formats.json_lines import BankRecord
 from d2skill.errors import BankError
-from d2skill.types import Skill
+
+if TYPE_CHECKING:
+    from d2skill.bank.formats.flat_skill import FlatSkill
 
 Format = Literal["jsonl", "release", "skill-md"]
 
@@ -36,7 +37,7 @@ def export_bank(record: BankRecord, out: Path, kind: Format) -> None:
     import_module(f"{__name__}.{_MODULES[kind]}").write(out, record)
 
 
-def import_skills(path: Path) -> list[Skill]:
+def import_record(path: Path) -> BankRecord:
     """Returns the skills of a file or folder, evicted ones included; the format is recognised by the content.
 
     Skills of a foreign format come with task skills first. They keep an id that has the form of a bank's ids and is not
@@ -51,16 +52,16 @@ def import_skills(path: Path) -> list[Skill]:
     except OSError as error:
         raise BankError(f"{path}: cannot be read ({error.strerror}): is it a bank?") from error
     if f'"{json_lines.FORMAT}"'.encode() in data.split(b"\n", 1)[0]:
-        return list(json_lines.read(path).skills)
+        return json_lines.read(path)
     from d2skill.bank.formats import release
 
     return _numbered(release.read(path, data))
 
 
-def _numbered(skills: Iterable[Skill]) -> list[Skill]:
+def _numbered(skills: Iterable[FlatSkill]) -> BankRecord:
     """Returns skills in order of their ids; skills without an id of their own get one, after the others of the pool."""
-    numbered: dict[str, Skill] = {}
-    others: list[Skill] = []
+    numbered: dict[str, FlatSkill] = {}
+    others: list[FlatSkill] = []
     for skill in skills:
         if _ID.fullmatch(skill.id) and skill.id[0] == skill.granularity[0] and skill.id not in numbered:
             numbered[skill.id] = skill
@@ -72,5 +73,7 @@ def _numbered(skills: Iterable[Skill]) -> list[Skill]:
     for skill in others:
         pool = skill.granularity[0]
         last[pool] += 1
-        numbered[f"{pool}{last[pool]}"] = replace(skill, id=f"{pool}{last[pool]}")
-    return sorted(numbered.values(), key=lambda skill: (skill.granularity != "task", int(skill.id[1:])))
+        numbered[f"{pool}{last[pool]}"] = skill.model_copy(update={"id": f"{pool}{last[pool]}"})
+    ordered = sorted(numbered.values(), key=lambda skill: (skill.granularity != "task", int(skill.id[1:])))
+    tallies = {skill.id: skill.tally() for skill in ordered if skill.supports or skill.refutes}
+    return BankRecord("", last["t"] + 1, last["s"] + 1, tuple(skill.skill() for skill in ordered), tallies)

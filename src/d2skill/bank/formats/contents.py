@@ -27,7 +27,7 @@ class BankContents(BankRecord):
     def of_record(cls, record: BankRecord) -> BankContents:
         """Returns the contents of a bank without a journal, whose skills are active or evicted."""
         marks = {skill.id: Mark("evicted", skill.evicted) for skill in record.skills if skill.evicted is not None}
-        return cls(record.embedder, record.next_task, record.next_step, record.skills, marks)
+        return cls(record.embedder, record.next_task, record.next_step, record.skills, record.tallies, marks)
 
     def status(self, skill: Skill) -> Status:
         """Returns the status of a skill."""
@@ -53,7 +53,7 @@ def read_bank(path: Path, at: int | None = None) -> BankContents:
         check_iteration(journal, at)
         state = journal.replay(at=at)
         numbers = state.next_number("task"), state.next_number("step")
-        return BankContents(journal.embedder, *numbers, tuple(state.skills()), state.marks, state)
+        return BankContents(journal.embedder, *numbers, tuple(state.skills()), state.tallies, state.marks, state)
     if at is not None:
         raise BankError(f"{path} is no journal and holds one state only: leave --at out")
     return BankContents.of_record(json_lines.read(path))

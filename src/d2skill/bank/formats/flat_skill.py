@@ -2,19 +2,36 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, fields
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from d2skill.bank.journal import Tally
 from d2skill.types import Granularity, Skill, SkillText
 
 _MOST = 2**53
 """The largest count, which readers that take JSON numbers as floats still read exactly."""
 
 
+def _sources(value: Any) -> Any:
+    """Returns the sources of evidence, which a format of strings has as JSON."""
+    try:
+        return json.loads(value) if isinstance(value, str) else value
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+Sources = Annotated[dict[str, Annotated[int, Field(ge=1, le=_MOST)]], BeforeValidator(_sources)]
+"""Source tasks, with the number of times that each was named"""
+
+
 class FlatSkill(BaseModel):
-    """The fields of `Skill` and `SkillText` side by side; numbers may be given as strings."""
+    """The fields of `Skill` and `SkillText` side by side, with the sources of its evidence in place of their numbers.
+
+    Numbers may be given as strings.
+    """
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
@@ -31,17 +48,24 @@ class FlatSkill(BaseModel):
     created: int = Field(0, ge=0, le=_MOST)
     source_task: str = Field("", alias="evidence")  # the name that files have for it
     evicted: int | None = Field(None, ge=0, le=_MOST)
+    supports: Sources = {}
+    refutes: Sources = {}
 
     @classmethod
-    def of(cls, skill: Skill) -> FlatSkill:
-        """Returns the values of a skill."""
-        values = asdict(skill)
+    def of(cls, skill: Skill, tally: Tally | None = None) -> FlatSkill:
+        """Returns the values of a skill and its tally."""
+        values = asdict(skill) | asdict(tally or Tally())
         return cls.model_construct(**values.pop("text"), **values)
 
     def skill(self) -> Skill:
         """Returns the skill of these values."""
         values = self.model_dump()
+        values |= {name: len(values[name]) for name in ("supports", "refutes")}
         return Skill(text=SkillText(**{field.name: values.pop(field.name) for field in fields(SkillText)}), **values)
+
+    def tally(self) -> Tally:
+        """Returns the evidence for and against the skill."""
+        return Tally(self.supports, self.refutes)
 
     def differences(self, other: FlatSkill) -> dict[str, Any]:
         """Returns the values in which this skill differs from another, by their names in files."""

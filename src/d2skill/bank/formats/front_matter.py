@@ -16,7 +16,8 @@ from textwrap import dedent
 import yaml
 
 _FENCE = "---"
-_LONGEST = 2**18  # characters of front matter
+LONGEST = 2**18
+"""Characters of front matter that are read, at most"""
 _COMMENT = re.compile(r"(?:^|\s)#.*")
 _UNPRINTABLE = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
 
@@ -40,8 +41,8 @@ def read(content: str, prefix: str) -> tuple[dict[str, str], dict[str, str], str
     if len(fences) < 2 or fences[0] != 0:
         raise ValueError(f'line 1: front matter begins and ends with a line "{_FENCE}"')
     block = dedent("\n".join(lines[1 : fences[1]]))
-    if len(block) > _LONGEST:
-        raise ValueError(f"line 1: front matter of more than {_LONGEST} characters is not read: shorten it")
+    if len(block) > LONGEST:
+        raise ValueError(f"line 1: front matter of more than {LONGEST} characters is not read: shorten it")
     try:
         entries = _entries(_parsed(block, 1))
     except yaml.YAMLError:

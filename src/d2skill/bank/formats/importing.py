@@ -14,7 +14,7 @@ from d2skill.bank.journal import GONE, Insert, JournalWriter, Mark, Note, Repeat
 from d2skill.bank.safety import LIMITS
 from d2skill.config import Config
 from d2skill.embedders import make_embedder
-from d2skill.types import Skill
+from d2skill.types import Skill, SkillText
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Imported:
 def import_bank(contents: BankContents, out: Path, config: Config | None = None, origin: str = "") -> Imported:
     """Creates a journal with skills as a bank takes them: texts cleaned, duplicates and empty skills left out.
 
-    Ids, counts, worths, statuses and notes are kept. Suspicious skills are held.
+    Ids, counts, evidence, worths, statuses and notes are kept. Suspicious skills are held.
 
     Args:
         contents: Skills of any format.
@@ -46,7 +46,8 @@ def import_bank(contents: BankContents, out: Path, config: Config | None = None,
     inserts = [event for event in (() if state is None else state.events(0)) if isinstance(event, Insert)]
     worth = {id: own for event in inserts for id, own in event.worth.items() if id in ids}
     tasks = [task for event in inserts for task in event.tasks]
-    from_records(out, embedder.fingerprint, skills, worth, marks, tasks, origin)
+    tallies = {id: tally for id, tally in contents.tallies.items() if id in ids}
+    from_records(out, embedder.fingerprint, skills, worth, marks, tasks, origin, tallies)
     with JournalWriter(out) as writer:
         iteration = writer.head().iteration
         if state is not None:
@@ -63,19 +64,27 @@ def _accepted(
 ) -> tuple[list[Skill], dict[str, Mark], Counter[str]]:
     """Returns skills as a bank takes them, the marks of those that are not active, and the reasons of refusals.
 
-    Skills are compared with each other, active ones first; but one that has left may say the same as another.
+    Skills are compared with each other, active ones first; but one that has left may say the same as another, and of
+    those with evidence, which are alternatives of each other, only the very same are duplicates.
     """
     bank = new_bank()
     accepted: dict[str, Skill] = {}
     marks: dict[str, Mark] = {}
     refused: Counter[str] = Counter()
+    known: set[tuple[SkillText, str, str]] = set()
     for skill in sorted(contents.skills, key=lambda skill: contents.status(skill) != "active"):
         draft = Draft(skill.granularity, skill.text, skill.task_text, skill.observation, skill.source_task)
-        gone = contents.status(skill) in GONE
-        (insertion,) = (new_bank() if gone else bank).insert([draft], skill.created)
+        gone, counted = contents.status(skill) in GONE, skill.id in contents.tallies
+        (insertion,) = (new_bank() if gone or counted else bank).insert([draft], skill.created)
         if (new := insertion.skill) is None:
             refused[re.split(r"\W", insertion.reason)[0]] += 1
             continue
+        if counted and not gone:
+            content = (new.text, new.task_text, new.observation)
+            if content in known:
+                refused["duplicate"] += 1
+                continue
+            known.add(content)
         fields = {name: getattr(new, name) for name in ("text", "task_text", "observation", "source_task")}
         accepted[skill.id] = replace(skill, **fields)
         mark = contents.marks.get(skill.id)

@@ -5,6 +5,9 @@
     ...                                         one line a skill, in order of insertion, evicted ones included
     {"sha256": "..."}                           of all bytes before this line
 
+A skill with evidence has "supports" and "refutes" as well, {"train/12": 1}: the number of times that each source task
+was named. A file with such skills is of version 2, any other one of version 1.
+
 Vectors are not stored, as they follow from the texts. Writing replaces the whole file or leaves it as it was.
 
 A checksum does not prove who wrote a file, so each text has to be one that a bank would store (`bank.safety`).
@@ -15,11 +18,13 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from d2skill.bank.journal import Tally
 from d2skill.errors import BankError
 from d2skill.types import Skill
 from d2skill.utils.atomic_files import write_text
@@ -27,27 +32,37 @@ from d2skill.utils.atomic_files import write_text
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
-FORMAT, VERSION = "d2skill-bank", 1
+FORMAT, VERSIONS = "d2skill-bank", (1, 2)
 _HEADER = {"format": str, "version": int, "embedder": str, "next_task": int, "next_step": int}
-_SKILL_FIELDS = [field.name.replace("source_task", "evidence") for field in fields(Skill)]  # names in the file
+_TALLY_FIELDS = [one.name for one in fields(Tally)]
+_SKILL_FIELDS = [one.name.replace("source_task", "evidence") for one in fields(Skill) if one.name not in _TALLY_FIELDS]
+_Kind = TypeVar("_Kind", Skill, Tally)
 _TEXT_FIELDS = {"title", "principle", "when_to_apply"}
 
 
 @dataclass(frozen=True, slots=True)
 class BankRecord:
-    """The content of a bank: its embedder's fingerprint, the numbers of the next ids, and all skills it ever held."""
+    """The content of a bank: its embedder's fingerprint, the numbers of the next ids, and all skills it ever held.
+
+    `tallies` has the evidence for and against skills, by id.
+    """
 
     embedder: str
     next_task: int
     next_step: int
     skills: tuple[Skill, ...]
+    tallies: Mapping[str, Tally] = field(default_factory=dict)
 
 
 def write(path: Path, record: BankRecord) -> None:
     """Writes a record whole or not at all: a reader sees the old file or the new one, also after a crash."""
-    header = {"format": FORMAT, "version": VERSION, "embedder": record.embedder}
+    tallies = {skill.id: record.tallies[skill.id] for skill in record.skills if skill.id in record.tallies}
+    header = {"format": FORMAT, "version": VERSIONS[bool(tallies)], "embedder": record.embedder}
     header |= {"next_task": record.next_task, "next_step": record.next_step}
-    lines = [header, *(dict(zip(_SKILL_FIELDS, asdict(skill).values(), strict=True)) for skill in record.skills)]
+    lines = [header]
+    for skill in record.skills:
+        values = dict(zip(_SKILL_FIELDS, asdict(skill).values(), strict=False))
+        lines.append(values | (asdict(tallies[skill.id]) if skill.id in tallies else {}))
     body = "".join(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n" for line in lines)
     footer = json.dumps({"sha256": hashlib.sha256(body.encode()).hexdigest()}) + "\n"
     write_text(path, body + footer)
@@ -69,7 +84,8 @@ def read(path: Path) -> BankRecord:
     header = _header(path, lines[0])
     if lines.pop() or len(lines) < 2:
         raise _damage(path, len(lines) + 1, "the file ends too early")
-    skills = tuple(_skill(path, number, line) for number, line in enumerate(lines[1:-1], start=2))
+    read = [_skill(path, number, line) for number, line in enumerate(lines[1:-1], start=2)]
+    skills = tuple(skill for skill, _ in read)
     body = data[: len(data) - len(lines[-1]) - 1]
     if _object(path, len(lines), lines[-1]) != {"sha256": hashlib.sha256(body).hexdigest()}:
         raise _damage(path, len(lines), "the checksum does not match what stands above")
@@ -85,7 +101,8 @@ def read(path: Path) -> BankRecord:
                 f"{path}, line {number}: the text of skill {skill.id} is not one that a bank takes ({reason}): the "
                 "file was changed, or made by another program or version, use a bank whose origin you know"
             )
-    return BankRecord(header["embedder"], header["next_task"], header["next_step"], skills)
+    tallies = {skill.id: tally for skill, tally in read if tally != Tally()}
+    return BankRecord(header["embedder"], header["next_task"], header["next_step"], skills, tallies)
 
 
 def _header(path: Path, line: bytes) -> dict[str, Any]:
@@ -93,42 +110,45 @@ def _header(path: Path, line: bytes) -> dict[str, Any]:
     header = _object(path, 1, line)
     if header.get("format") != FORMAT:
         raise _damage(path, 1, f"not the header of a {FORMAT} file")
-    if header.get("version") != VERSION:
+    if header.get("version") not in VERSIONS:
         raise BankError(
-            f"{path}, line 1: bank format version {header.get('version')!r}, but this d2skill reads version "
-            f"{VERSION}: use the d2skill that wrote it, or start a new bank"
+            f"{path}, line 1: bank format version {header.get('version')!r}, but this d2skill reads versions "
+            f"{VERSIONS[0]} to {VERSIONS[-1]}: use the d2skill that wrote it, or start a new bank"
         )
     if header.keys() != _HEADER.keys() or any(type(header[key]) is not kind for key, kind in _HEADER.items()):
         raise _damage(path, 1, f"a header has the fields {', '.join(_HEADER)}")
     return header
 
 
-def _skill(path: Path, number: int, line: bytes) -> Skill:
-    """Returns the skill of a line; no field may be missing, unknown or of another type."""
+def _skill(path: Path, number: int, line: bytes) -> tuple[Skill, Tally]:
+    """Returns the skill of a line and its evidence; no field may be missing, unknown or of another type."""
     from pydantic import ValidationError
 
     raw = _object(path, number, line)
-    text = raw.get("text")
+    text, sources = raw.get("text"), {name: raw.pop(name) for name in _TALLY_FIELDS if name in raw}
     if raw.keys() != {*_SKILL_FIELDS} or not isinstance(text, dict) or text.keys() != _TEXT_FIELDS:
         raise _damage(path, number, f"a skill has the fields {', '.join(_SKILL_FIELDS)}")
     raw["source_task"] = raw.pop("evidence")
     try:
-        skill = _skills().validate_json(json.dumps(raw), strict=True)
+        skill = _check_of(Skill).validate_json(json.dumps(raw), strict=True)
+        tally = _check_of(Tally).validate_json(json.dumps(sources), strict=True)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])).replace("source_task", "evidence")
         raise _damage(path, number, f"{where}: {first['msg']}") from error
     if not math.isfinite(skill.utility):
         raise _damage(path, number, f"utility is {skill.utility}")
-    return skill
+    if any(times < 1 for named in (tally.supports, tally.refutes) for times in named.values()):
+        raise _damage(path, number, "a source of evidence was named less than once")
+    return replace(skill, supports=len(tally.supports), refutes=len(tally.refutes)), tally
 
 
 @cache
-def _skills() -> TypeAdapter[Skill]:
-    """Returns pydantic's check of a skill: a journal is read without it."""
+def _check_of(kind: type[_Kind]) -> TypeAdapter[_Kind]:
+    """Returns pydantic's check of a record: a journal is read without it."""
     from pydantic import TypeAdapter
 
-    return TypeAdapter(Skill)
+    return TypeAdapter(kind)
 
 
 def _object(path: Path, number: int, line: bytes) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
@@ -26,6 +26,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from d2skill.bank.formats.flat_skill import FlatSkill, first_fault
 from d2skill.bank.formats.json_lines import BankRecord
+from d2skill.bank.journal import Tally
 from d2skill.errors import BankError
 from d2skill.types import Granularity, Skill
 from d2skill.utils.atomic_files import write_text
@@ -53,10 +54,10 @@ class _ReleasedSkill(BaseModel):
 
 def write(path: Path, record: BankRecord) -> None:
     """Writes the skills of a record to a file that the released code reads."""
-    write_text(path, json.dumps(to_document(record.skills), indent=2, allow_nan=False) + "\n")
+    write_text(path, json.dumps(to_document(record.skills, record.tallies), indent=2, allow_nan=False) + "\n")
 
 
-def read(path: Path, data: bytes) -> list[Skill]:
+def read(path: Path, data: bytes) -> list[FlatSkill]:
     """Returns the skills in the content of a file; those without an id of ours have the id ""."""
     try:
         value = json.loads(data)
@@ -70,16 +71,18 @@ def read(path: Path, data: bytes) -> list[Skill]:
         raise BankError(f"{path}: {error}: correct that skill or take it out") from None
 
 
-def to_document(skills: Iterable[Skill]) -> dict[str, Any]:
-    """Returns the JSON object of the release for some skills."""
+def to_document(skills: Iterable[Skill], tallies: Mapping[str, Tally]) -> dict[str, Any]:
+    """Returns the JSON object of the release for some skills and their tallies, by id."""
     active: dict[str, Any] = {f"{name}_skills": [] for name in _GRANULARITIES}
     evicted: dict[str, Any] = {f"{name}_skills": [] for name in _GRANULARITIES}
     for skill in skills:
-        (active if skill.evicted is None else evicted)[f"{skill.granularity}_skills"].append(_entry(skill))
+        (active if skill.evicted is None else evicted)[f"{skill.granularity}_skills"].append(
+            _entry(skill, tallies.get(skill.id))
+        )
     return active | {_EVICTED: evicted} if any(evicted.values()) else active
 
 
-def from_document(document: dict[str, Any]) -> list[Skill]:
+def from_document(document: dict[str, Any]) -> list[FlatSkill]:
     """Returns the skills of a JSON object; raises `ValueError` that names the one at fault."""
     skills = []
     for prefix, pools in (("", document), (f"{_EVICTED}.", document.get(_EVICTED) or {})):
@@ -90,13 +93,13 @@ def from_document(document: dict[str, Any]) -> list[Skill]:
                 raise ValueError(f"{prefix}{name} is not a list of skills")
             for number, entry in enumerate(entries):
                 try:
-                    skills.append(_flat(entry, granularity).skill())
+                    skills.append(_flat(entry, granularity))
                 except ValidationError as error:
                     raise ValueError(f"{prefix}{name}[{number}]: {first_fault(error)}") from None
     return skills
 
 
-def _entry(skill: Skill) -> dict[str, Any]:
+def _entry(skill: Skill, tally: Tally | None) -> dict[str, Any]:
     """Returns a skill in the format of the release, with other values of ours under "d2skill"."""
     entry: dict[str, Any] = {
         "skill_id": re.sub(r"^[ts](\d+)$", lambda id: f"{skill.granularity}_{int(id[1]):03d}", skill.id),
@@ -108,7 +111,7 @@ def _entry(skill: Skill) -> dict[str, Any]:
         "retrieval_count": skill.retrievals,
         "created_at_step": skill.created,
     }
-    ours = FlatSkill.of(skill).differences(_flat(entry, skill.granularity))
+    ours = FlatSkill.of(skill, tally).differences(_flat(entry, skill.granularity))
     return entry | {"d2skill": ours} if ours else entry
 
 

@@ -21,16 +21,27 @@ The top level has keys of the specification only. The values of a skill that can
 body are "d2skill-" keys under `metadata`, a map of strings to strings. Texts are in the body; a text that would not be
 read back unchanged, such as an empty one, is under `metadata` as well, which takes precedence.
 
+A procedure, whose text has slots for the things of a task, has its steps as a list, and a sentence about the slots:
+
+    # put a hot {thing} in {place}
+
+    1. Take {thing}.
+    2. Heat {thing} with microwave.
+    3. Move {thing} to {place}.
+
+    {thing} and {place} stand for what the task names there: put a hot {thing} in {place}.
+
 A skill of others becomes a task skill with no history. Its description says when agents are to use it, so that is its
 key. Scripts and other files beside SKILL.md are not read.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -38,7 +49,9 @@ from pydantic import ValidationError
 from d2skill.bank.formats import front_matter
 from d2skill.bank.formats.flat_skill import FlatSkill, first_fault
 from d2skill.bank.formats.json_lines import BankRecord
+from d2skill.bank.journal import Tally
 from d2skill.errors import BankError
+from d2skill.knowledge.procedures import JOINT, sentence
 from d2skill.types import Skill, SkillText
 from d2skill.utils.atomic_files import write_folder
 
@@ -50,6 +63,9 @@ _OURS = "d2skill-"
 _TITLE = re.compile(r"\s*^# +(.*)$", re.MULTILINE)
 _WHEN = re.compile(r"^##+ +when to (?:apply|use)\b.*$", re.MULTILINE | re.IGNORECASE)
 _HEADING = re.compile(r"^#+ ", re.MULTILINE)
+_SLOT = re.compile(r"\{[a-z]+(?: \d+)?\}")
+_ABOUT_SLOTS = re.compile(r"\n\n\{[^\n]*\} stands? for what the task names there: (.*)\.$")
+_STEP = re.compile(r"\d+\. (.*)\.")
 
 
 def write(path: Path, record: BankRecord) -> None:
@@ -59,12 +75,13 @@ def write(path: Path, record: BankRecord) -> None:
         for skill in record.skills:
             skill_folder = folder / folder_name(skill)
             skill_folder.mkdir()
-            (skill_folder / FILE).write_text(render(skill), encoding="utf-8", newline="\n")
+            content = render(skill, record.tallies.get(skill.id))
+            (skill_folder / FILE).write_text(content, encoding="utf-8", newline="\n")
 
     write_folder(path, fill)
 
 
-def read(path: Path) -> list[Skill]:
+def read(path: Path) -> list[FlatSkill]:
     """Returns the skills in a folder of skill folders, or of one skill folder, in order of the folders' names.
 
     Skills that bring no id of a bank have the id "".
@@ -84,19 +101,25 @@ def folder_name(skill: Skill) -> str:
     return f"{start[: LONGEST_NAME - 1 - len(end)].rstrip('-')}-{end}"
 
 
-def render(skill: Skill) -> str:
-    """Returns the SKILL.md of a skill."""
+def render(skill: Skill, tally: Tally | None = None) -> str:
+    """Returns the SKILL.md of a skill with its evidence."""
     text = skill.text
     when = f"Use when: {text.when_to_apply}" if text.when_to_apply.strip() else ""
     description = " ".join(f"{text.principle} {when}".split()) or " ".join(text.title.split()) or folder_name(skill)
     top = {"name": folder_name(skill), "description": description[:LONGEST_DESCRIPTION].rstrip()}
-    body = f"\n# {text.title}\n\n{text.principle}\n\n## When to apply\n\n{text.when_to_apply}\n"
+    body = f"\n# {text.title}\n\n{_principle(skill)}\n\n## When to apply\n\n{text.when_to_apply}\n"
     plain = _skill(top, {}, body.replace("\r\n", "\n"))  # what `parse` would return without metadata
-    ours = FlatSkill.of(skill).differences(FlatSkill.of(plain))
-    return front_matter.write(top, {_OURS + key.replace("_", "-"): str(value) for key, value in ours.items()}, body)
+    ours = {
+        _OURS + key.replace("_", "-"): json.dumps(value) if isinstance(value, dict) else str(value)
+        for key, value in FlatSkill.of(skill, tally).differences(plain).items()
+    }
+    content = front_matter.write(top, ours, body)
+    if len(content) - len(body) > front_matter.LONGEST:
+        raise BankError(f"skill {skill.id} is too long for a {FILE} that can be read again: export the bank as jsonl")
+    return content
 
 
-def parse(content: str) -> Skill:
+def parse(content: str) -> FlatSkill:
     """Returns the skill of a SKILL.md. Raises `ValueError` that names the line or value at fault."""
     top, ours, body = front_matter.read(content, _OURS)
     if not all(top.get(key, "").strip() for key in ("name", "description")):
@@ -104,12 +127,37 @@ def parse(content: str) -> Skill:
     return _skill(top, ours, body)
 
 
-def _skill(top: Mapping[str, str], ours: Mapping[str, str], body: str) -> Skill:
+def _principle(skill: Skill) -> str:
+    """Returns the principle of a skill, that of a procedure as a list of its steps and a sentence about its slots."""
+    principle, slots = skill.text.principle, list(dict.fromkeys(_SLOT.findall(skill.task_text)))
+    if not slots:
+        return principle
+    steps = principle.removesuffix(".").split(JOINT)
+    lines = [f"{number}. {step[:1].upper()}{step[1:]}." for number, step in enumerate(steps, start=1)]
+    named = " and ".join(filter(None, (", ".join(slots[:-1]), slots[-1])))
+    stand = "stands" if len(slots) == 1 else "stand"
+    written = "\n".join(lines) + f"\n\n{named} {stand} for what the task names there: {skill.task_text}."
+    return written if _procedure(written) == (principle, skill.task_text) else principle
+
+
+def _procedure(written: str) -> tuple[str, str] | None:
+    """Returns principle and pattern of a procedure that is written as a list; None if it is not."""
+    about = _ABOUT_SLOTS.search(written)
+    steps = [_STEP.fullmatch(line) for line in written[: about.start()].split("\n")] if about else []
+    if not about or not all(steps):
+        return None
+    acts = [step[1] for step in steps if step]
+    return sentence([f"{act[:1].lower()}{act[1:]}" for act in acts]), about[1]
+
+
+def _skill(top: Mapping[str, str], ours: Mapping[str, str], body: str) -> FlatSkill:
     """Returns the skill of name and description, metadata of ours, and body."""
-    values = asdict(_text(top["name"], top["description"], body))
-    values |= {"granularity": "task", "task_text": top["description"]}
+    text, key = _text(top["name"], top["description"], body), top["description"]
+    if procedure := _procedure(text.principle):
+        text, key = replace(text, principle=procedure[0]), procedure[1]
+    values = asdict(text) | {"granularity": "task", "task_text": key}
     values |= {key.replace("-", "_"): value for key, value in ours.items()}
-    return FlatSkill.model_validate(values).skill()
+    return FlatSkill.model_validate(values)
 
 
 def _text(name: str, description: str, body: str) -> SkillText:
@@ -133,7 +181,7 @@ def _files(path: Path) -> Iterator[Path]:
         yield from files[:1]
 
 
-def _read_file(file: Path) -> Skill:
+def _read_file(file: Path) -> FlatSkill:
     """Returns the skill of a file. Raises `BankError` that names it if there is none."""
     try:
         return parse(file.read_bytes().decode("utf-8-sig"))

@@ -34,18 +34,26 @@ class ChangedSkill:
         """Number of signals between."""
         return self.after.credits - self.before.credits
 
+    @property
+    def has_new_evidence(self) -> bool:
+        """True if its numbers of supports and refutes are others."""
+        return (self.before.supports, self.before.refutes) != (self.after.supports, self.after.refutes)
+
 
 @dataclass(frozen=True, slots=True)
 class BankDiff:
     """Difference of the active skills of two banks.
 
-    `added` are in order of insertion, `changed` by the size of the change of utility, largest first. `inactive` are new
-    skills on trial or held; `unchanged` and `transient` are counts, the latter of skills that came and left between.
+    `added` are in order of insertion, `changed` by the size of the change of utility, largest first. `counted` have
+    other numbers of supports or refutes, `revised` other texts. `inactive` are new skills on trial or held; `unchanged`
+    and `transient` are counts, the latter of skills that came and left between.
     """
 
     added: tuple[Skill, ...]
     removed: tuple[InactiveSkill, ...]
     changed: tuple[ChangedSkill, ...]
+    counted: tuple[ChangedSkill, ...]
+    revised: tuple[ChangedSkill, ...]
     inactive: tuple[InactiveSkill, ...]
     unchanged: int
     transient: int
@@ -89,17 +97,21 @@ def diff_banks(
             removed.append(InactiveSkill(old[key], ""))
     both = [ChangedSkill(skill, new[key]) for key, skill in old.items() if key in new]
     changed = sorted((one for one in both if one.utility_change), key=lambda one: -abs(one.utility_change))
+    counted = tuple(one for one in both if one.has_new_evidence)
+    revised = tuple(one for one in both if one.before.text != one.after.text)
     unseen = [skill for key, skill in others.items() if key not in ever and key not in new]
     return BankDiff(
         added=tuple(skill for key, skill in new.items() if key not in old),
         removed=tuple(removed),
         changed=tuple(changed),
+        counted=counted,
+        revised=revised,
         inactive=tuple(
             InactiveSkill(skill, describe_status(marks_after[skill.id], skill))
             for skill in unseen
             if skill.evicted is None
         ),
-        unchanged=len(both) - len(changed),
+        unchanged=len(both) - len({one.after.id for one in (*changed, *counted, *revised)}),
         transient=sum(skill.evicted is not None for skill in unseen) if by_id else 0,
     )
 

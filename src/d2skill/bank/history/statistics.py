@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from d2skill.bank.journal import BankState, Credit, Journal, Mark, Rewind, sqlite_file
+from d2skill.bank.journal import BankState, Credit, Journal, Mark, Rewind, source_task, sqlite_file
 from d2skill.bank.journal.view import View
 from d2skill.bank.safety import objection
 from d2skill.types import Granularity, Skill
@@ -31,6 +31,7 @@ class PoolStatistics:
     below: int = 0
     never_shown: int = 0
     never_credited: int = 0
+    with_evidence: int = 0
 
     @property
     def active(self) -> int:
@@ -73,6 +74,7 @@ def _pool(skills: Sequence[Skill], marks: Mapping[str, Mark], iteration: int) ->
         below=sum(skill.utility < 0 for skill in active),
         never_shown=sum(not skill.retrievals for skill in active),
         never_credited=sum(not skill.credits for skill in active),
+        with_evidence=sum(skill.supports + skill.refutes > 0 for skill in active),
     )
 
 
@@ -116,18 +118,20 @@ def count_undone(journal: Journal, to: int) -> tuple[int, int]:
 
 @dataclass(frozen=True, slots=True)
 class SeenTasks:
-    """The ids of skills by the tasks that they were written from failures in, and by the tasks of their signals.
+    """The ids of skills by the tasks that they were written from, by those of their signals, and of their evidence.
 
     A skill from another bank brings the tasks of its signals along, but not which skill got which.
     """
 
     written: Mapping[str, tuple[str, ...]]
     credited: Mapping[str, tuple[str, ...]]
+    counted: Mapping[str, tuple[str, ...]]
 
     def among(self, panel: Collection[str]) -> dict[str, tuple[str, ...]]:
         """Returns those of some tasks that skills have seen, by id, with the ids of the skills."""
-        seen = sorted((self.written.keys() | self.credited.keys()) & {*panel})
-        return {task: tuple(dict.fromkeys(self.written.get(task, ()) + self.credited.get(task, ()))) for task in seen}
+        parts = (self.written, self.credited, self.counted)
+        seen = sorted({task for part in parts for task in part}.intersection(panel))
+        return {task: tuple(dict.fromkeys(id for part in parts for id in part.get(task, ()))) for task in seen}
 
 
 def seen_tasks(journal: Journal) -> SeenTasks:
@@ -136,6 +140,10 @@ def seen_tasks(journal: Journal) -> SeenTasks:
     state = journal.replay(seq=end)
     written: dict[str, dict[str, None]] = {}
     credited: dict[str, dict[str, None]] = {task: {} for task in sorted(state.credited_tasks)}
+    counted: dict[str, dict[str, None]] = {}
+    for skill_id, tally in state.tallies.items():
+        for task in map(source_task, (*tally.supports, *tally.refutes)):
+            counted.setdefault(task, {})[skill_id] = None
     for skill in state.skills():
         for task in filter(None, (skill.source_task, *state.repeats.get(skill.id, ()))):
             written.setdefault(task, {})[skill.id] = None
@@ -145,7 +153,7 @@ def seen_tasks(journal: Journal) -> SeenTasks:
             for skill_id, places in event.by.items():
                 for place in places:
                     credited.setdefault(tasks[place], {})[skill_id] = None
-    return SeenTasks(*({task: tuple(ids) for task, ids in skills.items()} for skills in (written, credited)))
+    return SeenTasks(*({task: tuple(ids) for task, ids in skills.items()} for skills in (written, credited, counted)))
 
 
 def rejected_texts(state: BankState) -> list[tuple[Skill, str]]:

@@ -19,15 +19,19 @@ from d2skill.bank.journal import (
     Mark,
     Note,
     Probe,
+    Refute,
     Repeat,
     Retrieve,
+    Revise,
     Rewind,
+    Support,
+    Tally,
 )
 from d2skill.bank.worth import Worth
 from d2skill.credit import credited_utilities
 from d2skill.errors import BankError
 from d2skill.runs.trajectories import Saved
-from d2skill.types import Skill
+from d2skill.types import Skill, SkillText
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +39,7 @@ class Inserted:
     """The skill entered the bank with these values.
 
     `failure` and `success` are the members of its task's group that it was written from. A skill from another bank may
-    bring its `worth` along, and if it is not active a `mark`.
+    bring its `worth` and its evidence along, and if it is not active a `mark`.
     """
 
     skill: Skill
@@ -44,6 +48,28 @@ class Inserted:
     success: int | None = None
     worth: Worth | None = None
     mark: Mark | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Supported:
+    """Trajectories of these tasks showed that the skill is right."""
+
+    tasks: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Refuted:
+    """Trajectories of these tasks contradicted the skill."""
+
+    tasks: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Revised:
+    """The skill got another text."""
+
+    before: SkillText
+    after: SkillText
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +141,9 @@ class Rewound:
     to: int
 
 
-SkillChange = Inserted | Repeated | Shown | Credited | Probed | StatusChanged | MergedIn | MergeUndone | Noted | Rewound
+_Evidence = Supported | Refuted | Revised
+_Status = StatusChanged | MergedIn | MergeUndone
+SkillChange = Inserted | _Evidence | Repeated | Shown | Credited | Probed | _Status | Noted | Rewound
 _C = TypeVar("_C", bound=SkillChange)
 _E = TypeVar("_E")
 
@@ -163,10 +191,12 @@ class Timeline:
 
 
 class _SkillState(NamedTuple):
-    """A skill after an event, and the ids of the skills that are merged into it then."""
+    """A skill after an event, the ids of the skills that are merged into it then, and the sources of its evidence."""
 
     skill: Skill
     merged: frozenset[str] = frozenset()
+    supports: frozenset[str] = frozenset()
+    refutes: frozenset[str] = frozenset()
 
 
 def skill_timeline(journal: Journal, skill_id: str, *, at: int | None = None, rewound: bool = False) -> Timeline:
@@ -211,7 +241,9 @@ def _follow(
         elif isinstance(event, Insert):
             for skill in (skill for skill in event.skills if skill.id == skill_id):
                 merged = frozenset(id for id, mark in event.marks.items() if mark.into == skill_id)
-                change, state = _inserted(event, skill), _SkillState(skill, merged)
+                tally = event.tallies.get(skill_id, Tally())
+                sources = frozenset(tally.supports), frozenset(tally.refutes)
+                change, state = _inserted(event, skill), _SkillState(skill, merged, *sources)
         elif state is not None:
             change, state = _change(event, state)
         if change is not None:
@@ -228,26 +260,36 @@ def _inserted(event: Insert, skill: Skill) -> Inserted:
 
 def _change(event: Event, state: _SkillState) -> tuple[SkillChange | None, _SkillState]:
     """Returns the change that an event made to a skill, None for none, and the skill's state after that."""
-    skill, merged = state
+    skill, merged = state[:2]
     match event:
-        case Repeat(tasks) if sources := tasks.get(skill.id):
-            return Repeated(tuple(sources)), state
+        case Support(sources) if tasks := sources.get(skill.id):
+            supports = state.supports.union(tasks)
+            counted = replace(skill, supports=len(supports))
+            return Supported(tuple(tasks)), state._replace(skill=counted, supports=supports)
+        case Refute(sources) if tasks := sources.get(skill.id):
+            refutes = state.refutes.union(tasks)
+            counted = replace(skill, refutes=len(refutes))
+            return Refuted(tuple(tasks)), state._replace(skill=counted, refutes=refutes)
+        case Revise(texts) if text := texts.get(skill.id):
+            return Revised(skill.text, text), state._replace(skill=replace(skill, text=text))
+        case Repeat(repeats) if tasks := repeats.get(skill.id):
+            return Repeated(tuple(tasks)), state
         case Retrieve(counts) if times := counts.get(skill.id):
-            return Shown(times), _SkillState(replace(skill, retrievals=skill.retrievals + times), merged)
+            return Shown(times), state._replace(skill=replace(skill, retrievals=skill.retrievals + times))
         case Credit(signals, beta) if values := signals.get(skill.id):
             utility = credited_utilities(np.array([skill.utility]), [values], [beta[skill.granularity]]).item()
-            sources = tuple(event.sources[n] for n in event.by.get(skill.id, ()))
+            origins = tuple(event.sources[n] for n in event.by.get(skill.id, ()))
             credited = replace(skill, utility=utility, credits=skill.credits + len(values))
-            return Credited(tuple(values), skill.utility, utility, sources), _SkillState(credited, merged)
+            return Credited(tuple(values), skill.utility, utility, origins), state._replace(skill=credited)
         case Probe(effects) if pairs := effects.get(skill.id):
             return Probed(len(pairs), sum(changed for _, changed in pairs)), state
         case Change(status, ids) if skill.id in ids:
             skill = replace(skill, evicted=event.iteration if status in GONE else None)
-            return StatusChanged(status, event.reason, event.into), _SkillState(skill, merged)
+            return StatusChanged(status, event.reason, event.into), state._replace(skill=skill)
         case Change(_, ids) if event.into == skill.id:
-            return MergedIn(ids), _SkillState(skill, merged | {*ids})
+            return MergedIn(ids), state._replace(merged=merged | {*ids})
         case Change(_, ids) if undone := tuple(id for id in ids if id in merged):
-            return MergeUndone(undone), _SkillState(skill, merged - {*undone})
+            return MergeUndone(undone), state._replace(merged=merged - {*undone})
         case Note(noted, text) if noted == skill.id:
             return Noted(text), state
     return None, state

@@ -12,10 +12,15 @@ from d2skill.bank.journal.events import (
     Note,
     Origin,
     Probe,
+    Refute,
     Repeat,
     Retrieve,
+    Revise,
     Rewind,
     Status,
+    Support,
+    Tally,
+    source_task,
 )
 from d2skill.bank.journal.journal import Journal, JournalWriter, from_records
 from d2skill.bank.journal.salvage import Salvaged, salvage
@@ -36,11 +41,16 @@ __all__ = [
     "Note",
     "Origin",
     "Probe",
+    "Refute",
     "Repeat",
     "Retrieve",
+    "Revise",
     "Rewind",
     "Salvaged",
     "Status",
+    "Support",
+    "Tally",
     "from_records",
     "salvage",
+    "source_task",
 ]

@@ -16,7 +16,8 @@ Bytes = npt.NDArray[np.uint8]
 class TextColumn:
     """Texts of rows: those of a file as one piece of UTF-8, decoded when they are asked for, then those added since.
 
-    In the piece a line break follows each text; `ends` [n] has the place after it.
+    In the piece a line break follows each text; `ends` [n] has the place after it. Texts that were replaced since are
+    kept apart until the column is packed.
     """
 
     def __init__(self, piece: Bytes | None = None, ends: Integers | None = None) -> None:
@@ -24,11 +25,14 @@ class TextColumn:
         self._ends = np.empty(0, np.int64) if ends is None else ends
         self._bytes = self._piece.data
         self._new: list[str] = []
+        self._replaced: dict[int, str] = {}
 
     def __len__(self) -> int:
         return len(self._ends) + len(self._new)
 
     def __getitem__(self, row: int) -> str:
+        if row in self._replaced:
+            return self._replaced[row]
         if row >= len(self._ends):
             return self._new[row - len(self._ends)]
         start = int(self._ends[row - 1]) if row else 0
@@ -38,14 +42,24 @@ class TextColumn:
         texts = str(self._bytes, "utf-8", "surrogatepass").split("\n")[:-1]
         if len(texts) != len(self._ends):  # a text has a line break
             texts = [self[row] for row in range(len(self._ends))]
-        return iter(texts + self._new)
+        texts += self._new
+        for row, text in self._replaced.items():
+            texts[row] = text
+        return iter(texts)
 
     def extend(self, texts: Iterable[str]) -> None:
         """Adds the texts of new rows."""
         self._new.extend(texts)
 
+    def __setitem__(self, row: int, text: str) -> None:
+        self._replaced[row] = text
+
     def packed(self) -> tuple[Bytes, Integers]:
         """Returns all texts as one piece, and the place after each [n]."""
+        if self._replaced:
+            whole = TextColumn()
+            whole.extend(self)
+            return whole.packed()
         if not self._new:
             return self._piece, self._ends
         new = [text.encode("utf-8", "surrogatepass") + b"\n" for text in self._new]

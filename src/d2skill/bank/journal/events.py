@@ -30,11 +30,19 @@ class Mark:
 
 
 @dataclass(frozen=True, slots=True)
+class Tally:
+    """Evidence for and against a skill: by source task, the number of events that named it."""
+
+    supports: dict[str, int] = field(default_factory=dict)
+    refutes: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Insert:
     """Insertion of skills, in this order and with these values.
 
-    Skills from another bank bring along the `worth` of their signals, the `tasks` that these are from, and the `marks`
-    of those that are not active.
+    Skills from another bank bring along the `worth` of their signals, the `tasks` that these are from, the `marks` of
+    those that are not active, and their `tallies`, from which their numbers of supports and refutes are.
     """
 
     skills: tuple[Skill, ...]
@@ -43,6 +51,34 @@ class Insert:
     worth: Mapping[str, Worth] = field(default_factory=dict)
     marks: Mapping[str, Mark] = field(default_factory=dict)
     tasks: Sequence[str] = ()
+    tallies: Mapping[str, Tally] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Support:
+    """Evidence that skills are right: by skill, the tasks whose trajectories showed it."""
+
+    sources: Mapping[str, Sequence[str]]
+    iteration: int
+    origin: Origin = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Refute:
+    """Evidence that skills are wrong: by skill, the tasks whose trajectories contradicted it."""
+
+    sources: Mapping[str, Sequence[str]]
+    iteration: int
+    origin: Origin = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Revise:
+    """New texts of skills, which keep their ids, keys and numbers."""
+
+    texts: Mapping[str, SkillText]
+    iteration: int
+    origin: Origin = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,10 +162,13 @@ class Rewind:
     origin: Origin = field(default_factory=dict)
 
 
-Event = Insert | Repeat | Retrieve | Credit | Probe | Change | Note | Rewind
+Event = Insert | Support | Refute | Revise | Repeat | Retrieve | Credit | Probe | Change | Note | Rewind
 
 _KINDS: dict[str, type[Event]] = {
     "insert": Insert,
+    "support": Support,
+    "refute": Refute,
+    "revise": Revise,
     "again": Repeat,
     "retrieve": Retrieve,
     "credit": Credit,
@@ -139,6 +178,16 @@ _KINDS: dict[str, type[Event]] = {
     "rewind": Rewind,
 }
 _NAMES = {kind: name for name, kind in _KINDS.items()}
+
+
+def source_task(source: str) -> str:
+    """Returns the task of a source: a task id, or with # and more the id of a trajectory, group or place of one."""
+    return source.rpartition("#")[0] or source
+
+
+def counts(tally: Tally | None) -> tuple[int, int]:
+    """Returns the numbers of source tasks that support and refute a skill."""
+    return (len(tally.supports), len(tally.refutes)) if tally else (0, 0)
 
 
 def encode(event: Event) -> bytes:
@@ -151,9 +200,9 @@ def encode(event: Event) -> bytes:
     if isinstance(event, Insert):
         values["skills"] = [_row(skill) for skill in event.skills]
         values = {"evidence" if name == "worth" else name: value for name, value in values.items()}
-        for name in ("evidence", "marks"):
-            if name in values:
-                values[name] = {skill_id: astuple(one) for skill_id, one in values[name].items()}
+    for name in ("evidence", "marks", "tallies", "texts"):
+        if name in values:
+            values[name] = {skill_id: astuple(one) for skill_id, one in values[name].items()}
     return json.dumps(values, separators=(",", ":"), allow_nan=False).encode()
 
 
@@ -162,10 +211,14 @@ def decode(body: bytes) -> Event:
     values = json.loads(body)
     kind = _KINDS[values.pop("kind")]
     if kind is Insert:
-        values["skills"] = tuple(map(_skill, values["skills"]))
+        tallies = {skill_id: Tally(*one) for skill_id, one in values.get("tallies", {}).items()}
+        values["tallies"] = tallies
+        values["skills"] = tuple(_skill(row, tallies.get(row[0])) for row in values["skills"])
         values["worth"] = {skill_id: Worth(*one) for skill_id, one in values.pop("evidence", {}).items()}
         values["marks"] = {skill_id: Mark(*one) for skill_id, one in values.get("marks", {}).items()}
         values["tasks"] = tuple(values.get("tasks", ()))
+    elif kind is Revise:
+        values["texts"] = {skill_id: SkillText(*text) for skill_id, text in values["texts"].items()}
     elif kind is Change:
         values["ids"] = tuple(values["ids"])
     elif kind is Probe:
@@ -185,6 +238,6 @@ def _row(skill: Skill) -> list[Any]:
     ]
 
 
-def _skill(row: Sequence[Any]) -> Skill:
-    """Returns the skill of a list of values."""
-    return Skill(row[0], row[1], SkillText(row[2], row[3], row[4]), *row[5:])
+def _skill(row: Sequence[Any], tally: Tally | None) -> Skill:
+    """Returns the skill of a list of values and a tally."""
+    return Skill(row[0], row[1], SkillText(row[2], row[3], row[4]), *(*row[5:], *counts(tally)))

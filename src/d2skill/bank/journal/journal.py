@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Self
 
 from d2skill.bank.journal import kept_state, sqlite_file
-from d2skill.bank.journal.events import Event, Insert, Mark, Rewind, decode, encode
+from d2skill.bank.journal.events import Event, Insert, Mark, Rewind, Tally, decode, encode
 from d2skill.bank.journal.lock import Acknowledged, WriteLock, acknowledged
 from d2skill.bank.journal.sqlite_file import JournalHead
 from d2skill.bank.journal.state import BankState, no_garbage_collection
@@ -194,6 +194,7 @@ def from_records(
     marks: Mapping[str, Mark] | None = None,
     tasks: Sequence[str] = (),
     source: str = "records",
+    tallies: Mapping[str, Tally] | None = None,
 ) -> None:
     """Creates a journal from the skills of a bank that has none.
 
@@ -205,10 +206,12 @@ def from_records(
         marks: Status of the skills that are not active, by id.
         tasks: Tasks that the signals are from.
         source: Origin of the skills, for the record.
+        tallies: Evidence for and against skills, by id.
     """
     iteration = max((max(skill.created, skill.evicted or 0) for skill in skills), default=0)
     first = sqlite_file.first_event(embedder)
-    body = encode(Insert(tuple(skills), iteration, {"from": source}, worth or {}, marks or {}, tuple(tasks)))
+    origin = {"from": source}
+    body = encode(Insert(tuple(skills), iteration, origin, worth or {}, marks or {}, tuple(tasks), tallies or {}))
     sqlite_file.create(path, [first, first.head.next_event(iteration, body)])
 
 

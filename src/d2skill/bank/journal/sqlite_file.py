@@ -93,11 +93,11 @@ def _schema_1(connection: sqlite3.Connection) -> None:
         connection.execute(f"CREATE TABLE {table}")
 
 
-def _schema_2(connection: sqlite3.Connection) -> None:
-    """Changes no table: this version has kinds of events that earlier programs cannot read."""
+def _same_tables(connection: sqlite3.Connection) -> None:
+    """Changes no table: the next version has kinds of events that earlier programs cannot read."""
 
 
-_MIGRATIONS: list[Callable[[sqlite3.Connection], None]] = [_schema_1, _schema_2]
+_MIGRATIONS: list[Callable[[sqlite3.Connection], None]] = [_schema_1, _same_tables, _same_tables]
 """Number n brings a file of schema version n to version n + 1; version 0 has no tables yet."""
 OLDEST_READABLE = 1
 """First schema version with the present tables."""

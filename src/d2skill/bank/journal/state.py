@@ -26,10 +26,16 @@ from d2skill.bank.journal.events import (
     Mark,
     Note,
     Probe,
+    Refute,
     Repeat,
     Retrieve,
+    Revise,
     Rewind,
     Status,
+    Support,
+    Tally,
+    counts,
+    source_task,
 )
 from d2skill.bank.ranking import Floats, Integers
 from d2skill.bank.worth import Influence, Worth
@@ -46,26 +52,28 @@ _TEXT = ("title", "principle", "when_to_apply")
 _TEXTS = ("id", *_TEXT, "task_text", "observation", "source_task")
 _DUMPED = ("id", "granularity", *_TEXT, "task_text", "observation", "created", "source_task")  # order of `dump`
 _KINDS = {
-    **dict.fromkeys(("utility", "total", "spread"), np.float64),
-    **dict.fromkeys(("retrievals", "credits", "signals", "squares", "last"), np.int64),
+    **dict.fromkeys(("utility", "total", "spread", "odd_total"), np.float64),
+    **dict.fromkeys(("retrievals", "credits", "signals", "squares", "last", "odd_signals"), np.int64),
 }
 _COLUMN_KINDS = {**_KINDS, "created": np.int64, "granularity": np.int8, "status": np.int8}
 _COUNTERS = ("utility", "retrievals", "credits", "granularity", "created")  # of a `Skill`
+_ODD = ("odd_signals", "odd_total")  # of the signals of odd iterations
 _SUMS = ("signals", "squares", "total", "spread", "last")  # of its `Worth`
 
 
 class BankState:
     """State of a bank after a sequence of events.
 
-    By id, `marks` has the status of skills that are not active, `notes` what people remarked on skills, `repeats` the
-    tasks whose failures gave a skill another time, `influence` what leaving skills out of prompts did, and `merged` the
-    skills that were merged into others. `vouched` are the ids of skills that a person admitted although they were held;
-    `credited_tasks` are the tasks that signals are from.
+    By id, `tallies` has the evidence for and against skills, `marks` the status of those that are not active, `notes`
+    what people remarked on them, `repeats` the tasks whose failures gave a skill another time, `influence` what leaving
+    skills out of prompts did, and `merged` the skills that were merged into others. `vouched` are the ids of skills
+    that a person admitted although they were held; `credited_tasks` are the tasks that signals are from.
     """
 
-    name = "bank/3"
+    name = "bank/4"
 
     def __init__(self) -> None:
+        self.tallies: dict[str, Tally] = {}
         self.marks: dict[str, Mark] = {}
         self.notes: dict[str, list[str]] = {}
         self.repeats: dict[str, list[str]] = {}
@@ -140,7 +148,8 @@ class BankState:
         for one, two in zip(self._texts.values(), other._texts.values(), strict=True):
             pairs += zip(one.packed(), two.packed(), strict=True)
         gone, others = ({i: m.iteration for i, m in s.marks.items() if m.status in GONE} for s in (self, other))
-        return gone == others and all(np.array_equal(*pair) for pair in pairs)
+        same = gone == others and self.tallies == other.tallies
+        return same and all(np.array_equal(*pair) for pair in pairs)
 
     def keys(self, rows: Integers) -> list[tuple[str, str]]:
         """Returns the keys of some rows: task text, and the observation of a step skill."""
@@ -163,6 +172,22 @@ class BankState:
         """Returns the iterations in which the skills of some rows were written."""
         return np.asarray(self._numbers["created"][rows], dtype=np.int64)
 
+    def reliability(self, granularity: Granularity | None = None, least: int = 4) -> float | None:
+        """Returns how well mean signals repeat: their correlation over skills between odd and even iterations.
+
+        It is weighted by signals, of skills with `least` or more in both; None for fewer than three of them.
+        """
+        rows = self.rows(granularity)
+        odd, signals = self._numbers["odd_signals"][rows], self._numbers["signals"][rows]
+        enough = (odd >= least) & (signals - odd >= least)
+        if enough.sum() < 3:
+            return None
+        odd, even = odd[enough], (signals - odd)[enough]
+        total, odd_total = self._numbers["total"][rows][enough], self._numbers["odd_total"][rows][enough]
+        covariance = np.cov(odd_total / odd, (total - odd_total) / even, aweights=odd * even / (odd + even))
+        deviations = np.sqrt(covariance[0, 0] * covariance[1, 1])
+        return float(covariance[0, 1] / deviations) if deviations > 0 else None
+
     def worth(self, skill_id: str) -> Worth:
         """Returns the worth of a skill, with the signals of the skills that were merged into it."""
         worth = self._own_worth(self.row(skill_id))
@@ -175,7 +200,7 @@ class BankState:
         skills = tuple(self.skills())
         worth = {skill.id: own for row, skill in enumerate(skills) if (own := self._own_worth(row)).signals}
         tasks = tuple(sorted(self.credited_tasks))
-        events: list[Event] = [Insert(skills, iteration, {}, worth, dict(self.marks), tasks)]
+        events: list[Event] = [Insert(skills, iteration, {}, worth, dict(self.marks), tasks, dict(self.tallies))]
         if vouched := tuple(sorted(self.vouched - self.marks.keys())):
             events += [Change("held", vouched, iteration), Change("active", vouched, iteration)]
         if self.repeats:
@@ -187,13 +212,26 @@ class BankState:
         match event:
             case Insert():
                 self._insert(event)
+            case Support(evidence) | Refute(evidence):
+                rows = self.find(evidence)
+                for skill_id, sources in evidence.items():
+                    tally = self.tallies.setdefault(skill_id, Tally())
+                    counted = tally.supports if isinstance(event, Support) else tally.refutes
+                    counted.update({source: counted.get(source, 0) + 1 for source in sources})
+                self._forget(rows)
+            case Revise(texts):
+                rows = self.find(texts)
+                for row, text in zip(rows.tolist(), texts.values(), strict=True):
+                    for name in _TEXT:
+                        self._texts[name][row] = getattr(text, name)
+                self._forget(rows)
             case Repeat(tasks):
                 self.find(tasks)
                 for skill_id, sources in tasks.items():
                     self.repeats.setdefault(skill_id, []).extend(sources)
-            case Retrieve(counts):
-                rows = self.find(counts)
-                self._numbers["retrievals"][rows] += np.fromiter(counts.values(), np.int64, len(rows))
+            case Retrieve(times):
+                rows = self.find(times)
+                self._numbers["retrievals"][rows] += np.fromiter(times.values(), np.int64, len(rows))
                 self._forget(rows)
             case Credit():
                 self._credit(event)
@@ -244,6 +282,7 @@ class BankState:
     def _rest(self) -> dict[str, Any]:
         """Returns all but the columns, as values for JSON."""
         return {
+            "tallies": {skill_id: [tally.supports, tally.refutes] for skill_id, tally in self.tallies.items()},
             "marks": {skill_id: asdict(mark) for skill_id, mark in self.marks.items()},
             "notes": self.notes,
             "again": self.repeats,
@@ -253,6 +292,7 @@ class BankState:
         }
 
     def _load_rest(self, values: dict[str, Any]) -> None:
+        self.tallies = {skill_id: Tally(*named) for skill_id, named in values["tallies"].items()}
         self.marks = {skill_id: Mark(**mark) for skill_id, mark in values["marks"].items()}
         for skill_id, mark in self.marks.items():
             if mark.status == "merged":
@@ -277,6 +317,7 @@ class BankState:
         worths = [event.worth.get(skill_id, Worth()) for skill_id in ids]
         numbers: dict[str, Sequence[Any]] = {name: [getattr(one, name) for one in worths] for name in _SUMS}
         numbers |= {name: [getattr(one, name) for one in skills] for name in _COUNTERS}
+        numbers |= {name: [0] * len(ids) for name in _ODD}
         self._add_rows(texts, [skill.granularity for skill in skills], numbers)
         for skill in skills:
             if skill.evicted is not None:
@@ -284,6 +325,9 @@ class BankState:
         for skill_id, mark in event.marks.items():
             self._mark(skill_id, mark)
         self.credited_tasks.update(event.tasks)
+        for skill_id in filter(event.tallies.__contains__, ids):
+            tally = event.tallies[skill_id]
+            self.tallies[skill_id] = Tally(dict(tally.supports), dict(tally.refutes))
 
     def _add_rows(
         self,
@@ -318,7 +362,10 @@ class BankState:
         numbers["total"][rows] += totals
         numbers["spread"][rows] += totals * totals / counts
         numbers["last"][rows] = event.iteration
-        self.credited_tasks.update(source.rpartition("#")[0] or source for source in event.sources)
+        if event.iteration % 2:
+            numbers["odd_signals"][rows] += counts
+            numbers["odd_total"][rows] += totals
+        self.credited_tasks.update(map(source_task, event.sources))
         self._forget(rows)
 
     def _change(self, event: Change) -> None:
@@ -358,7 +405,8 @@ class BankState:
         gone = mark.iteration if mark and mark.status in GONE else None
         text = SkillText(title, principle, when)
         return Skill(
-            skill_id, _GRANULARITIES[code], text, task, observation, utility, retrievals, credits, created, source, gone
+            *(skill_id, _GRANULARITIES[code], text, task, observation, utility, retrievals, credits, created, source),
+            *(gone, *counts(self.tallies.get(skill_id))),
         )
 
 

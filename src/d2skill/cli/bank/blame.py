@@ -19,18 +19,21 @@ from d2skill.bank.history.timeline import (
     MergeUndone,
     Noted,
     Probed,
+    Refuted,
     Repeated,
+    Revised,
     Rewound,
     Shown,
     SkillChange,
     StatusChanged,
+    Supported,
     Timeline,
     TimelineEntry,
     TracedSignal,
     skill_timeline,
 )
 from d2skill.cli.bank.open import listed, open_journal
-from d2skill.cli.bank.tables import format_worth, print_rows, replay_command, say, table_of
+from d2skill.cli.bank.tables import format_tally, format_worth, print_rows, replay_command, say, table_of, written_from
 from d2skill.runs import trajectories
 from d2skill.runs.folder import RunFolder
 
@@ -40,7 +43,7 @@ _ENDS = 8  # rows at either end of a long table
 def bank_blame(
     run: Positional[Path], id: Positional[str], signals: bool = False, rewound: bool = False, all: bool = False
 ) -> None:
-    """Show the history of a skill: the failure it was written from, when it was shown, what moved its utility.
+    """Show the history of a skill: the failure it was written from, when it was shown, its evidence and utility.
 
     Args:
         run: Run folder, or a journal.
@@ -57,7 +60,7 @@ def bank_blame(
         return
     for entry in timeline.entries:
         if isinstance(entry.change, Inserted):
-            print_rows(_source(entry, entry.change))
+            print_rows(_source(entry, entry.change, written_from(timeline.skill)))
             if run.is_dir():
                 _print_replay(RunFolder.open(run), entry, entry.change)
     rows = [_row(list(entries)) for _, entries in groupby(timeline.entries, lambda e: (e.iteration, e.undone))]
@@ -108,18 +111,23 @@ def _signal(signal: TracedSignal) -> str:
     return f"iteration {signal.iteration}{source}: {signal.value:+.2f}"
 
 
-def _source(entry: TimelineEntry, inserted: Inserted) -> list[tuple[str, str]]:
-    """Returns the origin of a skill, as far as the journal has it, as names and values."""
+def _source(entry: TimelineEntry, inserted: Inserted, attempts: str) -> list[tuple[str, str]]:
+    """Returns the origin of a skill, as far as it is on record, as names and values.
+
+    `attempts` says in words what attempts at its task it was written from.
+    """
     skill, origin = inserted.skill, dict(inserted.origin)
     undone = " (undone)" if entry.undone else ""
     rows = [("written", f"in iteration {entry.iteration}, event {entry.number}{undone}")]
     if skill.source_task:
         member = f", member {inserted.failure} of its group" if inserted.failure is not None else ""
         split = f", split {origin.pop('split')}" if len(origin.get("split", "").split()) == 1 else ""
-        rows.append(("from", f"a failure in {skill.source_task}{member}{split}: {skill.task_text}"))
+        rows.append(("from", f"{attempts} {skill.source_task}{member}{split}: {skill.task_text}"))
     if skill.credits or inserted.worth:
         worth = f", worth {format_worth(inserted.worth.posterior())}" if inserted.worth else ""
         rows.append(("taken over", f"with utility {skill.utility:+.3f} after {skill.credits} credits{worth}"))
+    if skill.supports or skill.refutes:
+        rows.append(("came with", f"{format_tally(skill)} supports and refutes"))
     if inserted.mark:
         rows.append(("came as", describe_status(inserted.mark, skill)))
     if inserted.success is not None:
@@ -162,6 +170,12 @@ def _in_words(change: SkillChange) -> str:
     match change:
         case Inserted():
             return "written"
+        case Supported(tasks):
+            return f"supported by {listed(tasks)}"
+        case Refuted(tasks):
+            return f"contradicted by {listed(tasks)}"
+        case Revised(before, _):
+            return f"revised: was {before.title!r}, {before.principle!r}, {before.when_to_apply!r}"
         case Repeated(tasks):
             names = list(dict.fromkeys(task or "an unnamed task" for task in tasks))
             return f"written again, from {'a failure' if len(tasks) == 1 else 'failures'} in {listed(names)}"

@@ -10,7 +10,7 @@ from tyro.conf import Positional, arg
 
 from d2skill.bank.history.diff import diff_banks
 from d2skill.cli.bank.open import bank_path, read
-from d2skill.cli.bank.tables import print_titles, say
+from d2skill.cli.bank.tables import format_tally, print_titles, say
 from d2skill.errors import BankError
 from d2skill.types import Skill
 
@@ -47,6 +47,10 @@ def bank_diff(
         for one in diff.changed
     ]
     _print_part(f"{len(changed)} moved", changed, limit)
+    if counted := [(one.after, f"{format_tally(one.before)} → {format_tally(one.after)}") for one in diff.counted]:
+        _print_part(f"{len(counted)} have other evidence", counted, limit)
+    if revised := [(one.after, f"was {one.before.text.title!r}") for one in diff.revised]:
+        _print_part(f"{len(revised)} have other texts", revised, limit)
     say(f"{diff.unchanged} stayed as they were.")
     if diff.transient:
         say(f"{diff.transient} came and left between: `d2skill bank list {second} --status all` has them.")

@@ -8,10 +8,9 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
-from d2skill.bank.formats import Format, export_bank, import_skills
+from d2skill.bank.formats import Format, export_bank, import_record
 from d2skill.bank.formats.contents import BankContents
 from d2skill.bank.formats.importing import import_bank
-from d2skill.bank.formats.json_lines import BankRecord
 from d2skill.bank.journal import GONE, Journal, salvage
 from d2skill.bank.safety import objection
 from d2skill.cli.bank.open import bank_path, listed, read
@@ -72,7 +71,7 @@ def bank_import(source: Positional[Path], out: Positional[Path], run: Path | Non
     if (source.is_dir() and (source / "config.toml").is_file()) or (source.is_file() and Journal.is_journal(source)):
         contents = read(source)
     else:
-        contents = BankContents.of_record(BankRecord("", 0, 0, tuple(import_skills(source))))
+        contents = BankContents.of_record(import_record(source))
     imported = import_bank(contents, out, config, str(source))
     made = read(out)
     say(f"{count_skills(made, made.skills)} written to {out}, for embedder {imported.embedder}.")

@@ -11,6 +11,7 @@ from d2skill.bank.formats.contents import BankContents
 from d2skill.cli.bank.open import read
 from d2skill.cli.bank.tables import count_statuses, print_skills, say
 from d2skill.errors import BankError
+from d2skill.knowledge.evidence import standing
 from d2skill.types import Granularity, Skill
 
 
@@ -18,14 +19,16 @@ def bank_list(
     run: Positional[Path],
     granularity: Granularity | None = None,
     status: Literal["active", "trial", "held", "evicted", "retired", "merged", "all"] = "active",
-    sort: Literal["utility", "worth", "retrievals", "created"] = "utility",
+    sort: Literal["utility", "worth", "retrievals", "created", "evidence"] = "utility",
     limit: int = 50,
     at: int | None = None,
 ) -> None:
     """List the skills of a run's bank.
 
     The utility ranks skills. The worth is the mean of a skill's signals, drawn a little towards 0, with the 95 %
-    interval. A signal is success with the skill minus that of the attempts without skills at the same task.
+    interval. A signal is success with the skill minus that of the attempts without skills at the same task. The
+    evidence is the number of source tasks whose trajectories showed that a skill is right, and of those that
+    contradicted it: 7/2.
 
     Args:
         run: Run folder, or a bank file.
@@ -46,6 +49,8 @@ def bank_list(
 
 def _sort_value(run: Path, bank: BankContents, skill: Skill, sort: str) -> float:
     """Returns the value by which a list is sorted."""
+    if sort == "evidence":
+        return standing(skill.supports, skill.refutes)
     if sort != "worth":
         return float(getattr(skill, sort))
     if bank.state is None:

@@ -64,7 +64,7 @@ def _open(run: Path, at: int | None) -> tuple[BankContents, BankState, KeptKeys 
         journal = Journal(path)
         check_iteration(journal, at)
         state, _, kept = KeptKeys.replay(journal, at=at)
-        return BankContents(journal.embedder, 0, 0, (), state.marks, state), state, kept
+        return BankContents(journal.embedder, 0, 0, (), state.tallies, state.marks, state), state, kept
     bank, state = read(run, at), BankState()
-    state.apply(Insert(bank.skills, 0))
+    state.apply(Insert(bank.skills, 0, tallies=bank.tallies))
     return bank, state, None

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 from tyro.conf import Positional
 
-from d2skill.bank.history.diff import describe_status
+from d2skill.bank.formats.contents import BankContents
+from d2skill.bank.history.diff import describe_status, status_name
 from d2skill.bank.history.timeline import (
     Credited,
     Shown,
@@ -16,14 +18,18 @@ from d2skill.bank.history.timeline import (
     skill_use,
     training_use,
 )
-from d2skill.bank.journal import BankState
+from d2skill.bank.journal import GONE, BankState, Tally
 from d2skill.bank.worth import Influence
 from d2skill.cli.bank.open import find_skill, listed, open_journal, read
-from d2skill.cli.bank.tables import print_rows, replay_command, say, sparkline
+from d2skill.cli.bank.tables import format_tally, print_rows, replay_command, say, sparkline, written_from
+from d2skill.knowledge.evidence import standing
 from d2skill.runs import trajectories
 from d2skill.runs.folder import RunFolder
+from d2skill.types import Skill
 
 _LATEST = 3  # episodes that are named
+_SOURCES = 3  # tasks that are named
+_ALTERNATIVES = 8
 
 Rows = list[tuple[str, str]]
 
@@ -39,6 +45,7 @@ def bank_show(run: Positional[Path], id: Positional[str], at: int | None = None)
     bank = read(run, at)
     skill = find_skill(bank.skills, id, run)
     timeline = skill_timeline(open_journal(run), id, at=at) if bank.state is not None else None
+    source = f"{written_from(skill)} {skill.source_task or 'an unnamed task'}"
     rows = [
         ("id", f"{skill.id} ({skill.granularity} skill)"),
         ("title", skill.text.title),
@@ -49,9 +56,10 @@ def bank_show(run: Positional[Path], id: Positional[str], at: int | None = None)
         ("status", describe_status(bank.marks.get(id), skill) or _active(bank.state, timeline)),
         ("utility", f"{skill.utility:+.3f} after {skill.credits} credits"),
         ("shown", f"{skill.retrievals} times"),
-        ("written", f"in iteration {skill.created}, from a failure in {skill.source_task or 'an unnamed task'}"),
+        ("written", f"in iteration {skill.created}, from {source}"),
     ]
     hints: list[str] = []
+    rows += _evidence(bank, skill)
     if bank.state is not None and timeline:
         rows += _repeats(bank.state, id) + _worth(bank.state, timeline) + _influence(bank.state, id)
         rows += [("note", text) for text in bank.state.notes.get(id, ())]
@@ -74,6 +82,35 @@ def _active(state: BankState | None, timeline: Timeline | None) -> str:
     iteration, change = changes[-1]
     admitted = ", admitted although it was held back" if timeline.skill.id in state.vouched else ""
     return f"active since iteration {iteration}{admitted}{f': {change.reason}' if change.reason else ''}"
+
+
+def _evidence(bank: BankContents, skill: Skill) -> Rows:
+    """Returns the evidence for and against a skill, and its alternatives: the skills of the same key, best first."""
+    key = (skill.granularity, skill.task_text, skill.observation)
+    others = [
+        one
+        for one in bank.skills
+        if (one.granularity, one.task_text, one.observation) == key and bank.status(one) not in GONE and one != skill
+    ]
+    if not any(one.supports or one.refutes for one in (skill, *others)):
+        return []
+    others.sort(key=lambda one: (-standing(one.supports, one.refutes), -one.supports))
+    tally = bank.tallies.get(skill.id, Tally())
+    rows = [("evidence", f"supported by {_sources(tally.supports)}, contradicted by {_sources(tally.refutes)}")]
+    for one in others[:_ALTERNATIVES]:
+        status = status_name(bank.status(one))
+        marked = "" if status == "active" else f", {status}"
+        rows.append(("alternative", f"{one.id} {one.text.title}: {one.text.principle} ({format_tally(one)}{marked})"))
+    if len(others) > _ALTERNATIVES:
+        rows.append(("", f"{len(others) - _ALTERNATIVES} more"))
+    return rows
+
+
+def _sources(sources: Collection[str]) -> str:
+    """Returns in words the number of some tasks, or of places in tasks, and a few of them."""
+    named = f" ({listed([source.replace('#', ' ') for source in sources], _SOURCES)})" if sources else ""
+    noun = "place" if any("#" in source for source in sources) else "task"
+    return f"{len(sources)} {noun}{'s' * (len(sources) != 1)}{named}"
 
 
 def _repeats(state: BankState, id: str) -> Rows:

@@ -39,14 +39,17 @@ def bank_stats(run: Positional[Path], at: int | None = None) -> None:
     table.add_row("utility below 0", *(_share(pool.below, pool.active) for pool in pools))
     table.add_row("never shown", *(_share(pool.never_shown, pool.active) for pool in pools))
     table.add_row("never credited", *(_share(pool.never_credited, pool.active) for pool in pools))
+    if counted := any(pool.with_evidence for pool in pools):
+        table.add_row("with evidence", *(_share(pool.with_evidence, pool.active) for pool in pools))
     Console().print(table)
     say("Utility to age are of the active skills: lowest [quartile, median, quartile] highest; age is in iterations.")
     most = ", ".join(f"{task} ({count})" for task, count in bank.source_tasks)
+    attempts = "trajectories of" if counted else "failures in"
     facts = journal_statistics(journal)
     print_rows(
         [
             ("iteration", str(iteration)),
-            ("written from", f"failures in {bank.tasks} tasks, most in {most}" if most else "-"),
+            ("written from", f"{attempts} {bank.tasks} tasks, most in {most}" if most else "-"),
             ("journal", f"{facts.events} events, {facts.bytes / 1024:.0f} KiB, {facts.snapshots} snapshots"),
             ("rewinds", f"{facts.rewinds}, which leave {facts.undone} events out" if facts.rewinds else "none"),
             ("embedder", journal.embedder),

@@ -71,12 +71,16 @@ def print_skills(
         count: Number of skills that there are, if it is not that of `skills`.
     """
     state = bank.state
-    columns = ["id", "utility", "worth", "credits", "shown", "created", heading, "skill"]
-    columns = [name for name in columns if name and (name != "worth" or state is not None)]
+    counted = any(skill.supports or skill.refutes for skill in skills)
+    absent = {"", *(["worth"] if state is None else []), *([] if counted else ["evidence"])}
+    columns = ["id", "evidence", "utility", "worth", "credits", "shown", "created", heading, "skill"]
+    columns = [name for name in columns if name not in absent]
     table = table_of(columns, left=["id", "skill"])
     for row, skill in enumerate(skills[:limit]):
         worth = [] if state is None else [format_worth(state.worth(skill.id).posterior())]
-        values = [f"{skill.utility:+.3f}", *worth, str(skill.credits), str(skill.retrievals), str(skill.created)]
+        evidence = [format_tally(skill)] if counted else []
+        counts = (str(count) for count in (skill.credits, skill.retrievals, skill.created))
+        values = [*evidence, f"{skill.utility:+.3f}", *worth, *counts]
         title = skill.text.title
         if mark := bank.marks.get(skill.id):
             since = "in" if mark.status in GONE else "since"
@@ -109,6 +113,16 @@ def count_statuses(bank: BankContents, skills: Iterable[Skill]) -> str:
     """Returns in words the number of skills of each status."""
     counts = Counter(map(bank.status, skills))
     return ", ".join(f"{count} {status_name(status)}" for status, count in sorted(counts.items()))
+
+
+def format_tally(skill: Skill) -> str:
+    """Returns the numbers of source tasks that support and refute a skill, as in "7/2"."""
+    return f"{skill.supports}/{skill.refutes}"
+
+
+def written_from(skill: Skill) -> str:
+    """Returns in words the attempts at its task that a skill was written from: one with evidence from any of them."""
+    return "trajectories of" if skill.supports or skill.refutes else "a failure in"
 
 
 def format_worth(worth: Posterior) -> str:

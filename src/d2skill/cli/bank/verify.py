@@ -25,10 +25,10 @@ _NAMED = 3  # rejected texts
 def bank_verify(run: Positional[Path], panel: Path | None = None) -> None:
     """Read every page, event and checksum of a bank's journal, and report damage.
 
-    It also counts the tasks that the skills have seen, in which they were written from failures or got signals, and
-    names those of the validation panel, as such skills may hold the answers. Last, it checks that every text is one
-    that a bank takes, unless the skill is held or a person vouched for it. With retrieval.index "ann" it says how many
-    of the most similar skills are found.
+    It also counts the tasks that the skills have seen, in which they were written from failures, got signals or
+    evidence, and names those of the validation panel, as such skills may hold the answers. Last, it checks that every
+    text is one that a bank takes, unless the skill is held or a person vouched for it. With retrieval.index "ann" it
+    says how many of the most similar skills are found.
 
     Args:
         run: Run folder, or a journal.
@@ -42,8 +42,11 @@ def bank_verify(run: Positional[Path], panel: Path | None = None) -> None:
     panel_tasks = RunTasks.read(panel) if panel else own
     _print_recall(run, journal)
     seen, state = seen_tasks(journal), journal.replay(seq=head.seq)
-    say(f"Its {len(state)} skills were written from failures in {_count_tasks(seen.written, own)}.")
+    attempts = "trajectories of" if seen.counted else "failures in"
+    say(f"Its {len(state)} skills were written from {attempts} {_count_tasks(seen.written, own)}.")
     say(f"Their signals are from {_count_tasks(seen.credited, own)}.")
+    if seen.counted:
+        say(f"The evidence for and against them is from {_count_tasks(seen.counted, own)}.")
     if panel_tasks:
         _print_seen(seen, panel_tasks, f"the validation panel of {panel}" if panel else "the run's validation panel")
     else:

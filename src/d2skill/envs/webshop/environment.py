@@ -11,7 +11,7 @@ import numpy as np
 from d2skill.config import WebshopConfig
 from d2skill.envs.webshop.catalogue import Catalogue
 from d2skill.envs.webshop.expert import ScriptedShopper
-from d2skill.envs.webshop.goals import GoalSet, goals_of_split, make_goals, split_goals
+from d2skill.envs.webshop.goals import GoalSet, goals_of_split, make_goals, split_goals, split_products
 from d2skill.envs.webshop.instruction import parse_instruction
 from d2skill.envs.webshop.lazy_sequence import LazySequence
 from d2skill.envs.webshop.pages import SEPARATOR, SUB_PAGES, Page
@@ -143,11 +143,16 @@ class WebshopEnvironment:
         self._catalogue = Catalogue.load(Path(folder).expanduser())
         self._goals: GoalSet = make_goals(self._catalogue, seed=settings.seed, human=settings.goals == "human")
         count = len(self._goals.goals)
-        self._order = self._catalogue.store.shuffled(count, settings.seed)
-        splits = split_goals(self._order)
-        self._splits = tuple(splits)
+        shuffled = self._catalogue.store.shuffled
+        self._order = shuffled(count, settings.seed)
+        self._splits = (
+            split_products(self._order, self._goals.products(), shuffled(len(self._catalogue), settings.seed))
+            if settings.split_by == "product"
+            else split_goals(self._order)
+        )
+        self._names = tuple(self._splits)
         self._split_of = np.zeros(count, np.uint8)
-        for place, numbers in enumerate(splits.values()):
+        for place, numbers in enumerate(self._splits.values()):
             self._split_of[numbers] = place
 
     def task_ids(self, split: str) -> Sequence[str]:
@@ -156,13 +161,13 @@ class WebshopEnvironment:
         Each is made when it is asked for, as there may be millions. Raises `ConfigError` for an unknown split.
         """
         kind = self._settings.goals
-        return LazySequence(goals_of_split(split, self._order), lambda number: f"{kind}/{number:05d}")
+        return LazySequence(goals_of_split(split, self._order, self._splits), lambda number: f"{kind}/{number:05d}")
 
     def start(self, task_id: str) -> WebshopSession:
         """Starts a fresh episode. Raises `ConfigError` for an id that names no goal."""
         number = self._number(task_id)
         goal = self._goals.goals[number]
-        task = Task(task_id, goal.text, self._splits[self._split_of[number]], goal.category)
+        task = Task(task_id, goal.text, self._names[self._split_of[number]], goal.category)
         shop = Shop(self._catalogue, self._goals.prices)
         shop.reset(goal)
         return WebshopSession(shop, task, self._settings)

@@ -105,6 +105,8 @@ class GoalSet:
     prices: Mapping[str, float] = field(repr=False)
     weights: Callable[[], npt.NDArray[np.float64]] = field(repr=False, compare=False)
     """Returns the weights of all goals without making the goals."""
+    products: Callable[[], Numbers] = field(repr=False, compare=False)
+    """Returns the number of each goal's product without making the goals."""
 
     @cached_property
     def cumulative_weights(self) -> npt.NDArray[np.float64]:
@@ -145,6 +147,7 @@ def make_goals(catalogue: Catalogue, seed: int = 0, human: bool = False) -> Goal
         goals,
         ProductPrices(catalogue, prices),
         lambda: np.repeat(instructions.weights, np.diff(instructions.ends))[order],
+        lambda: np.repeat(products, np.diff(instructions.ends))[order],
     )
 
 
@@ -160,10 +163,33 @@ def split_goals(order: Numbers, shares: Mapping[str, float] = SPLIT_SHARES) -> d
     return dict(zip(shares, np.split(order, ends), strict=False))
 
 
-def goals_of_split(name: str, order: Numbers) -> Numbers:
-    """Returns the numbers of the goals of a split of ours, cut from a permutation, or of the original's.
+def split_products(order: Numbers, products: Numbers, turns: Numbers) -> dict[str, Numbers]:
+    """Cuts a permutation of the goals' numbers into splits of `SPLIT_SHARES` that have no product in common.
 
-    Raises `ConfigError` for an unknown name, or an original split of a data set that has too few goals for it.
+    Products with more goals than a tenth of the smallest split are taken before all others, so they are in train: a few
+    such products would be most of a test. That also keeps the shares.
+
+    Args:
+        order: The permutation, whose order the goals of each split keep.
+        products: The number of each goal's product, by the number of the goal.
+        turns: A permutation of the numbers of all products: the order in which they are taken.
+    """
+    goals = np.bincount(products, minlength=len(turns))
+    large = goals > min(SPLIT_SHARES.values()) * len(order) / 10
+    turns = turns[np.argsort(~large[turns], kind="stable")]
+    middles = np.cumsum(goals[turns]) - goals[turns] / 2
+    ends = np.array([*accumulate(SPLIT_SHARES.values())][:-1]) * len(order)
+    split_of = np.empty(len(turns), np.uint8)
+    split_of[turns] = np.searchsorted(ends, middles)
+    places = split_of[products[order]]
+    return {name: order[places == place] for place, name in enumerate(SPLIT_SHARES)}
+
+
+def goals_of_split(name: str, order: Numbers, splits: Mapping[str, Numbers] | None = None) -> Numbers:
+    """Returns the numbers of the goals of a split of ours, or of the original's.
+
+    Ours are `splits`, or without them those that `split_goals` cuts from a permutation. Raises `ConfigError` for an
+    unknown name, or an original split of a data set that has too few goals for it.
     """
     if (published := PUBLISHED_SPLITS.get(name)) is not None:
         numbers = np.arange(len(order), dtype=np.int32)[published]
@@ -172,8 +198,8 @@ def goals_of_split(name: str, order: Numbers) -> Numbers:
         return numbers
     if name not in SPLIT_SHARES:
         known = ", ".join([*SPLIT_SHARES, *PUBLISHED_SPLITS])
-        raise ConfigError(f"there are no goals called {name!r}; there are: {known}")
-    return split_goals(order)[name]
+        raise ConfigError(f'webshop has no split "{name}": name one of {known}')
+    return (split_goals(order) if splits is None else splits)[name]
 
 
 def _draw_prices(catalogue: Catalogue, random: Random) -> npt.NDArray[np.float64]:

@@ -112,10 +112,11 @@ class FeatureBatch:
     def index(self) -> Buckets:
         """Bucket numbers of all features of each action, shape [actions, features], 0 for no feature.
 
-        The features of the last block are left out if no action has any.
+        The last two blocks are left out if no action has any of their features.
         """
         blocks = [self.table.buckets[rows, :width] for rows, width in zip(self.rows.T, self.table.widths, strict=True)]
-        return np.concatenate(blocks if self.rows[:, -1].any() else blocks[:-1], axis=1)
+        present = [len(blocks) - at > 2 or bool(self.rows[:, at].any()) for at in range(len(blocks))]
+        return np.concatenate([block for block, keep in zip(blocks, present, strict=True) if keep], axis=1)
 
     def packed(self) -> PackedFeatures:
         """Returns the same features with the rows that they use alone, sorted by key."""

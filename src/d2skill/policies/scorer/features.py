@@ -8,7 +8,7 @@ the task let it learn which actions go with which tasks, crosses with the progre
 The features of a prompt do not depend on the rest of the batch.
 
 They come in blocks, which are stored in a table: one of the action's verb and types in its task and progress, one of
-each entity and its mask, one of the action's label.
+each entity and its mask, one of the action's label, one of its part in the procedure that the prompt shows.
 """
 
 from __future__ import annotations
@@ -23,6 +23,13 @@ import numpy.typing as npt
 from d2skill.policies.scorer.feature_table import FeatureBatch, FeatureTable
 from d2skill.policies.scorer.hashes import Hashes, digest, mix, stir, word_hash
 from d2skill.policies.scorer.label_features import LABEL_FEATURES, LabelKey, label_features, label_keys
+from d2skill.policies.scorer.procedure_features import (
+    PROCEDURE_FEATURES,
+    pending_acts,
+    procedure_codes,
+    procedure_features,
+    procedure_keys,
+)
 from d2skill.policies.scorer.prompt_words import (
     BIT,
     ENTITIES,
@@ -78,7 +85,7 @@ class Featurizer:
         self._begin_table()
 
     def _begin_table(self) -> None:
-        self._table = FeatureTable((_ACTION_BLOCK, *[_ENTITY_BLOCK] * ENTITIES, LABEL_FEATURES))
+        self._table = FeatureTable((_ACTION_BLOCK, *[_ENTITY_BLOCK] * ENTITIES, LABEL_FEATURES, PROCEDURE_FEATURES))
         self._recent: dict[int, tuple[Prompt, Ints]] = {}  # by identity; a prompt that is held keeps its id
         self._labels: dict[LabelKey, int] = {}  # keys of their blocks
         self._exported = 0  # rows
@@ -152,7 +159,8 @@ class Featurizer:
         labels = (
             self._label_blocks(prompts) if any(prompt.labels for prompt in prompts) else np.zeros(len(of), np.int64)
         )
-        return np.concatenate([rows, labels[:, None]], axis=1)
+        procedure = self._procedure_blocks(prompts, of, actions)
+        return np.concatenate([rows, labels[:, None], procedure[:, None]], axis=1)
 
     def _blocks(
         self, words: PromptWords, of: Ints, actions: ParsedActions, action: Ints, block: Ints, masks: Ints
@@ -198,6 +206,19 @@ class Featurizer:
         if blocks:
             self._table.add(np.array([*blocks], dtype=np.uint64), np.array([*blocks.values()]))
         return self._table.find(np.array([self._labels[label] for label in labels], dtype=np.uint64))
+
+    def _procedure_blocks(self, prompts: Sequence[Prompt], of: Ints, actions: ParsedActions) -> Ints:
+        """Returns the rows of the procedure of all actions, 0 for none, shape [actions], after adding new blocks."""
+        acts = pending_acts(prompts, self._reader.word_id)
+        if acts is None:
+            return np.zeros(len(of), np.int64)
+        codes = procedure_codes(acts, of, actions)
+        keys = procedure_keys(codes, actions.verbs)
+        if len(missing := np.flatnonzero(self._table.find(keys) < 0)):
+            new, first = np.unique(keys[missing], return_index=True)
+            hashes = procedure_features(codes[missing[first]], actions.verbs[missing[first]])
+            self._table.add(new, self._bucket(hashes, np.ones(hashes.shape, dtype=bool)))
+        return self._table.find(keys)
 
 
 def _action_block(

@@ -198,14 +198,15 @@ class WordReader:
         named: Ints = bits.ravel().take((of * width)[:, None] + column.take(actions.ids)).astype(np.int64)
         return named
 
-    def _id(self, word: str) -> int:
+    def word_id(self, word: str) -> int:
+        """Returns the id of a word."""
         return self._ids.setdefault(word, len(self._ids))
 
     def _text(self, text: str, part: str) -> bytes:
         """Returns the words of a text as a part of a prompt."""
         words = self._texts.get(text)
         if words is None:
-            ids = {self._id(word) for word in names_and_types(text)}
+            ids = {self.word_id(word) for word in names_and_types(text)}
             words = self._texts[text] = np.array([*ids], dtype=np.int32) << PART_BITS
             self._kept += words.nbytes + _ENTRY
         return (words | BIT[part]).tobytes()
@@ -289,8 +290,8 @@ class WordReader:
         keys = [digest("action", words.verb, *kinds), *(digest("entity", words.verb, str(i)) for i in range(ENTITIES))]
         self._action_hashes[row] = [*map(word_hash, [words.verb, *kinds, *absent]), *keys]
         self._action_ids[row] = -1
-        self._action_ids[row, : len(named)] = [self._id(entity.name) for entity in named]
-        self._action_ids[row, ENTITIES : ENTITIES + len(named)] = [self._id(kind) for kind in kinds]
+        self._action_ids[row, : len(named)] = [self.word_id(entity.name) for entity in named]
+        self._action_ids[row, ENTITIES : ENTITIES + len(named)] = [self.word_id(kind) for kind in kinds]
         self._actions[action] = row
         self._kept += _ENTRY
         return row

@@ -1,0 +1,74 @@
+"""Patterns: task texts with slots for the things that tasks of a kind exchange, "put a hot {thing} in {place}"."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+
+from d2skill.utils.text import content, tokens
+
+REST = "{...}"
+"""Slot of a pattern for any text, to its end"""
+_SLOT = re.compile(r"\{([a-z]+(?: \d+)?)\}")
+_WORD = r"([^\W\d_][\w'\-]*)"
+_ALIKE = 0.6
+"""Least share of a pattern's content words that a task of the same kind has"""
+
+
+def abstracted(text: str, slots: Mapping[str, str]) -> str:
+    """Returns a text with slots in place of words, given the slot of each word."""
+    if not slots:
+        return text
+    words = "|".join(re.escape(word) for word in sorted(slots, key=len, reverse=True))
+    return re.sub(
+        rf"(?<![\w'\-])({words})(?![\w'\-])", lambda match: f"{{{slots[match[1].lower()]}}}", text, flags=re.IGNORECASE
+    )
+
+
+def has_slots(text: str) -> bool:
+    """Returns True if a text has slots."""
+    return bool(_SLOT.search(text))
+
+
+@lru_cache(maxsize=2**14)
+def bindings(pattern: str, text: str) -> Mapping[str, str] | None:
+    """Returns the words of a task text that stand in the slots of a pattern, None if the text is of another kind."""
+    if "{" not in pattern:
+        return {} if pattern == text else None
+    match = _compiled(pattern).fullmatch(text)
+    return None if match is None else {name.replace("_", " "): word for name, word in match.groupdict().items()}
+
+
+@lru_cache(maxsize=2**14)
+def near_bindings(pattern: str, text: str) -> Mapping[str, str] | None:
+    """Returns the words of a task text for the slots of a pattern in other words; None if they are not alike.
+
+    They are alike if most of the pattern's content words, slots left out, are in the text: "put a cool {thing} in
+    {place}" and "cool some mug and put it in fridge". The other words of the text stand in the slots, in order.
+    """
+    slots = list(dict.fromkeys(match[1] for match in _SLOT.finditer(pattern)))
+    literal, words = content(_SLOT.sub(" ", pattern)), content(text)
+    others = [word for word in dict.fromkeys(tokens(text)) if word in words - literal]
+    if not slots or not literal or len(others) != len(slots) or REST in pattern:
+        return None
+    alike = len(literal & words) >= _ALIKE * len(literal)
+    return dict(zip(slots, others, strict=True)) if alike else None
+
+
+def filled(text: str, words: Mapping[str, str]) -> str:
+    """Returns a text with words in its slots; a slot without a word stays."""
+    return _SLOT.sub(lambda match: words.get(match[1], match[0]), text)
+
+
+@lru_cache(maxsize=4096)
+def _compiled(pattern: str) -> re.Pattern[str]:
+    parts, at, seen = [], 0, set()
+    for slot in _SLOT.finditer(pattern):
+        name = slot[1].replace(" ", "_")
+        parts.append(re.escape(pattern[at : slot.start()]))
+        parts.append(f"(?P={name})" if name in seen else f"(?P<{name}>{_WORD[1:-1]})")
+        seen.add(name)
+        at = slot.end()
+    end = re.escape(pattern[at:]).replace(re.escape(REST), ".+")
+    return re.compile("".join((*parts, end)), re.IGNORECASE | re.DOTALL)

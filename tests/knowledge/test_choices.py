@@ -1,0 +1,89 @@
+"""Choices: procedures of a shop, without numbers of products and without what led nowhere."""
+
+import re
+from dataclasses import replace
+
+from library import played, told
+
+from d2skill.config import EnvConfig
+from d2skill.envs import make_environment
+from d2skill.knowledge.choices import FITTING, NAMED, acts_by_choices, choice_steps, is_asked_for, turns_not_undone
+from d2skill.knowledge.evidence import evidence_of
+from d2skill.knowledge.patterns import bindings
+from d2skill.knowledge.procedures import acts_in, procedure_of, sentence
+from d2skill.types import Decision, Prompt, Trajectory, Turn
+
+TASK = "i am looking for red wool socks, and price lower than 30.00 dollars"
+
+
+def shop(*steps: tuple[str, str], success: bool = True, task: str = TASK) -> Trajectory:
+    """A trajectory of a page and a choice on it, each."""
+    turns = [Turn(Prompt(task, page, (a,)), Decision(a, a, (), ()), True) for page, a in steps]
+    return replace(played(task, "wait"), turns=tuple(turns), success=success)
+
+
+def test_a_shop_is_told_from_a_room():
+    assert acts_by_choices(played(TASK, "search[red socks]", "click[buy now]"))
+    assert not acts_by_choices(played(TASK, "search[red socks]", "go to till 1"))
+    assert not acts_by_choices(told(TASK, (("search[a]",), "buy")))
+
+
+def test_what_the_task_names_is_asked_for_as_a_whole():
+    assert is_asked_for("click[Red Wool]", TASK)
+    assert not is_asked_for("click[red socks]", TASK)
+    assert not is_asked_for("click[]", TASK)
+
+
+def test_a_procedure_of_choices_has_general_words_and_no_way_back():
+    found = procedure_of(
+        shop(
+            ("search page", "search[socks of wool]"),
+            ("results", "click[b00wrong]"),
+            ("product wrong", "click[back]"),
+            ("results", "click[b07right]"),
+            ("product right", "click[red]"),
+            ("product right", "click[large]"),  # not asked for
+            ("product right", "click[buy now]"),
+        )
+    )
+    assert found.pattern == "i am looking {...}"
+    assert found.steps == (
+        f"search {NAMED}",
+        f"click {FITTING}",
+        f"click {NAMED}",
+        "click buy now",
+    )
+    assert acts_in(sentence(found.steps)) == ()
+    assert bindings(found.pattern, TASK.replace("red", "blue")) == {}
+
+
+def test_turns_that_came_back_to_a_page_are_left_out():
+    kept = turns_not_undone(shop(("a", "x[1]"), ("b", "x[2]"), ("c", "x[3]"), ("b", "x[4]"), ("d", "x[5]")))
+    assert [turn.decision.action for turn in kept] == ["x[1]", "x[4]", "x[5]"]
+
+
+def test_a_task_is_told_by_its_beginning_up_to_what_was_chosen():
+    pattern, steps = choice_steps(shop(("a", "pick[socks]"), ("b", "pick[socks]"), task="socks for me"))
+    assert (pattern, steps) == ("{...}", (f"pick {NAMED}",))
+    assert choice_steps(shop(("a", "pick[socks]"), task="find socks"))[0] == "find {...}"
+    assert choice_steps(shop(("a", "pick[it]"), task="please get me all of them"))[0] == "please {...}"
+
+
+def test_shoppers_of_the_real_set_leave_procedures_without_products(webshop_folder):
+    environment = make_environment(EnvConfig(kind="webshop", data=webshop_folder))
+    seen = set()
+    for task_id in list(environment.task_ids("train"))[:30]:
+        session = environment.start(task_id)
+        expert, turns = environment.expert(session.task, (), 0), []
+        while not session.observation.done and len(turns) < 15:
+            now = session.observation
+            action = expert.act(now)
+            turns.append(Turn(Prompt(session.task.text, now.text, now.actions), Decision(action, action, (), ()), True))
+            session.step(action)
+        if session.observation.success:
+            won = Trajectory(session.task, "skills", 0, tuple(turns), "", True)
+            (piece,) = evidence_of(won)
+            assert bindings(piece.task_text, session.task.text) is not None
+            seen.add(piece.text.principle)
+    assert seen
+    assert not any(re.search(r"\d", principle) for principle in seen)
