@@ -114,7 +114,7 @@ class Episode:
             # `rollout.collect` stops the run when nothing but faults come back.
             self._fault = describe_fault(error)
             return
-        if self._advice:
+        if self._advice and self._turns[-1].admissible:
             self._advice.update(action, self._observation.actions)
 
     def trajectory(self) -> Trajectory:

@@ -111,7 +111,8 @@ class Alternatives:
 
 
 def identity(granularity: Granularity, text: SkillText, task_text: str, observation: str) -> Identity:
-    """Returns what makes a consolidated skill the same piece of knowledge: the acts of a procedure, or the place.
+    """Returns what makes a consolidated skill the same piece of knowledge: the acts of a procedure, or the place
+    and the verb of the act there.
 
     Args:
         granularity: Task or step.
@@ -119,7 +120,13 @@ def identity(granularity: Granularity, text: SkillText, task_text: str, observat
         task_text: Its pattern, or the thing that is sought.
         observation: The first observation, "" for any.
     """
-    return granularity, task_text, observation, text.principle if granularity == "task" else text.title
+    verbs = [act.verb for act in acts_in(text.principle)[-1:]]
+    return (
+        granularity,
+        task_text,
+        observation,
+        text.principle if granularity == "task" else " ".join([text.title, *verbs]),
+    )
 
 
 def _order(skill: Skill) -> tuple[float, int, bool, int]:

@@ -381,7 +381,7 @@ class SkillBank:
         return insertions
 
     def evict(self, iteration: int) -> list[Skill]:
-        """Evicts the least valuable skills of pools over their capacity (Eq. 9); returns them, and they stay on record."""
+        """Evicts the least valuable skills of pools over their capacity (Eq. 9); returns them: they stay on record."""
         self._iteration = iteration
         dropped: list[str] = []
         for granularity in ("task", "step"):

@@ -112,6 +112,9 @@ class Consolidation:
             self._do(Support(_sorted(supports), iteration, origin))
         if refutes:
             self._do(Refute(_sorted(refutes), iteration, origin))
+        marks = self._state.marks
+        if back := [one for one in supports if one in marks and marks[one].status == "evicted"]:
+            self._do(Change("active", tuple(back), iteration, "seen again"))
         merged = self._merge_detours({*supports, *refutes}, iteration)
         return Consolidated(
             len(new) - sum(map(len, held.values())), len(supports), len(refutes), merged, sum(map(len, held.values()))

@@ -39,10 +39,10 @@ class Advice:
         acts = acts_in(procedure.text.principle) if procedure else ()
         self._progress = ActProgress(acts) if acts else None
         self._played: set[str] = set()
-        self._things: dict[str, _Thing] = {}
+        self._things: dict[tuple[str, str], _Thing] = {}  # by thing and verb
         for skill in situations:
-            if Way.of(skill):
-                self._things.setdefault(skill.task_text, _Thing([])).left.append(skill)
+            if way := Way.of(skill):
+                self._things.setdefault((skill.task_text, way.act.verb), _Thing([])).left.append(skill)
         self._choose(actions)
 
     @property
@@ -57,15 +57,19 @@ class Advice:
 
     def shown(self) -> tuple[Skill, ...]:
         """Returns the step skills to show now: for each thing that is sought, the best place that is not refuted."""
-        return tuple(thing.shown for thing in self._sought() if thing.shown)
+        best: dict[str, Skill] = {}
+        for thing in self._sought():
+            if thing.shown:
+                best.setdefault(thing.shown.task_text, thing.shown)
+        return tuple(best.values())
 
     def update(self, action: str, actions: Sequence[str]) -> None:
         """Follows an action that was played, and the actions that are possible after it."""
         words = action_words(action)
         self._played.add(action)
-        for name, thing in list(self._things.items()):
+        for key, thing in list(self._things.items()):
             if not self._progress and thing.way and thing.way.act.fits(words):
-                del self._things[name]
+                del self._things[key]
         for thing in self._sought():
             if thing.way and _refutes(words, actions, thing.way):
                 thing.refuted.add(thing.way.place)
@@ -74,6 +78,7 @@ class Advice:
             thing.left = [skill for skill, way in ways if way and not _refutes(words, actions, way)]
         if self._progress:
             self._progress.update(words)
+            self._progress.lose(actions)
         self._choose(actions)
 
     def _choose(self, actions: Sequence[str]) -> None:
@@ -108,13 +113,7 @@ class Advice:
         if not self._progress:
             return list(self._things.values())
         act = self._progress.next
-        return [thing for name, thing in self._things.items() if act and name in act.kinds and _verb(thing) == act.verb]
-
-
-def _verb(thing: _Thing) -> str:
-    """Returns the verb of the act that the skills of a thing are about."""
-    way = thing.way or (Way.of(thing.left[0]) if thing.left else None)
-    return way.act.verb if way else ""
+        return [thing for (name, verb), thing in self._things.items() if act and name in act.kinds and verb == act.verb]
 
 
 def _refutes(words: ActionWords, actions: Sequence[str], way: Way) -> bool:

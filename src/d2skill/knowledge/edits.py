@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from d2skill.knowledge.evidence import Evidence
-from d2skill.knowledge.patterns import abstracted, bindings, filled
+from d2skill.knowledge.patterns import abstracted, bindings, plain
 from d2skill.knowledge.procedures import procedure_of
 from d2skill.types import Edit, Group, Skill, SkillText
 from d2skill.utils.text import content
@@ -40,8 +40,7 @@ def _new(text: SkillText, is_procedure: bool, group: Group, known: Sequence[Skil
             abstracted(text.title, slots), abstracted(text.principle, slots), abstracted(text.when_to_apply, slots)
         )
         if not words:
-            plain = {"thing": "the thing", "place": "the place"}
-            general = SkillText(*(filled(one, plain) for one in (text.title, text.principle, text.when_to_apply)))
+            general = SkillText(plain(text.title), plain(text.principle), plain(text.when_to_apply))
         return Evidence("task", general, abstracted(task, slots), supports={group.task.id})
     thing = text.title.partition(":")[0].strip().lower()
     start = next((t.turns[0].prompt.observation for t in group.trajectories if t.turns), "")

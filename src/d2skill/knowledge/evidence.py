@@ -188,11 +188,12 @@ def _general(
 
 
 class _Situations(dict[tuple[str, str, str], Evidence]):
-    """Evidence for situations by thing, start and title."""
+    """Evidence for situations by thing, start, and title with the verb of the act."""
 
     def add(self, thing: str, start: str, text: SkillText) -> Evidence:
         """Returns the evidence for a situation, which may be new."""
-        return self.setdefault((thing, start, text.title), Evidence("step", text, thing, start))
+        key = thing, start, f"{text.title} {acts_in(text.principle)[-1].verb}"
+        return self.setdefault(key, Evidence("step", text, thing, start))
 
 
 def _played_untouched(trajectory: Trajectory) -> set[str]:
@@ -226,7 +227,7 @@ def misleading(success: Trajectory, other: Trajectory) -> list[Evidence]:
     start = success.turns[0].prompt.observation
     wrong = []
     for one in evidence_of(other):
-        if one.granularity == "step" and one.task_text in renamed:
+        if one.granularity == "step" and one.observation and one.task_text in renamed:
             thing, text = renamed[one.task_text], one.text
             swap = {one.task_text: "thing"}
             fields = (text.title, text.principle, text.when_to_apply)

@@ -11,24 +11,28 @@ from d2skill.utils.text import content, tokens
 REST = "{...}"
 """Slot of a pattern for any text, to its end"""
 _SLOT = re.compile(r"\{([a-z]+(?: \d+)?)\}")
-_WORD = r"([^\W\d_][\w'\-]*)"
+_WORD = r"([^\W\d_][\w'\-]*(?: \d+)?)"
 _ALIKE = 0.6
 """Least share of a pattern's content words that a task of the same kind has"""
 
 
-def abstracted(text: str, slots: Mapping[str, str]) -> str:
-    """Returns a text with slots in place of words, given the slot of each word."""
+def abstracted(text: str, slots: Mapping[str, str], *, numbers: bool = False) -> str:
+    """Returns a text with slots in place of words, given the slot of each word, with their `numbers` or without."""
     if not slots:
         return text
     words = "|".join(re.escape(word) for word in sorted(slots, key=len, reverse=True))
+    number = r"(?: \d+(?![\w.]))?" if numbers else ""
     return re.sub(
-        rf"(?<![\w'\-])({words})(?![\w'\-])", lambda match: f"{{{slots[match[1].lower()]}}}", text, flags=re.IGNORECASE
+        rf"(?<![\w'\-])({words})(?![\w'\-]){number}",
+        lambda match: f"{{{slots[match[1].lower()]}}}",
+        text,
+        flags=re.IGNORECASE,
     )
 
 
-def has_slots(text: str) -> bool:
-    """Returns True if a text has slots."""
-    return bool(_SLOT.search(text))
+def plain(text: str) -> str:
+    """Returns a text with "the thing" and "the place" in place of slots."""
+    return _SLOT.sub(lambda match: f"the {match[1].split()[0]}", text)
 
 
 @lru_cache(maxsize=2**14)

@@ -75,6 +75,14 @@ class ActProgress:
         elif self.next and self.next.fits(action) and not self._gets_again(action):
             self._played.append(action)
 
+    def lose(self, actions: Sequence[str]) -> None:
+        """Follows the actions that are possible now: a thing that was only got is lost if it can be got again."""
+        last = self._played[-1] if self._played else None
+        if last and last.verb == self._acts[0].verb and last.entities:
+            offered = map(action_words, actions)
+            if any(one.verb == last.verb and one.entities[:1] == last.entities[:1] for one in offered):
+                self._played.pop()
+
     def _gets_again(self, action: ActionWords) -> bool:
         return action.verb == self._acts[0].verb and action.entities[:1] != () and action.entities[0].name in self.got
 
@@ -127,7 +135,7 @@ def procedure_of(success: Trajectory) -> Procedure | None:
         step = _general(action, words, slots, alone=alone)
         if steps[-1:] != [step]:
             steps.append(step)
-    return Procedure(abstracted(success.task.text, slots), tuple(steps))
+    return Procedure(abstracted(success.task.text, slots, numbers=True), tuple(steps))
 
 
 def completed_at(acts: Sequence[Act], trajectory: Trajectory) -> int | None:
