@@ -50,7 +50,7 @@ from d2skill.trainer import Trainer
 from d2skill.utils.rng import derive
 from d2skill.utils.runtime import tuned_process
 from d2skill.utils.statistics import mean_over_seeds, paired_over_seeds
-from d2skill.warm_start import warm_start
+from d2skill.warm_start import demonstrate, warm_start
 
 METHODS: dict[str, dict[str, Any]] = {
     "d2skill": {},
@@ -145,6 +145,21 @@ class Latest:
         return out
 
 
+def imitate(config: Config, components: Components, train_ids: Sequence[str]) -> dict[str, float]:
+    """Lets the policy imitate games that are shown plain and with advice, also with the paper's skills."""
+    environment, policy, reflector = components.environment, components.policy, ContrastReflector()
+    if config.bank.skills == "consolidated":
+        return warm_start(config, environment, policy, reflector, train_ids)
+    shown = []
+    for advised in (0.0, config.warm_start.advised):
+        settings = config.warm_start.model_copy(update={"advised": advised})
+        own = config.model_copy(update={"warm_start": settings})
+        shown += demonstrate(own, environment, reflector, policy, train_ids)
+    metrics = policy.imitate(shown, derive(config.seed, "imitate"))
+    policy.freeze_reference()
+    return metrics
+
+
 def run(given: argparse.Namespace, method: str, seed: int) -> dict[str, Any]:
     """Trains one method from one seed and returns its validations."""
     config = settings(given, method, seed)
@@ -157,9 +172,7 @@ def run(given: argparse.Namespace, method: str, seed: int) -> dict[str, Any]:
         trainer = Trainer(config, Path(folder) / "run", components, rollouts=rollouts)
         trainer._tasks = tasks
         trainer._recorder.save_rollouts = lambda *_: None
-        started = warm_start(
-            config, components.environment, components.policy, ContrastReflector(), tasks.training.task_ids
-        )
+        started = imitate(config, components, tasks.training.task_ids)
 
         def play(arm: str, name: str, view: SkillSource = source) -> dict[str, float]:
             half = "none" if arm == "none" else "skills"

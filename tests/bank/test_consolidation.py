@@ -74,6 +74,19 @@ def test_a_refutation_alone_or_an_empty_text_writes_no_skill():
     assert len(bank) == 0
 
 
+def test_a_procedure_that_is_refuted_beside_a_better_one_is_retired_and_no_other():
+    """A lucky start lets a part of the acts do for once; its narrower pattern does not keep it."""
+    bank, narrow = empty(), "lend the {thing} to the king"
+    lucky = Evidence("task", SkillText(narrow, "Fetch {thing}.", "it is so"), narrow, supports={"a"})
+    bank.knowledge.consolidate([procedure(SHORT, "a", "b", "c"), lucky], 0)
+    assert bank.status("t2") == "active"  # nothing speaks against it yet
+    bank.knowledge.consolidate([Evidence("task", lucky.text, narrow, refutes={"b"})], 1)
+    assert (bank.status("t1"), bank.status("t2")) == ("active", "retired")
+    alone = empty()
+    alone.knowledge.consolidate([procedure(SHORT, "a", refutes="bcd")], 0)
+    assert alone.status("t1") == "active"
+
+
 def test_advice_is_filled_in_and_the_best_alternative_comes_first():
     bank = empty()
     pieces = [procedure(SHORT, "a", refutes="b"), procedure("Ask {place} about {thing}.", "a"), place("shelf 1", "a")]

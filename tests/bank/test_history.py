@@ -44,6 +44,7 @@ from d2skill.bank.journal import (
     Support,
     Tally,
     from_records,
+    source_task,
 )
 from d2skill.cli.bank.blame import bank_blame
 from d2skill.cli.bank.diff import bank_diff
@@ -621,7 +622,7 @@ def test_a_run_with_consolidated_skills_tells_their_evidence(tmp_path, capsys):
         told = skill_timeline(journal, skill.id)
         assert told.skill == skill
         tasks = {task for _, supported in told.changes(Supported) for task in supported.tasks}
-        assert len(tasks) == skill.supports > 0 and skill.source_task in tasks
+        assert len(tasks) == skill.supports > 0 and skill.source_task in map(source_task, tasks)
     capsys.readouterr()
     most = max(skills, key=lambda skill: skill.supports)
     bank_show(run, most.id)

@@ -6,7 +6,7 @@ skill. What retrieval shows is looked up exactly, by pattern or by thing and sta
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import count
 from typing import NamedTuple
@@ -16,7 +16,7 @@ from d2skill.bank.journal import BankState, Change, Event, Insert, Origin, Refut
 from d2skill.bank.safety import clean, suspicion
 from d2skill.config import BankConfig, RetrievalConfig
 from d2skill.knowledge.evidence import Evidence, standing
-from d2skill.knowledge.patterns import bindings, filled, near_bindings
+from d2skill.knowledge.patterns import bindings, example, filled, near_bindings
 from d2skill.knowledge.procedures import acts_in, is_part
 from d2skill.types import Granularity, Retrieved, Skill, SkillText
 from d2skill.utils.text import storable
@@ -116,6 +116,7 @@ class Consolidation:
         if back := [one for one in supports if one in marks and marks[one].status == "evicted"]:
             self._do(Change("active", tuple(back), iteration, "seen again"))
         merged = self._merge_detours({*supports, *refutes}, iteration)
+        self._retire_refuted(refutes, iteration)
         return Consolidated(
             len(new) - sum(map(len, held.values())), len(supports), len(refutes), merged, sum(map(len, held.values()))
         )
@@ -151,6 +152,16 @@ class Consolidation:
                 held.setdefault(why, []).append(skill_id)
         return new, held
 
+    def _retire_refuted(self, ids: Iterable[str], iteration: int) -> None:
+        """Retires procedures that were refuted, where another one for all of their tasks stands much higher."""
+        for skill_id in sorted(ids):
+            skill = self._state.skill(self._state.row(skill_id))
+            if skill.granularity == "step" or skill_id in self._state.marks:
+                continue
+            best = self.known.procedures(example(skill.task_text))[0]
+            if standing(skill.supports, skill.refutes) < _RIVAL * standing(best.supports, best.refutes):
+                self._do(Change("retired", (skill_id,), iteration, f"contradicted more often than {best.id}"))
+
     def _merge_detours(self, ids: set[str], iteration: int) -> int:
         """Merges procedures into one with fewer of the same acts and no worse standing; returns their number."""
         merged = 0
@@ -175,6 +186,8 @@ class Consolidation:
         return merged
 
 
+_RIVAL = 0.6
+"""Least share of the best standing that a procedure needs, once it was refuted, to stay beside it"""
 _KEPT = 2**14
 """Filled skills that are kept"""
 

@@ -192,8 +192,8 @@ class _Situations(dict[tuple[str, str, str], Evidence]):
 
     def add(self, thing: str, start: str, text: SkillText) -> Evidence:
         """Returns the evidence for a situation, which may be new."""
-        key = thing, start, f"{text.title} {acts_in(text.principle)[-1].verb}"
-        return self.setdefault(key, Evidence("step", text, thing, start))
+        verb = "".join(act.verb for act in acts_in(text.principle)[-1:])
+        return self.setdefault((thing, start, f"{text.title} {verb}"), Evidence("step", text, thing, start))
 
 
 def _played_untouched(trajectory: Trajectory) -> set[str]:

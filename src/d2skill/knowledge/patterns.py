@@ -35,6 +35,11 @@ def plain(text: str) -> str:
     return _SLOT.sub(lambda match: f"the {match[1].split()[0]}", text)
 
 
+def example(pattern: str) -> str:
+    """Returns a task text of a pattern, with the names of slots as words."""
+    return _SLOT.sub(lambda match: match[1].replace(" ", ""), pattern).replace(REST, "something")
+
+
 @lru_cache(maxsize=2**14)
 def bindings(pattern: str, text: str) -> Mapping[str, str] | None:
     """Returns the words of a task text that stand in the slots of a pattern, None if the text is of another kind."""

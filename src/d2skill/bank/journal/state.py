@@ -196,7 +196,7 @@ class BankState:
         return worth
 
     def events(self, iteration: int) -> list[Event]:
-        """Returns events of an iteration that turn an empty state into this one, but for probes."""
+        """Returns events of an iteration that turn an empty state into this one, but for probes and reliability."""
         skills = tuple(self.skills())
         worth = {skill.id: own for row, skill in enumerate(skills) if (own := self._own_worth(row)).signals}
         tasks = tuple(sorted(self.credited_tasks))
