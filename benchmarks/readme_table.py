@@ -1,4 +1,4 @@
-"""Writes README's results table and the tables of docs/results.md from results/weak_start_*.json.
+"""Writes README's results table, the tables of docs/results.md and docs/skills.md from results/weak_start_*.json.
 
 `--check` only says whether they are up to date.
 """
@@ -57,6 +57,17 @@ def curve_tables() -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def skills_page() -> str:
+    """Returns the lists of docs/skills.md: skills drawn at random from the bank of seed 0 of each setting."""
+    parts = []
+    for name, result in results().items():
+        for granularity, skills in (result.get("skills") or {}).items():
+            rows = [f"**{name}, {granularity} skills**\n", "| title | principle | tally |", "|---|---|---|"]
+            rows += [f"| {s['title']} | {s['principle']} | {s['supports']}/{s['refutes']} |" for s in skills]
+            parts.append("\n".join(rows))
+    return "\n\n".join(parts) + "\n"
+
+
 def _gap(estimate: dict[str, Any]) -> str:
     low, high = estimate["ci95"]
     return f"{estimate['mean']:+.1f} ({low:+.1f} to {high:+.1f})"
@@ -64,7 +75,9 @@ def _gap(estimate: dict[str, Any]) -> str:
 
 def main() -> None:
     stale = False
-    for path, table in ((ROOT / "README.md", summary_table()), (ROOT / "docs" / "results.md", curve_tables())):
+    tables = {"README.md": summary_table(), "docs/results.md": curve_tables(), "docs/skills.md": skills_page()}
+    for name, table in tables.items():
+        path = ROOT / name
         before, _, rest = path.read_text().partition(START)
         text = before + START + table + END + rest.partition(END)[2]
         stale |= text != path.read_text()
