@@ -50,9 +50,10 @@ def curve_tables() -> str:
                 "|---|" + "---|" * (len(marks) + 1),
             ]
             for method, row in found.items():
-                cells = [f"{one['mean']:.1f}" for one in row["at"]]
+                cells = [f"{_mean(one):.1f}" for one in row["at"]]
+                seeds = 1 if isinstance(row["at"][0], float) else row["at"][0]["n"]
                 over = _gap(row["minus_grpo_over_curve"]) if "minus_grpo_over_curve" in row else ""
-                rows.append(f"| {method} ({row['at'][0]['n']}) | {' | '.join(cells)} | {over} |")
+                rows.append(f"| {method} ({seeds}) | {' | '.join(cells)} | {over} |")
             parts.append("\n".join(rows))
     return "\n\n".join(parts) + "\n"
 
@@ -68,7 +69,14 @@ def skills_page() -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _gap(estimate: dict[str, Any]) -> str:
+def _mean(estimate: dict[str, Any] | float) -> float:
+    return estimate if isinstance(estimate, float) else estimate["mean"]
+
+
+def _gap(estimate: dict[str, Any] | float) -> str:
+    """Returns a difference with its interval, which one seed has not."""
+    if isinstance(estimate, float):
+        return f"{estimate:+.1f}"
     low, high = estimate["ci95"]
     return f"{estimate['mean']:+.1f} ({low:+.1f} to {high:+.1f})"
 
