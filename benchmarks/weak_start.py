@@ -39,6 +39,7 @@ import numpy as np
 from compact_json import compact
 
 from d2skill.bank import SkillBank
+from d2skill.bank.consolidation import as_retrieved, fill
 from d2skill.components import Components
 from d2skill.config import Config
 from d2skill.evaluation.arms import arm_view
@@ -47,6 +48,7 @@ from d2skill.reflectors import ContrastReflector
 from d2skill.rollout import Member, Rollouts
 from d2skill.runs.tasks import RunTasks, TaskSet
 from d2skill.trainer import Trainer
+from d2skill.types import Skill
 from d2skill.utils.rng import derive
 from d2skill.utils.runtime import tuned_process
 from d2skill.utils.statistics import mean_over_seeds, paired_over_seeds
@@ -130,19 +132,17 @@ class Latest:
         self._bank = bank
 
     def advise(self, pairs, *, trial=False):
-        known, out = self._bank.knowledge.known, []
+        out = []
         for task, start in pairs:
-            newest = sorted(known.procedures(task), key=lambda skill: -int(skill.id[1:]))[:1]
-            places = [sorted(one, key=lambda skill: -int(skill.id[1:])) for one in known.sought(task, start)]
-            advised = self._bank.advise([(task, start)])[0]
-            order = {skill.id: at for at, skill in enumerate(s for one in places for s in one)}
-            shown = sorted(advised[1], key=lambda one: order.get(one.skill.id, len(order)))
-            first = advised[0]
-            if newest and first:
-                filled = self._bank.knowledge.fill(newest[0], task)
-                first = (type(first[0])(filled, 1.0, 0.0),)
-            out.append((first, tuple(shown)))
+            newest = sorted(self._bank.knowledge.known.procedures(task), key=_age)[:1]
+            procedures, situations = self._bank.advise([(task, start)], trial=trial)[0]
+            shown = tuple(as_retrieved(fill(skill, task)) for skill in newest) if procedures else ()
+            out.append((shown, tuple(sorted(situations, key=lambda one: _age(one.skill)))))
         return out
+
+
+def _age(skill: Skill) -> int:
+    return -int(skill.id[1:])
 
 
 def imitate(config: Config, components: Components, train_ids: Sequence[str]) -> dict[str, float]:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
@@ -99,18 +100,19 @@ def signals(
         for skill_id in sorted(gains):
             gain = float(np.mean(gains[skill_id])) if skill_id in on_trial else seen.gap
             found[skill_id].append(Signal(gain, f"{group.task.id}#"))
+        share_reaching = cache(partial(_share_reaching, group.half("none")))
         for trajectory in group.half("skills"):
             step_ids = {skill.id for turn in trajectory.turns for skill in turn.prompt.step_skills}
-            acted = _acts_gained(group, trajectory) if by == "act" else {}
+            acted = _acts_gained(trajectory, share_reaching) if by == "act" else {}
             for skill_id in sorted(step_ids):
                 found[skill_id].append(Signal(acted.get(skill_id, seen.gain(trajectory)), trajectory.name))
     return dict(found)
 
 
-def _acts_gained(group: Group, trajectory: Trajectory) -> dict[str, float]:
+def _acts_gained(trajectory: Trajectory, share_reaching: Callable[[Act], float]) -> dict[str, float]:
     """Returns by id of a step skill that was shown: 1 if its act became possible then, less the baseline half's share.
 
-    Skills whose text names no act are left out. Without a baseline half nothing is taken off.
+    Skills whose text names no act are left out.
     """
     possible: dict[str, tuple[Skill, bool]] = {}
     for turn in trajectory.turns:
@@ -120,13 +122,13 @@ def _acts_gained(group: Group, trajectory: Trajectory) -> dict[str, float]:
                 before = possible.get(skill.id, (skill, False))[1]
                 possible[skill.id] = skill, before or any(map(acts[-1].fits, offered))
     return {
-        skill_id: float(came) - _share_reaching(group.half("none"), acts_in(skill.text.principle)[-1])
+        skill_id: float(came) - share_reaching(acts_in(skill.text.principle)[-1])
         for skill_id, (skill, came) in possible.items()
     }
 
 
 def _share_reaching(half: Sequence[Trajectory], act: Act) -> float:
-    """Returns the share of trajectories in which an act was possible, on a thing of the type at any place."""
+    """Returns the share of a half in which an act was possible, on a thing of the type anywhere; 0 for no half."""
     anywhere = Act(act.verb, act.kinds - {entities(name)[0].kind for name in act.names})
     reached = [
         any(anywhere.fits(action_words(action)) for turn in t.turns for action in turn.prompt.actions) for t in half

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from threading import Thread
 from time import perf_counter
@@ -166,10 +166,12 @@ class Learner:
         reflections, edits = reflecting.reflections(), reflecting.edits()
         with self.bank.batch(iteration):
             self.bank.add_probes(effects or {})
-            update = self._credit(groups, hindsights, iteration)
+            done = self._credit(groups, hindsights, iteration)
             if self.bank.consolidated:
-                return update(self._consolidate(groups, list(zip(reflecting.questions, edits, strict=True)), iteration))
-            return update(self._insert(list(zip(reflecting.pairs, reflections, strict=True)), iteration))
+                done |= self._consolidate(groups, list(zip(reflecting.questions, edits, strict=True)), iteration)
+            else:
+                done |= self._insert(list(zip(reflecting.pairs, reflections, strict=True)), iteration)
+            return BankUpdate(**done)
 
     def _question(self, group: Group) -> Question:
         """Returns a group with the skills of the bank that are about its task and its start."""
@@ -178,10 +180,8 @@ class Learner:
         places = [skill for ranked in known.sought(task, start) for skill in ranked]
         return group, (*known.procedures(task), *places)
 
-    def _credit(
-        self, groups: Sequence[Group], hindsights: Sequence[Hindsight], iteration: int
-    ) -> Callable[[dict[str, int]], BankUpdate]:
-        """Counts retrievals, moves utilities, ends trials; returns what makes a `BankUpdate` of this and the rest."""
+    def _credit(self, groups: Sequence[Group], hindsights: Sequence[Hindsight], iteration: int) -> dict[str, int]:
+        """Counts retrievals, moves utilities and ends trials; returns fields of `BankUpdate`."""
         policy = _policy(iteration)
         played = " ".join(t.name for group in groups for t in group.half("skills"))
         self.bank.count_retrievals(_shown(groups), origin=policy | {"trajectories": played})
@@ -193,8 +193,7 @@ class Learner:
             origin=policy,
         )
         promoted, dropped = self.bank.settle(iteration)
-        done = {"credited": len(signals), "promoted": len(promoted), "dropped": len(dropped)}
-        return lambda rest: BankUpdate(**done, **rest)
+        return {"credited": len(signals), "promoted": len(promoted), "dropped": len(dropped)}
 
     def _consolidate(
         self, groups: Sequence[Group], answers: Sequence[tuple[Question, list[Edit] | None]], iteration: int

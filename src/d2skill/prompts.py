@@ -17,7 +17,7 @@ from functools import cache
 from itertools import chain
 from typing import Literal
 
-from d2skill.knowledge.procedures import JOINT
+from d2skill.knowledge.procedures import steps_in
 from d2skill.types import Prompt, Skill
 
 AnswerFormat = Literal["choice", "free"]
@@ -48,7 +48,7 @@ def _advice_section(heading: str, texts: Sequence[str]) -> list[str]:
 
 def _step_advice(prompt: Prompt) -> list[str]:
     """Returns the texts of advice for a step: the act of the procedure that comes next, and step skills."""
-    steps = prompt.task_skills[0].text.principle.rstrip(". ").split(JOINT) if prompt.task_skills else []
+    steps = steps_in(prompt.task_skills[0].text.principle) if prompt.task_skills else []
     following = steps[prompt.acts_done : prompt.acts_done + 1] if prompt.acts_done >= 0 else []
     return [*(f"Next: {step}" for step in following), *map(render_skill, prompt.step_skills)]
 

@@ -182,10 +182,7 @@ class Rollouts:
         started = perf_counter()
         episodes = [self._start(member) for member in members]
         self.timing.environment += perf_counter() - started
-        if self.bank.consolidated:
-            self._advise(episodes, members)
-        else:
-            self._retrieve_task_skills(episodes, members)
+        self._advise(episodes, members)
         with closing(self._slots(temperature, len(members))) as slots:
             self._play(episodes, members, slots)
         return [episode.trajectory() for episode in episodes]
@@ -203,20 +200,17 @@ class Rollouts:
         )
 
     def _advise(self, episodes: Sequence[Episode], members: Sequence[Member]) -> None:
+        """Gives episodes of the skill half what they are shown from the start: advice, or the paper's task skills."""
         started = perf_counter()
         for trial in (False, True):
             own = [e for e, m in zip(episodes, members, strict=True) if m.arm == "skills" and m.trial == trial]
-            for episode, advice in zip(own, self.bank.advise([e.start for e in own], trial=trial), strict=True):
-                episode.advise(*advice)
-        self.timing.retrieval += perf_counter() - started
-
-    def _retrieve_task_skills(self, episodes: Sequence[Episode], members: Sequence[Member]) -> None:
-        started = perf_counter()
-        for trial in (False, True):
-            own = [e for e, m in zip(episodes, members, strict=True) if m.arm == "skills" and m.trial == trial]
-            found = self.bank.retrieve_task([episode.task.text for episode in own], trial=trial)
-            for episode, retrieved in zip(own, found, strict=True):
-                episode.task_skills = retrieved
+            if self.bank.consolidated:
+                for episode, advice in zip(own, self.bank.advise([e.start for e in own], trial=trial), strict=True):
+                    episode.advise(*advice)
+            else:
+                found = self.bank.retrieve_task([episode.task.text for episode in own], trial=trial)
+                for episode, retrieved in zip(own, found, strict=True):
+                    episode.task_skills = retrieved
         self.timing.retrieval += perf_counter() - started
 
     def _slots(self, temperature: float, episodes: int) -> Slots:

@@ -57,6 +57,7 @@ class Trainer:
         self.config = config
         self.run = RunFolder(folder)
         self.bank = components.bank
+        self._advantage = config.resolved().advantage
         self._environment = components.environment
         self._policy = components.policy
         self._reflector = components.reflector
@@ -181,7 +182,7 @@ class Trainer:
         reflecting = self._learner.reflect(groups, hindsights, iteration=iteration, seed=seed)
         effects = probe_skills(self._policy, groups, decisions=config.bank.probe, seed=seed)
         clock.lap("probe")
-        rows = credit.policy_batch(groups, hindsights, config.reward, config.resolved().advantage)
+        rows = credit.policy_batch(groups, hindsights, config.reward, self._advantage)
         metrics = self._policy.update(rows, seed) if config.policy.train else {}
         clock.lap("update")
         update = self._learner.observe(

@@ -5,6 +5,7 @@ A trajectory carries its task, arm and index, so nothing is ever found by row po
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -61,6 +62,10 @@ class SkillText:
     title: str
     principle: str
     when_to_apply: str
+
+    def changed(self, change: Callable[[str], str]) -> SkillText:
+        """Returns the text with a change made to each of its fields."""
+        return SkillText(change(self.title), change(self.principle), change(self.when_to_apply))
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from d2skill.bank import SkillBank
+from d2skill.bank.consolidation import fill
 from d2skill.bank.journal import Event
 from d2skill.components import restore_bank
 from d2skill.config import Config, PromptConfig
@@ -178,7 +179,7 @@ class _Skills(dict[tuple[str, str, str], Skill]):
 
     def __missing__(self, key: tuple[str, str, str]) -> Skill:
         skill_id, place, task = key
-        skill = self._bank.knowledge.fill(self._bank.get(skill_id), task)
+        skill = fill(self._bank.get(skill_id), task)
         skill = self[key] = at_place(skill, place) if place and place != place_of(skill) else skill
         return skill
 

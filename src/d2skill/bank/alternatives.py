@@ -13,9 +13,10 @@ import numpy as np
 
 from d2skill.bank.journal import BankState, Status
 from d2skill.bank.ranking import Floats, Integers
-from d2skill.knowledge.evidence import standing
+from d2skill.knowledge.evidence import by_evidence, standing
 from d2skill.knowledge.patterns import bindings, near_bindings
 from d2skill.knowledge.procedures import acts_in
+from d2skill.knowledge.situations import place_key
 from d2skill.types import Granularity, Skill, SkillText
 from d2skill.utils.text import tokens
 
@@ -111,8 +112,7 @@ class Alternatives:
 
 
 def identity(granularity: Granularity, text: SkillText, task_text: str, observation: str) -> Identity:
-    """Returns what makes a consolidated skill the same piece of knowledge: the acts of a procedure, or the place
-    and the verb of the act there.
+    """Returns the key that tells pieces of knowledge apart: of a procedure its acts, of a situation `place_key`.
 
     Args:
         granularity: Task or step.
@@ -120,15 +120,8 @@ def identity(granularity: Granularity, text: SkillText, task_text: str, observat
         task_text: Its pattern, or the thing that is sought.
         observation: The first observation, "" for any.
     """
-    verbs = [act.verb for act in acts_in(text.principle)[-1:]]
-    return (
-        granularity,
-        task_text,
-        observation,
-        text.principle if granularity == "task" else " ".join([text.title, *verbs]),
-    )
+    return granularity, task_text, observation, text.principle if granularity == "task" else place_key(text)
 
 
 def _order(skill: Skill) -> tuple[float, int, bool, int]:
-    evidence = -standing(skill.supports, skill.refutes), -skill.supports
-    return *evidence, not skill.observation, len(skill.text.principle)
+    return *by_evidence(skill), not skill.observation, len(skill.text.principle)

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from itertools import count
 from typing import NamedTuple
 
 from d2skill.bank.alternatives import Alternatives, Identity, identity
+from d2skill.bank.duplicates import is_whole
 from d2skill.bank.journal import BankState, Change, Event, Insert, Origin, Refute, Revise, Support, source_task
 from d2skill.bank.safety import clean, suspicion
 from d2skill.config import BankConfig, RetrievalConfig
-from d2skill.knowledge.evidence import Evidence, standing
+from d2skill.knowledge.evidence import Evidence, standing_of
 from d2skill.knowledge.patterns import bindings, example, filled, near_bindings
 from d2skill.knowledge.procedures import acts_in, is_part
 from d2skill.types import Granularity, Retrieved, Skill, SkillText
@@ -63,7 +65,6 @@ class Consolidation:
         self._retrieval = retrieval
         self._do = do
         self._check = check
-        self._filled: dict[tuple[str, str], tuple[Skill, Skill]] = {}
         self.known = Alternatives(state)
 
     def advise(self, task_text: str, start: str, *, trial: bool = False) -> Advised:
@@ -73,20 +74,8 @@ class Consolidation:
         situations = [skill for ranked in things for skill in ranked[: self._retrieval.candidates]]
         for skill in (*procedures, *situations):
             self._check(self._state.row(skill.id))
-        shown = [self.fill(skill, task_text) for skill in procedures]
-        return tuple(map(_retrieved, shown)), tuple(map(_retrieved, situations))
-
-    def fill(self, skill: Skill, task_text: str) -> Skill:
-        """Returns a procedure with the words of a task in its slots; any other skill as it is."""
-        if "{" not in skill.task_text:
-            return skill
-        key = skill.id, task_text
-        kept = self._filled.get(key)
-        if kept is None or kept[0] != skill:
-            if len(self._filled) > _KEPT:
-                self._filled.clear()
-            kept = self._filled[key] = skill, fill(skill, task_text)
-        return kept[1]
+        shown = [fill(skill, task_text) for skill in procedures]
+        return tuple(map(as_retrieved, shown)), tuple(map(as_retrieved, situations))
 
     def consolidate(self, evidence: Sequence[Evidence], iteration: int, origin: Origin | None = None) -> Consolidated:
         """Records evidence: new skills, supports and refutations, and procedures that say the same with a detour."""
@@ -140,7 +129,7 @@ class Consolidation:
             text, task_text, observation = _stored(one)
             same = identity(one.granularity, text, task_text, observation)
             known = same in taken or self.known.find(one.granularity, text, task_text, observation) is not None
-            if known or not one.supports or not (text.title and text.principle and text.when_to_apply):
+            if known or not one.supports or not is_whole(text):
                 continue
             taken.add(same)
             skill_id = f"{one.granularity[0]}{next(numbers[one.granularity])}"
@@ -159,7 +148,7 @@ class Consolidation:
             if skill.granularity == "step" or skill_id in self._state.marks:
                 continue
             best = self.known.procedures(example(skill.task_text))[0]
-            if standing(skill.supports, skill.refutes) < _RIVAL * standing(best.supports, best.refutes):
+            if standing_of(skill) < _RIVAL * standing_of(best):
                 self._do(Change("retired", (skill_id,), iteration, f"contradicted more often than {best.id}"))
 
     def _merge_detours(self, ids: set[str], iteration: int) -> int:
@@ -177,7 +166,7 @@ class Consolidation:
                         or len(short.text.principle) >= len(long.text.principle)
                     ):
                         continue
-                    no_worse = standing(short.supports, short.refutes) >= standing(long.supports, long.refutes)
+                    no_worse = standing_of(short) >= standing_of(long)
                     fewer = acts_in(short.text.principle)
                     if no_worse and fewer and is_part(fewer, acts):
                         self._do(Change("merged", (long.id,), iteration, "the same with a detour", short.id))
@@ -188,20 +177,15 @@ class Consolidation:
 
 _RIVAL = 0.6
 """Least share of the best standing that a procedure needs, once it was refuted, to stay beside it"""
-_KEPT = 2**14
-"""Filled skills that are kept"""
 
 
+@lru_cache(maxsize=2**14)
 def fill(skill: Skill, task_text: str) -> Skill:
     """Returns a skill with the words of a task in the slots of its text, if its pattern fits the task."""
     words = bindings(skill.task_text, task_text) or near_bindings(skill.task_text, task_text)
     if not words:
         return skill
-    text = skill.text
-    return replace(
-        skill,
-        text=SkillText(filled(text.title, words), filled(text.principle, words), filled(text.when_to_apply, words)),
-    )
+    return replace(skill, text=skill.text.changed(lambda field: filled(field, words)))
 
 
 def _stored(one: Evidence) -> tuple[SkillText, str, str]:
@@ -214,5 +198,6 @@ def _sorted(sources: Mapping[str, set[str]]) -> dict[str, tuple[str, ...]]:
     return {skill_id: tuple(sorted(own)) for skill_id, own in sources.items()}
 
 
-def _retrieved(skill: Skill) -> Retrieved:
-    return Retrieved(skill, 1.0, standing(skill.supports, skill.refutes))
+def as_retrieved(skill: Skill) -> Retrieved:
+    """Returns a skill that was looked up, with its standing as score."""
+    return Retrieved(skill, 1.0, standing_of(skill))

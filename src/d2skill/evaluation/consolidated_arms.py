@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 
 from d2skill.bank import SkillBank
-from d2skill.bank.consolidation import Advised
+from d2skill.bank.consolidation import Advised, as_retrieved, fill
 from d2skill.config import RetrievalConfig
-from d2skill.knowledge.evidence import standing
-from d2skill.knowledge.patterns import abstracted, bindings, filled
-from d2skill.knowledge.situations import Way
-from d2skill.types import Retrieved, Skill, SkillText
+from d2skill.knowledge.evidence import by_evidence
+from d2skill.knowledge.patterns import bindings, filled
+from d2skill.knowledge.situations import Way, exchanged
+from d2skill.types import Retrieved, Skill
 from d2skill.utils.rng import generator
 from d2skill.utils.text import tokens
 
@@ -52,7 +52,7 @@ class Placebo:
             if bindings(other, task_text) is None:
                 best = self._bank.knowledge.known.of_pattern(other)[0]
                 words = bindings(pattern, task_text) or {}
-                yield replace(right, skill=_reworded(best, partial(filled, words=words)))
+                yield replace(right, skill=replace(best, text=best.text.changed(partial(filled, words=words))))
                 return
 
     def _other_situations(self, right: Sequence[Retrieved]) -> Iterator[Retrieved]:
@@ -90,9 +90,9 @@ class BestSupported:
     def __init__(self, bank: SkillBank, retrieval: RetrievalConfig) -> None:
         self._bank = bank
         self._retrieval = retrieval
-        self._procedures = sorted(bank.skills("task"), key=_order)[: min(1, retrieval.k_task)]
+        self._procedures = sorted(bank.skills("task"), key=by_evidence)[: min(1, retrieval.k_task)]
         self._situations: dict[str, list[Skill]] = {}
-        for skill in sorted(bank.skills("step"), key=_order):
+        for skill in sorted(bank.skills("step"), key=by_evidence):
             self._situations.setdefault(skill.task_text, []).append(skill)
 
     def advise(self, pairs: Sequence[tuple[str, str]], *, trial: bool = False) -> list[Advised]:
@@ -100,20 +100,12 @@ class BestSupported:
         return [(self._procedure(task), self._places(task)) for task, _ in pairs]
 
     def _procedure(self, task_text: str) -> tuple[Retrieved, ...]:
-        return tuple(_retrieved(self._bank.knowledge.fill(skill, task_text)) for skill in self._procedures)
+        return tuple(as_retrieved(fill(skill, task_text)) for skill in self._procedures)
 
     def _places(self, task_text: str) -> tuple[Retrieved, ...]:
         things = [word for word in dict.fromkeys((*tokens(task_text), task_text)) if word in self._situations]
         shown = [self._situations[thing][: self._retrieval.candidates] for thing in things[: self._retrieval.k_step]]
-        return tuple(_retrieved(skill) for one in shown for skill in one)
-
-
-def _order(skill: Skill) -> tuple[float, int]:
-    return -standing(skill.supports, skill.refutes), -skill.supports
-
-
-def _retrieved(skill: Skill) -> Retrieved:
-    return Retrieved(skill, 1.0, standing(skill.supports, skill.refutes))
+        return tuple(as_retrieved(skill) for one in shown for skill in one)
 
 
 def _place(skill: Skill) -> str:
@@ -123,11 +115,4 @@ def _place(skill: Skill) -> str:
 
 def _about(skill: Skill, thing: str) -> Skill:
     """Returns a step skill with another thing in place of its own."""
-    own = {skill.task_text: "thing"}
-    moved = _reworded(skill, lambda part: filled(abstracted(part, own), {"thing": thing}))
-    return replace(moved, task_text=thing)
-
-
-def _reworded(skill: Skill, change: Callable[[str], str]) -> Skill:
-    text = skill.text
-    return replace(skill, text=SkillText(change(text.title), change(text.principle), change(text.when_to_apply)))
+    return replace(skill, text=exchanged(skill.text, skill.task_text, thing), task_text=thing)

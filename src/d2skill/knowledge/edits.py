@@ -36,11 +36,7 @@ def _new(text: SkillText, is_procedure: bool, group: Group, known: Sequence[Skil
     if is_procedure:
         words = _words(group, known)
         slots = {word.lower(): slot for slot, word in words.items()}
-        general = SkillText(
-            abstracted(text.title, slots), abstracted(text.principle, slots), abstracted(text.when_to_apply, slots)
-        )
-        if not words:
-            general = SkillText(plain(text.title), plain(text.principle), plain(text.when_to_apply))
+        general = text.changed(lambda field: abstracted(field, slots)) if words else text.changed(plain)
         return Evidence("task", general, abstracted(task, slots), supports={group.task.id})
     thing = text.title.partition(":")[0].strip().lower()
     start = next((t.turns[0].prompt.observation for t in group.trajectories if t.turns), "")

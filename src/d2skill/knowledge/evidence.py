@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from d2skill.knowledge.choices import acts_by_choices
-from d2skill.knowledge.patterns import REST, abstracted, bindings, filled
+from d2skill.knowledge.patterns import REST, bindings, filled
 from d2skill.knowledge.procedures import (
     Procedure,
     acts_in,
@@ -23,10 +23,12 @@ from d2skill.knowledge.situations import (
     Found,
     Sight,
     Way,
+    exchanged,
     general_text,
     kind_of,
     leading_verbs,
     looked_at,
+    place_key,
     sights,
     skill_text,
 )
@@ -37,6 +39,16 @@ from d2skill.utils.text import action_words, content
 def standing(supports: int, refutes: int) -> float:
     """Returns how far evidence speaks for a skill, 0 to 1: the share of supports, with a prior of one in four."""
     return (supports + 0.5) / (supports + refutes + 2.0)
+
+
+def standing_of(skill: Skill) -> float:
+    """Returns the standing of a skill."""
+    return standing(skill.supports, skill.refutes)
+
+
+def by_evidence(skill: Skill) -> tuple[float, int]:
+    """Returns a sort key that puts the skill first that most evidence speaks for."""
+    return -standing_of(skill), -skill.supports
 
 
 @dataclass(slots=True)
@@ -116,7 +128,7 @@ class _Procedures:
         principle = sentence(procedure.steps)
         acts = acts_in(principle)
         for skill in self._known.procedures(group.task.text):
-            better = standing(skill.supports, skill.refutes) >= _TRUSTED
+            better = standing_of(skill) >= _TRUSTED
             shorter = acts_in(skill.text.principle)
             if shorter and skill.task_text == procedure.pattern and better and is_part(shorter, acts):
                 return
@@ -192,8 +204,7 @@ class _Situations(dict[tuple[str, str, str], Evidence]):
 
     def add(self, thing: str, start: str, text: SkillText) -> Evidence:
         """Returns the evidence for a situation, which may be new."""
-        verb = "".join(act.verb for act in acts_in(text.principle)[-1:])
-        return self.setdefault((thing, start, f"{text.title} {verb}"), Evidence("step", text, thing, start))
+        return self.setdefault((thing, start, place_key(text)), Evidence("step", text, thing, start))
 
 
 def _played_untouched(trajectory: Trajectory) -> set[str]:
@@ -229,10 +240,8 @@ def misleading(success: Trajectory, other: Trajectory) -> list[Evidence]:
     for one in evidence_of(other):
         if one.granularity == "step" and one.observation and one.task_text in renamed:
             thing, text = renamed[one.task_text], one.text
-            swap = {one.task_text: "thing"}
-            fields = (text.title, text.principle, text.when_to_apply)
-            named = SkillText(*(filled(abstracted(field, swap), {"thing": thing}) for field in fields))
-            wrong.append(Evidence("step", named, thing, start, supports={f"{other.task.id}#{n}" for n in range(3)}))
+            sources = {f"{other.task.id}#{n}" for n in range(3)}
+            wrong.append(Evidence("step", exchanged(text, one.task_text, thing), thing, start, supports=sources))
     return wrong
 
 

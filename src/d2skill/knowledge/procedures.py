@@ -17,8 +17,7 @@ from d2skill.knowledge.patterns import abstracted
 from d2skill.types import Trajectory
 from d2skill.utils.text import ActionWords, Entity, action_words, content
 
-JOINT = ", then "
-"""Between the acts of a procedure"""
+_JOINT = ", then "
 _MOST_ACTS = 12
 
 
@@ -107,7 +106,12 @@ def acts_in(principle: str) -> tuple[Act, ...]:
     """Returns the acts that the text of a skill names, in order; none if it names a choice in general words."""
     if NAMED in principle or FITTING in principle:
         return ()
-    return tuple(act_of(step) for step in principle.rstrip(". ").split(JOINT) if step.strip())
+    return tuple(map(act_of, steps_in(principle)))
+
+
+def steps_in(principle: str) -> list[str]:
+    """Returns the steps that the text of a skill names, in order, as `sentence` joins them."""
+    return [step for step in principle.rstrip(". ").split(_JOINT) if step.strip()]
 
 
 def procedure_of(success: Trajectory) -> Procedure | None:
@@ -159,7 +163,7 @@ def is_part(acts: Sequence[Act], others: Sequence[Act]) -> bool:
 
 def sentence(steps: Sequence[str]) -> str:
     """Returns steps as the sentence that a skill has as its principle."""
-    text = JOINT.join(steps)
+    text = _JOINT.join(steps)
     return f"{text[:1].upper()}{text[1:]}."
 
 

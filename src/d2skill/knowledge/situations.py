@@ -14,7 +14,8 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import NamedTuple
 
-from d2skill.knowledge.procedures import JOINT, Act, act_of, acts_in, name_in_text, sentence
+from d2skill.knowledge.patterns import abstracted, filled
+from d2skill.knowledge.procedures import Act, act_of, acts_in, name_in_text, sentence, steps_in
 from d2skill.types import Skill, SkillText, Trajectory, Turn
 from d2skill.utils.text import Entity, action_words, entities
 
@@ -82,6 +83,16 @@ def at_place(skill: Skill, place: str) -> Skill:
     return replace(
         skill, text=SkillText(words.sub(place, text.title), words.sub(place, text.principle), text.when_to_apply)
     )
+
+
+def place_key(text: SkillText) -> str:
+    """Returns the key that tells situations of a thing and a start apart: the place, and the verb of the act there."""
+    return " ".join([text.title, *(act.verb for act in acts_in(text.principle)[-1:])])
+
+
+def exchanged(text: SkillText, word: str, other: str) -> SkillText:
+    """Returns a text with another thing in place of one that it names."""
+    return text.changed(lambda field: filled(abstracted(field, {word: "thing"}), {"thing": other}))
 
 
 def place_of(skill: Skill) -> str:
@@ -158,7 +169,7 @@ class Way(NamedTuple):
 @lru_cache(maxsize=2**14)
 def _way_in(principle: str) -> Way | None:
     acts = acts_in(principle)
-    steps = [step for step in principle.rstrip(". ").split(JOINT) if step.strip()]
+    steps = steps_in(principle)
     if not acts:
         return None
     beside = [*action_words(steps[-1]).entities[1:], *(e for step in steps[-2:-1] for e in action_words(step).entities)]

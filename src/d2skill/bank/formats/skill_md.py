@@ -51,7 +51,7 @@ from d2skill.bank.formats.flat_skill import FlatSkill, first_fault
 from d2skill.bank.formats.json_lines import BankRecord
 from d2skill.bank.journal import Tally
 from d2skill.errors import BankError
-from d2skill.knowledge.procedures import JOINT, sentence
+from d2skill.knowledge.procedures import sentence, steps_in
 from d2skill.types import Skill, SkillText
 from d2skill.utils.atomic_files import write_folder
 
@@ -132,8 +132,7 @@ def _principle(skill: Skill) -> str:
     principle, slots = skill.text.principle, list(dict.fromkeys(_SLOT.findall(skill.task_text)))
     if not slots:
         return principle
-    steps = principle.removesuffix(".").split(JOINT)
-    lines = [f"{number}. {step[:1].upper()}{step[1:]}." for number, step in enumerate(steps, start=1)]
+    lines = [f"{number}. {step[:1].upper()}{step[1:]}." for number, step in enumerate(steps_in(principle), start=1)]
     named = " and ".join(filter(None, (", ".join(slots[:-1]), slots[-1])))
     stand = "stands" if len(slots) == 1 else "stand"
     written = "\n".join(lines) + f"\n\n{named} {stand} for what the task names there: {skill.task_text}."

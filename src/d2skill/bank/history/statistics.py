@@ -149,7 +149,7 @@ def seen_tasks(journal: Journal) -> SeenTasks:
             written.setdefault(task, {})[skill.id] = None
     for _, event in journal.events(seq=end):
         if isinstance(event, Credit):
-            tasks = [source.rpartition("#")[0] or source for source in event.sources]
+            tasks = [source_task(source) for source in event.sources]
             for skill_id, places in event.by.items():
                 for place in places:
                     credited.setdefault(tasks[place], {})[skill_id] = None

@@ -11,7 +11,7 @@ from d2skill.bank.formats.contents import BankContents
 from d2skill.cli.bank.open import read
 from d2skill.cli.bank.tables import count_statuses, print_skills, say
 from d2skill.errors import BankError
-from d2skill.knowledge.evidence import standing
+from d2skill.knowledge.evidence import standing_of
 from d2skill.types import Granularity, Skill
 
 
@@ -50,7 +50,7 @@ def bank_list(
 def _sort_value(run: Path, bank: BankContents, skill: Skill, sort: str) -> float:
     """Returns the value by which a list is sorted."""
     if sort == "evidence":
-        return standing(skill.supports, skill.refutes)
+        return standing_of(skill)
     if sort != "worth":
         return float(getattr(skill, sort))
     if bank.state is None:

@@ -22,7 +22,7 @@ from d2skill.bank.journal import GONE, BankState, Tally
 from d2skill.bank.worth import Influence
 from d2skill.cli.bank.open import find_skill, listed, open_journal, read
 from d2skill.cli.bank.tables import format_tally, print_rows, replay_command, say, sparkline, written_from
-from d2skill.knowledge.evidence import standing
+from d2skill.knowledge.evidence import by_evidence
 from d2skill.runs import trajectories
 from d2skill.runs.folder import RunFolder
 from d2skill.types import Skill
@@ -94,7 +94,7 @@ def _evidence(bank: BankContents, skill: Skill) -> Rows:
     ]
     if not any(one.supports or one.refutes for one in (skill, *others)):
         return []
-    others.sort(key=lambda one: (-standing(one.supports, one.refutes), -one.supports))
+    others.sort(key=by_evidence)
     tally = bank.tallies.get(skill.id, Tally())
     rows = [("evidence", f"supported by {_sources(tally.supports)}, contradicted by {_sources(tally.refutes)}")]
     for one in others[:_ALTERNATIVES]:
