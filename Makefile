@@ -1,6 +1,6 @@
 # The things one does while working on the code; `make` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-slow lint docs ci
+.PHONY: help setup test test-slow lint docs site ci
 
 help:         ## list these
 	@sed -n 's/^\([a-z-]*:\) *## \(.*\)/\1	\2/p' $(MAKEFILE_LIST)
@@ -19,6 +19,9 @@ lint:         ## ruff, mypy and the counts of tools/structure.py
 
 docs:         ## the commands and code blocks of README and docs
 	pytest tests/test_docs.py
+
+site:         ## the docs site, into the folder site; needs '.[docs]'
+	rm -rf site && python tools/site.py site
 
 ci:           ## everything, in clean environments, as CI does
 	.ci/run

@@ -1,5 +1,7 @@
 """Commands as the tests give them: settings of a small run, and a command that must fail."""
 
+from functools import wraps
+
 import pytest
 
 from d2skill.cli.main import main
@@ -21,3 +23,13 @@ def fails(capsys, *arguments, status=2):
     assert "Traceback" not in said
     assert said.startswith("d2skill: ") and said.count("\n") == 1
     return said
+
+
+def printing(command):
+    """Returns a command's function that prints what it found, as the command line does."""
+
+    @wraps(command)
+    def run(*given, **options):
+        command(*given, **options).print(as_json=False)
+
+    return run

@@ -11,15 +11,19 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import tyro
 from commands import SMALL
 from webshop_products import raw, write_set
 
+import d2skill
+from d2skill.cli import main as cli_main
 from d2skill.cli.main import COMMANDS, find_command, main
+from d2skill.cli.output import Output
 from d2skill.config import HousesConfig, cli_flags
 from d2skill.config.toml_files import parse, presets
 from d2skill.envs.houses.alfworld_files import write_houses
@@ -115,22 +119,24 @@ class Parsed(Exception):
 
 
 def parse_only(words, monkeypatch):
-    """Parses a command as `main` does and stops before it begins."""
-    one, two = words[0], " ".join(words[:2])
-    command = find_command(two if two in COMMANDS else one)
-    rest = words[2:] if two in COMMANDS else words[1:]
-    if one in ("train", "plan", "houses", "ablate"):
-        understand = cli_flags._parse
+    """Lets `main` parse a command, which then does nothing."""
+    understand = cli_flags._parse
 
-        def stop(*given, **more):
-            understand(*given, **more)
-            raise Parsed
+    def stop(*given, **more):
+        understand(*given, **more)
+        raise Parsed
 
-        with monkeypatch.context() as patch, pytest.raises(Parsed):
+    def find_idle(name):
+        return functools.wraps(find_command(name))(lambda *_, **__: Output({}, lambda: None))
+
+    with monkeypatch.context() as patch:
+        if words[0] in ("train", "plan", "houses", "ablate"):
             patch.setattr(cli_flags, "_parse", stop)
-            command(rest)
-    else:
-        tyro.cli(functools.wraps(command)(lambda *_, **__: None), args=rest)
+            with pytest.raises(Parsed):
+                main(words)
+        else:
+            patch.setattr(cli_main, "find_command", find_idle)
+            main(words)
 
 
 @only_named(BLOCKS, "bash", "console")
@@ -167,10 +173,43 @@ def test_the_commands_named_exist(page):
         assert first in COMMANDS or f"{first} {second}" in COMMANDS, words
 
 
+def anchors_of(page):
+    """Anchors of the headings of a page, as the docs site and GitHub make them."""
+    outside = re.sub(r"^```.*\n(?:.*\n)*?```$", "", page.read_text(), flags=re.M)
+    for heading in re.findall(r"^#+ (.+)$", outside, re.M):
+        plain = unicodedata.normalize("NFKD", re.sub(r"\]\([^)]*\)", "", heading)).encode("ascii", "ignore").decode()
+        yield re.sub(r"[-\s]+", "-", re.sub(r"[^\w\s-]", "", plain).strip().lower())
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_lead_somewhere(page):
-    for link in re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text()):
-        assert (page.parent / link).exists(), link
+def test_links_and_anchors_lead_somewhere(page):
+    for link in re.findall(r"\]\((?!http)([^)]+)\)", page.read_text()):
+        path, _, anchor = link.partition("#")
+        target = page.parent / path if path else page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors_of(target), link
+
+
+def nav_of(entries):
+    for entry in entries:
+        for value in entry.values() if isinstance(entry, dict) else [entry]:
+            yield from nav_of(value) if isinstance(value, list) else [value]
+
+
+def test_each_page_is_once_in_the_navigation_of_the_site():
+    site = tomllib.loads((ROOT / "zensical.toml").read_text())["project"]
+    assert sorted(nav_of(site["nav"])) == sorted(page.name for page in PAGES if page.parent.name == "docs")
+
+
+def test_the_api_page_has_each_public_name_once():
+    named = re.findall(r"^::: d2skill\.(\w+)$", (ROOT / "docs" / "api.md").read_text(), re.M)
+    assert sorted([*named, "__version__"]) == sorted(d2skill.__all__)
+
+
+def test_pages_made_from_the_code_are_up_to_date():
+    check = [sys.executable, str(ROOT / "tools" / "reference_pages.py"), "--check"]
+    done = subprocess.run(check, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -153,7 +153,7 @@ def test_a_run_waits_for_another_writer_of_its_journal_as_long_as_it_is_told(tmp
     config = tiny_config(train={"iterations": 2}, bank={"wait": 30})
     components, progress = restore(config, checkpoint.latest(tmp_path / "run"))
     other = WriteLock(RunFolder(tmp_path / "run").bank, 0.0)
-    with pytest.raises(BankError, match="is being written by another process"):
+    with pytest.raises(BankError, match="open for writing already: close that bank first"):
         hasty, _ = restore(tiny_config(train={"iterations": 2}), checkpoint.latest(tmp_path / "run"))
         Trainer(tiny_config(train={"iterations": 2}), tmp_path / "run", hasty).resume(progress)
     Timer(0.3, other.close).start()

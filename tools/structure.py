@@ -25,12 +25,13 @@ FLOORS = [
     "utils config",
     "knowledge",
     "protocols credit prompts config.toml_files endpoints bank.ranking bank.draft bank.safety bank.worth",
-    "bank.journal config.cli_flags embedders envs policies reflectors runs.trajectories",
+    "bank.journal config.cli_flags config.overrides embedders envs policies reflectors runs.trajectories testing",
     "bank",
     "bank.formats bank.history",
     "episode learner evaluation.skill_probe runs",
     "rollout play planning",
     "evaluation warm_start components iteration_metrics",
+    "runs.run",
     "run_recorder evaluation.evaluate",
     "worker_rollouts",
     "trainer data_parallel trackers",
@@ -43,7 +44,7 @@ FLOORS = [
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms.split()}
 
 TOP_FILES = 18
-SOURCE_LINES = 34_500  # a feature that needs more raises it in its own commit, and says so
+SOURCE_LINES = 39_500  # a feature that needs more raises it in its own commit, and says so
 PARAMETERS = 3
 FILE_LINES = 600
 

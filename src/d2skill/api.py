@@ -1,7 +1,7 @@
 """Training from Python: `train` begins a run, `resume` goes on with one; the command line calls the same functions.
 
-    from d2skill import Config, train
-    run = train(Config())
+    from d2skill import load_config, train
+    run = train(load_config("laptop"))
     run.summary["validation"]["with_skills"]["success"]
 
 An engine trains: `local` on this machine, alone or in the processes of a launcher, or `verl` on a cluster.
@@ -9,89 +9,137 @@ An engine trains: `local` on this machine, alone or in the processes of a launch
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Unpack
 
-from d2skill.bank import SkillBank
-from d2skill.components import Components, restore
+from d2skill.components import Components, OwnParts, own_classes, require_own_parts, restore
 from d2skill.config import Config
 from d2skill.data_parallel import Worker, joined_processes, make_components, split_work
-from d2skill.embedders import make_embedder
-from d2skill.errors import RunError
+from d2skill.errors import ConfigError, RunError
 from d2skill.protocols import Tracker
 from d2skill.runs import checkpoint
 from d2skill.runs.checkpoint import Progress
 from d2skill.runs.folder import RunFolder
-from d2skill.trainer import Trainer
+from d2skill.runs.run import Run
+from d2skill.trackers import make_trackers
+from d2skill.trainer import Callback, Trainer
 from d2skill.utils.atomic_files import read_json
 from d2skill.worker_rollouts import rollout_workers
 
 
-@dataclass(frozen=True, slots=True)
-class FinishedRun:
-    """A run that has ended: its folder, its summary (docs/metrics.md) and its skill bank."""
-
-    folder: Path
-    summary: dict[str, Any]
-    bank: SkillBank
-
-
-def train(config: Config, trackers: Sequence[Tracker] = ()) -> FinishedRun:
+def train(
+    config: Config,
+    trackers: Sequence[Tracker] = (),
+    *,
+    folder: Path | None = None,
+    callbacks: Sequence[Callback] = (),
+    **own: Unpack[OwnParts],
+) -> Run:
     """Trains a policy together with its skill bank, in the new run folder `config.out`.
 
-    Without `out` the folder is runs/ENVIRONMENT-DATE-TIME. `trackers` are told the metrics of each iteration; engine
-    verl has trackers of its own and takes none here. In the processes of a launcher the first one trains and reports;
-    in the others this exits once the first has ended.
+    Without `out` the folder is runs/ENVIRONMENT-DATE-TIME. In the processes of a launcher the first one trains and
+    reports; in the others this exits once the first has ended.
 
-    Raises `ConfigError` for settings that cannot work, `DataError` for an environment's broken files, and `RunError`
-    when the folder is in use or cannot be written.
+    >>> import d2skill
+    >>> small = {"train": {"iterations": 2}, "warm_start": {"tasks": 10}, "validation": {"tasks": 4}}
+    >>> config = d2skill.load_config("laptop", out="run", **small)
+    >>> run = d2skill.train(config)
+    >>> run.summary["iterations"], len(run.metrics)
+    (2, 3)
+
+    Args:
+        config: Settings (`load_config`).
+        trackers: Objects that are told the metrics of each iteration, beside the trackers that `config.track` names;
+            engine verl takes only those.
+        folder: Run folder in place of `config.out`.
+        callbacks: Functions to call after each iteration with the trainer, the metrics and the groups of trajectories.
+            One may add metrics, or end the run by `trainer.stop()`; an error of one ends it as well, and the run can be
+            resumed from there.
+        own: Objects of one's own in place of what the settings would make: `environment`, `policy`, `reflector`,
+            `embedder` (docs/python.md). With another part than a reflector, one process plays.
+
+    Raises:
+        ConfigError: Settings that cannot work.
+        DataError: Broken files of an environment.
+        RunError: The folder is in use or cannot be written.
     """
-    folder = config.out or Path("runs") / f"{_folder_name(config.env.kind)}-{datetime.now():%Y%m%d-%H%M%S}"
+    if not isinstance(config, Config):
+        raise ConfigError(f"config is {config!r}: make settings by d2skill.load_config(...)")
+    folder = folder or new_folder(config, **own)
     config = config.resolved()
+    named = make_trackers(config, folder)
     if config.engine == "verl":
+        _require_none(callbacks, own)
         from d2skill.verl import launch
 
         with _says_how_to_go_on(folder):
-            return _read_back(folder, launch.start(config, folder))
-    return _train_locally(
-        config,
-        folder,
-        trackers,
-        lambda is_first: Components.make(config, check=is_first),
-        lambda trainer: trainer.start(),
-    )
+            launch.start(config, folder)
+        return Run(folder)
+    return _train_locally(config, folder, [*named, *trackers], callbacks, own)
 
 
-def resume(run: Path | str, trackers: Sequence[Tracker] = (), processes: int | None = None) -> FinishedRun:
+def new_folder(config: Config, **own: Unpack[OwnParts]) -> Path:
+    """Returns the folder for a run that begins now: `config.out`, or one by environment, date and time."""
+    return config.out or Path("runs") / f"{_folder_name(config, own)}-{datetime.now():%Y%m%d-%H%M%S}"
+
+
+def resume(
+    run: Run | Path | str,
+    trackers: Sequence[Tracker] = (),
+    processes: int | None = None,
+    *,
+    track: Sequence[str] | None = None,
+    callbacks: Sequence[Callback] = (),
+    **own: Unpack[OwnParts],
+) -> Run:
     """Goes on with a run from its last checkpoint, as if it had never stopped; a run that has ended is only read.
 
-    The number of `processes` may be another one than before, as `Config.processes` says.
+    >>> import d2skill
+    >>> small = {"train": {"iterations": 2}, "warm_start": {"tasks": 10}, "validation": {"tasks": 4}}
+    >>> config = d2skill.load_config("laptop", out="run", **small)
+    >>> with d2skill.Trainer(config, "run") as trainer:
+    ...     metrics = trainer.step()  # and leave before the end
+    >>> d2skill.resume("run").summary["iterations"]
+    2
 
-    Raises `RunError` when the folder is not a run or has no checkpoint, and as `train` does.
+    Args:
+        run: A run or its folder.
+        trackers: See `train`.
+        processes: Processes that play; the number may be another one than before, as `Config.processes` says.
+        track: Trackers to use from now on (`Config.track`); without it, those of the run.
+        callbacks: See `train`.
+        own: The parts of one's own that the run was trained with, if any; a `Run` that still has them need not be given
+            them again.
+
+    Raises:
+        RunError: The folder is not a run or has no checkpoint, or a part of one's own is missing.
+        ConfigError: As `train` does, and so DataError.
     """
+    if isinstance(run, Run):
+        own = OwnParts(**{**run.own, **own})
     run = Path(run)
     folder = RunFolder.open(run)
-    config, latest = folder.config().model_copy(update={"processes": processes}), checkpoint.latest(run)
+    config, latest = folder.config(), checkpoint.latest(run)
+    if track is not None:
+        config = config.model_copy(update={"track": tuple(dict.fromkeys(track))})
+    named = make_trackers(config, run)
+    if track is not None:
+        folder.write_config(config)
     if config.engine == "verl":
+        _require_none(callbacks, own)
         from d2skill.verl import launch
 
         with _says_how_to_go_on(run):
-            return _read_back(run, launch.resume(run))
-    progress = checkpoint.read_progress(latest)
-    if has_ended(folder, progress):
-        return _read_back(run, read_json(folder.summary), progress.bank_event)
-    return _train_locally(
-        config,
-        run,
-        trackers,
-        lambda _: restore(config, latest)[0],
-        lambda trainer: trainer.resume(progress),
-        latest,
-    )
+            launch.resume(run)
+        return Run(run)
+    if has_ended(folder, checkpoint.read_progress(latest)):
+        return Run(run, **own)
+    require_own_parts(run, own)
+    config = config.model_copy(update={"processes": processes})
+    return _train_locally(config, run, [*named, *trackers], callbacks, own, latest)
 
 
 def has_ended(folder: RunFolder, progress: Progress) -> bool:
@@ -103,41 +151,50 @@ def _train_locally(
     config: Config,
     folder: Path,
     trackers: Sequence[Tracker],
-    make: Callable[[bool], Components],
-    run: Callable[[Trainer], dict[str, Any]],
+    callbacks: Sequence[Callback],
+    own: OwnParts,
     latest: Path | None = None,
-) -> FinishedRun:
+) -> Run:
     """Trains on this machine.
 
     Args:
         config: Settings of the run; the number of processes is not recorded, as the results do not depend on it.
         folder: Run folder.
         trackers: Receivers of the metrics.
-        make: Makes the components; it gets True in the first process of a launcher, which leads the others.
-        run: Starts the trainer, or resumes.
-        latest: The checkpoint to go on from.
+        callbacks: Functions to call after each iteration.
+        own: Parts of one's own; other processes cannot make an environment, a policy or an embedder again.
+        latest: The checkpoint to go on from; without one the run begins.
     """
+    if alone := sorted(own_classes(own).keys() - {"reflector"}):
+        if (config.processes or 1) > 1:
+            raise ConfigError(
+                f"processes is {config.processes}, but the {alone[0]} is an object of your own, which other processes "
+                "do not have: leave processes out"
+            )
+        config = config.model_copy(update={"processes": 1})
     recorded = config.model_copy(update={"processes": None})
     with joined_processes(config) as processes, rollout_workers(config, latest) as workers:
-        components = make_components(processes, lambda: make(processes.rank == 0))
+        check, progress = processes.rank == 0, latest and checkpoint.read_progress(latest)
+        components = make_components(
+            processes,
+            lambda: restore(config, latest, **own)[0] if latest else Components.make(config, check, **own),
+        )
         if processes.rank:
             Worker(processes, config, components).serve()
         else:
             components, rollouts = split_work(processes, config, components, workers)
             with _says_how_to_go_on(folder):
-                summary = run(Trainer(recorded, folder, components, trackers, rollouts))
+                trainer = Trainer(recorded, folder, components, trackers, rollouts, callbacks)
+                trainer.resume(progress) if progress else trainer.start()
     if processes.rank:
         raise SystemExit
-    return FinishedRun(folder, summary, components.bank)
+    return Run(folder, components.bank, **own)
 
 
-def _read_back(folder: Path, summary: dict[str, Any], event: int | None = None) -> FinishedRun:
-    """Returns a run that has ended, as its folder has it; the bank as it was after `event`, or as it is."""
-    run = RunFolder(folder)
-    config = run.config()
-    settings = config.bank, config.retrieval, config.credit
-    bank = SkillBank.open(run.bank, make_embedder(config.embedder), *settings, event=event)
-    return FinishedRun(folder, summary, bank)
+def _require_none(callbacks: Sequence[Callback], own: OwnParts) -> None:
+    """Raises `ConfigError` for what only this process has, as engine verl trains in others."""
+    if given := ["callbacks"] * bool(callbacks) + sorted(own_classes(own)):
+        raise ConfigError(f"engine verl trains in other processes and takes no {given[0]}: set engine to local")
 
 
 @contextmanager
@@ -156,6 +213,6 @@ def _way_on(run: Path) -> str:
     return f"go on by `d2skill resume {run}`" if run.exists() else "start again, as there was no checkpoint yet"
 
 
-def _folder_name(kind: str) -> str:
-    """Returns an environment's kind as part of a folder name."""
-    return kind.rpartition(":")[2].lower()
+def _folder_name(config: Config, own: OwnParts) -> str:
+    """Returns the kind of an environment as part of a folder name."""
+    return own_classes(own).get("environment", config.env.kind).rpartition(":")[2].rpartition(".")[2].lower()

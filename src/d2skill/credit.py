@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from d2skill.errors import BankError
 from d2skill.knowledge.procedures import Act, acts_in
-from d2skill.types import Group, Row, Skill, Trajectory
+from d2skill.types import Group, Retrieved, Row, Skill, Trajectory
 from d2skill.utils.text import action_words, entities
 
 if TYPE_CHECKING:
@@ -69,6 +70,34 @@ def hindsight(groups: Sequence[Group]) -> list[Hindsight]:
 
 def _success(half: Sequence[Trajectory]) -> float | None:
     return float(np.mean([t.success for t in half])) if half else None
+
+
+def outcome_signals(
+    attempts: Iterable[tuple[Iterable[Skill | Retrieved | str], float]], baseline: float | Sequence[float]
+) -> dict[str, list[float]]:
+    """Returns the signals of skills from the outcomes of an agent of one's own, for `SkillBank.credit`.
+
+    A signal is the outcome of an attempt in which the skill was shown, less the mean outcome without skills. Paired,
+    the baseline is of the same task; unpaired, of other tasks like it, which is noisier.
+
+    Args:
+        attempts: For each attempt the skills (or their ids) that were shown, and its outcome from 0 to 1.
+        baseline: Outcome of an attempt without skills, or of several.
+
+    >>> from d2skill import outcome_signals
+    >>> outcome_signals([(["t1", "t2"], 1.0), (["t1"], 0.0)], baseline=[0.0, 1.0])
+    {'t1': [0.5, -0.5], 't2': [0.5]}
+    """
+    without = [baseline] if isinstance(baseline, (int, float)) else list(baseline)
+    if not without:
+        raise BankError("signals need a baseline: at least one outcome of an attempt without skills")
+    mean = math.fsum(without) / len(without)
+    found: dict[str, list[float]] = {}
+    for shown, outcome in attempts:
+        plain = (one.skill if isinstance(one, Retrieved) else one for one in shown)
+        for skill_id in dict.fromkeys(one if isinstance(one, str) else one.id for one in plain):
+            found.setdefault(skill_id, []).append(float(outcome) - mean)
+    return found
 
 
 def signals(

@@ -26,6 +26,7 @@ from d2skill.errors import ReflectionFault
 from d2skill.knowledge.edits import Question, as_evidence
 from d2skill.knowledge.evidence import gather
 from d2skill.protocols import BatchReflector, GroupReflector, HasOrigin, Reflector
+from d2skill.reflectors import ContrastReflector
 from d2skill.types import Edit, Group, Reflection, Trajectory
 from d2skill.utils.rng import generator
 
@@ -296,6 +297,25 @@ def drafts_from(reflection: Reflection, failure: Trajectory) -> list[Draft]:
     if reflection.step_skill is not None:
         drafts.append(Draft("step", reflection.step_skill, task.text, observation, task.id))
     return drafts
+
+
+def reflect(failure: Trajectory, success: Trajectory | None = None, reflector: Reflector | None = None) -> list[Draft]:
+    """Returns the drafts of skills that a reflector writes about a failure; none where it has no answer.
+
+    Args:
+        failure: A trajectory that failed.
+        success: One of the same task that did not.
+        reflector: Writer of the drafts; without one they come from a contrast of the two, without a model.
+
+    >>> from d2skill import Trajectory, reflect
+    >>> chests = ["open chest 1", "open chest 2", "take ruby"]
+    >>> failure = Trajectory.of("take the ruby", [("Two chests.", "open chest 1", chests[:2])], success=False)
+    >>> steps = [("Two chests.", "open chest 2", chests[:2]), ("A ruby is in it.", "take ruby", chests)]
+    >>> reflect(failure, Trajectory.of("take the ruby", steps, success=True))[0].text.principle
+    'Open chest, then take ruby.'
+    """
+    answer = _reflect(reflector or ContrastReflector(), (failure, success))
+    return drafts_from(answer, failure) if answer and failure.turns else []
 
 
 def _shown(groups: Sequence[Group]) -> dict[str, int]:

@@ -30,7 +30,14 @@ from d2skill.types import (
 
 
 class Session(Protocol):
-    """One episode of one task."""
+    """One episode of one task.
+
+    >>> from d2skill.config import EnvConfig
+    >>> from d2skill.envs import make_environment
+    >>> session = make_environment(EnvConfig()).start("train/0000")
+    >>> session.step(session.observation.actions[0]).done
+    False
+    """
 
     @property
     def task(self) -> Task:
@@ -50,7 +57,15 @@ class Session(Protocol):
 
 @runtime_checkable
 class Environment(Protocol):
-    """A family of tasks, played in text, in this process. Sessions are cheap; many run at once."""
+    """A family of tasks, played in text, in this process. Sessions are cheap; many run at once.
+
+    >>> from d2skill import Environment
+    >>> from d2skill.config import EnvConfig
+    >>> from d2skill.envs import make_environment
+    >>> houses = make_environment(EnvConfig())
+    >>> isinstance(houses, Environment), len(houses.task_ids("train"))
+    (True, 480)
+    """
 
     def task_ids(self, split: str) -> Sequence[str]:
         """Returns the ids of a split's tasks, always in the same order. Raises `ConfigError` for an unknown split."""
@@ -60,7 +75,14 @@ class Environment(Protocol):
 
 
 class Expert(Protocol):
-    """A scripted player that reads the text alone; a policy can imitate its episodes before training."""
+    """A scripted player that reads the text alone; a policy can imitate its episodes before training.
+
+    >>> from d2skill.config import EnvConfig
+    >>> from d2skill.envs import make_environment
+    >>> session = (houses := make_environment(EnvConfig())).start("train/0000")
+    >>> houses.expert(session.task, hints=[], seed=0).act(session.observation) in session.observation.actions
+    True
+    """
 
     def act(self, observation: Observation) -> str:
         """Returns the admissible action to play next."""
@@ -68,7 +90,14 @@ class Expert(Protocol):
 
 @runtime_checkable
 class SupportsExpert(Protocol):
-    """An environment with an expert for the warm start. Without one, training starts from an untrained policy."""
+    """An environment with an expert for the warm start. Without one, training starts from an untrained policy.
+
+    >>> from d2skill import SupportsExpert
+    >>> from d2skill.config import EnvConfig
+    >>> from d2skill.envs import make_environment
+    >>> isinstance(make_environment(EnvConfig()), SupportsExpert)
+    True
+    """
 
     def expert(self, task: Task, hints: Sequence[str], seed: int) -> Expert:
         """Returns an expert for one episode. It searches as an agent must, and tries first what the hints name."""
@@ -96,7 +125,15 @@ class HumanReadable(Protocol):
 
 
 class Policy(Protocol):
-    """A policy over the actions of a prompt. All randomness comes in as seeds."""
+    """A policy over the actions of a prompt. All randomness comes in as seeds.
+
+    >>> from d2skill import Components, Prompt, load_config
+    >>> policy = Components.make(load_config("laptop")).policy
+    >>> prompt = Prompt("take the ruby", "You stand before two chests.", ("open chest 1", "open chest 2"))
+    >>> [decision] = policy.act([prompt], seeds=[0], temperature=1.0)
+    >>> decision.action in prompt.actions
+    True
+    """
 
     def count_tokens(self, text: str) -> int:
         """Returns the number of prompt tokens of a text."""
@@ -215,7 +252,14 @@ class SkillSource(Protocol):
 
 
 class Embedder(Protocol):
-    """A map from texts to unit vectors."""
+    """A map from texts to unit vectors.
+
+    >>> from d2skill.config import EmbedderConfig
+    >>> from d2skill.embedders import make_embedder
+    >>> embedder = make_embedder(EmbedderConfig())
+    >>> embedder.embed(["take the ruby", "find the pearl"]).shape == (2, embedder.dimension)
+    True
+    """
 
     fingerprint: str
     """Name of the model and its settings; a bank refuses vectors of another one."""
@@ -237,7 +281,16 @@ class Embedder(Protocol):
 
 
 class Reflector(Protocol):
-    """A writer of skills from failures."""
+    """A writer of skills from failures.
+
+    >>> from d2skill import Reflection, SkillText, Task, Trajectory
+    >>> class AskAgain:
+    ...     def reflect(self, failure, success):
+    ...         return Reflection(0, task_skill=SkillText("Look", "Look everywhere.", "when " + failure.task.text))
+    >>> failure = Trajectory(Task("train/0007", "you take the ruby", "train"), "skills", 0, (), "", success=False)
+    >>> AskAgain().reflect(failure, None).task_skill.when_to_apply
+    'when you take the ruby'
+    """
 
     def reflect(self, failure: Trajectory, success: Trajectory | None) -> Reflection:
         """Compares a failed trajectory with a success of the same group, if there is one (Eq. 7).
@@ -263,7 +316,17 @@ class BatchReflector(Protocol):
 
 @runtime_checkable
 class GroupReflector(Protocol):
-    """A reflector that is given whole groups and what the bank says about them, and answers with edits of the bank."""
+    """A reflector that is given whole groups and what the bank says about them, and answers with edits of the bank.
+
+    >>> from d2skill import Edit, Group, GroupReflector, Task
+    >>> class Doubter:
+    ...     def reflect_groups(self, questions):
+    ...         return [[Edit("refute", skill_id=skill.id) for skill in skills] for group, skills in questions]
+    >>> isinstance(Doubter(), GroupReflector)
+    True
+    >>> Doubter().reflect_groups([(Group(Task("train/0007", "take the ruby", "train"), ()), ())])
+    [[]]
+    """
 
     def reflect_groups(self, questions: Sequence[tuple[Group, tuple[Skill, ...]]]) -> list[list[Edit] | None]:
         """Returns the edits for each (group, skills about it), in their order; None where there is no answer.
@@ -299,7 +362,17 @@ class HasOrigin(Protocol):
 
 
 class Tracker(Protocol):
-    """A receiver of a run's metrics."""
+    """A receiver of a run's metrics.
+
+    >>> import d2skill
+    >>> class Curve:
+    ...     def __init__(self): self.points = []
+    ...     def log(self, metrics): self.points.append(metrics["validation/with_skills"])
+    >>> small = {"train": {"iterations": 1}, "warm_start": {"tasks": 10}, "validation": {"tasks": 4}}
+    >>> run = d2skill.train(d2skill.load_config("laptop", out="run", **small), trackers=[curve := Curve()])
+    >>> len(curve.points)
+    2
+    """
 
     def log(self, metrics: dict[str, Any]) -> None:
         """Takes the metrics of one iteration, flat names `group/name`."""

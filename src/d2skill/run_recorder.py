@@ -51,14 +51,15 @@ class RunRecorder:
         """Adds a line to metrics.jsonl and tells the trackers.
 
         Args:
-            progress: Iterations, environment steps and seconds so far.
+            progress: See `metrics_line`, as the following.
             counts: Active skills by granularity.
             utility: Mean utility of the active skills.
-            metrics: Other metrics of the iteration, flat names `group/name`.
+            metrics: Other metrics of the iteration.
         """
-        line: dict[str, Any] = {"iteration": progress.iteration, "env_steps": progress.env_steps}
-        line |= {"bank/task": counts["task"], "bank/step": counts["step"], "bank/mean_utility": utility}
-        line |= {**metrics, "time/seconds": progress.seconds}
+        self.write(metrics_line(progress, counts, utility, metrics))
+
+    def write(self, line: dict[str, Any]) -> None:
+        """Adds a line (`metrics_line`) to metrics.jsonl and tells the trackers."""
         self._run.append_metrics(line)
         for tracker in self._trackers:
             tracker.log(line)
@@ -78,3 +79,19 @@ class RunRecorder:
         }
         self._run.write_summary(summary)
         return summary
+
+
+def metrics_line(
+    progress: Progress, counts: Mapping[Granularity, int], utility: float, metrics: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Returns a line of metrics.jsonl.
+
+    Args:
+        progress: Iterations, environment steps and seconds so far.
+        counts: Active skills by granularity.
+        utility: Mean utility of the active skills.
+        metrics: Other metrics of the iteration, flat names `group/name`.
+    """
+    line: dict[str, Any] = {"iteration": progress.iteration, "env_steps": progress.env_steps}
+    line |= {"bank/task": counts["task"], "bank/step": counts["step"], "bank/mean_utility": utility}
+    return line | {**metrics, "time/seconds": progress.seconds}

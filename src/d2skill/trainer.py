@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import asdict, replace
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, Self, TypeAlias
 
 from d2skill import credit
-from d2skill.components import Components
+from d2skill.components import Components, own_classes
 from d2skill.config import Config
+from d2skill.errors import RunError
 from d2skill.evaluation import adopt_start_bank, evaluate_panel, validation_arms
 from d2skill.evaluation.skill_probe import probe_skills
 from d2skill.iteration_metrics import Clock, describe
@@ -19,7 +20,7 @@ from d2skill.learner import Learner, PendingReflections
 from d2skill.protocols import BatchReflector, BudgetedReflector, Tracker
 from d2skill.reflectors import ContrastReflector
 from d2skill.rollout import Rollouts, Timing
-from d2skill.run_recorder import RunRecorder
+from d2skill.run_recorder import RunRecorder, metrics_line
 from d2skill.runs import checkpoint
 from d2skill.runs.checkpoint import Progress
 from d2skill.runs.folder import RunFolder
@@ -29,39 +30,65 @@ from d2skill.utils.rng import derive
 from d2skill.utils.runtime import tuned_process
 from d2skill.warm_start import warm_start
 
+Callback: TypeAlias = "Callable[[Trainer, dict[str, Any], list[Group]], object]"
+"""A function that gets the trainer, the metrics of an iteration and its groups; it may add metrics, and `stop`."""
+
 
 class Trainer:
     """Trains the policy of a run together with its bank, writes the run folder, and tells the trackers.
 
-    `start` begins a run, `resume` goes on from the latest checkpoint; both return the summary (docs/metrics.md). A
-    tracker that is a context manager is entered before the first metrics and left at the end, whatever ends the run.
+    `start` begins a run and trains to the end, `resume` goes on from the latest checkpoint; both return the summary
+    (docs/metrics.md). Or go step by step:
+
+    >>> from d2skill import Trainer, load_config
+    >>> small = {"train": {"iterations": 2}, "warm_start": {"tasks": 10}, "validation": {"tasks": 4}}
+    >>> config = load_config("laptop", out="run", **small)
+    >>> with Trainer(config, "run") as trainer:
+    ...     while not trainer.finished:
+    ...         metrics = trainer.step()
+    >>> metrics["iteration"], trainer.summary["iterations"]
+    (2, 2)
+
+    A trainer that is left before the end, by an error of a callback or between two steps, saves a checkpoint. A tracker
+    that is a context manager is entered before the first metrics and left at the end, whatever ends the run.
     """
+
+    summary: dict[str, Any] | None = None
+    """The summary of the run, once it has ended."""
 
     def __init__(
         self,
         config: Config,
-        folder: Path,
-        components: Components,
+        folder: Path | str,
+        components: Components | None = None,
         trackers: Sequence[Tracker] = (),
         rollouts: Rollouts | None = None,
+        callbacks: Sequence[Callback] = (),
+        progress: Progress | None = None,
     ) -> None:
         """Prepares a run; its tasks are those of the folder's tasks.json, or chosen for a new run.
 
         Args:
             config: Complete settings (`Config.resolved`).
             folder: Run folder, new for `start`.
-            components: Environment, policy, bank and reflector.
+            components: Environment, policy, bank and reflector; without them, those of the settings.
             trackers: Receivers of the metrics of each iteration.
             rollouts: Player of the episodes; without it they are played in this process.
+            callbacks: Functions to call after each iteration, before its metrics are written (`Callback`).
+            progress: The checkpoint to go on from, which was restored into the components; without it a run begins.
         """
+        components = components or Components.make(config)
         self.config = config
-        self.run = RunFolder(folder)
+        self.run = RunFolder(Path(folder))
         self.bank = components.bank
+        self.progress = progress
+        self._own = components.own
         self._advantage = config.resolved().advantage
         self._environment = components.environment
         self._policy = components.policy
         self._reflector = components.reflector
         self._trackers = trackers
+        self._callbacks = callbacks
         self._learner = Learner(components.bank, components.reflector, config.reflect)
         self._recorder = RunRecorder(self.run, config, trackers)
         has_begun = self.run.tasks.exists()
@@ -70,43 +97,96 @@ class Trainer:
         self._rollouts = rollouts or Rollouts(
             components.environment, components.policy, components.bank, config.prompt, config.env.max_steps
         )
+        self._stack: ExitStack | None = None
+        self._stopping = False
+        self._saved = -1, -1  # iteration and event of the bank of the last checkpoint
+        self._whole = False  # between two iterations, so that a checkpoint could be saved
 
     def start(self) -> dict[str, Any]:
         """Runs from the warm start to the end, in a new folder; raises `RunError` when something is in its way.
 
         A run that fails before its first checkpoint could not be resumed, and leaves nothing behind.
         """
-        RunFolder.create(self.run.path)
-        with self._running():
-            try:
-                progress = self._begin()
-            except BaseException:
-                self.bank.close()
-                self.run.discard()
-                raise
-            return self._go_on(progress)
+        self.progress = None
+        return self._run()
+
+    def resume(self, progress: Progress) -> dict[str, Any]:
+        """Runs on from a checkpoint that was restored into the components, to the end."""
+        self.progress = progress
+        return self._run()
+
+    def _run(self) -> dict[str, Any]:
+        with self:
+            while self.summary is None:
+                self.step()
+            return self.summary
+
+    @property
+    def finished(self) -> bool:
+        """True once the last iteration is done: the summary is written."""
+        return self.summary is not None
+
+    def stop(self) -> None:
+        """Makes the iteration under way, or else the next one, the last: it is validated, and the run ends whole."""
+        self._stopping = True
+
+    def __enter__(self) -> Self:
+        """Begins the run, or goes back to the checkpoint to go on from; see `start`."""
+        if self.progress is None:
+            RunFolder.create(self.run.path)
+        with ExitStack() as stack:
+            stack.enter_context(tuned_process(self.config.policy.kind))
+            for tracker in self._trackers:
+                if isinstance(tracker, AbstractContextManager):
+                    stack.enter_context(tracker)
+            stack.callback(self._leave)
+            if self.progress is not None:
+                self._go_back(self.progress)
+            else:
+                try:
+                    self.progress = self._begin()
+                except BaseException:
+                    self.bank.close()
+                    self.run.discard()
+                    raise
+            self._saved, self._whole = (self.progress.iteration, self.progress.bank_event), True
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        """Saves a checkpoint if the run has not ended and no iteration is under way, and closes everything."""
+        stack, self._stack = self._stack, None
+        assert stack is not None
+        stack.__exit__(*error)
+
+    def _leave(self) -> None:
+        """Saves what is not saved yet, and closes the bank and the reflector."""
+        try:
+            if self._whole and self.progress is not None:
+                progress = replace(self.progress, bank_event=self.bank.last_event)
+                if (progress.iteration, progress.bank_event) != self._saved:
+                    self._save(progress)
+        finally:
+            self.bank.close()
+            if isinstance(self._reflector, BudgetedReflector):
+                self._reflector.stop()
 
     def _begin(self) -> Progress:
         """Makes the state before the first iteration, validates it and checkpoints it."""
-        self.run.begin(self.config, self._tasks.record())
+        self.run.begin(self.config, self._tasks.record(), own_classes(self._own))
         self.bank.record(self.run.bank, wait=self.config.bank.wait)
         adopt_start_bank(self.bank, self.config.bank, self._tasks.validation.task_ids)
         clock = Clock()
         # Advice on hundreds of demonstrations is not worth a model's time: it only has to be heeded, not to be good.
         adviser = ContrastReflector() if isinstance(self._reflector, BatchReflector) else self._reflector
-        metrics = warm_start(self.config, self._environment, self._policy, adviser, self._tasks.training.task_ids)
+        taught = self._environment, self._policy, adviser, self._tasks.training.task_ids
+        metrics: dict[str, Any] = warm_start(self.config, *taught, self._own.get("embedder"))
         clock.lap("warm_start")
         metrics |= clock.laps | self._validate()
         progress = Progress(0, 0, self._seconds(), self.bank.last_event)
-        self._report(progress, metrics)
+        self._recorder.write(self._line(progress, metrics))
         checkpoint.save(self.run.path, progress, self._policy)
         return progress
-
-    def resume(self, progress: Progress) -> dict[str, Any]:
-        """Runs on from a checkpoint that was restored into the components, to the end."""
-        with self._running():
-            self._go_back(progress)
-            return self._go_on(progress)
 
     def _go_back(self, progress: Progress) -> None:
         """Takes back, in files and budget, what came after the checkpoint."""
@@ -118,44 +198,65 @@ class Trainer:
             self._reflector.restore_usage(self.run.read_reflections())
         self._started -= progress.seconds
 
-    @contextmanager
-    def _running(self) -> Iterator[None]:
-        """Sets the process up for the policy and enters the trackers, for as long as a run takes."""
-        with tuned_process(self.config.policy.kind), ExitStack() as stack:
-            for tracker in self._trackers:
-                if isinstance(tracker, AbstractContextManager):
-                    stack.enter_context(tracker)
-            yield
+    def step(self) -> dict[str, Any]:
+        """Trains for one iteration, with validation and checkpoint when they are due, and returns its metrics.
 
-    def _go_on(self, progress: Progress) -> dict[str, Any]:
-        """Iterates to the end. The summary is written before the last checkpoint: a run that has that one is whole."""
+        The summary is written before the last checkpoint: a run that has that one is whole.
+        """
+        if self._stack is None or self.progress is None or self.finished:
+            raise RunError(
+                f"the trainer of {self.run.path} is not training: call step in `with trainer:`, while not finished"
+            )
+        if not self._whole:
+            raise RunError(
+                f"an iteration of {self.run.path} is under way or was interrupted: leave the trainer, and resume the run"
+            )
+        before, self._whole = self.progress, False
+        groups, metrics = self._iterate(before.iteration)
+        steps = before.env_steps + sum(len(t.turns) for group in groups for t in group.trajectories)
+        iteration = before.iteration + 1
+        due = self._is_last(iteration, steps) or iteration % self.config.validation.every == 0
+        if due:
+            metrics |= self._measure(before.iteration)
+        self.progress = Progress(iteration, steps, self._seconds(), self.bank.last_event)
+        line = self._line(self.progress, metrics)
         try:
-            return self._loop(progress)
+            for callback in self._callbacks:
+                callback(self, line, groups)
         finally:
-            self.bank.close()
-            if isinstance(self._reflector, BudgetedReflector):
-                self._reflector.stop()
-
-    def _loop(self, progress: Progress) -> dict[str, Any]:
-        while True:
-            groups, metrics = self._iterate(progress.iteration)
-            steps = progress.env_steps + sum(len(t.turns) for group in groups for t in group.trajectories)
-            iteration = progress.iteration + 1
-            last = self._finished(iteration, steps)
-            if last or iteration % self.config.validation.every == 0:
-                metrics |= self._validate() | self._reliability()
-                if self.config.bank.retire:
-                    metrics["bank/retired"] = len(self.bank.retire(progress.iteration))
-                metrics["bank/evicted"] = len(self.bank.evict(progress.iteration))
-            progress = Progress(iteration, steps, self._seconds(), self.bank.last_event)
-            self._report(progress, metrics)
+            last = self._is_last(iteration, steps)
+            if last and not due:
+                measured = self._measure(before.iteration)
+                line |= self._line(self.progress, measured)
+            self.progress = Progress(iteration, steps, self._seconds(), self.bank.last_event)  # callbacks may change it
+            self._recorder.write(line)
             if last:
-                summary = self._recorder.summarise(progress, self.bank.counts())
+                self.summary = self._recorder.summarise(self.progress, self.bank.counts())
             if last or iteration % self.config.train.checkpoint_every == 0:
-                self.bank.snapshot()
-                checkpoint.save(self.run.path, progress, self._policy)
-            if last:
-                return summary
+                self._save(self.progress)
+            self._whole = True
+        return line
+
+    def _is_last(self, iteration: int, env_steps: int) -> bool:
+        limit = self.config.train.max_env_steps
+        reached = iteration >= self.config.train.iterations or (limit is not None and env_steps >= limit)
+        return reached or self._stopping
+
+    def _measure(self, iteration: int) -> dict[str, Any]:
+        """Validates after an iteration and returns the metrics; skills retire and are evicted then."""
+        metrics = self._validate() | self._reliability()
+        if self.config.bank.retire:
+            metrics["bank/retired"] = len(self.bank.retire(iteration))
+        metrics["bank/evicted"] = len(self.bank.evict(iteration))
+        return metrics
+
+    def _line(self, progress: Progress, metrics: dict[str, Any]) -> dict[str, Any]:
+        return metrics_line(progress, self.bank.counts(), self.bank.mean_utility(), metrics)
+
+    def _save(self, progress: Progress) -> None:
+        self.bank.snapshot()
+        checkpoint.save(self.run.path, progress, self._policy)
+        self._saved = progress.iteration, progress.bank_event
 
     def _seconds(self) -> float:
         return perf_counter() - self._started
@@ -202,10 +303,6 @@ class Trainer:
         self._recorder.save_reflections(iteration, calls)
         return metrics | {"time/reflect": reflecting.seconds}
 
-    def _finished(self, iteration: int, env_steps: int) -> bool:
-        limit = self.config.train.max_env_steps
-        return iteration >= self.config.train.iterations or (limit is not None and env_steps >= limit)
-
     def _validate(self) -> dict[str, Any]:
         """Plays the panel with the bank as it is; the same sampling seeds every time, so curves are comparable."""
         started = perf_counter()
@@ -224,6 +321,3 @@ class Trainer:
         kinds: tuple[Granularity, ...] = ("task", "step")
         found = {f"bank/reliability_{kind}": self.bank.reliability(kind) for kind in kinds}
         return {name: value for name, value in found.items() if value is not None}
-
-    def _report(self, progress: Progress, metrics: dict[str, Any]) -> None:
-        self._recorder.report(progress, self.bank.counts(), self.bank.mean_utility(), metrics)

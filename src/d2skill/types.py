@@ -5,7 +5,7 @@ A trajectory carries its task, arm and index, so nothing is ever found by row po
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -15,7 +15,12 @@ Arm = Literal["skills", "none"]
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A task `g`: its text, a stable id, the split it belongs to and a kind for tables."""
+    """A task `g`: its text, a stable id, the split it belongs to and a kind for tables.
+
+    >>> from d2skill import Task
+    >>> Task("train/0007", "take the ruby", "train")
+    Task(id='train/0007', text='take the ruby', split='train', kind='')
+    """
 
     id: str
     text: str
@@ -31,6 +36,11 @@ class Observation:
     stand, as in "search[...]". Without either, any text is an action. `success` is only true when `done` is; `score`
     says how much of the task was done by then, 0 to 1, where that can be in part. `labels`, if any, say in a few words
     what each of the actions is about, the kind of thing first; a small policy reads them in place of the whole text.
+
+    >>> from d2skill import Observation
+    >>> seen = Observation("You stand before two chests.", ("open chest 1", "open chest 2"), forms=("say ...",))
+    >>> seen.admits("open chest 1"), seen.admits("say hello"), seen.admits("dance")
+    (True, True, False)
     """
 
     text: str
@@ -57,7 +67,12 @@ def _fills(form: str, action: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class SkillText:
-    """The text of a skill: all that a reflector may write and all that a policy gets to see."""
+    """The text of a skill: all that a reflector may write and all that a policy gets to see.
+
+    >>> from d2skill import SkillText
+    >>> SkillText("Rubies", "The ruby is in chest 3.", "when a ruby is wanted").title
+    'Rubies'
+    """
 
     title: str
     principle: str
@@ -77,6 +92,11 @@ class Skill:
     signals that moved `utility`. `source_task` is the id of the task whose failure it was written from. Iterations are
     zero-based; `evicted` is the iteration in which it left the bank, None while it is active. `supports` and `refutes`
     are the numbers of sources whose trajectories showed that it is right, and that it is wrong.
+
+    >>> from d2skill import Skill, SkillText
+    >>> skill = Skill("t1", "task", SkillText("Rubies", "The ruby is in chest 3.", "always"), "take the ruby")
+    >>> skill.utility, skill.evicted
+    (0.0, None)
     """
 
     id: str
@@ -96,7 +116,15 @@ class Skill:
 
 @dataclass(frozen=True, slots=True)
 class Retrieved:
-    """A skill as retrieval returned it: cosine similarity in [-1, 1] and the score of Eq. 8."""
+    """A skill as retrieval returned it: cosine similarity in [-1, 1] and the score of Eq. 8.
+
+    >>> from d2skill import Draft, SkillBank, SkillText
+    >>> bank = SkillBank()
+    >>> added = bank.insert([Draft("task", SkillText("Rubies", "The ruby is in chest 3.", "always"), "take the ruby")])
+    >>> [[best]] = bank.retrieve_task(["take the ruby"])
+    >>> best.skill.text.title, round(best.similarity, 3)
+    ('Rubies', 1.0)
+    """
 
     skill: Skill
     similarity: float
@@ -111,6 +139,10 @@ class Prompt:
     L (observation, action) pairs, oldest first; skills come best first. Baseline prompts have no skills. `acts_done` is
     the number of acts of the first task skill that were played so far, -1 if it is not followed act by act, and `got`
     the names of the things that they got.
+
+    >>> from d2skill import Prompt
+    >>> Prompt("take the ruby", "You stand before two chests.", ("open chest 1", "open chest 2")).actions[0]
+    'open chest 1'
     """
 
     task: str
@@ -132,6 +164,10 @@ class Decision:
     `text` is the whole answer, `action` the action parsed out of it ("" if none could be). `tokens` and `log_probs`
     are the policy's own record of its choice under the distribution it sampled from, one entry per token: for the
     scorer a single entry, the index of the action.
+
+    >>> from d2skill import Decision
+    >>> Decision("open chest 2", "open chest 2", tokens=(1,), log_probs=(-0.69,)).action
+    'open chest 2'
     """
 
     text: str
@@ -149,7 +185,14 @@ class AnswerScore(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One decision, with the prompt it was made on."""
+    """One decision, with the prompt it was made on.
+
+    >>> from d2skill import Decision, Prompt, Turn
+    >>> prompt = Prompt("take the ruby", "You stand before two chests.", ("open chest 1", "open chest 2"))
+    >>> turn = Turn(prompt, Decision("open chest 2", "open chest 2", (1,), (-0.69,)), admissible=True)
+    >>> turn.skill_ids
+    ()
+    """
 
     prompt: Prompt
     decision: Decision
@@ -167,6 +210,11 @@ class Trajectory:
 
     `final` is the observation after the last turn. `fault` names an environment failure that ended the episode; such
     a trajectory counts as not successful. `score` is what the environment gave, None where it gives none.
+
+    >>> from d2skill import Task, Trajectory
+    >>> played = Trajectory(Task("train/0007", "take the ruby", "train"), "skills", 3, (), "The end.", success=True)
+    >>> played.name, played.invalid_actions
+    ('train/0007#3', 0)
     """
 
     task: Task
@@ -177,6 +225,41 @@ class Trajectory:
     success: bool
     fault: str = ""
     score: float | None = None
+
+    @classmethod
+    def of(
+        cls,
+        task: Task | str,
+        steps: Sequence[tuple[str, str] | tuple[str, str, Sequence[str]]],
+        success: bool,
+        *,
+        final: str = "",
+        arm: Arm = "skills",
+        index: int = 0,
+    ) -> Trajectory:
+        """Returns the trajectory of an agent of one's own.
+
+        Args:
+            task: The task, or its text.
+            steps: For each step the observation, the action, and if they are known the admissible actions.
+            success: True if the task was done.
+            final: Observation after the last step.
+            arm: "skills" if skills were shown, "none" otherwise.
+            index: Number of the attempt, to tell several of one task apart.
+
+        >>> steps = [("Two chests.", "open chest 1", ["open chest 1", "open chest 2"]), ("It is empty.", "wait")]
+        >>> Trajectory.of("take the ruby", steps, success=False).turns[0].prompt.actions
+        ('open chest 1', 'open chest 2')
+        """
+        own = Task(task, task, "own") if isinstance(task, str) else task
+        turns: list[Turn] = []
+        history: list[tuple[str, str]] = []
+        for observation, action, *rest in steps:
+            actions = tuple(rest[0]) if rest else ()
+            prompt = Prompt(own.text, observation, actions, tuple(history))
+            turns.append(Turn(prompt, Decision(action, action, (), ()), not actions or action in actions))
+            history.append((observation, action))
+        return cls(own, arm, index, tuple(turns), final, success)
 
     @property
     def name(self) -> str:
@@ -191,7 +274,14 @@ class Trajectory:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """The N trajectories of one task in one iteration; both halves start from the same state."""
+    """The N trajectories of one task in one iteration; both halves start from the same state.
+
+    >>> from d2skill import Group, Task, Trajectory
+    >>> task = Task("train/0007", "take the ruby", "train")
+    >>> pair = [Trajectory(task, arm, index, (), "", index == 0) for index, arm in enumerate(("skills", "none"))]
+    >>> [one.success for one in Group(task, tuple(pair)).half("skills")]
+    [True]
+    """
 
     task: Task
     trajectories: tuple[Trajectory, ...]
@@ -203,7 +293,13 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One decision to learn from: the prompt, the choice made there, and the advantage of its trajectory."""
+    """One decision to learn from: the prompt, the choice made there, and the advantage of its trajectory.
+
+    >>> from d2skill import Decision, Prompt, Row
+    >>> prompt = Prompt("take the ruby", "You stand before two chests.", ("open chest 1", "open chest 2"))
+    >>> Row(prompt, Decision("open chest 2", "open chest 2", (1,), (-0.69,)), advantage=1.5).advantage
+    1.5
+    """
 
     prompt: Prompt
     decision: Decision
@@ -212,7 +308,12 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Reflection:
-    """The answer of a reflector about a failure (Eq. 7): the earliest failing step, at most one skill of each kind."""
+    """The answer of a reflector about a failure (Eq. 7): the earliest failing step, at most one skill of each kind.
+
+    >>> from d2skill import Reflection, SkillText
+    >>> Reflection(0, task_skill=SkillText("Rubies", "The ruby is in chest 3.", "always")).step_skill is None
+    True
+    """
 
     failing_step: int
     step_skill: SkillText | None = None
@@ -224,6 +325,12 @@ class Edit:
     """A change of the bank that a reflector asks for: a new skill, or evidence or another text for one that is there.
 
     `add` has a granularity and a text, `revise` an id and a text, `support` and `refute` have an id.
+
+    >>> from d2skill import Edit, SkillText
+    >>> Edit("add", "task", text=SkillText("Rubies", "The ruby is in chest 3.", "always")).granularity
+    'task'
+    >>> Edit("refute", skill_id="t1").skill_id
+    't1'
     """
 
     op: Literal["add", "support", "refute", "revise"]

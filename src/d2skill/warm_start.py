@@ -22,7 +22,7 @@ from d2skill.errors import ReflectionFault
 from d2skill.knowledge.evidence import Evidence, evidence_of, misleading
 from d2skill.learner import drafts_from
 from d2skill.prompts import render_skill
-from d2skill.protocols import Environment, Policy, Reflector, SupportsExpert
+from d2skill.protocols import Embedder, Environment, Policy, Reflector, SupportsExpert
 from d2skill.rollout import start_session
 from d2skill.types import Arm, Decision, Prompt, Trajectory
 from d2skill.utils.rng import derive, generator
@@ -40,7 +40,12 @@ class Lesson:
 
 
 def warm_start(
-    config: Config, environment: Environment, policy: Policy, reflector: Reflector, train_ids: Sequence[str]
+    config: Config,
+    environment: Environment,
+    policy: Policy,
+    reflector: Reflector,
+    train_ids: Sequence[str],
+    embedder: Embedder | None = None,
 ) -> dict[str, float]:
     """Lets the policy imitate demonstrations, makes it the reference policy, and returns metrics.
 
@@ -52,10 +57,11 @@ def warm_start(
         policy: The policy that learns.
         reflector: Writes the advice of the demonstrations.
         train_ids: Tasks to take demonstrations from.
+        embedder: Embedder of the advice; without one, that of the settings.
     """
     metrics: dict[str, float] = {}
     if isinstance(environment, SupportsExpert) and config.warm_start.tasks and config.policy.kind != "served":
-        demonstrations = demonstrate(config, environment, reflector, policy, train_ids)
+        demonstrations = demonstrate(config, environment, reflector, policy, train_ids, embedder)
         metrics = policy.imitate(demonstrations, derive(config.seed, "imitate"))
         metrics["warm_start/demonstrations"] = len(demonstrations)
     policy.freeze_reference()
@@ -68,6 +74,7 @@ def demonstrate(
     reflector: Reflector,
     policy: Policy,
     train_ids: Sequence[str],
+    embedder: Embedder | None = None,
 ) -> list[Demonstration]:
     """Returns the decisions of successful expert episodes, each with the prompt it was made on.
 
@@ -77,12 +84,13 @@ def demonstrate(
         reflector: Writes the advice of the demonstrations.
         policy: Counts the tokens of prompts.
         train_ids: Tasks to choose from.
+        embedder: Embedder of the advice; without one, that of the settings.
     """
     settings = config.warm_start
     rng = generator(config.seed, "warm-start")
     count = min(settings.tasks, len(train_ids))
     chosen = [train_ids[i] for i in rng.permutation(len(train_ids))[:count]]
-    player = _Demonstrator(config, environment, policy)
+    player = _Demonstrator(config, environment, policy, embedder)
     if config.bank.skills == "consolidated":
         lessons = _consolidated_lessons(config, player, chosen, rng)
     else:
@@ -177,12 +185,14 @@ class _SimilarGames:
 class _Demonstrator:
     """Plays an environment's expert through the same episodes, prompts and retrieval as a policy."""
 
-    def __init__(self, config: Config, environment: Environment, policy: Policy) -> None:
+    def __init__(
+        self, config: Config, environment: Environment, policy: Policy, embedder: Embedder | None = None
+    ) -> None:
         self.seed = config.seed
         self._config = config
         self._environment = environment
         self._policy = policy
-        self.embedder = make_embedder(config.embedder)
+        self.embedder = embedder or make_embedder(config.embedder)
 
     def play(self, lesson: Lesson, seed: int) -> Trajectory:
         """Plays one episode; the expert is given the words of the skills that the prompt shows."""

@@ -2,7 +2,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from d2skill.bank import ranking
@@ -181,6 +181,8 @@ def test_rank_is_the_plain_reference_to_the_last_bit(crowd, gate, candidates, k,
 )
 def test_keys_that_do_not_count_change_nothing(crowd, gate, candidates, data, block):
     queries, keys, values = crowd
+    gaps = np.diff(np.sort(queries.astype(np.float64) @ keys.T.astype(np.float64)))
+    assume(not ((gaps > 0) & (gaps < 1e-6)).any())  # which of them is nearer is a matter of float32
     shown = np.array(data.draw(st.lists(st.booleans(), min_size=len(keys), max_size=len(keys))))
     given_settings = {"gate": gate, "candidates": candidates, "k": 3, "alpha": 0.1}
     with pytest.MonkeyPatch.context() as patch:

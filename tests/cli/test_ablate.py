@@ -1,6 +1,7 @@
 """ablate and compare through `main`: what they print, what they leave, and what they say to bad input."""
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -22,6 +23,7 @@ TOY = [
 @pytest.fixture(autouse=True)
 def _toys_are_found_by_runs(monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
+    monkeypatch.setenv("COLUMNS", "240")  # folders of tests have long names
 
 
 @pytest.fixture(scope="module")
@@ -153,30 +155,37 @@ def test_compare_prints_groups_and_leaves_numbers_and_a_plot(folder, capsys, tmp
     plot, numbers = tmp_path / "curves.svg", tmp_path / "curves.json"
     out = said(capsys, "compare", *runs, "--plot", plot, "--json", numbers, "--level", "0.1")
     report = json.loads(numbers.read_text())
-    assert [group["name"] for group in report["groups"]] == ["rollout.with_skills=0", "rollout.with_skills=2"]
+    assert [group["name"] for group in report["groups"]] == ["no-skills-*", "full-*"]
     assert [group["seeds"] for group in report["groups"]] == [[0, 1], [0, 1]]
     heading, _, none, full, *_ = out.splitlines()
     assert "steps to 10.0 %" in heading and "seconds to 10.0 %" in heading
     assert "best evaluation (not comparable)" in heading
-    assert none.startswith("rollout.with_skills=0") and full.startswith("rollout.with_skills=2")
+    assert none.startswith("no-skills-*") and full.startswith("full-*")
     ablation = json.loads((folder / "ablation.json").read_text())
     rows = {row["row"]: row for row in ablation["rows"]}
-    assert report["groups"][1]["headline"] == rows["full"]["headline"]
-    assert report["groups"][1]["difference"]["mean"] == pytest.approx(-rows["no-skills"]["difference_to_full"]["mean"])
+    for group, row in zip(report["groups"], ("no-skills", "full"), strict=True):
+        assert [run["headline"] for run in group["runs"]] == [run["headline"] for run in rows[row]["runs"]]
+    gap = report["groups"][1]["headline"]["mean"] - report["groups"][0]["headline"]["mean"]
+    assert report["groups"][1]["difference"]["mean"] == pytest.approx(gap)
     assert "mean up to there" in out and "<svg" in plot.read_text()
 
 
 def test_compare_takes_names_and_other_seeds(folder, capsys):
     out = said(capsys, "compare", folder / "full-0", folder / "full-1", folder / "no-skills-1", "--names", "ours, grpo")
-    assert out.splitlines()[2].startswith("ours ") and out.splitlines()[3].startswith("grpo ")
-    assert "Other seeds than in the first group, so the difference is Welch's: grpo." in out
+    told, heading, _, ours, grpo = out.splitlines()[:5]
+    assert told == ("Not comparable: grpo has seeds 1 and ours 0, 1, so the difference is not paired but Welch's.")
+    assert heading.startswith("group ") and ours.startswith("ours ") and grpo.startswith("grpo ")
     assert "One seed, so no interval over seeds: grpo." in out
 
 
 def test_nothing_of_a_narrow_table_is_cut_off(folder, capsys, monkeypatch):
+    names = [folder / name for name in ("full-0", "no-skills-0")]
+    wide = said(capsys, "compare", *names)
     monkeypatch.setenv("COLUMNS", "60")
-    out = said(capsys, "compare", *(folder / name for name in ("full-0", "no-skills-0")))
+    out = said(capsys, "compare", *names)
     assert "…" not in out and "best evaluation (not comparable)" in out
+    numbers = [set(re.findall(r"(?<![-\w])[\d,.]*\d", text.split("Success:")[0])) for text in (wide, out)]
+    assert numbers[0] == numbers[1] and max(map(len, out.split("Success:")[0].splitlines())) <= 60
 
 
 @pytest.mark.parametrize(
@@ -185,7 +194,7 @@ def test_nothing_of_a_narrow_table_is_cut_off(folder, capsys, monkeypatch):
         ([], "there is nothing to compare: name run folders"),
         (["."], ". is not a run folder: it has no config.toml"),
         (["full-0", "full-0"], "have the same settings and seed 0, so they count once: leave one out"),
-        (["full-0", "--names", "a,b"], "--names has 2 names for 1 groups of runs: all runs"),
+        (["full-0", "--names", "a,b"], "--names has 2 and needs 1, one for each group of runs: full-0"),
         (["full-0", "--level", "70"], "--level 70.0 is no share of success"),
         (["full-0", "--plot", "curve.gif"], "curve.gif is no file for a plot: end its name in .svg, .png, .pdf"),
         (["full-0", "--plot", "nowhere/curve.svg"], "nowhere"),

@@ -3,10 +3,13 @@
 import errno
 import io
 import json
+import os
 import re
 import resource
 import shutil
 import sqlite3
+import subprocess
+import sys
 
 import pytest
 from commands import SMALL, fails
@@ -15,7 +18,7 @@ from d2skill.bank.journal import Insert, JournalWriter
 from d2skill.bank.journal.events import source_task
 from d2skill.cli.bank.open import read as read_bank
 from d2skill.cli.main import main
-from d2skill.config import Config, HousesConfig
+from d2skill.config import Config, HousesConfig, cli_flags
 from d2skill.config.toml_files import load
 from d2skill.envs.houses import generate
 from d2skill.evaluation import Outcome, summarize_outcomes
@@ -23,6 +26,7 @@ from d2skill.runs.folder import RunFolder
 from d2skill.runs.trajectories import read
 from d2skill.trackers.terminal import LiveDisplay
 from d2skill.types import Skill, SkillText
+from d2skill.utils.ascii_output import never_fail
 
 
 @pytest.fixture(scope="module")
@@ -662,3 +666,84 @@ def test_a_checkpoint_of_another_version(run, capsys, tmp_path):
         assert "version 99" in fails(capsys, "evaluate", run)
     finally:
         progress.write_text(text)
+
+
+# the first screens
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (["trian"], "train"),
+        (["bank", "lst"], "bank list"),
+        (["bank", "blam", "runs/a"], "bank blame"),
+        (["serch"], "bank search"),
+        (["config", "shwo"], "config show"),
+    ],
+)
+def test_a_command_that_is_nearly_right_is_named(words, meant, capsys):
+    assert f"did you mean `d2skill {meant}`?" in fails(capsys, *words)
+
+
+def test_what_is_nothing_like_a_command_gets_the_list(capsys):
+    assert "`d2skill --help` lists them" in fails(capsys, "xyzzy")
+    assert "`d2skill bank --help` lists them" in fails(capsys, "bank", "xyzzy")
+
+
+def helped(capsys, *words):
+    with pytest.raises(SystemExit) as ended:
+        main(list(words))
+    assert ended.value.code == 0
+    return capsys.readouterr().out
+
+
+def test_train_shows_the_flags_that_matter_and_how_to_see_all(capsys):
+    said = helped(capsys, "train", "--help")
+    flags = re.findall(r"^  (--[a-z.-]+) ", said, re.M)
+    assert len(flags) == 11 and flags[0] == "--config" and "--train.iterations" in flags and flags[-1] == "--json"
+    assert "(default: 160)" in said and "d2skill train --seed 1" in said and len(said.splitlines()) < 50
+    assert "--help-all` shows all" in said
+    everything = helped(capsys, "train", "--help-all")
+    assert all(flag in everything for flag in flags) and "--bank.worth" in everything
+    assert "(default: webshop)" in helped(capsys, "train", "--help", "--config", "webshop")
+
+
+@pytest.mark.parametrize(("command", "own"), [("plan", "--gpu"), ("ablate", "--seeds"), ("houses", "OUT")])
+def test_commands_made_of_settings_show_their_own_flags_first(command, own, capsys):
+    said = helped(capsys, command, "--help")
+    assert said.index(f"  {own} ") < said.index("  --config ") and f"`d2skill {command} --help-all`" in said
+    assert own in helped(capsys, command, "--help-all")
+
+
+def test_half_of_a_group_has_skills_if_its_size_alone_is_given():
+    def halves(*flags):
+        rollout = cli_flags.parse_settings(flags, "d2skill train").rollout
+        return rollout.group_size, rollout.with_skills
+
+    assert halves("--rollout.group-size", "2") == (2, 1) and halves("--rollout.group-size=12") == (12, 6)
+    assert halves("--rollout.group-size", "6", "--rollout.with-skills", "1") == (6, 1)
+    assert halves("--config", "grpo", "--rollout.group-size", "6") == (6, 0)
+    assert halves() == (8, 4) and Config(rollout={"group_size": 4}).rollout.with_skills == 2
+
+
+@pytest.mark.parametrize(
+    "words", ["bank show RUN t1", "bank stats RUN", "bank list RUN", "evaluate RUN", "compare RUN", "play --replay RUN"]
+)
+def test_a_terminal_without_unicode_loses_nothing(words, run):
+    command = [sys.executable, "-m", "d2skill", *(str(run) if word == "RUN" else word for word in words.split())]
+    wide, narrow = (
+        subprocess.run(command, env={**os.environ, "PYTHONIOENCODING": encoding}, capture_output=True)
+        for encoding in ("utf-8", "ascii")
+    )
+    assert wide.returncode == narrow.returncode == 0 and not narrow.stderr and narrow.stdout.isascii()
+    never_fail(io.TextIOWrapper(io.BytesIO(), "ascii"))
+    expected = wide.stdout.decode().encode("ascii", "d2skill")  # tables have other lines, so words are compared
+    assert re.findall(rb"[\w.,()/%]+", expected) == re.findall(rb"[\w.,()/%]+", narrow.stdout)
+
+
+def test_symbols_have_ascii_ones_and_letters_their_code():
+    stream = io.TextIOWrapper(io.BytesIO(), "ascii")
+    never_fail(stream)
+    stream.write("a ± b → │▁█│ é")
+    stream.flush()
+    assert stream.buffer.getvalue() == b"a +- b -> |18| \\xe9"

@@ -66,19 +66,22 @@ def test_a_command_loads_no_other_command(command):
     own, _ = COMMANDS[command].split(":")
     names = {name for name in loaded_by(*command.split(), "--help") if name.startswith("d2skill.cli.")}
     loaded = {name.removeprefix("d2skill.cli.") for name in names}
-    assert loaded <= {"main", "bank", "bank.open", "bank.tables", own} and own in loaded
+    assert loaded <= {"main", "output", "bank", "bank.open", "bank.tables", own} and own in loaded
 
 
 def test_the_table_has_all_commands_and_the_overview_only_names_such():
     folders = [*cli.__path__, *bank.__path__]
     modules = {name for _, name, is_folder in pkgutil.iter_modules(folders) if not is_folder}
     named = {place.partition(":")[0].rpartition(".")[2] for place in COMMANDS.values()}
-    assert named == modules - {"main", "open", "tables"}
+    assert named == modules - {"main", "open", "tables", "output", "complete"}
     for name in COMMANDS:
         command = find_command(name)
         assert callable(command) and command.__doc__ and command.__module__.startswith("d2skill.cli.")
-    for words in re.findall(r"`?d2skill ((?:(?:bank|config) )?[a-z-]+)", command_line._OVERVIEW):
-        assert words in COMMANDS or words in ("trains", "bank"), words
+    screens = [command_line._OVERVIEW, *command_line._GROUPS.values()]
+    named = re.findall(r"^  d2skill ((?:(?:bank|config) )?[a-z-]+)", "\n".join(screens), re.M)
+    assert {*named} <= {*COMMANDS, "bank"}
+    missing = [name for name in COMMANDS if name.startswith(("bank ", "config ")) and name not in named]
+    assert not missing and max(len(line) for screen in screens for line in screen.splitlines()) <= 80
 
 
 def test_the_garbage_collector_rests_only_while_a_process_loads_its_command(capsys):

@@ -45,8 +45,12 @@ def test_the_help_is_the_string_below_a_setting():
 
 def test_a_section_and_a_short_flag_show_in_the_help(capsys):
     with pytest.raises(SystemExit):
-        main(["train", "--help"])
+        main(["train", "--help-all"])
     said = capsys.readouterr().out
     assert "The environment that the agent acts in." in said
-    for name in ("--env STR, --env.kind STR", "--data {None}|PATH, --env.data", "--policy {scorer,causal-lm,served}, "):
+    for name in (
+        "--env STR, --env.kind STR",
+        "--data {None}|PATH, --env.data",
+        "--policy scorer|causal-lm|served|MODULE:CLASS, ",
+    ):
         assert name in said

@@ -107,13 +107,13 @@ def test_a_file_is_read(tmp_path):
     ("text", "told"),
     [
         ("seed = ", r"mine\.toml is not valid TOML"),
-        ("[optim]\nclipp = 0.1", r"mine\.toml: there is no setting optim\.clipp; `d2skill config show`"),
+        ("[optim]\nclipp = 0.1", r"mine\.toml: there is no setting optim\.clipp: did you mean optim\.clip"),
         ("[optim]\nclip = -1", r"mine\.toml: optim\.clip = -1: input should be greater than 0"),
         ("[optim]\nclip = nan", r"mine\.toml: optim\.clip = nan"),
         ("seed = 'x'", r"mine\.toml: seed = 'x': input should be a valid integer"),
         ("optim = 3", r"mine\.toml: optim = 3: input should be"),
         ("[optim]\nclip = -1\nkl = -1", r"optim\.clip = -1.*\(and 1 more\)"),
-        ("[policy]\nkind = 'gpt'", r"policy\.kind = 'gpt': input should be 'scorer', 'causal-lm' or 'served'"),
+        ("[policy]\nkind = 'gpt'", r'there is no policy "gpt": set policy\.kind to one of scorer, causal-lm, served'),
         ("[rollout]\nwith_skills = 9", r"rollout\.with_skills is 9, more than rollout\.group_size 8"),
     ],
 )

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from d2skill.envs.check import check_environment
 from d2skill.envs.gymnasium import GymnasiumEnvironment
 from d2skill.errors import ConfigError, EnvironmentFault
+from d2skill.testing import check_environment
 from d2skill.types import Observation
 
 SWITCHES = ["press switch 1", "press switch 2", "press switch 2", "wait"]

@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-import d2skill.envs
-from d2skill.config import EnvConfig
+from d2skill.config import EnvConfig, parts
 from d2skill.envs import make_environment
 from d2skill.envs.gymnasium import GymnasiumEnvironment
 from d2skill.errors import ConfigError, DataError
@@ -54,6 +53,7 @@ made = Here()
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A current directory with a module, which is forgotten after the test."""
     (tmp_path / "own_envs.py").write_text(MODULE)
+    (tmp_path / "quits_env.py").write_text("raise SystemExit(3)")
     (tmp_path / "torn_env.py").write_text("class (")
     (tmp_path / "needy_env.py").write_text("import no_such_package_anywhere")
     monkeypatch.chdir(tmp_path)
@@ -93,7 +93,7 @@ def test_houses_are_built_with_their_settings() -> None:
 
 def test_entry_points_are_kinds(monkeypatch: pytest.MonkeyPatch) -> None:
     points = EntryPoints([EntryPoint("maze", "own_envs:Here [extra]", "d2skill.environments")])
-    monkeypatch.setattr(d2skill.envs, "entry_points", lambda group: points.select(group=group))
+    monkeypatch.setattr(parts, "entry_points", lambda group: points.select(group=group))
     assert type(make("maze")).__name__ == "Here"
     with pytest.raises(ConfigError, match="houses, alfworld, webshop, maze, or"):
         make("webshelf")
@@ -102,15 +102,24 @@ def test_entry_points_are_kinds(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("kind", "sentence"),
     [
-        ("webshelf", 'no environment "webshelf": set env.kind to one of houses, alfworld, webshop'),
-        ("nowhere:Here", "module nowhere of environment nowhere:Here cannot be imported .*run from the folder"),
-        ("torn_env:Here", "SyntaxError"),
-        ("needy_env:Here", "no_such_package_anywhere"),
-        ("own_envs:There", "module own_envs has no There"),
+        (
+            "webshelf",
+            'no environment "webshelf" .did you mean webshop..: set env.kind to one of houses, alfworld, webshop',
+        ),
+        (
+            "nowhere:Here",
+            "module nowhere of environment nowhere:Here is neither in /.* nor installed: run from the folder",
+        ),
+        ("torn_env:Here", "torn_env:Here was found, but its own import fails .SyntaxError.* mend that first"),
+        ("needy_env:Here", "its own import fails .ModuleNotFoundError: .*no_such_package_anywhere.*needy_env.py:1"),
+        ("own_envs:There", "module own_envs has no There .did you mean Here..: it has Here, Fed, Outer"),
+        ("own_envs.Here", "did you mean own_envs:Here"),
+        ("own_envs.py:Here", "did you mean own_envs"),
+        ("quits_env:Here", "its own import fails .SystemExit: 3"),
         ("own_envs:", "names no class"),
         (":Here", "names no class"),
         ("own_envs:made", "is a Here, not a class"),
-        ("own_envs:Fussy", "own_envs:Fussy could not be made .*size"),
+        ("own_envs:Fussy", "own_envs:Fussy needs size: set env.args.size"),
         ("own_envs:Broken", "OSError: no disk"),
         ("own_envs:Half", "is no environment, it lacks start: see"),
         ("own_envs:Gym", "lacks task_ids and start: env.kind gymnasium:own_envs:Gym adapts it"),

@@ -77,7 +77,7 @@ def test_a_placebo_says_something_else_even_where_skills_of_several_keys_say_the
     keys = ["take the ruby", "clean a mug", "heat some bread", "examine the lamp"]
     bank = make_bank(
         *(Draft("task", text, key) for text, key in zip([same, same, other, other], keys, strict=True)),
-        retrieval={"gate": -1.0, "k_task": 4},
+        retrieval={"gate": -1.0, "k_task": 4, "distinct": False},
     )
     for seed in range(5):
         (slots,) = arm_view("shuffled", bank, RetrievalConfig(), seed).retrieve_task(["take the ruby"])

@@ -84,9 +84,11 @@ def test_welch_by_hand():
     assert (found.ci95[1] - found.ci95[0]) / 2 == pytest.approx(1.08640, rel=1e-4)
 
 
-def test_seeds_that_all_agree_have_an_interval_of_no_width():
-    assert difference_over_seeds({0: 0.5, 1: 0.5}, {2: 0.25, 3: 0.25}).ci95 == (0.25, 0.25)
-    assert mean_over_seeds([0.5, 0.5]).ci95 == (0.5, 0.5)
+def test_seeds_that_all_agree_have_no_interval():
+    """They do not tell how far other seeds would be; an interval of no width would say that there is no doubt."""
+    assert difference_over_seeds({0: 0.5, 1: 0.5}, {2: 0.25, 3: 0.25}).ci95 is None
+    assert difference_over_seeds({0: 0.3, 1: 0.6}, {0: 0.1, 1: 0.4}).ci95 is None  # 0.2 both times
+    assert mean_over_seeds([0.5, 0.5]).ci95 is None
 
 
 def test_a_band_is_an_interval_from_three_seeds_on():
@@ -152,29 +154,24 @@ def test_seed_folder_and_length_make_no_other_group(tmp_path):
     ]
     groups = group_by_method(curves)
     assert [[curve.run.name for curve in series.curves] for series in groups] == [["a", "b"], ["c"]]
-    assert [series.name for series in groups] == ["rollout.with_skills=2", "rollout.with_skills=0"]
+    assert [series.name for series in groups] == ["a and 1 more", "c"]
     assert (
         not {"seed", "out", "train.iterations", "bank.wait", "embedder.cache_mb"}
         & method_settings(curves[0].config).keys()
     )
 
 
-def test_a_group_is_named_by_what_it_does_not_share_with_most(tmp_path):
-    settings = [
-        {},
-        {"retrieval": {"alpha": 1.0, "eta": 0.0}},
-        {"rollout": {"with_skills": 0}},
-        {"retrieval": {"gate": 0.5}},
+def test_a_group_is_named_after_its_folders(tmp_path):
+    places = ["full-0", "full-1", "grpo/full-0", "alone"]
+    settings = [{}, {"seed": 1}, {"rollout": {"with_skills": 0}}, {"retrieval": {"gate": 0.5}}]
+    curves = [
+        read_curve(make_run(tmp_path / place, [0, 0.5], **own)) for place, own in zip(places, settings, strict=True)
     ]
-    curves = [read_curve(make_run(tmp_path / str(n), [0, 0.5], **own)) for n, own in enumerate(settings)]
-    assert [series.name for series in group_by_method(curves)] == [
-        "base",
-        "retrieval.alpha=1.0 retrieval.eta=0.0",
-        "rollout.with_skills=0",
-        "retrieval.gate=0.5",
-    ]
-    assert [series.name for series in group_by_method(curves[:1])] == ["all runs"]
-    assert [series.name for series in group_by_method(curves[:2], ["ours", "theirs"])] == ["ours", "theirs"]
+    assert [group.name for group in group_by_method(curves)] == ["full-*", "full-0", "alone"]
+    own, other = group_by_method([curves[0], curves[2]])  # both are full-0
+    assert (own.name, other.name) == (f"{tmp_path.name}/full-0", "grpo/full-0")
+    assert [group.name for group in group_by_method(curves[:1])] == ["full-0"]
+    assert [group.name for group in group_by_method(curves[1:3], ["ours", "theirs"])] == ["ours", "theirs"]
 
 
 def test_names_have_to_fit_and_runs_count_once(tmp_path):
@@ -182,7 +179,7 @@ def test_names_have_to_fit_and_runs_count_once(tmp_path):
     with pytest.raises(ConfigError, match=r"a and .*b have the same settings and seed 0, so they count once"):
         group_by_method([first, second])
     other = replace(second, config=tiny_config(rollout={"with_skills": 0}))
-    with pytest.raises(ConfigError, match=r"--names has 1 names for 2 groups of runs: rollout\.with_skills=2; rollout"):
+    with pytest.raises(ConfigError, match="--names has 1 and needs 2, one for each group of runs: a; b"):
         group_by_method([first, other], ["ours"])
     with pytest.raises(ConfigError, match="--names has a name twice"):
         group_by_method([first, other], ["ours", "ours"])
@@ -202,23 +199,32 @@ def test_a_comparison_by_hand(tmp_path):
     report = compare_groups(group_by_method(two_groups(tmp_path), ["ours", "grpo"]))
     ours, grpo = report["groups"]
     assert (ours["name"], ours["seeds"], grpo["seeds"]) == ("ours", [0, 1, 2], [0, 1, 2])
-    assert ours["headline"]["mean"] == pytest.approx(0.6) and grpo["headline"]["mean"] == pytest.approx(0.5)
+    assert report["common_env_steps"] == 300 and "300 environment steps" in report["headline"]
+    # of the second up to 300 steps: 0.4 at 200 steps, and 0.45 at 300, between 0.4 at 200 and 0.5 at 400
+    assert ours["headline"]["mean"] == pytest.approx(0.6) and grpo["headline"]["mean"] == pytest.approx(0.425)
+    assert [run["headline"] for run in grpo["runs"]] == pytest.approx([0.4, 0.5, 0.6])  # at their ends
     assert ours["headline"]["ci95"] == pytest.approx([0.351586, 0.848414], abs=1e-5)
     assert ours["difference"] is None and grpo["difference"]["paired"]
-    assert grpo["difference"]["mean"] == pytest.approx(-0.1)
-    assert grpo["difference"]["ci95"] == pytest.approx([-0.1, -0.1])
+    assert grpo["difference"]["mean"] == pytest.approx(-0.175) and grpo["difference"]["ci95"] is None
     assert ours["without_skills"]["mean"] == pytest.approx(0.2)
-    assert report["common_env_steps"] == 300
     assert [place["env_steps"] for place in ours["at_env_steps"]] == [75, 150, 225, 300]
     assert [p["mean"] for p in ours["at_env_steps"]] == pytest.approx([0.2 + 0.75 * 0.4, 0.6, 0.6, 0.6])
     assert [p["mean"] for p in grpo["at_env_steps"]] == pytest.approx([0.275, 0.35, 0.4125, 0.45])
     # 100 steps at (0.2 + 0.6) / 2, 200 at 0.6; 200 steps at (0.2 + 0.4) / 2, 100 at (0.4 + 0.45) / 2
     assert ours["mean_to_common_env_steps"]["mean"] == pytest.approx((0.4 + 1.2) / 3)
     assert grpo["mean_to_common_env_steps"]["mean"] == pytest.approx((0.6 + 0.425) / 3)
-    assert report["level"] == pytest.approx(0.5)
+    assert report["level"] == pytest.approx(0.425)
     assert ours["best_evaluation_not_comparable"] == pytest.approx(0.6)
-    assert report["notes"] == []
+    assert report["notes"][0].startswith("Fewer than 3 evaluations") and report["not_comparable"] == []
     json.dumps(report, allow_nan=False)
+
+
+def test_a_curve_is_cut_between_validations(tmp_path):
+    curve = read_curve(make_run(tmp_path / "a", [0.0, 0.5, 0.7], without=[0.0, 0.2, 0.4]))
+    cut = curve.until(150)
+    assert [point.env_steps for point in cut.points] == [0, 100, 150]
+    assert (cut.points[-1].success, cut.points[-1].without) == pytest.approx((0.6, 0.3))
+    assert curve.until(100).points == curve.points[:2] and curve.until(200) == curve == curve.until(900)
 
 
 def test_the_way_to_a_level_is_told_only_if_all_get_there(tmp_path):
@@ -247,13 +253,28 @@ def test_what_has_to_be_known_is_noted(tmp_path):
         read_curve(make_run(tmp_path / "a", [0.0, 0.5, 0.5, 0.5])),
         read_curve(make_run(tmp_path / "b", [0.0, 0.5], ended=False, tasks=other, rollout={"with_skills": 0})),
     ]
-    said = compare_groups(group_by_method(curves, ["ours", "grpo"]))["notes"]
-    assert said == [
+    report = compare_groups(group_by_method(curves, ["ours", "grpo"]))
+    assert report["notes"] == [
         "One seed, so no interval over seeds: ours, grpo.",
-        f"Fewer than 3 evaluations, so a mean of those there are: {tmp_path / 'b'}.",
+        f"Fewer than 3 evaluations, so a mean of those there are: {tmp_path / 'a'}, {tmp_path / 'b'}.",
         f"{tmp_path / 'b'} has not ended: its curve stops after iteration 1.",
-        f"Validated on other tasks than {tmp_path / 'a'}, so not comparable: {tmp_path / 'b'}.",
     ]
+    assert report["not_comparable"] == [f"Validated on other tasks than {tmp_path / 'a'}: {tmp_path / 'b'}."]
+
+
+def test_what_cannot_be_compared_is_said(tmp_path):
+    first = make_run(tmp_path / "a", [0.0, 0.5])
+    other = {"env": {"max_steps": 9}, "rollout": {"with_skills": 0}, "optim": {"clip": 0.3}, "seed": 4}
+    report = compare_groups(
+        group_by_method([read_curve(first), read_curve(make_run(tmp_path / "b", [0, 0.5], **other))])
+    )
+    measured, settings, seeds = report["not_comparable"]
+    was = read_curve(first).config
+    assert measured == f"b is measured otherwise than a: env.max_steps 9, not {was.env.max_steps}."
+    assert settings.startswith("b differs from a in more than one setting: ")
+    assert f"rollout.with_skills 0, not {was.rollout.with_skills}" in settings
+    assert f"optim.clip 0.3, not {was.optim.clip}" in settings
+    assert seeds == "b has seeds 4 and a 0, so the difference is not paired but Welch's."
 
 
 # plots

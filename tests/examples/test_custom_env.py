@@ -12,9 +12,9 @@ from d2skill.bank import SkillBank
 from d2skill.config import Config, EnvConfig
 from d2skill.embedders import make_embedder
 from d2skill.envs import make_environment
-from d2skill.envs.check import check_environment
 from d2skill.policies.scorer.policy import ScorerPolicy
 from d2skill.rollout import Rollouts
+from d2skill.testing import check_environment
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 

@@ -38,7 +38,8 @@ def test_what_a_served_policy_costs_by_hand(capsys, finished):
     assert free["acting"] is None and "policy.served.price_in and price_out (none given)" in free["from"]
 
 
-def test_the_command_prints_parts_and_what_they_are_based_on(capsys, finished):
+def test_the_command_prints_parts_and_what_they_are_based_on(capsys, finished, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "240")  # the folder has a long name
     main(["plan", "--config", "alfworld-paper", "--gpu", "h100", "--gpus", "8", "--gpu-hour-price", "2"])
     said = capsys.readouterr().out
     assert "7,615,616,512" in said and "published" in said and "based on" in said

@@ -44,10 +44,35 @@ def test_paired_difference_by_hand():
     assert -0.75 <= low < 0 < 0.25 < high <= 1
 
 
-def test_pairs_that_never_differ_leave_no_doubt():
-    assert paired_difference([1, 0, 1], [1, 0, 1]) == (0.0, (0.0, 0.0))
-    assert paired_difference([1, 1], [0, 0]) == (1.0, (1.0, 1.0))
+def test_pairs_that_never_differ_leave_doubt():
+    """By hand, Tango's score interval: -z²/(n + z²) to z²/(n + z²), and from (n - z²)/(n + z²) to 1 if all differ."""
+    z2 = 3.841459
+    mean, interval = paired_difference([1, 0, 1], [1, 0, 1])
+    assert mean == 0.0 and interval == pytest.approx((-z2 / (3 + z2), z2 / (3 + z2)))
+    mean, interval = paired_difference([1] * 8, [0] * 8)
+    assert mean == 1.0 and interval == pytest.approx(((8 - z2) / (8 + z2), 1.0))
+    mean, interval = paired_difference([0] * 8, [1] * 8)
+    assert mean == -1.0 and interval == pytest.approx((-1.0, -(8 - z2) / (8 + z2)))
     assert paired_difference([], []) == (0.0, (0.0, 0.0))
+
+
+@given(st.integers(1, 300), st.floats(-1, 1))
+def test_equal_differences_have_an_interval_around_them(n, difference):
+    mean, (low, high) = paired_difference([max(0.0, difference)] * n, [max(0.0, -difference)] * n)
+    assert -1 - 1e-12 <= low <= mean <= high <= 1 + 1e-12 and high - low > 1 / n
+    fewer = paired_difference([max(0.0, difference)] * (n + 1), [max(0.0, -difference)] * (n + 1))[1]
+    assert fewer[1] - fewer[0] < high - low
+
+
+def test_rare_differences_are_inside_the_interval_of_none_seen():
+    """With nothing seen in 128 tasks, a difference of 2 points is still possible, and covered as often as promised."""
+    rng = np.random.default_rng(3)
+    inside = 0
+    for _ in range(300):
+        first = rng.random(128) < 0.02
+        low, high = paired_difference(first, np.zeros(128))[1]
+        inside += low <= 0.02 <= high
+    assert inside / 300 > 0.9
 
 
 def test_pairing_narrows_the_interval():
@@ -85,7 +110,9 @@ def test_pairs_have_to_match():
 
 
 def test_the_mean_by_hand():
-    assert mean_with_interval([0.5] * 9) == (0.5, (0.5, 0.5))
+    mean, (low, high) = mean_with_interval([0.5] * 9)  # 0.5 ∓ 0.5 z²/(9 + z²)
+    assert mean == 0.5 and (low, high) == pytest.approx((0.350427, 0.649573), abs=1e-6)
+    assert mean_with_interval([1.0] * 9)[1] == pytest.approx(wilson(9, 9))
     assert mean_with_interval([]) == (0.0, (0.0, 0.0))
     mean, (low, high) = mean_with_interval([1, 0] * 50)
     assert mean == 0.5 and (low, high) == pytest.approx((0.4, 0.6), abs=0.011)  # 1.96·0.5/sqrt(100) = 0.098

@@ -366,6 +366,7 @@ def test_a_module_named_in_the_environment_is_imported_with_verl(tmp_path):
 SIGNATURES = [
     (PPOTrainer.__init__, ["config"]),
     (PPOTrainerSync.on_init_end, []),
+    (PPOTrainerSync.fit, ["agent_loop_manager"]),
     (PPOTrainerSync.on_train_begin, []),
     (PPOTrainerSync.on_step_begin, []),
     (PPOTrainerSync.on_step_end, []),

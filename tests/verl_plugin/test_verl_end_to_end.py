@@ -11,6 +11,8 @@ import pytest
 
 pytest.importorskip("verl")
 
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
 from d2skill.bank import SkillBank
 from d2skill.runs.folder import RunFolder
 from d2skill.runs.trajectories import read
@@ -42,6 +44,7 @@ SETTINGS = {
     "rollout.group-size": 4,
     "rollout.with-skills": 2,
     "optim.minibatch-rows": 32,
+    "track": "tensorboard",
     "train.iterations": 2,
     "train.checkpoint-every": 1,
     "validation.tasks": 4,
@@ -118,6 +121,15 @@ def test_the_run_folder_is_that_of_any_run(run):
     assert shown["skills"] > 0 == shown["none"]
     assert lines[2]["bank/credited"] > 0
     assert lines[2]["bank/step"] <= 3  # evicted after the validation
+
+
+def test_a_tracker_is_told_the_metrics(run):
+    events = EventAccumulator(str(run / "tensorboard"))
+    events.Reload()
+    lines = RunFolder.open(run).read_metrics()
+    for name in ("rollout/skill_half_success", "validation/with_skills", "bank/step", "policy/loss"):
+        told = [(event.step, event.value) for event in events.Scalars(name)]
+        assert told == [(line["iteration"], pytest.approx(line[name])) for line in lines if name in line]
 
 
 def test_bank_and_checkpoint_are_read_by_the_other_commands(run):

@@ -14,7 +14,8 @@ from typing import NamedTuple
 
 from d2skill.bank.alternatives import Alternatives, Identity, identity
 from d2skill.bank.duplicates import is_whole
-from d2skill.bank.journal import BankState, Change, Event, Insert, Origin, Refute, Revise, Support, source_task
+from d2skill.bank.journal import Change, Insert, Origin, Refute, Revise, Support, source_task
+from d2skill.bank.ledger import Ledger
 from d2skill.bank.safety import clean, suspicion
 from d2skill.config import BankConfig, RetrievalConfig
 from d2skill.knowledge.evidence import Evidence, standing_of
@@ -45,27 +46,26 @@ class Consolidation:
     """Evidence into events, and advice out of skills.
 
     Args:
-        state: State of the bank.
+        ledger: Applies and records events.
         settings: Settings of the bank.
         retrieval: Numbers of skills to show.
-        do: Applies and records an event.
         check: Returns the skill of a row; raises `BankError` if its text is not one that a bank takes.
     """
 
     def __init__(
         self,
-        state: BankState,
+        ledger: Ledger,
         settings: BankConfig,
         retrieval: RetrievalConfig,
-        do: Callable[[Event], None],
         check: Callable[[int], Skill],
     ) -> None:
-        self._state = state
+        self._state = ledger.state
+        self._change = ledger.change
+        self._do = ledger.do
         self._settings = settings
         self._retrieval = retrieval
-        self._do = do
         self._check = check
-        self.known = Alternatives(state)
+        self.known = Alternatives(ledger.state)
 
     def advise(self, task_text: str, start: str, *, trial: bool = False) -> Advised:
         """Returns the advice for a task and a first observation."""
@@ -79,7 +79,10 @@ class Consolidation:
 
     def consolidate(self, evidence: Sequence[Evidence], iteration: int, origin: Origin | None = None) -> Consolidated:
         """Records evidence: new skills, supports and refutations, and procedures that say the same with a detour."""
-        origin = dict(origin or {})
+        with self._change(iteration):
+            return self._consolidate(evidence, iteration, dict(origin or {}))
+
+    def _consolidate(self, evidence: Sequence[Evidence], iteration: int, origin: Origin) -> Consolidated:
         supports: dict[str, set[str]] = {}
         refutes: dict[str, set[str]] = {}
         new, held = self._new_skills(evidence, iteration)
@@ -113,10 +116,11 @@ class Consolidation:
     def revise(self, texts: Mapping[str, SkillText], iteration: int, origin: Origin | None = None) -> None:
         """Gives skills other texts; one that does not look like advice is held."""
         cleaned = {skill_id: clean(text) for skill_id, text in texts.items()}
-        self._do(Revise(cleaned, iteration, dict(origin or {})))
-        for skill_id, text in cleaned.items():
-            if why := suspicion(text):
-                self._do(Change("held", (skill_id,), iteration, why))
+        with self._change(iteration):
+            self._do(Revise(cleaned, iteration, dict(origin or {})))
+            for skill_id, text in cleaned.items():
+                if why := suspicion(text):
+                    self._do(Change("held", (skill_id,), iteration, why))
 
     def _new_skills(self, evidence: Sequence[Evidence], iteration: int) -> tuple[list[Skill], dict[str, list[str]]]:
         """Returns the skills that are not in the bank yet, and the ids of those to be held by the reason."""

@@ -13,6 +13,10 @@ class Draft:
 
     The key is `task_text` for a task skill, (`task_text`, `observation`) for a step skill. `source_task` is
     the id of the task whose failure it was written from.
+
+    >>> from d2skill import Draft, SkillText
+    >>> Draft("task", SkillText("Rubies", "The ruby is in chest 3.", "always"), "take the ruby").granularity
+    'task'
     """
 
     granularity: Granularity

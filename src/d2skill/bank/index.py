@@ -68,6 +68,12 @@ class KeyIndex:
         self._search_sets: dict[tuple[Granularity, bool], SearchSet] = {}
         self._vectors: dict[str, Vectors] = {}
 
+    def renewed(self) -> KeyIndex:
+        """Returns a new index of the same state, with the vectors of texts that this one has made."""
+        index = KeyIndex(self._state, self._embedder, self.kept, approximate=self._approximate)
+        index._vectors = self._vectors
+        return index
+
     def encode_task(self, text: str) -> Vectors:
         """Returns the vector [d] of a task text, as key of a task skill or as query."""
         vector = self._vectors.get(text)

@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Annotated, Any
 
 import tyro
-from rich.console import Console
-from rich.table import Table
 from tyro.conf import Positional
 
-from d2skill.cli.bank.tables import say, table_of
+from d2skill.cli.bank.tables import print_table, say, table_of
+from d2skill.cli.output import JSON, Output, json_alone
 from d2skill.config import cli_flags
 from d2skill.errors import ConfigError
 from d2skill.evaluation import plots
 from d2skill.evaluation.ablation import VARIANTS, AblationRun, RunResult, run_ablation
 from d2skill.evaluation.curves import compare_groups, group_by_method, read_curve
-from d2skill.utils.atomic_files import write_json
+from d2skill.utils.text import counted
 
 _BEST = "best evaluation (not comparable)"
 _INTERVALS = "After ± is half the 95 % interval over seeds; differences are paired by seed."
-_WIDE = 1000
 
 _ABLATE_HELP = """Train the full method and reduced variants, with several seeds each, and set them side by side.
 
@@ -44,36 +42,43 @@ _ABLATE_FLAGS = [
     _flag("seeds", int, tyro.MISSING, "Number of seeds, so of runs of each row; without two there are no intervals"),
     _flag("jobs", int | None, None, "Runs at a time, each on one core; without it, as many as there are cores"),
     _flag("rows", str | None, None, f"Rows to run, with commas between, of {','.join(VARIANTS)}"),
+    JSON,
 ]
 
 
 def ablate(arguments: list[str]) -> None:
-    """Trains the variants with several seeds and prints the table; settings are flags. Status 1 if a run failed."""
+    """Train the full method and variants of it with several seeds, and compare them; status 1 if a run failed."""
     flags, config = cli_flags.parse_with(arguments, "d2skill ablate", _ABLATE_HELP, _ABLATE_FLAGS)
     folder = config.out or Path("runs") / f"ablation-{config.env.kind.rpartition(':')[2].lower()}"
     command = shlex.join(["d2skill", "ablate", *arguments])
     progress = _Progress(folder)
     try:
-        report = run_ablation(
-            config,
-            folder,
-            seeds=flags.seeds,
-            variants=None if flags.rows is None else _split(flags.rows),
-            jobs=flags.jobs,
-            command=command,
-            on_start=progress.start,
-            on_result=progress.print_result,
-        )
+        with json_alone(flags.json):
+            report = run_ablation(
+                config,
+                folder,
+                seeds=flags.seeds,
+                variants=None if flags.rows is None else _split(flags.rows),
+                jobs=flags.jobs,
+                command=command,
+                on_start=progress.start,
+                on_result=progress.print_result,
+            )
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"go on by the same command, `{command}`") from None
-    _print_rows(report)
-    if plots.has_matplotlib():
-        say(f"Plotted in {folder / 'ablation.svg'}, all numbers are in {folder / 'ablation.json'}.")
-    else:
-        say(f"All numbers are in {folder / 'ablation.json'}; {plots.NEEDS_MATPLOTLIB}.")
-    if failed := [Path(run["run"]).name for run in report["failed"]]:
-        say(f"{len(failed)} runs failed and are left out: {', '.join(failed)}.")
-        sys.exit(1)
+    failed = [Path(run["run"]).name for run in report["failed"]]
+
+    def show() -> None:
+        _print_rows(report)
+        if plots.has_matplotlib():
+            say(f"Plotted in {folder / 'ablation.svg'}, all numbers are in {folder / 'ablation.json'}.")
+        else:
+            say(f"All numbers are in {folder / 'ablation.json'}; {plots.NEEDS_MATPLOTLIB}.")
+        if failed:
+            were = "run failed and is" if len(failed) == 1 else "runs failed and are"
+            say(f"{len(failed)} {were} left out: {', '.join(failed)}.")
+
+    Output(report, show, status=bool(failed)).print(flags.json)
 
 
 def compare(
@@ -81,18 +86,17 @@ def compare(
     names: str | None = None,
     level: float | None = None,
     plot: Path | None = None,
-    json: Path | None = None,
-) -> None:
-    """Set runs side by side: success against environment steps and wall time, over seeds.
+) -> Output:
+    """Set runs side by side at equal environment steps: success, and time to a level, over seeds.
 
-    Runs whose settings differ only in seed, folder and length are one group. Differences are to the first group.
+    Runs whose settings differ only in seed, folder and length are one group, named after their folders. Differences are
+    to the first group. Said first is what cannot be compared.
 
     Args:
         runs: Run folders.
-        names: Names of the groups, with commas between, in their order; without it, the settings that differ.
+        names: Names of the groups, with commas between, in their order; without it, the names of the folders.
         level: Success rate whose first time is reported; without one, the lowest headline of a group.
         plot: File for a plot, in .svg, .png or .pdf.
-        json: File for all numbers.
     """
     if not runs:
         raise ConfigError("there is nothing to compare: name run folders, `d2skill compare RUN RUN`")
@@ -102,11 +106,9 @@ def compare(
         plots.require_plottable(plot)
     given_names = [name.strip() for name in names.split(",")] if names is not None else []
     report = compare_groups(group_by_method([read_curve(run) for run in runs], given_names), level)
-    _print_groups(report)
-    if json is not None:
-        write_json(json, report)
     if plot is not None:
         plots.plot_curves(report, plot)
+    return Output(report, partial(_print_groups, report))
 
 
 class _Progress:
@@ -120,7 +122,8 @@ class _Progress:
     def start(self, runs: Sequence[AblationRun], left: int, jobs: int) -> None:
         """Prints how many runs there are."""
         self._left, self._jobs = left, jobs
-        say(f"{len(runs)} runs in {self._folder}, {len(runs) - left} of them ended; at most {jobs} at a time.")
+        ended = len(runs) - left
+        say(f"{counted(len(runs), 'run')} in {self._folder}, {ended} of them ended; at most {jobs} at a time.")
 
     def print_result(self, result: RunResult) -> None:
         """Prints the line of a run that ended."""
@@ -142,7 +145,6 @@ def _print_rows(report: Mapping[str, Any]) -> None:
     """Prints the table of an ablation."""
     columns = ["row", "seeds", "success %", "to full", "without skills", "bank", "steps", _BEST]
     table = table_of(columns, ["row"])
-    table.columns[0].no_wrap = True
     for row in report["rows"]:
         if row["headline"] is None:
             table.add_row(row["row"], "0")
@@ -157,18 +159,21 @@ def _print_rows(report: Mapping[str, Any]) -> None:
             f"{row['env_steps']:,.0f}",
             _percent(row["best_evaluation_not_comparable"]),
         )
-    _print_table(table)
+    print_table(table)
     say(
         f"Success: {report['headline']}, with skills in all rows but no-skills. Bank: task + step skills. "
         "Steps: of the environment, in training.",
         _INTERVALS,
     )
-    for note in (["One seed, so no interval over seeds."] if len(report["seeds"]) == 1 else []) + report["notes"]:
+    one_seed = ["One seed, so no interval over seeds."] if len(report["seeds"]) == 1 else []
+    for note in [*one_seed, *_without_interval(report["rows"]), *report["notes"]]:
         say(note)
 
 
 def _print_groups(report: Mapping[str, Any]) -> None:
-    """Prints the two tables of a comparison: headlines, and success along the environment steps."""
+    """Prints what cannot be compared, then two tables: headlines, and success along the environment steps."""
+    for sentence in report["not_comparable"]:
+        say(f"Not comparable: {sentence}")
     goal = f"{_percent(report['level'])} %"
     columns = ["group", "seeds", "success %", "to the first", "without skills", f"steps to {goal}"]
     table = table_of([*columns, f"seconds to {goal}", _BEST], ["group"])
@@ -191,28 +196,22 @@ def _print_groups(report: Mapping[str, Any]) -> None:
             *(_with_interval(place) for place in group["at_env_steps"]),
             _with_interval(group["mean_to_common_env_steps"]),
         )
-    _print_table(table)
+    print_table(table)
     say(
         f"Success: {report['headline']}, with skills in runs that have them. Steps: of the environment, in training.",
         _INTERVALS,
         "",
     )
-    _print_table(curves)
-    if unpaired := [g["name"] for g in report["groups"] if g["difference"] and not g["difference"]["paired"]]:
-        say(f"Other seeds than in the first group, so the difference is Welch's: {', '.join(unpaired)}.")
-    for note in report["notes"]:
+    print_table(curves)
+    for note in [*_without_interval(report["groups"]), *report["notes"]]:
         say(note)
 
 
-def _print_table(table: Table) -> None:
-    """Prints a table without cutting cells off: a terminal gets more lines, a file longer ones."""
-    for column in table.columns:
-        column.overflow = "fold"
-    console = Console()
-    if not console.is_terminal:
-        needed = console.measure(table, options=console.options.update(width=_WIDE)).maximum
-        console = Console(width=max(console.width, needed))
-    console.print(table)
+def _without_interval(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Returns the note about means without an interval because all seeds gave the same, if there are any."""
+    estimates = [one for row in rows for one in row.values() if isinstance(one, Mapping) and "ci95" in one]
+    same = any(one["ci95"] is None and one["n"] > 1 for one in estimates)
+    return ["No interval where all seeds gave the same: that does not tell how far others would be."] if same else []
 
 
 def _with_interval(estimate: Mapping[str, Any] | None, sign: str = "") -> str:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import tyro
 from pydantic import ValidationError
-from rich.console import Console
 from tyro.conf import Positional
 
 from d2skill.bank.reembed import reembed_bank
 from d2skill.cli.bank.open import open_journal, settings_of
-from d2skill.cli.bank.tables import say, table_of
+from d2skill.cli.bank.tables import print_table, say, table_of
+from d2skill.cli.output import Output
 from d2skill.config import EmbedderConfig, toml_files
 from d2skill.embedders import make_embedder
 from d2skill.envs import make_environment
@@ -22,15 +22,15 @@ from d2skill.errors import BankError, ConfigError, D2SkillError
 from d2skill.evaluation.gate_calibration import GateMeasurement, measure_gates
 from d2skill.protocols import Embedder
 from d2skill.types import Granularity
-from d2skill.utils.atomic_files import write_json
+from d2skill.utils.text import counted
 
 
 @dataclass(frozen=True)
 class EmbedderFlags:
     """The embedder; what is not given is as in --config."""
 
-    kind: Literal["hashed", "transformers", "openai"] | None = None
-    """hashed (words), transformers (a model here) or openai (a model at a server)."""
+    kind: str | None = None
+    """hashed (words), transformers (a model here), openai (a model at a server), or package.module:Class."""
     model: str | None = None
     """Model id or folder, or name at the server."""
     url: str | None = None
@@ -75,8 +75,7 @@ def calibrate_gates(
     split: str = "train",
     tasks: int = 480,
     config: str = "laptop",
-    json: Path | None = None,
-) -> None:
+) -> Output:
     """Measure an embedder's similarity gates: the thresholds that best separate related keys from unrelated ones.
 
     Task keys are related if the tasks are about the same object, step keys if they are also in the same room. The best
@@ -89,19 +88,20 @@ def calibrate_gates(
         split: Split that the tasks are drawn from.
         tasks: Number of tasks, at most.
         config: Preset or TOML file with the embedder and the environment, such as config.toml of a run.
-        json: File for the figures.
     """
     chosen = make_embedder(embedder.settings(config))
     update = {name: value for name, value in (("kind", env), ("data", data)) if value is not None}
     environment = make_environment(toml_files.load(config).env.model_copy(update=update))
     found = measure_gates(chosen, environment, split, tasks)
-    say(f"{found.embedder}, {found.tasks} tasks:")
-    for granularity in found.calibrations:
-        _print(granularity, found)
-    gates = [f"{name}_gate = {calibration.gate}" for name, calibration in found.calibrations.items()]
-    say("", "For a TOML file:", "", "[embedder]", *gates)
-    if json:
-        write_json(json, found.record())
+
+    def show() -> None:
+        say(f"{found.embedder}, {counted(found.tasks, 'task')}:")
+        for granularity in found.calibrations:
+            _print(granularity, found)
+        gates = [f"{name}_gate = {calibration.gate}" for name, calibration in found.calibrations.items()]
+        say("", "For a TOML file:", "", "[embedder]", *gates)
+
+    return Output(found.record(), show)
 
 
 def _print(granularity: Granularity, found: GateMeasurement) -> None:
@@ -118,7 +118,7 @@ def _print(granularity: Granularity, found: GateMeasurement) -> None:
         label = f"{name} (related)" if name in calibration.related else name
         quantiles = [f"{value:.2f}" for value in row["p10_p50_p90"]]
         table.add_row(label, f"{row['pairs']:,}", *quantiles, f"{row['share_above_gate']:.1%}")
-    Console().print(table)
+    print_table(table)
 
 
 def bank_reembed(
@@ -126,7 +126,7 @@ def bank_reembed(
     out: Positional[Path],
     embedder: _Flags = EmbedderFlags(),
     config: str = "laptop",
-) -> None:
+) -> Output:
     """Make a bank that belongs to another embedder, with all skills and the whole history; the old one stays.
 
     Embeds the active skills once, and prints the change in their nearest neighbours.
@@ -145,14 +145,19 @@ def bank_reembed(
     new = make_embedder(embedder.settings(config))
     old, why = _old_embedder(run, journal.embedder)
     events, neighbourhoods = reembed_bank(journal, out, new, old)
-    say(f"{events} events written to {out}, for embedder {new.fingerprint}; {journal.path} stays as it is.")
-    for granularity, found in neighbourhoods.items():
-        sentence = f"{granularity} skills: {found.skills}, on average {found.similarity:.2f} similar to the nearest"
-        if found.kept is not None:
-            sentence += f" ({found.similarity_before:.2f} before), which is the same one for {found.kept:.0%}"
-        say(f"{sentence}.")
-    if why:
-        say(why)
+
+    def show() -> None:
+        written = f"{counted(events, 'event')} written to {out}"
+        say(f"{written}, for embedder {new.fingerprint}; {journal.path} stays as it is.")
+        for granularity, found in neighbourhoods.items():
+            sentence = f"{granularity} skills: {found.skills}, on average {found.similarity:.2f} similar to the nearest"
+            if found.kept is not None:
+                sentence += f" ({found.similarity_before:.2f} before), which is the same one for {found.kept:.0%}"
+            say(f"{sentence}.")
+        if why:
+            say(why)
+
+    return Output({"out": out, "embedder": new.fingerprint, "events": events, "neighbours": neighbourhoods}, show)
 
 
 def _old_embedder(run: Path, fingerprint: str) -> tuple[Embedder | None, str]:

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from rich.console import Console
+from functools import partial
+
 from tyro.conf import Positional
 
+from d2skill.cli.bank.tables import say
+from d2skill.cli.output import Output
 from d2skill.config import toml_files
 
 
-def config_list() -> None:
+def config_list() -> Output:
     """List the presets."""
-    for name, purpose in toml_files.presets().items():
-        Console().print(f"{name:16} {purpose}", highlight=False, soft_wrap=True)
+    presets = toml_files.presets()
+    return Output({"presets": presets}, partial(say, *(f"{name:16} {purpose}" for name, purpose in presets.items())))
 
 
-def config_show(name: Positional[str] = "laptop") -> None:
+def config_show(name: Positional[str] = "laptop") -> Output:
     """Print all settings of a preset or a file as TOML, to start a file of one's own from.
 
     Args:
         name: Preset or TOML file.
     """
-    Console().print(toml_files.dump(toml_files.load(name)), markup=False, highlight=False, soft_wrap=True)
+    config = toml_files.load(name)
+    return Output(config.model_dump(mode="json"), partial(say, toml_files.dump(config)))

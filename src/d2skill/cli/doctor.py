@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Sequence
+from functools import partial
 
 from rich.console import Console
 from rich.text import Text
 
+from d2skill.cli.output import Output
 from d2skill.config import toml_files
-from d2skill.planning.diagnostics import diagnose
+from d2skill.planning.diagnostics import Diagnosis, diagnose
 
 _STYLES = {"found": "green", "missing": "bold red", "optional": "dim"}
 
 
-def doctor(config: str = "laptop") -> None:
+def doctor(config: str = "laptop") -> Output:
     """Say what settings need and what of it is here, and how to fix what is not; status 1 if anything is missing.
 
     Nothing is downloaded and no key is shown. A server is asked whether it knows the model, which costs nothing or a
@@ -23,6 +25,13 @@ def doctor(config: str = "laptop") -> None:
         config: Preset or TOML file.
     """
     lines = diagnose(toml_files.load(config))
+    missing = [line.subject for line in lines if line.status == "missing"]
+    record = {"config": config, "things": lines, "missing": missing}
+    return Output(record, partial(_print, config, lines, missing), status=bool(missing))
+
+
+def _print(config: str, lines: Sequence[Diagnosis], missing: Sequence[str]) -> None:
+    """Prints what was looked for, one a line, and what is missing."""
     console = Console(soft_wrap=True, highlight=False)
     console.print(f"For {config}:", markup=False)
     width = max(len(line.subject) for line in lines)
@@ -30,8 +39,5 @@ def doctor(config: str = "laptop") -> None:
         status = (f"{line.status:8}", _STYLES[line.status])
         fix = f"  ->  {line.fix}" if line.fix else ""
         console.print(Text.assemble(f"{line.subject:{width}}  ", status, f"  {line.detail}{fix}"))
-    missing = [line.subject for line in lines if line.status == "missing"]
     summary = f"Missing: {', '.join(missing)}." if missing else "Nothing that these settings need is missing."
     console.print(summary, markup=False)
-    if missing:
-        sys.exit(1)

@@ -1,9 +1,10 @@
-"""Commands on environments without training: play, houses, check-env."""
+"""Commands on environments without training: play, houses."""
 
 from __future__ import annotations
 
 import random
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +15,8 @@ from tyro.conf import Positional
 
 from d2skill.bank.consolidation import fill
 from d2skill.cli.bank.open import read as read_bank
+from d2skill.cli.bank.tables import say
+from d2skill.cli.output import JSON, Output
 from d2skill.config import EnvConfig, toml_files
 from d2skill.config.cli_flags import Field, parse_houses
 from d2skill.envs import make_environment
@@ -38,7 +41,7 @@ def play(
     iteration: int | None = None,
     number: int | None = None,
     member: int | None = None,
-) -> None:
+) -> Output:
     """Play a task in the terminal, or look at a saved trajectory turn by turn.
 
     `d2skill play` plays a generated house, `d2skill play --env alfworld --data FOLDER` a game of ALFWorld,
@@ -61,8 +64,7 @@ def play(
     """
     console = Console()
     if replay is not None:
-        _replay(replay, iteration, task or None, number, member, console)
-        return
+        return _replay(replay, iteration, task or None, number, member, console)
     for name, value in (("--iteration", iteration), ("--number", number), ("--member", member)):
         if value is not None:
             raise ConfigError(f"{name} tells which saved trajectory to show: name their file or run with --replay")
@@ -71,9 +73,14 @@ def play(
     changes = {name: value for name, value in (("kind", env), ("data", data)) if value is not None}
     environment, task_id = _choose_task(toml_files.load(config).env.model_copy(update=changes), task, split)
     saved = play_task(environment, task_id, console, line_reader(console), max_steps=max_steps)
+
+    def say_saved() -> None:
+        if save is not None:
+            say(f"Saved: `d2skill play --replay {save}` shows it.")
+
     if save is not None:
         trajectories.write(save, [saved])
-        console.print(f"Saved: `d2skill play --replay {save}` shows it.", markup=False, highlight=False, soft_wrap=True)
+    return Output({"trajectories": [saved]}, say_saved)
 
 
 def _choose_task(settings: EnvConfig, task: str, split: str) -> tuple[Environment, str]:
@@ -93,22 +100,26 @@ def _choose_task(settings: EnvConfig, task: str, split: str) -> tuple[Environmen
 
 def _replay(
     path: Path, iteration: int | None, task: str | None, number: int | None, member: int | None, console: Console
-) -> None:
+) -> Output:
     saved = load_trajectories(path, iteration)
     if len(saved) > 1 and all(choice is None for choice in (task, number, member)):
-        print_overview(saved, console)
-        console.print("--number, or a task id with --member, shows one of them.", highlight=False)
-        return
+
+        def show() -> None:
+            print_overview(saved, console)
+            say("--number, or a task id with --member, shows one of them.")
+
+        return Output({"trajectories": saved}, show)
     bank = RunFolder(path).bank
     chosen = trajectories.choose(saved, task, number, member)
     skills = read_bank(bank).skills if bank.exists() else ()
     titles = {skill.id: fill(skill, chosen.task.text).text.title for skill in skills}
     read_line = line_reader(console) if sys.stdin.isatty() and console.is_terminal else None
-    replay_trajectory(chosen, console, titles=titles, read_line=read_line)
+    show_one = partial(replay_trajectory, chosen, console, titles=titles, read_line=read_line)
+    return Output({"trajectories": [chosen]}, show_one)
 
 
 def houses(arguments: list[str]) -> None:
-    """Writes generated houses as files; the settings of houses are flags, see `config.cli_flags`."""
+    """Write generated houses as ALFWorld game files; the settings of houses are flags."""
     from d2skill.envs.houses import PANEL
     from d2skill.envs.houses.alfworld_files import write_houses
 
@@ -116,50 +127,19 @@ def houses(arguments: list[str]) -> None:
         ("out", Annotated[Positional[Path], tyro.conf.arg(metavar="OUT", help="New or empty folder")], tyro.MISSING),
         ("count", Annotated[int, tyro.conf.arg(help="Training games")], 480),
         ("panel", Annotated[int, tyro.conf.arg(help="Games in valid_seen and in valid_unseen each")], PANEL),
+        JSON,
     ]
     options, settings = parse_houses(arguments, "d2skill houses", _HOUSES, fields, without=["games_per_plan"])
     counts = {"train": options.count, "valid_seen": options.panel, "valid_unseen": options.panel}
-    with Progress(console=Console(), transient=True) as progress:
+    with Progress(console=Console(stderr=options.json), transient=True, disable=options.json) as progress:
         bar = progress.add_task("Writing houses")
         write_houses(options.out, settings, counts, lambda done, of: progress.update(bar, completed=done, total=of))
     games = ", ".join(f"{count} in {split}" for split, count in counts.items())
-    Console().print(
-        f"Games written: {games}. Try `d2skill train --env alfworld --data {options.out}`.",
-        markup=False,
-        highlight=False,
-        soft_wrap=True,
-    )
+    told = f"Games written: {games}. Try `d2skill train --env alfworld --data {options.out}`."
+    Output({"out": options.out, "games": counts}, partial(say, told)).print(options.json)
 
 
 _HOUSES = """Write generated houses as game files in ALFWorld's layout, which the official loader takes as well.
 
 The same settings and seed give the same files. valid_seen has other games in the floor plans of train, valid_unseen
 has floor plans of its own."""
-
-
-def check_env(
-    kind: Positional[str],
-    data: Path | None = None,
-    split: str = "train",
-    episodes: Annotated[int, tyro.conf.arg(help="Episodes to play.")] = 5,
-    config: str = "laptop",
-) -> None:
-    """Check an environment against the protocol and say in words what is wrong; exit status 1 if anything is.
-
-    Args:
-        kind: As --env: houses, alfworld, webshop, package.module:Class, gymnasium:package.module:Class.
-        data: Folder with its data.
-        split: Split whose tasks are played.
-        episodes: Episodes to play.
-        config: Preset or TOML file with the settings of the environment.
-    """
-    from d2skill.envs.check import check_environment
-
-    given = toml_files.load(config).env.model_copy(update={"kind": kind} | ({"data": data} if data else {}))
-    findings = check_environment(make_environment(given), split, episodes)
-    for finding in findings:
-        mark = "ok   " if finding.ok else "WRONG"
-        detail = f": {finding.detail}" if finding.detail else ""
-        Console().print(f"{mark} {finding.rule}{detail}", markup=False, highlight=False, soft_wrap=True)
-    if not all(finding.ok for finding in findings):
-        sys.exit(1)

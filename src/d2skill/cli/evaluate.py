@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,9 +12,10 @@ from rich.console import Console
 from rich.progress import Progress
 from tyro.conf import Positional
 
+from d2skill.cli.output import Output
 from d2skill.evaluation.evaluate import evaluate as evaluate_run
 from d2skill.trackers.terminal import evaluation_tables
-from d2skill.utils.atomic_files import write_json
+from d2skill.utils.text import counted
 
 
 def evaluate(
@@ -26,13 +28,12 @@ def evaluate(
     seed: int = 0,
     temperature: float | None = None,
     workers: int | None = None,
-    json: Path | None = None,
     trajectories: Path | None = None,
     seen_tasks: bool = False,
     model: str | None = None,
     url: str | None = None,
     key_env: str = "OPENAI_API_KEY",
-) -> None:
+) -> Output:
     """Play tasks with a run's policy and a bank, both frozen, in several arms from the same states and seeds.
 
     Arms: none (no skills), bank (retrieval as trained), task and step (the skills of one granularity only), shuffled
@@ -50,7 +51,6 @@ def evaluate(
         seed: The first seed of the sampling.
         temperature: Sampling temperature; without one, the run's validation temperature.
         workers: Processes that play; the result does not depend on it.
-        json: File to write the result to, with the outcome of each episode.
         trajectories: File to save the trajectories to, for `d2skill play --replay`; a name in .gz is compressed.
         seen_tasks: Play tasks even if skills were written from failures in them, which flatters the skills.
         model: Model of a server that plays instead of the run's policy.
@@ -77,21 +77,19 @@ def evaluate(
             trajectories=trajectories,
             on_progress=lambda done, total: bar.update(episodes, completed=done, total=total),
         )
-    if json is not None:
-        options = {
-            "bank": bank,
-            "arms": arms,
-            "panel": panel,
-            "tasks": tasks,
-            "seeds": seeds if seeds > 1 else None,
-            "seed": seed or None,
-            "temperature": temperature,
-            "seen-tasks": seen_tasks or None,
-            "model": model,
-            "url": url,
-        }
-        write_json(json, {"command": _command(run, options), **result})
-    _print(result)
+    options = {
+        "bank": bank,
+        "arms": arms,
+        "panel": panel,
+        "tasks": tasks,
+        "seeds": seeds if seeds > 1 else None,
+        "seed": seed or None,
+        "temperature": temperature,
+        "seen-tasks": seen_tasks or None,
+        "model": model,
+        "url": url,
+    }
+    return Output({"command": _command(run, options), **result}, partial(_print, result))
 
 
 def _command(run: Path, options: dict[str, Any]) -> str:
@@ -110,8 +108,8 @@ def _print(result: dict[str, Any]) -> None:
     first, last = result["seeds"][0], result["seeds"][-1]
     seeds = f"seed {first}" if first == last else f"seeds {first} to {last}"
     console.print(
-        f"{result['run']} after iteration {result['iteration']}{player} on {result['split']}: {result['tasks']} tasks, "
-        f"{seeds}, temperature {result['temperature']:g}",
+        f"{result['run']} after iteration {result['iteration']}{player} on {result['split']}: "
+        f"{counted(result['tasks'], 'task')}, {seeds}, temperature {result['temperature']:g}",
         highlight=False,
         soft_wrap=True,
     )

@@ -14,28 +14,73 @@ from d2skill.errors import ConfigError, D2SkillError
 from d2skill.utils.annotations import plain_union
 
 _OVERVIEW = """\
-d2skill trains an agent's policy together with a bank of skills (D2Skill, arXiv 2603.28716).
+d2skill trains an agent's policy together with a bank of skills (D2Skill,
+arXiv 2603.28716).
 
-  d2skill train                     train on generated houses with the laptop defaults
-  d2skill train --env alfworld --data FOLDER
-                                    train on real ALFWorld games
-  d2skill resume RUN                go on with a run that was stopped
-  d2skill evaluate RUN              play its panel or a split: with skills, without, with a placebo or another bank
-  d2skill ablate --seeds 3          train the paper's ablation, the full method and seven variants: a table, a plot
-  d2skill compare RUN RUN           curves of runs against environment steps and wall time, with bands
-  d2skill bank list RUN             list its skills; `d2skill bank show RUN ID` shows one
-  d2skill play                      play a task yourself; with --replay RUN, see what the agent did
-  d2skill houses OUT                write generated houses as ALFWorld game files
-  d2skill bank blame RUN ID         show the history of a skill; `d2skill bank` lists more
-  d2skill bank hold RUN ID          hold a skill back; `bank admit` undoes it; `bank merge` joins duplicates
-  d2skill bank export RUN OUT       write skills as SKILL.md folders or others; `d2skill bank import` reads them
-  d2skill doctor                    list what is installed and what is missing, with the fix
-  d2skill plan                      estimate memory, tokens, hours and money of a run
-  d2skill config list               list presets; `d2skill config show NAME` prints one in full
-  d2skill calibrate                 measure the similarity gates of an embedder
-  d2skill check-env KIND            check an environment of your own against the protocol
+Start here
+  d2skill train              train on generated houses, with laptop defaults
+  d2skill play               play a task yourself
+  d2skill doctor             list what is missing here, with the fix
 
-`d2skill COMMAND --help` explains a command and its options."""
+Look at a run
+  d2skill evaluate RUN       play fixed tasks: with skills, without, a placebo
+  d2skill play --replay RUN  show what the agent did
+  d2skill compare RUN RUN    set runs side by side at equal environment steps
+  d2skill resume RUN         go on with a run that was stopped
+  d2skill ablate --seeds 3   train the full method and seven variants
+
+The bank
+  d2skill bank list RUN      list its skills
+  d2skill bank               list all commands on banks
+
+Parts of your own
+  d2skill init env NAME      write one to start from; also policy, reflector
+  d2skill check-env KIND     check one; also check-policy, check-reflector, ...
+  d2skill houses OUT         write generated houses as ALFWorld game files
+  d2skill calibrate          measure the similarity gates of an embedder
+
+Cluster and models
+  d2skill plan               estimate memory, tokens, hours and money of a run
+  d2skill config list        list presets; `config show NAME` prints one
+
+`d2skill COMMAND --help` explains a command; with --json it prints what it
+found for programs. `d2skill completion bash` (zsh, fish) is for the Tab key."""
+
+_GROUPS = {
+    "bank": """\
+d2skill bank shows the skills of a run and their history, and changes them by
+hand. RUN may also be a bank.db.
+
+Look at skills
+  d2skill bank list RUN           list skills, best first
+  d2skill bank show RUN ID        show one: its text, and whether it helps
+  d2skill bank search RUN TEXT    find skills by words, or by meaning
+  d2skill bank blame RUN ID       show the history of one
+  d2skill bank diff RUN [RUN]     show what came, left and changed
+  d2skill bank stats RUN          show the statistics of a bank
+
+Change it; nothing is deleted
+  d2skill bank hold RUN ID        hold a skill back: it is shown to nobody
+  d2skill bank admit RUN ID       make it active again
+  d2skill bank merge RUN          join skills that say the same
+  d2skill bank note RUN ID TEXT   put a note about one on record
+  d2skill bank undo RUN           take the bank back to an earlier state
+
+Files
+  d2skill bank export RUN OUT     write skills as SKILL.md folders or others
+  d2skill bank import SOURCE OUT  make a bank of such files
+  d2skill bank reembed RUN OUT    make a bank for another embedder
+  d2skill bank verify RUN         check a journal for damage, and its texts
+  d2skill bank salvage RUN OUT    save what can be read of a damaged one
+
+`d2skill bank COMMAND --help` explains a command.""",
+    "config": """\
+d2skill config prints settings.
+
+  d2skill config list       list the presets
+  d2skill config show NAME  print all settings of a preset or file as TOML""",
+}
+"""First screen of each group of commands."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -43,6 +88,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = list(sys.argv[1:] if arguments is None else arguments)
     if arguments is None:
         gc.disable()  # until the command is imported: what imports make is no garbage
+        for stream in (sys.stdout, sys.stderr):
+            if not stream.encoding.lower().startswith("utf"):
+                from d2skill.utils.ascii_output import never_fail
+
+                never_fail(stream)
     if not given or given[0] in ("-h", "--help", "help"):
         _print(_OVERVIEW)
         return
@@ -73,19 +123,37 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _load(given: list[str]) -> Callable[[], Any]:
     """Imports a command and returns the call of it. Raises `ConfigError` if there is none of this name."""
     command, rest = given[0], given[1:]
-    if command in ("bank", "config"):
+    if command in _GROUPS:
         if not rest or rest[0] in ("-h", "--help"):
-            names = ", ".join(f"d2skill {name}" for name in COMMANDS if name.startswith(command))
-            return partial(_print, f"{command} has these commands: {names}")
+            return partial(_print, _GROUPS[command])
         command, rest = f"{command} {rest[0]}", rest[1:]
+    if command == "__complete":
+        return partial(find_command(command), rest)
     if command not in COMMANDS:
-        raise ConfigError(f'there is no command "{command}": `d2skill --help` lists them')
+        raise ConfigError(f'there is no command "{command}": {_hint(command)}')
     function = find_command(command)
     if command in ("train", "plan", "houses", "ablate"):
         return partial(function, rest)  # their flags are made from the settings
     import tyro
 
-    return partial(tyro.cli, function, prog=f"d2skill {command}", args=rest)
+    from d2skill.cli.output import name_json, with_json
+
+    to_file = command in ("evaluate", "compare", "calibrate")
+    run = with_json(function, to_file=to_file)
+    return partial(tyro.cli, run, prog=f"d2skill {command}", args=name_json(rest) if to_file else rest)
+
+
+def _hint(command: str) -> str:
+    """Returns the command that was probably meant, or where all are listed."""
+    from difflib import get_close_matches
+
+    group, _, verb = command.rpartition(" ")
+    names = {name.removeprefix(group).strip(): name for name in COMMANDS if name.startswith(group)}
+    if not group:  # a verb alone is meant as well, as in `d2skill search`
+        names = {name.partition(" ")[2]: name for name in reversed(COMMANDS) if " " in name} | names
+    if near := get_close_matches(verb, names, n=1, cutoff=0.6):
+        return f"did you mean `d2skill {names[near[0]]}`?"
+    return f"`d2skill {group}{' ' * bool(group)}--help` lists them"
 
 
 COMMANDS = {
@@ -117,14 +185,23 @@ COMMANDS = {
     "play": "environments:play",
     "houses": "environments:houses",
     "calibrate": "calibrate:calibrate_gates",
-    "check-env": "environments:check_env",
+    "check-env": "check:check_env",
+    "check-policy": "check:check_policy",
+    "check-reflector": "check:check_reflector",
+    "check-embedder": "check:check_embedder",
+    "check-tracker": "check:check_tracker",
+    "init": "init:init",
+    "completion": "completion:completion",
 }
 """Name to "module:function" below `d2skill.cli`; a command is imported when it is called."""
+
+_HIDDEN = {"__complete": "complete:print_completions"}
+"""Commands that scripts call: they are in no list."""
 
 
 def find_command(name: str) -> Callable[..., Any]:
     """Imports a command and returns its function, with annotations for tyro."""
-    module, function = COMMANDS[name].split(":")
+    module, function = _HIDDEN.get(name, COMMANDS.get(name, "")).split(":")
     command: Callable[..., Any] = getattr(import_module(f"d2skill.cli.{module}"), function)
     hints = get_type_hints(command, include_extras=True)
     command.__annotations__ = {parameter: plain_union(hint) for parameter, hint in hints.items()}

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from typing import Annotated, Any
+from functools import partial
+from typing import Any
 
-import tyro
 from pydantic import ValidationError
-from rich.console import Console
 
 from d2skill.cli.bank.tables import print_rows, say
+from d2skill.cli.output import JSON, Output
 from d2skill.config import cli_flags, toml_files
 from d2skill.errors import ConfigError
 from d2skill.planning.devices import format_bytes
@@ -23,23 +22,17 @@ Nothing is loaded, downloaded or asked; settings are flags, as in train. The par
 _IN_BYTES = ("memory", "host memory", "disk")
 
 
-_JSON = ("json", Annotated[bool, tyro.conf.arg(help="Print one JSON object")], False)
-
-
 def plan(arguments: list[str]) -> None:
-    """Prints what a run would take; the settings are flags, as in train."""
+    """Estimate what a run would take: memory, tokens, hours and money; the flags are those of train."""
     given, config = cli_flags.parse_with(
-        arguments, "d2skill plan", _DESCRIPTION, [*cli_flags.fields_of(PlanOptions), _JSON]
+        arguments, "d2skill plan", _DESCRIPTION, [*cli_flags.fields_of(PlanOptions), JSON]
     )
     try:
         options = PlanOptions(**{name: getattr(given, name) for name in PlanOptions.model_fields})
     except ValidationError as error:
         raise ConfigError(f"--{toml_files.explain(error)}") from None
     report = plan_run(config, options)
-    if given.json:
-        Console(soft_wrap=True).print(json.dumps(report, indent=2), markup=False, highlight=False)
-    else:
-        _print(report)
+    Output(report, partial(_print, report)).print(given.json)
 
 
 def _print(report: Mapping[str, Any]) -> None:

@@ -5,35 +5,42 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 from tyro.conf import Positional
 
 from d2skill import api
-from d2skill.config.cli_flags import parse_settings
+from d2skill.cli.output import JSON, Output, json_alone
+from d2skill.config.cli_flags import TRAIN_DESCRIPTION, parse_with
 from d2skill.errors import D2SkillError
 from d2skill.runs import checkpoint
 from d2skill.runs.folder import RunFolder
+from d2skill.runs.run import Run
 from d2skill.trackers.terminal import LiveDisplay, print_summary
 from d2skill.utils.process_group import launched_processes
 
 
 def train(arguments: list[str]) -> None:
-    """Trains; the settings are flags (`config.cli_flags`)."""
+    """Train a policy together with its skill bank; every setting is a flag."""
     with _only_first_process_prints():
-        config = parse_settings(arguments, "d2skill train")
-        console = Console()
-        displays = [] if config.engine == "verl" else [LiveDisplay(config, console)]  # verl has its own output
-        _print(console, api.train(config, displays))
+        flags, config = parse_with(arguments, "d2skill train", TRAIN_DESCRIPTION, [JSON])
+        with json_alone(flags.json):
+            folder = api.new_folder(config)
+            # verl has its own output
+            displays = [] if config.engine == "verl" else [LiveDisplay(config, Console(), folder)]
+            output = _output(api.train(config, displays, folder=folder))
+        output.print(flags.json)
 
 
-def resume(run: Positional[Path], processes: int | None = None) -> None:
+def resume(run: Positional[Path], processes: int | None = None, track: str | None = None) -> Output:
     """Go on with a run from its last checkpoint, as if it had never stopped.
 
     Args:
         run: Run folder.
         processes: Processes that play, of the scorer, as of `train`; the results do not depend on it.
+        track: Trackers from now on, such as tensorboard,wandb; without it, those of the run.
     """
     with _only_first_process_prints():
         folder = RunFolder.open(run)
@@ -42,15 +49,21 @@ def resume(run: Positional[Path], processes: int | None = None) -> None:
         if config.engine == "local":
             progress = checkpoint.read_progress(checkpoint.latest(run))
             if api.has_ended(folder, progress):
-                console.print(f"{run} has ended; this is its summary.", highlight=False)
+                console.print(f"{run} has ended; this is its summary.", highlight=False, soft_wrap=True)
             else:
-                console.print(f"Going on with {run} after iteration {progress.iteration}.", highlight=False)
-                displays = [LiveDisplay(config, console)]
-        _print(console, api.resume(run, displays, processes))
+                console.print(
+                    f"Going on with {run} after iteration {progress.iteration}.", highlight=False, soft_wrap=True
+                )
+                displays = [LiveDisplay(config, console, run)]
+        trackers = None if track is None else [name.strip() for name in track.split(",") if name.strip()]
+        return _output(api.resume(run, displays, processes, track=trackers))
+    raise SystemExit  # the others of several processes have nothing to print
 
 
-def _print(console: Console, run: api.FinishedRun) -> None:
-    print_summary(console, run.summary, run.bank.skills(), run.folder)
+def _output(run: Run) -> Output:
+    summary = run.summary
+    show = partial(print_summary, Console(), summary, run.metrics, run.bank.skills(), run.folder)
+    return Output({"run": str(run.folder), **summary}, show)
 
 
 @contextmanager

@@ -6,19 +6,19 @@ Defaults are the laptop run. The published settings are the presets in `presets/
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from d2skill.config.bank import BankConfig, CreditConfig, RetrievalConfig
 from d2skill.config.base import EndpointConfig, Settings
 from d2skill.config.embedder import EmbedderConfig
 from d2skill.config.environment import EnvConfig, HousesConfig, PromptConfig, WebshopConfig
+from d2skill.config.parts import PARTS, POLICY, folder_of
 from d2skill.config.policy import (
     CausalLMConfig,
     OptimConfig,
     PolicyConfig,
-    PolicyKind,
     ScorerConfig,
     ServedConfig,
     WarmStartConfig,
@@ -40,7 +40,6 @@ __all__ = [
     "HousesConfig",
     "OptimConfig",
     "PolicyConfig",
-    "PolicyKind",
     "PromptConfig",
     "ReflectConfig",
     "RetrievalConfig",
@@ -58,8 +57,22 @@ __all__ = [
 ]
 
 
+def _names(given: Any) -> Any:
+    """Returns names as a list, each once: a flag may have several in one word, with commas between."""
+    words = [given] if isinstance(given, str) else given
+    if not isinstance(words, list | tuple) or not all(isinstance(word, str) for word in words):
+        return given
+    return list(dict.fromkeys(name.strip() for word in words for name in word.split(",") if name.strip()))
+
+
 class Config(Settings):
-    """Train a policy together with its skill bank."""
+    """Train a policy together with its skill bank.
+
+    >>> from d2skill import Config
+    >>> config = Config(seed=3, train={"iterations": 5})
+    >>> config.train.iterations, config.rollout.group_size
+    (5, 8)
+    """
 
     seed: int = Field(0, ge=0)
     """Seed of the run; the same seed on the same machine gives the same run"""
@@ -70,6 +83,9 @@ class Config(Settings):
     processes: int | None = Field(None, ge=1)
     """Processes that play, of the scorer; without a number one for each core, at most 8, and one for a short run. The
     results do not depend on it"""
+    track: Annotated[tuple[str, ...], BeforeValidator(_names)] = ()
+    """Trackers that get the metrics, such as tensorboard,wandb: of tensorboard, wandb, mlflow, trackio and
+    package.module:Class (docs/trackers.md)"""
     env: EnvConfig = EnvConfig()
     policy: PolicyConfig = PolicyConfig()
     train: TrainConfig = TrainConfig()
@@ -116,18 +132,26 @@ class Config(Settings):
     def resolved(self) -> Config:
         """Returns the settings as a run records them: step sizes chosen by the policy, paths absolute.
 
-        With absolute paths the run can be resumed and evaluated from another folder.
+        With absolute paths, and the folders of the modules of one's own, the run can be resumed and evaluated from
+        another folder.
         """
         adapter = self.policy.kind == "causal-lm" and self.policy.lm.lora_rank > 0
-        training, imitation = step_sizes(self.policy.kind, self.optim, self.warm_start, adapter=adapter)
-        optim = self.optim.model_copy(update={"learning_rate": training})
-        warm_start = self.warm_start.model_copy(update={"learning_rate": imitation})
-        normalise = self.advantage.chosen(self.bank.skills)
-        advantage = self.advantage.model_copy(update={"normalise": normalise})
-        env = self.env.model_copy(update=_absolute(data=self.env.data, tasks=self.env.tasks))
-        bank = self.bank.model_copy(update=_absolute(start=self.bank.start))
-        chosen = {"optim": optim, "warm_start": warm_start, "env": env, "bank": bank, "advantage": advantage}
-        return self.model_copy(update=chosen)
+        training, imitation = self.optim.learning_rate, self.warm_start.learning_rate
+        if self.policy.kind in POLICY.built_in:  # a policy of one's own has settings of its own
+            training, imitation = step_sizes(self.policy.kind, self.optim, self.warm_start, adapter=adapter)
+        chosen: dict[str, dict[str, Any]] = {
+            "optim": {"learning_rate": training},
+            "warm_start": {"learning_rate": imitation},
+            "advantage": {"normalise": self.advantage.chosen(self.bank.skills)},
+            "env": _absolute(data=self.env.data, tasks=self.env.tasks),
+            "bank": _absolute(start=self.bank.start),
+        }
+        for part in PARTS:
+            section = getattr(self, part.section)
+            folder = folder_of(section.kind, section.folder and section.folder.absolute())
+            chosen.setdefault(part.section, {})["folder"] = folder
+        sections = {name: getattr(self, name).model_copy(update=update) for name, update in chosen.items()}
+        return self.model_copy(update=sections)
 
 
 def _absolute(**paths: Path | None) -> dict[str, Path]:

@@ -85,6 +85,8 @@ class RetrievalConfig(Settings):
     """α, weight of similarity against utility"""
     eta: float = Field(0.05, ge=0)
     """η, weight of exploration"""
+    distinct: bool = True
+    """The same text is not shown twice, though skills of several keys have it; the paper does not say"""
     index: Literal["exact", "ann"] = "exact"
     """exact: a query is compared with all keys; ann: from 100,000 skills on, with those that a graph finds (needs
     d2skill[ann]; `d2skill bank verify` says how many it finds)"""

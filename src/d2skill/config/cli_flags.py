@@ -9,18 +9,27 @@ from __future__ import annotations
 import ast
 import dataclasses
 import inspect
+import json
+import re
 import sys
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
+from copy import deepcopy
 from functools import lru_cache
 from itertools import pairwise
+from operator import attrgetter
 from typing import Annotated, Any, TypeVar
 
 import tyro
 from pydantic import BaseModel, ValidationError
+from rich.console import Console
+from rich.table import Column, Table
+from rich.text import Text
+from tyro.conf import Positional
 
 from d2skill.config import Config, HousesConfig, toml_files
 from d2skill.config.base import ShortFlag
+from d2skill.config.parts import Kind
 from d2skill.errors import ConfigError
 from d2skill.utils.annotations import plain_union
 
@@ -32,9 +41,20 @@ _CONFIG_HELP = (
     "Preset (`d2skill config list`) or TOML file that the flags are laid over; without one, the preset named as the "
     "environment is, such as webshop, else laptop"
 )
-_DESCRIPTION = """Train a policy together with its skill bank.
+_GROUP_SIZE = ("--rollout.group-size", "--rollout.group_size")
+_WITH_SKILLS = ("--rollout.with-skills", "--rollout.with_skills")
+TRAIN_DESCRIPTION = """Train a policy together with its skill bank.
 
-Settings come from a preset or a TOML file (--config), and each of them can be set by a flag."""
+Settings come from a preset or a TOML file (--config), and each of them can be set by a flag.
+
+  d2skill train --seed 1
+  d2skill train --env alfworld --data FOLDER --policy causal-lm
+  d2skill train --config webshop --train.iterations 300 --out runs/shop"""
+_SHOWN = (
+    *("config", "env.kind", "env.data", "policy.kind", "out", "seed", "train.iterations"),
+    *("rollout.group_size", "validation.every", "engine"),
+)
+"""Settings on the first page of the help."""
 
 
 def parse_settings(arguments: Sequence[str], prog: str) -> Config:
@@ -42,7 +62,7 @@ def parse_settings(arguments: Sequence[str], prog: str) -> Config:
 
     Raises `ConfigError` for a value out of range; tyro itself ends the program with status 2 at an unknown flag.
     """
-    return _parse(arguments, prog, _DESCRIPTION, lambda config: config)[1]
+    return _parse(arguments, prog, TRAIN_DESCRIPTION, lambda config: config)[1]
 
 
 def parse_with(arguments: Sequence[str], prog: str, description: str, own: Sequence[Field]) -> tuple[Any, Config]:
@@ -87,19 +107,74 @@ def _parse(
     """Returns a command's own arguments as attributes of one object, and a section of the settings."""
     name = _named_config(arguments)
     base = section(toml_files.load(name))
+    if {"-h", "--help"} & {*arguments}:
+        _print_short_help(prog, description, own, name, base, without)
+        sys.exit(0)
+    if "--help-all" in arguments:
+        arguments = ["--help"]
     config: Field = ("config", Annotated[str, tyro.conf.arg(help=_CONFIG_HELP)], "laptop")
     flags = [field for field in fields_of(type(base)) if field[0] not in without]
     shape = dataclasses.make_dataclass("Arguments", [*own, config, *flags], frozen=True)
     values = _values(base)
     shown = {field[0]: values[field[0]] for field in flags}
     default = shape(**{field[0]: field[2] for field in own}, config=name, **shown)
-    spelled = _spelled(arguments, _switches(type(base)))
+    spelled = _with_tables(_spelled(arguments, _switches(type(base))), _tables(base))
     given: Any = tyro.cli(shape, prog=prog, description=description, args=spelled, default=default)
     values = base.model_dump() | {name: dataclasses.asdict(given)[name] for name in shown}
+    if "rollout" in values and values["rollout"]["with_skills"] and _follows(arguments):
+        del values["rollout"]["with_skills"]  # half of the new group
     try:
         return given, type(base).model_validate(values)
     except ValidationError as error:
         raise ConfigError(toml_files.explain(error)) from None
+
+
+def flags_of(model: type[BaseModel], path: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Yields the path, the annotation and the default of each setting, sections inside too: "rollout.tasks"."""
+    for (name, kind, default), info in zip(fields_of(model), model.model_fields.values(), strict=True):
+        if isinstance(info.default, BaseModel):
+            yield from flags_of(type(info.default), f"{path}{name}.")
+        else:
+            yield path + name, kind, default
+
+
+def spelling(path: str, kind: Any) -> str:
+    """Returns the flag of a setting: the short one, if it has one."""
+    aliases = next((extra.aliases for extra in getattr(kind, "__metadata__", ()) if hasattr(extra, "aliases")), None)
+    return aliases[0] if aliases else "--" + path.replace("_", "-")
+
+
+def _print_short_help(
+    prog: str, description: str, own: Sequence[Field], config: str, base: BaseModel, without: Collection[str]
+) -> None:
+    """Prints a command's own arguments and the settings that matter, with their values in a preset or file."""
+    fields = [("config", Annotated[str, tyro.conf.arg(help=_CONFIG_HELP)], config), *flags_of(type(base))]
+    chosen = [field for field in fields if field[0] in _SHOWN or (type(base) is not Config and field[0] not in without)]
+    chosen.sort(key=lambda field: _SHOWN.index(field[0]) if field[0] in _SHOWN else len(_SHOWN))
+    console = Console(highlight=False)
+    paragraphs = re.sub(r"(?<!\n)\n(?=\S)", " ", description)
+    console.print(f"usage: {prog} [FLAGS]\n\n{paragraphs}\n", markup=False)
+    table = Table.grid("", Column(overflow="fold"), padding=(0, 2))
+    first, last = ([field for field in own if (field[0] == "json") == is_json] for is_json in (False, True))
+    for path, kind, default in first:
+        table.add_row(*_explained(path, kind, default))
+    if first:
+        table.add_row("", "")
+    for path, kind, default in chosen:
+        table.add_row(*_explained(path, kind, default if path == "config" else attrgetter(path)(base)))
+    for path, kind, default in last:
+        table.add_row(*_explained(path, kind, default))
+    console.print(table)
+    console.print(f"\n`{prog} --help-all` shows all {len(fields) + len(own)} flags, by section.", markup=False)
+
+
+def _explained(path: str, kind: Any, value: Any) -> tuple[Text, Text]:
+    """Returns a flag, or the name of a positional argument, and its help with its value if that says anything."""
+    marks = kind.__metadata__
+    argument = next(extra for extra in marks if hasattr(extra, "metavar") and hasattr(extra, "help"))
+    is_positional = any(mark in marks for mark in Positional[int].__metadata__)  # type: ignore[attr-defined]
+    shown = "" if value is None or value is False or value in (tyro.MISSING, {}, "{}") else f" (default: {value})"
+    return Text(f"  {argument.metavar if is_positional else spelling(path, kind)}"), Text(f"{argument.help}{shown}")
 
 
 def _named_config(arguments: Sequence[str]) -> str:
@@ -109,6 +184,12 @@ def _named_config(arguments: Sequence[str]) -> str:
     """
     kind = _last(arguments, "--env", "--env.kind")
     return _last(arguments, "--config") or (kind if kind in toml_files.presets() else "laptop")
+
+
+def _follows(arguments: Sequence[str]) -> bool:
+    """Returns True if the group gets a size and its skill half none."""
+    size, half = (_last(arguments, *flags) for flags in (_GROUP_SIZE, _WITH_SKILLS))
+    return bool(size) and not half
 
 
 def _last(arguments: Sequence[str], *flags: str) -> str:
@@ -149,6 +230,50 @@ def _spelled(arguments: Sequence[str], switches: Collection[str]) -> list[str]:
     return spelled
 
 
+def _tables(settings: BaseModel, path: str = "") -> dict[str, dict[str, Any]]:
+    """Returns the settings that are tables, such as policy.settings, by name."""
+    found: dict[str, dict[str, Any]] = {}
+    for name in type(settings).model_fields:
+        value = getattr(settings, name)
+        if isinstance(value, BaseModel):
+            found |= _tables(value, f"{path}{name}.")
+        elif isinstance(value, dict):
+            found[path + name] = deepcopy(value)
+    return found
+
+
+def _with_tables(arguments: Sequence[str], tables: dict[str, dict[str, Any]]) -> list[str]:
+    """Returns the arguments with --policy.settings.depth 3 laid over the table, which one flag gives as JSON."""
+    kept: list[str] = []
+    given: dict[str, dict[str, Any]] = {}
+    words = list(arguments)
+    while words:
+        word = words.pop(0)
+        flag, equals, value = word.partition("=")
+        name = next((name for name in tables if f"{flag}.".startswith(f"--{name}.")), "")
+        if not name:
+            kept.append(word)
+            continue
+        if not equals and (not words or words[0].startswith("--")):
+            raise ConfigError(f"{flag} needs a value: write it as in {flag} 3")
+        text = value if equals else words.pop(0)
+        try:
+            value = json.loads(text)
+        except ValueError:
+            value = text  # a text needs no quotes
+        if flag != f"--{name}":
+            *path, last = flag.removeprefix(f"--{name}.").replace("-", "_").split(".")
+            table = given.setdefault(name, tables[name])
+            for key in path:
+                table = table.setdefault(key, {})
+            table[last] = value
+        elif isinstance(value, dict):
+            given[name] = tables[name] = value
+        else:
+            kept += [flag, text]  # the settings say what is wrong with it
+    return kept + [word for name, table in given.items() for word in (f"--{name}", json.dumps(table))]
+
+
 @lru_cache
 def _shape(model: type[BaseModel]) -> type:
     """Returns a dataclass with the fields of a model, their flags and their help."""
@@ -167,8 +292,15 @@ def fields_of(model: type[BaseModel]) -> list[Field]:
             fields.append((name, shape, dataclasses.field(default=_plain(info.default))))
             continue
         aliases = tuple(str(extra) for extra in info.metadata if isinstance(extra, ShortFlag))
-        argument = tyro.conf.arg(help=docs.get(name), aliases=aliases or None)
-        fields.append((name, Annotated[plain_union(info.annotation), argument], info.default))
+        is_table = isinstance(info.default, dict)
+        marks = [extra for extra in info.metadata if isinstance(extra, Kind)]
+        metavar = "JSON" if is_table else next((mark.metavar for mark in marks), None)
+        argument = tyro.conf.arg(help=docs.get(name), aliases=aliases or None, metavar=metavar)
+        kind, default = (str, json.dumps(info.default)) if is_table else (info.annotation, info.default)
+        annotated: Any = Annotated[plain_union(kind), argument]
+        for mark in marks:  # for completion
+            annotated = Annotated[annotated, mark]
+        fields.append((name, annotated, default))
     return fields
 
 
@@ -195,7 +327,6 @@ def _plain(settings: BaseModel) -> Any:
 
 
 def _values(settings: BaseModel) -> dict[str, Any]:
-    return {
-        name: _plain(value) if isinstance(value := getattr(settings, name), BaseModel) else value
-        for name in type(settings).model_fields
-    }
+    values = {name: getattr(settings, name) for name in type(settings).model_fields}
+    plain = {name: _plain(value) for name, value in values.items() if isinstance(value, BaseModel)}
+    return values | plain | {name: json.dumps(value) for name, value in values.items() if isinstance(value, dict)}

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from pathlib import Path
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from d2skill.config.base import EndpointConfig, Settings
+from d2skill.config.parts import EMBEDDER, Kind, Table, require_own
 
 
 class EmbedderConfig(Settings):
     """Vectors for retrieval keys."""
 
-    kind: Literal["hashed", "transformers", "openai"] = "hashed"
+    kind: Annotated[str, Kind(EMBEDDER)] = "hashed"
     """hashed: words and word pairs, needs nothing; transformers: an embedding model on this machine; openai: one
-    behind a server"""
+    behind a server; or package.module:Class"""
+    settings: Table = Field({})
+    """Settings of an embedder of your own; also one by one, as in --embedder.settings.size 3"""
+    folder: Path | None = None
+    """Folder that the module of your own embedder lies in, beside the current one; a run records it"""
     dimension: int = Field(512, ge=16)
     """Length of a hashed vector; models have their own"""
     model: str = "Qwen/Qwen3-Embedding-0.6B"
@@ -38,3 +44,8 @@ class EmbedderConfig(Settings):
     """Similarity gate τ_sim of task keys; without one, the embedder's own (`d2skill calibrate` measures it)"""
     step_gate: float | None = Field(None, ge=-1, le=1)
     """Similarity gate τ_sim of step keys; without one, the embedder's own"""
+
+    @model_validator(mode="after")
+    def _settings_are_used(self) -> EmbedderConfig:
+        require_own(EMBEDDER, self.kind, self.settings)
+        return self

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from d2skill.config.base import Settings, ShortFlag
+from d2skill.config.parts import ENVIRONMENT, Table, require_own
 
 
 class HousesConfig(Settings):
@@ -70,6 +71,10 @@ class EnvConfig(Settings):
     """houses, alfworld, webshop, package.module:Class, or gymnasium:package.module:Class"""
     data: Annotated[Path | None, ShortFlag("--data")] = None
     """Folder with the data of the environment; alfworld also looks at $ALFWORLD_DATA, webshop at $WEBSHOP_DATA"""
+    args: Table = Field({})
+    """Arguments of an environment of your own, or its settings; also one by one, as in --env.args.size 3"""
+    folder: Path | None = None
+    """Folder that the module of your own environment lies in, beside the current one; a run records it"""
     max_steps: int = Field(20, ge=1)
     """Steps after which an episode ends without success"""
     train_split: str = "train"
@@ -80,6 +85,11 @@ class EnvConfig(Settings):
     """The tasks.json of another run, to take its tasks by id; without it the panel is drawn, training has the rest"""
     houses: HousesConfig = HousesConfig()
     webshop: WebshopConfig = WebshopConfig()
+
+    @model_validator(mode="after")
+    def _args_are_used(self) -> EnvConfig:
+        require_own(ENVIRONMENT, self.kind, self.args)
+        return self
 
 
 class PromptConfig(Settings):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from d2skill.config.base import EndpointConfig, Settings, ShortFlag
+from d2skill.config.parts import POLICY, Kind, Table, require_own
 
 
 class ScorerConfig(Settings):
@@ -81,14 +83,16 @@ class ServedConfig(Settings):
     """Price of a million tokens of answers"""
 
 
-PolicyKind = Literal["scorer", "causal-lm", "served"]
-
-
 class PolicyConfig(Settings):
     """The policy that is trained."""
 
-    kind: Annotated[PolicyKind, ShortFlag("--policy")] = "scorer"
-    """scorer (two cores are plenty), causal-lm (a language model; needs d2skill[train]) or served (by a server)"""
+    kind: Annotated[str, Kind(POLICY), ShortFlag("--policy")] = "scorer"
+    """scorer (two cores are plenty), causal-lm (a language model; needs d2skill[train]), served (by a server), or
+    package.module:Class"""
+    settings: Table = Field({})
+    """Settings of a policy of your own; also one by one, as in --policy.settings.depth 3"""
+    folder: Path | None = None
+    """Folder that the module of your own policy lies in, beside the current one; a run records it"""
     train: bool = True
     """Train the policy; if false, only the bank learns, after the warm start"""
     scorer: ScorerConfig = ScorerConfig()
@@ -101,6 +105,7 @@ class PolicyConfig(Settings):
             raise ValueError(
                 "policy.kind served cannot be trained here: add --policy.train false, so that only the bank learns"
             )
+        require_own(POLICY, self.kind, self.settings)
         return self
 
 
@@ -136,18 +141,16 @@ class WarmStartConfig(Settings):
     """Share of the advice that is about another game, so that the policy does not trust advice blindly"""
 
 
-_STEP_SIZES: dict[PolicyKind, tuple[float, float]] = {
+_STEP_SIZES: dict[str, tuple[float, float]] = {
     "scorer": (0.01, 0.02),
     "causal-lm": (1e-6, 1e-5),
     "served": (1e-6, 1e-5),
 }
-
-
 _ADAPTER_STEP_SIZES = (2e-5, 2e-4)
 
 
 def step_sizes(
-    kind: PolicyKind, optim: OptimConfig, warm_start: WarmStartConfig, *, adapter: bool = False
+    kind: str, optim: OptimConfig, warm_start: WarmStartConfig, *, adapter: bool = False
 ) -> tuple[float, float]:
     """Returns the Adam step sizes of training and of imitation.
 

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from pathlib import Path
+from typing import Annotated
 
 from pydantic import Field, model_validator
 
 from d2skill.config.base import EndpointConfig, Settings
+from d2skill.config.parts import REFLECTOR, Kind, Table, require_own
 
 
 class ReflectConfig(Settings):
     """Reflection on failures (Eq. 7)."""
 
-    kind: Literal["contrast", "llm", "policy"] = "contrast"
+    kind: Annotated[str, Kind(REFLECTOR)] = "contrast"
     """contrast: compares a failure with a success, needs no model; llm: asks a model (needs d2skill[llm]); policy: asks
-    the policy itself, which has to be a language model"""
+    the policy itself, which has to be a language model; or package.module:Class"""
+    settings: Table = Field({})
+    """Settings of a reflector of your own; also one by one, as in --reflect.settings.most 3"""
+    folder: Path | None = None
+    """Folder that the module of your own reflector lies in, beside the current one; a run records it"""
     threshold: float = Field(0.5, ge=0, le=1)
     """τ_ref: groups whose skill half succeeds less often are reflected on"""
     max_groups: int = Field(10, ge=0)
@@ -39,4 +45,5 @@ class ReflectConfig(Settings):
     def _costs_are_known(self) -> ReflectConfig:
         if self.max_cost is not None and not self.price_in and not self.price_out:
             raise ValueError("reflect.max_cost needs reflect.price_in and price_out, the prices of a million tokens")
+        require_own(REFLECTOR, self.kind, self.settings)
         return self

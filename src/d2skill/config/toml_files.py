@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -48,7 +50,8 @@ def load(name_or_file: str) -> Config:
 def parse(text: str, source: str, *, of_run: bool = False) -> Config:
     """Returns the settings in a TOML text; `source` names it in errors.
 
-    Those `of_run` are complete: without `bank.skills` they are of a version that had the paper's skills alone.
+    Those `of_run` are complete: without `bank.skills` they are of a version that had the paper's skills alone, without
+    `retrieval.distinct` of one that showed a text more than once.
     """
     try:
         values = tomllib.loads(text)
@@ -56,8 +59,10 @@ def parse(text: str, source: str, *, of_run: bool = False) -> Config:
         raise ConfigError(f"{source} is not valid TOML: {error}") from None
     if of_run and isinstance(bank := values.setdefault("bank", {}), dict):
         bank.setdefault("skills", "paper")
+    if of_run and isinstance(retrieval := values.setdefault("retrieval", {}), dict):
+        retrieval.setdefault("distinct", False)
     try:
-        return Config.model_validate(values)
+        return Config.model_validate(values, context={"of_run": of_run})
     except ValidationError as error:
         raise ConfigError(f"{source}: {explain(error)}") from None
 
@@ -67,12 +72,22 @@ def explain(error: ValidationError) -> str:
     first, *others = error.errors()
     name = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
-        said = f"there is no setting {name}; `d2skill config show` prints all of them"
+        near = get_close_matches(name, _names(Config().model_dump()), 1)
+        meant = f": did you mean {near[0]}?" if near else "; `d2skill config show` prints all of them"
+        said = f"there is no setting {name}{meant}"
     elif first["type"] == "value_error":
         said = str(first["ctx"]["error"])
     else:
         said = f"{name} = {first['input']!r}: {first['msg'][:1].lower()}{first['msg'][1:]}"
     return said + (f" (and {len(others)} more)" if others else "")
+
+
+def _names(values: Mapping[str, Any], path: str = "") -> Iterator[str]:
+    """Yields the dotted names of all settings in a dump of them."""
+    for name, value in values.items():
+        yield path + name
+        if isinstance(value, dict):
+            yield from _names(value, f"{path}{name}.")
 
 
 def dump(config: Config) -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from d2skill.config.base import Settings
 
@@ -17,10 +17,19 @@ class RolloutConfig(Settings):
     group_size: int = Field(8, ge=1)
     """N, trajectories of each task"""
     with_skills: int = Field(4, ge=0)
-    """Members of each group that are shown skills; the others are the baseline half. 0 is plain GRPO; with all of them
-    there is no baseline: signals are the successes themselves, and there is no intrinsic reward"""
+    """Members of each group that are shown skills, half of them if only the group's size is set; the others are the
+    baseline half. 0 is plain GRPO; with all of them there is no baseline: signals are the successes themselves, and
+    there is no intrinsic reward"""
     temperature: float = Field(1.0, gt=0)
     """Sampling temperature in training"""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _half_the_group(cls, values: Any) -> Any:
+        """Fills in the skill half of a group whose size alone is set."""
+        if not isinstance(values, dict) or "with_skills" in values or type(size := values.get("group_size")) is not int:
+            return values
+        return values | {"with_skills": max(1, size // 2)}
 
 
 class RewardConfig(Settings):

@@ -2,40 +2,33 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from d2skill.config import EmbedderConfig
+from d2skill.config.parts import EMBEDDER, find_part, make_part
 from d2skill.embedders.cache import CachedEmbedder, DiskCache, default_cache_folder
 from d2skill.embedders.gates import ModelGates
 from d2skill.embedders.hashed import HashedEmbedder
-from d2skill.errors import ConfigError
 from d2skill.protocols import Embedder
-
-KINDS = {
-    "transformers": "d2skill.embedders.transformers:TransformersEmbedder",
-    "openai": "d2skill.embedders.openai:EndpointEmbedder",
-}
-"""Kind to "module:Class" of those that need more than NumPy; a class takes `EmbedderConfig`."""
 
 
 def make_embedder(settings: EmbedderConfig) -> Embedder:
-    """Returns the embedder of `settings.kind`, with caches if it is a model; only its own module is loaded.
+    """Returns the embedder of the settings, with caches if it is a model, or one of your own (`config.parts`).
 
     Raises `ConfigError` for a model that cannot be loaded or reached. The gates of a model raise it when they are asked
     for and neither set nor known.
     """
+    if settings.kind not in EMBEDDER.built_in:
+        own = cast(Embedder, make_part(EMBEDDER, settings.kind, settings.settings, settings.folder))
+        if settings.task_gate is None and settings.step_gate is None:
+            return own
+        task = own.task_gate if settings.task_gate is None else settings.task_gate
+        step = own.step_gate if settings.step_gate is None else settings.step_gate
+        return CachedEmbedder(own, None, ModelGates(settings.kind, task, step))
     if settings.kind == "hashed":
         return HashedEmbedder(settings.dimension, settings.task_gate, settings.step_gate)
-    module, class_name = KINDS[settings.kind].split(":")
-    try:
-        embedder_class = getattr(import_module(module), class_name)
-    except ImportError as error:
-        raise ConfigError(
-            f'embedder "{settings.kind}" needs the package {error.name}: pip install "d2skill[train]"'
-        ) from None  # the package of an endpoint is loaded when it is connected
-    model: Any = embedder_class(settings)
+    model: Any = find_part(EMBEDDER, settings.kind)(settings)  # the package of an endpoint is loaded when it connects
     remote = settings.kind == "openai"
     disk = None
     if settings.cache != "none":

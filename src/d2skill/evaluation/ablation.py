@@ -14,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from statistics import fmean
@@ -73,7 +73,7 @@ class AblationRun:
 
     variant: str
     folder: Path
-    config: Config
+    config: Config = field(hash=False)
 
     @property
     def name(self) -> str:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
+import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from statistics import fmean
@@ -25,7 +25,10 @@ HEADLINE = 3
 
 Axis = Literal["env_steps", "seconds"]
 
-_NO_METHOD = ("seed", "out", "train.", "bank.wait", "embedder.cache")  # settings that are no part of a method
+_NO_METHOD = (  # settings that are no part of a method
+    *("seed", "out", "processes", "train.", "bank.wait", "embedder.cache"),
+    *("env.folder", "policy.folder", "embedder.folder", "reflect.folder"),
+)
 _ROUNDING = 1e-9
 _QUARTERS = (0.25, 0.5, 0.75, 1.0)
 
@@ -88,6 +91,19 @@ class Curve:
         """Returns the mean success from the start until some environment steps (area under the curve)."""
         places = sorted({0.0, env_steps, *(float(p.env_steps) for p in self.points if p.env_steps < env_steps)})
         return float(np.trapezoid(self.success_at("env_steps", places), places) / env_steps)
+
+    def until(self, env_steps: int) -> Curve:
+        """Returns the curve up to some environment steps, with the success there between the validations around."""
+        kept = [point for point in self.points if point.env_steps <= env_steps]
+        if len(kept) < len(self.points) and kept[-1].env_steps < env_steps:
+            before, after = kept[-1], self.points[len(kept)]
+            share = (env_steps - before.env_steps) / (after.env_steps - before.env_steps)
+            between = {
+                name: (1 - share) * getattr(before, name) + share * getattr(after, name)
+                for name in ("seconds", "success", "without")
+            }
+            kept.append(CurvePoint(after.iteration, env_steps, **between))
+        return replace(self, points=tuple(kept))
 
     def first_at(self, level: float) -> CurvePoint | None:
         """Returns the first validation with success at or above a level, None if there is none."""
@@ -158,7 +174,7 @@ def group_by_method(curves: Sequence[Curve], names: Sequence[str] = ()) -> list[
     """Returns the curves grouped by method, in the order in which the methods come first.
 
     A method is all settings but seed, folder, length of the run and those that do not change the result. Without names
-    a group is named after the settings that set it apart. Raises `ConfigError` for two runs of one method and seed, and
+    a group is named after the folders of its runs. Raises `ConfigError` for two runs of one method and seed, and
     for a wrong number of names.
     """
     groups: dict[str, list[Curve]] = {}
@@ -170,9 +186,11 @@ def group_by_method(curves: Sequence[Curve], names: Sequence[str] = ()) -> list[
                 "leave one out"
             )
         group.append(curve)
-    made_up = _group_names([json.loads(key) for key in groups])
+    made_up = _group_names(list(groups.values()))
     if names and len(names) != len(groups):
-        raise ConfigError(f"--names has {len(names)} names for {len(groups)} groups of runs: {'; '.join(made_up)}")
+        raise ConfigError(
+            f"--names has {len(names)} and needs {len(groups)}, one for each group of runs: {'; '.join(made_up)}"
+        )
     if len({*names}) < len(names):
         raise ConfigError("--names has a name twice: name each group of runs differently")
     return [RunGroup(name, tuple(group)) for name, group in zip(names or made_up, groups.values(), strict=True)]
@@ -195,19 +213,21 @@ def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _group_names(methods: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Returns a name for each method: the settings that it does not share with more than half of them."""
-    if len(methods) == 1:
-        return ["all runs"]
-    parts: list[list[str]] = [[] for _ in methods]
-    for key in methods[0]:
-        values = [json.dumps(settings[key]) for settings in methods]
-        value, count = Counter(values).most_common(1)[0]
-        usual = value if 2 * count > len(values) else None
-        for name_parts, value in zip(parts, values, strict=True):
-            if value != usual:
-                name_parts.append(f"{key}={json.loads(value)}")
-    return [" ".join(name_parts) or "base" for name_parts in parts]
+def _group_names(groups: Sequence[Sequence[Curve]]) -> list[str]:
+    """Returns a name for each group, what the folders of its runs have in common; the whole paths if that is no name.
+
+    Runs full-0 and full-1 are full-*.
+    """
+    for parts in (1, 2, 3):
+        named = [_common_name(["/".join(curve.run.parts[-parts:]) for curve in curves]) for curves in groups]
+        if len({*named}) == len(named):
+            return named
+    return [", ".join(str(curve.run) for curve in curves) for curves in groups]
+
+
+def _common_name(names: Sequence[str]) -> str:
+    common = os.path.commonprefix(names)  # noqa: RUF071 - of letters
+    return common if len(names) == 1 else f"{common}*" if common else f"{names[0]} and {len(names) - 1} more"
 
 
 def mean_band(curves: Sequence[Curve], axis: Axis) -> dict[str, Any]:
@@ -223,21 +243,24 @@ def mean_band(curves: Sequence[Curve], axis: Axis) -> dict[str, Any]:
 def compare_groups(groups: Sequence[RunGroup], level: float | None = None) -> dict[str, Any]:
     """Returns a comparison of groups of runs as plain data; differences are to the first group.
 
-    `level` is the success whose first time is reported; without it, the lowest headline of a group.
+    All figures but the time to a level and the best evaluation are of equal environment steps: those that all runs
+    reach. `level` is the success whose first time is reported; without it, the lowest headline of a group.
     """
+    common = min(curve.points[-1].env_steps for group in groups for curve in group.curves)
+    whole, groups = groups, [RunGroup(g.name, tuple(curve.until(common) for curve in g.curves)) for g in groups]
     estimates = [mean_over_seeds(list(group.headlines.values())) for group in groups]
     level = min(one.mean for one in estimates) if level is None else level
-    common = min(curve.points[-1].env_steps for group in groups for curve in group.curves)
     report: dict[str, Any] = {
         "version": version("d2skill"),
-        "headline": f"mean of the last {HEADLINE} evaluations of each run",
+        "headline": f"mean of the last {HEADLINE} evaluations of each run up to {common:,} environment steps",
         "level": level,
         "common_env_steps": common,
         "groups": [],
-        "notes": _notes(groups),
+        "not_comparable": _not_comparable(whole),
+        "notes": _notes(whole, common),
     }
     for number, (group, estimate) in enumerate(zip(groups, estimates, strict=True)):
-        curves = group.curves
+        curves, whole_curves = group.curves, whole[number].curves
         gap = difference_over_seeds(group.headlines, groups[0].headlines).record() if number else None
         report["groups"].append(
             {
@@ -248,11 +271,11 @@ def compare_groups(groups: Sequence[RunGroup], level: float | None = None) -> di
                 "without_skills": mean_over_seeds([c.headline_without_skills for c in curves]).record(),
                 "mean_to_common_env_steps": mean_over_seeds([c.mean_until(common) for c in curves]).record(),
                 "at_env_steps": [_mean_at(curves, round(share * common)) for share in _QUARTERS],
-                "to_level": _time_to_level(curves, level),
-                "best_evaluation_not_comparable": fmean(curve.best for curve in curves),
-                "by_env_steps": mean_band(curves, "env_steps"),
-                "by_seconds": mean_band(curves, "seconds"),
-                "runs": [curve.record() for curve in curves],
+                "to_level": _time_to_level(whole_curves, level),
+                "best_evaluation_not_comparable": fmean(curve.best for curve in whole_curves),
+                "by_env_steps": mean_band(whole_curves, "env_steps"),
+                "by_seconds": mean_band(whole_curves, "seconds"),
+                "runs": [curve.record() for curve in whole_curves],
             }
         )
     return report
@@ -275,18 +298,49 @@ def _time_to_level(curves: Sequence[Curve], level: float) -> dict[str, Any]:
     }
 
 
-def _notes(groups: Sequence[RunGroup]) -> list[str]:
-    """Returns the caveats of a comparison, a sentence each."""
+_MEASURE = ("env.", "validation.")  # settings that decide what a success rate is a rate of
+
+
+def _not_comparable(groups: Sequence[RunGroup]) -> list[str]:
+    """Returns what keeps groups from being compared with the first one, a sentence for each thing."""
+    first, sentences = groups[0], []
+    settings = [method_settings(group.curves[0].config) for group in groups]
+    for group, own in zip(groups[1:], settings[1:], strict=True):
+        other = [
+            f"{name} {_shown(value)}, not {_shown(settings[0].get(name))}"
+            for name, value in own.items()
+            if value != settings[0].get(name)
+        ]
+        if measured := [text for text in other if text.startswith(_MEASURE)]:
+            sentences.append(f"{group.name} is measured otherwise than {first.name}: {'; '.join(measured)}.")
+        if len(trained := [text for text in other if text not in measured]) > 1:
+            sentences.append(f"{group.name} differs from {first.name} in more than one setting: {'; '.join(trained)}.")
+        if {*group.headlines} != {*first.headlines}:
+            seeds = [", ".join(map(str, sorted(one.headlines))) for one in (group, first)]
+            sentences.append(
+                f"{group.name} has seeds {seeds[0]} and {first.name} {seeds[1]}, so the difference is not paired but "
+                "Welch's."
+            )
+    curves = [curve for group in groups for curve in group.curves]
+    if other := [str(curve.run) for curve in curves if curve.panel != curves[0].panel]:
+        sentences.append(f"Validated on other tasks than {curves[0].run}: {', '.join(other)}.")
+    return sentences
+
+
+def _shown(value: Any) -> str:
+    return "nothing" if value is None else str(value)
+
+
+def _notes(groups: Sequence[RunGroup], common: int) -> list[str]:
+    """Returns the caveats of a comparison up to some environment steps, a sentence each."""
     curves = [curve for group in groups for curve in group.curves]
     notes = []
     if single := [group.name for group in groups if len(group.curves) == 1]:
         notes.append(f"One seed, so no interval over seeds: {', '.join(single)}.")
-    notes += headline_notes(curves)
+    notes += headline_notes([curve.until(common) for curve in curves])
     for curve in curves:
         if not curve.ended:
             notes.append(f"{curve.run} has not ended: its curve stops after iteration {curve.points[-1].iteration}.")
-    if other := [str(curve.run) for curve in curves if curve.panel != curves[0].panel]:
-        notes.append(f"Validated on other tasks than {curves[0].run}, so not comparable: {', '.join(other)}.")
     return notes
 
 

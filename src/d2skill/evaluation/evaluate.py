@@ -7,12 +7,12 @@ from contextlib import closing
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from d2skill.bank import SkillBank
 from d2skill.bank.journal import Journal
 from d2skill.bank.safety import objection
-from d2skill.components import restore
+from d2skill.components import OwnParts, own_classes, require_own_parts, restore
 from d2skill.config import Config
 from d2skill.embedders import make_embedder
 from d2skill.errors import BankError, ConfigError
@@ -25,19 +25,21 @@ from d2skill.protocols import Environment
 from d2skill.rollout import require_played
 from d2skill.runs import checkpoint
 from d2skill.runs.folder import RunFolder
+from d2skill.runs.run import Run
 from d2skill.runs.tasks import RunTasks, TaskSet, select_panel
 from d2skill.runs.trajectories import write as write_trajectories
 from d2skill.utils.runtime import available_cores, tuned_process
 
+_PARTS = ("environment", "policy", "embedder")  # an evaluation does not reflect
 _BATCHES_PER_PROCESS = 4  # so that none waits long for the last
 _MANY_EPISODES = 2000  # of the scorer, which plays some hundreds in the second that a process takes to start
 
 
 def evaluate(
-    run: Path,
+    run: Run | Path | str,
     *,
     arms: Sequence[str] | None = None,
-    bank: Path | None = None,
+    bank: Run | Path | str | None = None,
     panel: str | None = None,
     tasks: int | None = None,
     seeds: int = 1,
@@ -50,11 +52,20 @@ def evaluate(
     key_env: str = "OPENAI_API_KEY",
     trajectories: Path | None = None,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
+    **own: Unpack[OwnParts],
 ) -> dict[str, Any]:
     """Plays tasks with a run's policy and a bank, both frozen, in several arms from the same states and seeds.
 
+    >>> import d2skill
+    >>> small = {"train": {"iterations": 1}, "warm_start": {"tasks": 10}, "validation": {"tasks": 4}}
+    >>> config = d2skill.load_config("laptop", out="run", **small)
+    >>> run = d2skill.train(config)
+    >>> result = d2skill.evaluate(run, arms=["none", "bank"], tasks=6)
+    >>> list(result["arms"]), len(result["outcomes"])
+    (['none', 'bank'], 12)
+
     Args:
-        run: Run folder, for its last checkpoint, or one of its checkpoints.
+        run: A run or its folder, for its last checkpoint, or one of its checkpoints.
         arms: Names from `ARMS`; without it bank and none, or none alone for a run without skills.
         bank: Another run, or its bank.db, whose skills are shown in place of the run's own, in the way of that run.
         panel: The tasks.json of another run, or a split; without one, the run's own panel.
@@ -69,6 +80,8 @@ def evaluate(
         key_env: Environment variable with its key.
         trajectories: File to save the trajectories to; a name in .gz is compressed.
         on_progress: Called with the numbers of episodes that are done and of all.
+        own: The environment, policy and embedder, if the run was trained with objects of one's own; one process plays
+            then. A `Run` that has them still need not be given them again.
 
     Returns:
         Figures of each arm, paired differences and types of task (docs/evaluation.md), and the outcome of each episode.
@@ -76,19 +89,24 @@ def evaluate(
     Raises:
         ConfigError: Arguments do not fit each other or the run, the tasks were seen, or the server is not there.
         BankError: The bank is of another embedder, or holds a text that no bank would have taken.
+        RunError: The folder is not a run, or a part of one's own is missing.
     """
+    if isinstance(run, Run):
+        own = OwnParts(**{**run.own, **own})
+    run, bank = Path(run), None if bank is None else Path(bank)
     for name, number in {"seeds": seeds, "workers": workers, "tasks": tasks}.items():
         if number is not None and number < 1:
             raise ConfigError(f"--{name} is {number}: it is 1 or more")
     if url is not None and model is None:
         raise ConfigError(f"--url {url} needs --model, the name of the model there")
     folder, point = _open(run)
+    require_own_parts(folder.path, own, _PARTS)
     config = folder.config()
     shows_skills = config.rollout.with_skills or bank is not None
     names = require_arms(arms if arms is not None else ("bank", "none") if shows_skills else ("none",))
     temperature = config.validation.temperature if temperature is None else temperature
     server = {"model": model, "url": url, "key_env": key_env}
-    make_player = partial(_make_player, point, bank, server, temperature, trajectories is not None)
+    make_player = partial(_make_player, point, bank, server, temperature, trajectories is not None, own)
     player = make_player()
     task_set = _select_tasks(folder, config, player.environment, panel, tasks)
     if set(names) != {"none"} and not seen_tasks:
@@ -96,7 +114,11 @@ def evaluate(
     if bank is None and UNRETRIEVED.intersection(names):
         _require_safe_texts(player.bank, point)
     every_seed = range(seed, seed + seeds)
-    processes = workers or _default_processes(config, model, len(names) * seeds * len(task_set.task_ids))
+    alone = not own_classes(own).keys().isdisjoint(_PARTS)
+    if alone and (workers or 1) > 1:
+        raise ConfigError(f"workers is {workers}, but objects of one's own are in this process alone: leave it out")
+    many = len(names) * seeds * len(task_set.task_ids)
+    processes = workers or (1 if alone else _default_processes(config, model, many))
     at_least = 1 if processes == 1 else _BATCHES_PER_PROCESS * processes
     batches = episode_batches(names, every_seed, task_set.task_ids, at_least)
     if processes == 1:
@@ -126,21 +148,30 @@ def evaluate(
 
 
 def _make_player(
-    point: Path, bank_path: Path | None, server: Mapping[str, Any], temperature: float, keep: bool
+    point: Path, bank_path: Path | None, server: Mapping[str, Any], temperature: float, keep: bool, own: OwnParts
 ) -> EpisodePlayer:
     """Returns a player with the checkpoint's policy, or with the model of a server, and its bank, or another one.
+
+    Args:
+        point: The checkpoint.
+        bank_path: Another run or journal, for its skills.
+        server: Settings of the server's model.
+        temperature: Sampling temperature.
+        keep: Whether to keep the trajectories.
+        own: Parts of one's own.
 
     Raises `BankError` for a bank of another embedder, `ConfigError` without the server.
     """
     config = RunFolder.open(point.parents[1]).config()
-    components, _ = restore(config, point)
+    components, _ = restore(config, point, **own)
     bank, policy = components.bank, components.policy
     if bank_path is not None:
         journal = RunFolder.open(bank_path).bank if bank_path.is_dir() else bank_path
         source = RunFolder(journal.parent)
         of_source = source.config().bank if (source.path / "config.toml").is_file() else config.bank
         settings = config.bank.model_copy(update={"skills": of_source.skills})
-        bank = SkillBank(make_embedder(config.embedder), settings, config.retrieval, config.credit)
+        embedder = own.get("embedder") or make_embedder(config.embedder)
+        bank = SkillBank(embedder, settings, config.retrieval, config.credit)
         bank.copy_from(journal)
     if server["model"] is not None:
         from d2skill.policies.served import ServedPolicy

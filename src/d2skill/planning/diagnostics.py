@@ -21,6 +21,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from d2skill.config import Config, EndpointConfig
+from d2skill.config.parts import GYMNASIUM, PARTS, find_part
 from d2skill.embedders.cache import default_cache_folder
 from d2skill.endpoints import check, connect, one_line
 from d2skill.envs.alfworld.environment import VARIABLE, AlfworldEnvironment
@@ -322,9 +323,23 @@ def _verl(config: Config) -> Iterator[Diagnosis]:
         yield _absent("verl", needed, reason, fix)
 
 
+def _own_parts(config: Config) -> Iterator[Diagnosis]:
+    """Checks that the parts of one's own can be imported; they are not made."""
+    for part in PARTS:
+        chosen = getattr(config, part.section)
+        if chosen.kind not in part.built_in:
+            try:
+                find_part(part, chosen.kind.removeprefix(GYMNASIUM), chosen.folder)
+                yield _found(f"{part.section}.kind", chosen.kind)
+            except ConfigError as error:
+                reason, _, fix = str(error).rpartition(": ")
+                yield _absent(f"{part.section}.kind", True, reason, fix)
+
+
 CHECKS: dict[str, _Check] = {
     "Python": _python,
     "packages": _packages,
+    "parts": _own_parts,
     "GPU": _accelerators,
     "machine": _machine,
     "disk": _disk,

@@ -8,6 +8,8 @@ trajectories.jsonl.gz  the episodes of the last validation
 reflections.jsonl the questions to a reflecting model and its answers, one line a call
 rollouts/         the episodes of training, 000012.jsonl.gz for iteration 12, counted from 0 as in the bank
 checkpoints/      the states that `resume` goes on from
+parts.json        the classes of parts that were objects of one's own, if there were any
+trackers.json     what trackers call this run, and the last iteration they were told, if it has any
 summary.json      the result, once the run has ended
 """
 
@@ -16,12 +18,12 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from d2skill.errors import RunError
-from d2skill.utils.atomic_files import write_json, write_text
+from d2skill.utils.atomic_files import read_json, write_json, write_text
 
 if TYPE_CHECKING:
     from d2skill.config import Config
@@ -40,6 +42,8 @@ class RunFolder:
         self.trajectories = path / "trajectories.jsonl.gz"
         self.reflections = path / "reflections.jsonl"
         self.rollouts = path / "rollouts"
+        self.parts = path / "parts.json"
+        self.trackers = path / "trackers.json"
         self.summary = path / "summary.json"
 
     @classmethod
@@ -59,19 +63,26 @@ class RunFolder:
             raise RunError(f"{path} is not a run folder: it has no config.toml")
         return cls(path)
 
-    def begin(self, config: Config, tasks: dict[str, Any]) -> None:
-        """Writes the files that are fixed for the whole run: settings and tasks."""
+    def begin(self, config: Config, tasks: dict[str, Any], own_parts: Mapping[str, str] | None = None) -> None:
+        """Writes the files that are fixed for the whole run: settings, tasks, classes of parts of one's own."""
+        write_json(self.tasks, tasks)
+        if own_parts:
+            write_json(self.parts, dict(own_parts))
+        self.write_config(config)
+
+    def write_config(self, config: Config) -> None:
+        """Writes the settings."""
         from d2skill.config.toml_files import dump
 
-        write_json(self.tasks, tasks)
         write_text(self.path / "config.toml", dump(config))
 
     def discard(self) -> None:
         """Removes all files of the run; the folder itself stays if it holds anything else."""
         bank = self.path.glob(f"{self.bank.name}*")
-        for path in (self.path / "config.toml", self.tasks, self.metrics, self.trajectories, self.reflections, *bank):
+        records = self.tasks, self.parts, self.metrics, self.trajectories, self.reflections, self.trackers
+        for path in (self.path / "config.toml", *records, *bank):
             path.unlink(missing_ok=True)
-        for folder in (self.path / "checkpoints", self.rollouts):
+        for folder in (self.path / "checkpoints", self.rollouts, self.path / "tensorboard", self.path / "wandb"):
             shutil.rmtree(folder, ignore_errors=True)
         if not any(self.path.iterdir()):
             self.path.rmdir()
@@ -82,6 +93,10 @@ class RunFolder:
 
         path = self.path / "config.toml"
         return parse(path.read_text("utf-8"), str(path), of_run=True)
+
+    def own_parts(self) -> dict[str, str]:
+        """Returns the classes of the parts that were objects of one's own, by name of the part."""
+        return dict(read_json(self.parts)) if self.parts.exists() else {}
 
     def rollout(self, iteration: int) -> Path:
         """Returns the file for the trajectories of a training iteration."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
-from time import perf_counter
+from shlex import quote
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
@@ -14,8 +15,13 @@ from rich.table import Table
 
 from d2skill.config import Config
 from d2skill.types import Skill
+from d2skill.utils.text import counted
 
 _SHOWN_SKILLS = 3
+_BARS = "▁▂▃▄▅▆▇█"
+_ASCII_BARS = "_.-~=+*#"
+_CURVE = 32  # characters at most
+_HALVES = {"skill half": "rollout/skill_half_success", "baseline half": "rollout/baseline_half_success"}
 
 
 class LiveDisplay:
@@ -24,20 +30,26 @@ class LiveDisplay:
     Use it as a context manager, so that the terminal is left tidy whatever happens.
     """
 
-    def __init__(self, config: Config, console: Console) -> None:
+    def __init__(self, config: Config, console: Console, folder: Path) -> None:
         self._config = config
         self._console = console
+        self._folder = folder
         self._live = Live(console=console, transient=True, auto_refresh=False) if console.is_terminal else None
-        self._began: tuple[int, float] | None = None
+        self._first: dict[str, Any] = {}
         self._validated: dict[str, Any] = {}
+        self._curves: dict[str, list[float]] = {name: [] for name in _HALVES}
 
     def __enter__(self) -> LiveDisplay:
+        self._say(f"Environment {self._config.env.kind}, run folder {self._folder}")
         if self._live:
             self._live.start()
-            self._live.update("Preparing: warm start and first validation ...", refresh=True)
+            self._live.update("Preparing: warm start and validation ...", refresh=True)
         else:
-            self._console.print("Preparing: warm start and first validation ...", highlight=False)
+            self._say("Preparing: warm start and validation ...")
         return self
+
+    def _say(self, line: str) -> None:
+        self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def __exit__(self, *_: object) -> None:
         if self._live:
@@ -45,15 +57,15 @@ class LiveDisplay:
 
     def log(self, metrics: dict[str, Any]) -> None:
         """Shows the metrics of one iteration."""
-        if self._began is None:
-            self._began = metrics["iteration"], perf_counter()
+        self._first = self._first or metrics
+        for name, own in self._curves.items():
+            own += [metrics[_HALVES[name]]] if metrics.get(_HALVES[name]) is not None else []
         if "validation/without_skills" in metrics:
             self._validated = metrics
         if self._live:
             self._live.update(self._picture(metrics), refresh=True)
         else:
-            line = "  ".join(f"{name} {value}" for name, value in self._cells(metrics))
-            self._console.print(line, highlight=False, soft_wrap=True)
+            self._say("  ".join(f"{name} {value}" for name, value in self._cells(metrics)))
 
     def _cells(self, metrics: dict[str, Any]) -> list[tuple[str, str]]:
         cells = [("iteration", f"{metrics['iteration']}/{self._config.train.iterations}")]
@@ -64,8 +76,14 @@ class LiveDisplay:
             cells.append(("bank", f"{metrics['bank/task']} task + {metrics['bank/step']} step"))
             cells.append(("mean utility", f"{metrics['bank/mean_utility']:+.3f}"))
         cells.append(("validation", self._validation()))
+        cells.append(("elapsed", _clock(metrics["time/seconds"])))
         cells.append(("left", _clock(self._left(metrics))))
+        cells.append(("steps a second", self._rate(metrics)))
         return cells
+
+    def _rate(self, metrics: dict[str, Any]) -> str:
+        seconds = metrics["time/seconds"] - self._first["time/seconds"]
+        return f"{(metrics['env_steps'] - self._first['env_steps']) / seconds:.0f}" if seconds > 0 else "-"
 
     def _validation(self) -> str:
         seen = self._validated
@@ -78,12 +96,10 @@ class LiveDisplay:
 
     def _left(self, metrics: dict[str, Any]) -> float | None:
         """Estimates the seconds left: by iterations, or by environment steps where those end the run sooner."""
-        assert self._began is not None
-        first, since = self._began
-        done: int = metrics["iteration"] - first
+        done: int = metrics["iteration"] - self._first["iteration"]
         if done <= 0:
             return None
-        pace = (perf_counter() - since) / done
+        pace: float = (metrics["time/seconds"] - self._first["time/seconds"]) / done
         iteration: int = metrics["iteration"]
         left = float(self._config.train.iterations - iteration)
         limit = self._config.train.max_env_steps
@@ -95,7 +111,8 @@ class LiveDisplay:
     def _picture(self, metrics: dict[str, Any]) -> RenderableType:
         table = Table.grid(padding=(0, 2))
         for name, value in self._cells(metrics):
-            table.add_row(f"[dim]{name}[/]", value)
+            drawn = _curve(self._curves.get(name, []), self._console)
+            table.add_row(f"[dim]{name}[/]", f"{value:<8}{drawn}" if drawn else value)
         bar = ProgressBar(total=self._config.train.iterations, completed=metrics["iteration"], width=48)
         return Group(table, bar)
 
@@ -103,7 +120,7 @@ class LiveDisplay:
 def result_table(summary: dict[str, Any]) -> Table:
     """Returns a table of success with skills, without, and the paired difference, each with its 95 % interval."""
     validation = summary["validation"]
-    table = Table(title="Validation", title_justify="left", show_edge=False)
+    table = Table(title="Validation", title_justify="left", show_edge=False, pad_edge=False)
     scored = "score" in validation["without_skills"]
     for column in ("", "success", "95 % interval", "tasks", "steps", *(["score"] if scored else [])):
         table.add_column(column, justify="left" if not column else "right")
@@ -182,9 +199,10 @@ def skills_table(skills: Sequence[Skill]) -> Table | None:
     credited = sorted((s for s in skills if s.credits), key=lambda s: (-s.utility, s.id))
     if not credited:
         return None
-    table = Table(title="Skills of highest and lowest utility", title_justify="left", show_edge=False)
+    table = Table(title="Skills of highest and lowest utility", title_justify="left", show_edge=False, pad_edge=False)
     for column in ("utility", "credits", "id", "skill"):
-        table.add_column(column, justify="right" if column in ("utility", "credits") else "left")
+        justify: Any = "right" if column in ("utility", "credits") else "left"
+        table.add_column(column, justify=justify, no_wrap=column != "skill")
     top = credited[:_SHOWN_SKILLS]
     bottom = [skill for skill in credited[-_SHOWN_SKILLS:] if skill not in top]
     for skill in (*top, *bottom):
@@ -192,30 +210,65 @@ def skills_table(skills: Sequence[Skill]) -> Table | None:
     return table
 
 
-def print_summary(console: Console, summary: dict[str, Any], skills: Sequence[Skill], folder: Path) -> None:
-    """Prints the end of a run: result, skills, size and folder.
+def print_summary(
+    console: Console,
+    summary: dict[str, Any],
+    metrics: Sequence[dict[str, Any]],
+    skills: Sequence[Skill],
+    folder: Path,
+) -> None:
+    """Prints the end of a run: curves, result, skills, size, folder, and what to do next.
 
     Args:
         console: Receives the text.
         summary: Content of summary.json.
+        metrics: Lines of metrics.jsonl.
         skills: Active skills of the bank.
         folder: Run folder.
     """
+    for line in _training_curves(metrics, console):
+        console.print(line, highlight=False)
+    console.print()
     console.print(result_table(summary))
     table = skills_table(skills)
     if table:
         console.print()
         console.print(table)
-    bank = summary["bank"]
+    bank, run = summary["bank"], quote(str(folder))
+    sizes = [counted(bank["task"], "task skill"), counted(bank["step"], "step skill")]
+    did = [counted(summary["iterations"], "iteration"), counted(summary["env_steps"], "environment step")]
+    memory = f"{summary['peak_memory_mb']:.0f} MB at most"
+    lines = [
+        f"Bank: {', '.join(sizes)}. {', '.join(did)}, {_clock(summary['wall_seconds'])}, {memory}.",
+        f"Everything is in {folder}. Next:",
+        f"  d2skill bank list {run}      its skills",
+        f"  d2skill evaluate {run}       its skills on more tasks, or beside other skills",
+        f"  d2skill play --replay {run}  its episodes, step by step",
+        f"  d2skill compare {run} OTHER  its curve beside that of another run",
+    ]
     console.print()
-    console.print(
-        f"Bank: {bank['task']} task skills, {bank['step']} step skills. {summary['iterations']} iterations, "
-        f"{summary['env_steps']} environment steps, {_clock(summary['wall_seconds'])}, "
-        f"{summary['peak_memory_mb']:.0f} MB at most.",
-        highlight=False,
-        soft_wrap=True,
-    )
-    console.print(f"Everything is in {folder}: try `d2skill bank list {folder}`.", highlight=False, soft_wrap=True)
+    for line in lines:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _training_curves(metrics: Sequence[dict[str, Any]], console: Console) -> list[str]:
+    """Returns a line for each half: its curve of success in training, and the first and last values."""
+    lines = []
+    for name, key in _HALVES.items():
+        found = [line[key] for line in metrics if line.get(key) is not None]
+        if found:
+            ends = f"{_percent(found[0])} to {_percent(found[-1])}"
+            lines.append(f"{name:<14} {_curve(found, console)} {ends}")
+    return lines
+
+
+def _curve(shares: Sequence[float], console: Console) -> str:
+    """Returns shares, 0 to 1, as characters of rising height; a long curve as means of equal parts."""
+    bars = _ASCII_BARS if console.options.ascii_only else _BARS
+    parts = min(len(shares), _CURVE)
+    edges = [part * len(shares) // parts for part in range(parts + 1)] if parts else [0]
+    means = [sum(shares[low:high]) / (high - low) for low, high in pairwise(edges)]
+    return "".join(bars[min(int(mean * len(bars)), len(bars) - 1)] for mean in means)
 
 
 def _percent(share: float | None) -> str:
@@ -231,4 +284,6 @@ def _clock(seconds: float | None) -> str:
     if seconds is None:
         return "-"
     minutes, rest = divmod(round(seconds), 60)
+    if minutes >= 60:
+        return f"{minutes // 60} h {minutes % 60} min"
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"

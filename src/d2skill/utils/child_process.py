@@ -23,13 +23,18 @@ from d2skill.utils.process_group import portable_error
 _CODE = "import sys; sys.path[:] = sys.argv[1:]; from d2skill.utils.child_process import serve; serve()"
 _PATIENCE = 5.0
 """Seconds that a child has to end by itself"""
+_RESUME = "go on by `d2skill resume`, with fewer --processes"
 
 
 class ChildProcess:
     """A process that calls a function for each request, one after another."""
 
-    def __init__(self, make: Callable[[], Callable[[Any], Any]]) -> None:
-        """Starts the process, which calls `make` for the function; both can be pickled by name."""
+    def __init__(self, make: Callable[[], Callable[[Any], Any]], way_out: str = _RESUME) -> None:
+        """Starts the process, which calls `make` for the function; both can be pickled by name.
+
+        `way_out` is the advice for a process that is gone.
+        """
+        self._way_out = way_out
         own_group: dict[str, Any] = {"process_group": 0} if os.name == "posix" else {"creationflags": 0x200}
         command = [sys.executable, "-c", _CODE, *sys.path]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, **own_group)
@@ -54,8 +59,7 @@ class ChildProcess:
         except (EOFError, OSError, pickle.UnpicklingError):
             status = self._process.wait()
             raise RunError(
-                f"a worker process ended with status {status}, perhaps for want of memory: go on by `d2skill resume`, "
-                "with fewer --processes"
+                f"a worker process ended with status {status}, perhaps for want of memory: {self._way_out}"
             ) from None
         if failed:
             raise answer

@@ -26,6 +26,7 @@ BandKind = Literal["interval", "range", "none"]
 
 _Z = 1.959963984540054
 _RESAMPLES = 10_000
+_EQUAL = 1e-12  # rounding of rates that are the same
 _BLOCK = 1 << 22  # numbers that are drawn at a time
 
 
@@ -44,20 +45,24 @@ def wilson(successes: int, n: int) -> Interval:
 
 
 def mean_with_interval(values: Sequence[float]) -> tuple[float, Interval]:
-    """Returns the mean of one value per task and its percentile bootstrap interval over the tasks.
+    """Returns the mean of one value per task, from 0 to 1, and its percentile bootstrap interval over the tasks.
 
     The value of a task that was played several times is the mean of those: episodes of one task are alike and count as
-    one. The resampling seed is fixed. Without tasks the result is (0, (0, 0)).
+    one. The resampling seed is fixed. If all values are equal, the interval is `_of_equal`. Without tasks the result is
+    (0, (0, 0)).
     """
-    return _bootstrap("bootstrap", np.asarray(values, dtype=float))
+    return _bootstrap("bootstrap", np.asarray(values, dtype=float), 0.0)
 
 
 def paired_difference(first: Sequence[float], second: Sequence[float]) -> tuple[float, Interval]:
     """Returns the mean of `first − second` over pairs and its percentile bootstrap interval over the pairs.
 
-    The resampling seed is fixed, so the same outcomes give the same interval. Without pairs it is (0, (0, 0)).
+    Both are from 0 to 1. The resampling seed is fixed, so the same outcomes give the same interval. If all differences
+    are equal, resampling would give an interval of no width, as if there were no doubt; then it is `_of_equal`, for
+    outcomes of 0 and 1 the score interval of Tango (1998), Equivalence test and confidence interval for the difference
+    in proportions for the paired-sample design. Without pairs the result is (0, (0, 0)).
     """
-    return _bootstrap("paired-bootstrap", np.asarray(first, dtype=float) - np.asarray(second, dtype=float))
+    return _bootstrap("paired-bootstrap", np.asarray(first, dtype=float) - np.asarray(second, dtype=float), -1.0)
 
 
 def mcnemar(wins: int, losses: int) -> float:
@@ -70,11 +75,25 @@ def mcnemar(wins: int, losses: int) -> float:
     return min(1.0, as_uneven / (1 << n))
 
 
-def _bootstrap(purpose: str, values: npt.NDArray[np.float64]) -> tuple[float, Interval]:
-    """Returns the mean of values [n] and its percentile bootstrap interval; `purpose` selects the random stream."""
+def _of_equal(value: float, n: int, lowest: float) -> Interval:
+    """Returns the interval of a mean of n equal values that could have been from `lowest` to 1.
+
+    Wilson's interval of none in n says how large a share of other values may be; these may all be at either end.
+    """
+    others = wilson(0, n)[1]
+    return value - others * (value - lowest), value + others * (1.0 - value)
+
+
+def _bootstrap(purpose: str, values: npt.NDArray[np.float64], lowest: float) -> tuple[float, Interval]:
+    """Returns the mean of values [n] and its percentile bootstrap interval.
+
+    `purpose` selects the random stream; no value could be below `lowest`, or above 1.
+    """
     n = len(values)
     if n == 0:
         return 0.0, (0.0, 0.0)
+    if np.ptp(values) < _EQUAL:
+        return float(values[0]), _of_equal(float(values[0]), n, lowest)
     rng, rows = generator(purpose, n), max(1, _BLOCK // n)
     means = [
         values[rng.integers(n, size=(min(rows, _RESAMPLES - done), n))].mean(axis=1)
@@ -98,7 +117,9 @@ def t_critical(degrees: float, mass: float = 0.95) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """Mean over `n` seeds and its interval, which is None for one seed: a single run does not show how runs differ.
+    """Mean over `n` seeds and its interval.
+
+    The interval is None for one seed, or if all seeds gave the same: they do not show how far runs differ.
 
     `paired` is set for a difference only: True if it was taken seed by seed.
     """
@@ -119,8 +140,8 @@ def mean_over_seeds(values: Sequence[float]) -> Estimate:
     if not values:
         raise ValueError("there is no mean of no values")
     mean, n = fmean(values), len(values)
-    if n == 1:
-        return Estimate(mean, None, 1)
+    if max(values) - min(values) < _EQUAL:
+        return Estimate(mean, None, n)
     half = t_critical(n - 1) * stdev(values) / math.sqrt(n)
     return Estimate(mean, (mean - half, mean + half), n)
 
@@ -148,8 +169,8 @@ def difference_over_seeds(values: Mapping[int, float], base: Mapping[int, float]
         return Estimate(mean, None, n, paired=False)
     shares = [stdev(side) ** 2 / len(side) for side in sides]
     variance = sum(shares)
-    if variance == 0.0:
-        return Estimate(mean, (mean, mean), n, paired=False)
+    if variance < _EQUAL**2:
+        return Estimate(mean, None, n, paired=False)
     degrees = variance**2 / sum(share**2 / (len(side) - 1) for share, side in zip(shares, sides, strict=True))
     half = t_critical(degrees) * math.sqrt(variance)
     return Estimate(mean, (mean - half, mean + half), n, paired=False)

@@ -93,3 +93,8 @@ def content(text: str) -> frozenset[str]:
 def storable(text: str) -> str:
     """Returns the text with lone surrogates replaced, which no UTF-8 file can hold."""
     return text.encode("utf-8", "replace").decode()
+
+
+def counted(count: int, noun: str, many: str = "") -> str:
+    """Returns a number of things in words: "1 snapshot", "2 snapshots"; `many` is an irregular plural."""
+    return f"{count:,} {noun if count == 1 else many or noun + 's'}"

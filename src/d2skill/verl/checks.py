@@ -68,7 +68,6 @@ _UNSUPPORTED: tuple[tuple[str, tuple[Any, ...], str], ...] = (
     ),
     ("advantage.normalise", (None, "group", "half"), "set it to group, as in the paper, or half, or engine to local"),
     ("bank.probe", (0,), "set bank.probe to 0"),
-    ("reflect.kind", ("contrast", "llm"), "set reflect.kind to llm, or to contrast, which needs no model"),
     ("train.max_env_steps", (None,), "leave it out, and end the run by train.iterations"),
 )
 
@@ -80,6 +79,11 @@ def require_translatable(config: Config) -> None:
         if value not in allowed:
             text = str(value).lower() if isinstance(value, bool) else value
             raise ConfigError(f"{name} is {text}, for which engine verl has no counterpart: {way_out}")
+    if config.reflect.kind == "policy":
+        raise ConfigError(
+            "reflect.kind is policy, for which engine verl has no counterpart: set reflect.kind to llm, or to "
+            "contrast, which needs no model"
+        )
     lm = config.policy.lm
     if config.verl.strategy == "megatron":
         if lm.dtype != "bfloat16":

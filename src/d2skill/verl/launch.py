@@ -10,7 +10,7 @@ from shutil import rmtree
 from typing import Any
 
 from d2skill.bank import SkillBank
-from d2skill.components import sample_texts
+from d2skill.components import require_asked, sample_texts
 from d2skill.config import Config
 from d2skill.embedders import make_embedder
 from d2skill.envs import make_environment
@@ -39,7 +39,7 @@ def start(config: Config, folder: Path) -> dict[str, Any]:
     require_devices(config)
     if config.policy.lm.model != "tiny":
         require_shardable(config, config.policy.lm.model)
-    make_reflector(config.reflect, check=True)  # raises if the server of a reflector does not answer
+    require_asked(config, make_reflector(config.reflect, check=True))  # raises if its server does not answer
     environment = make_environment(config.env)
     tasks = RunTasks.choose(environment, config)
     bank = SkillBank(make_embedder(config.embedder), config.bank, config.retrieval, config.credit)

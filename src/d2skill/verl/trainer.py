@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
@@ -41,6 +42,7 @@ from d2skill.runs import checkpoint
 from d2skill.runs.checkpoint import Progress
 from d2skill.runs.folder import RunFolder
 from d2skill.runs.tasks import RunTasks
+from d2skill.trackers import make_trackers
 from d2skill.trackers.terminal import LiveDisplay
 from d2skill.types import Arm, Group, Trajectory
 from d2skill.utils.rng import derive
@@ -71,8 +73,9 @@ class D2SkillTrainer(PPOTrainerSync):  # type: ignore[misc]
         super().__init__(config)
         self._run = RunFolder(Path(config.d2skill.run))
         self._settings = self._run.config()
-        display = LiveDisplay(self._settings, Console(force_terminal=False))
-        self._recorder = RunRecorder(self._run, self._settings, [display])
+        display = LiveDisplay(self._settings, Console(force_terminal=False), self._run.path)
+        self._trackers = make_trackers(self._settings, self._run.path)
+        self._recorder = RunRecorder(self._run, self._settings, [*self._trackers, display])
         self._progress = Progress(0, 0, 0.0)
         self._started = perf_counter()
         self._groups: list[Group] = []
@@ -89,6 +92,13 @@ class D2SkillTrainer(PPOTrainerSync):  # type: ignore[misc]
             self._progress = replace(done, bank_event=self._ask("state")["event"])
         self._started = perf_counter() - self._progress.seconds
         super().on_init_end()
+
+    def fit(self, agent_loop_manager: Any) -> None:
+        """See PPOTrainer."""
+        with ExitStack() as stack:
+            for tracker in self._trackers:
+                stack.enter_context(tracker)
+            super().fit(agent_loop_manager)
 
     def on_train_begin(self) -> None:
         """See PPOTrainer: reports the state before the first iteration."""

@@ -113,7 +113,7 @@ def test_list_takes_a_status(status, ids, others, path, capsys):
     said = capsys.readouterr().out
     assert sorted(re.findall(r"^([ts]\d+) ", said, re.MULTILINE)) == sorted(ids.split())
     assert ("Not listed" in said) == bool(others) and others in said
-    assert max(len(line) for line in said.splitlines() if not line.startswith("Not listed")) <= 80
+    assert all(len(line.split()) > 6 for line in said.splitlines() if line[:1] in "ts")  # a skill is one line
 
 
 def test_list_says_what_a_skill_is_that_is_not_active(path, capsys):
@@ -250,7 +250,7 @@ def test_merge_adds_the_evidence_up_and_can_be_taken_back(path, capsys):
     before = state(path).dump()
     said = command(capsys, "merge", path, "--similarity", 0.5)
     assert "t3 6 amber t1 3 amber s1 3 amber s2 0 amber" in said
-    assert "Merged: 2 into 2" in said and "3 are active" in said
+    assert "Merged: 2 into 2" in said and "active: 3" in said
     assert state(path).merged == {"t3": ["t1"], "s1": ["s2"]}
     assert (state(path).worth("t3").signals, state(path).worth("t3").total) == (9, 4.5)
     undo = re.search(r"`d2skill bank undo \S+ --event (\d+)`", said)
@@ -357,7 +357,7 @@ def test_bad_input_is_told_in_a_sentence_and_changes_nothing(words, told, path, 
 @pytest.mark.parametrize("words", [["merge"], ["admit", "t4"], ["hold", "t1", "--reason", "x"]])
 def test_they_are_refused_while_a_run_writes_and_without_a_journal(words, path, capsys, tmp_path):
     with JournalWriter(path):
-        assert "being written by another process" in fails(capsys, words[0], path, *words[1:])
+        assert "open for writing already" in fails(capsys, words[0], path, *words[1:])
     (tmp_path / "bank.jsonl").write_text("{}\n")
     assert "is no journal" in fails(capsys, words[0], tmp_path / "bank.jsonl", *words[1:])
     assert "does not exist" in fails(capsys, words[0], tmp_path / "none.db", *words[1:])

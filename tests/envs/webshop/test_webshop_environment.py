@@ -8,11 +8,11 @@ import pytest
 from d2skill.cli.main import main
 from d2skill.config import EnvConfig, WebshopConfig
 from d2skill.envs import make_environment
-from d2skill.envs.check import check_environment
 from d2skill.envs.webshop import Catalogue, make_goals
 from d2skill.envs.webshop.instruction import parse_instruction
 from d2skill.errors import ConfigError
 from d2skill.protocols import Environment, SupportsExpert
+from d2skill.testing import check_environment
 
 COLOURS = ("red", "blue", "green", "black")
 THINGS = ("mug", "lamp", "desk", "shirt", "towel", "pillow", "candle", "basket", "mirror", "clock")

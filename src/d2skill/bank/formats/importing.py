@@ -75,7 +75,7 @@ def _accepted(
     for skill in sorted(contents.skills, key=lambda skill: contents.status(skill) != "active"):
         draft = Draft(skill.granularity, skill.text, skill.task_text, skill.observation, skill.source_task)
         gone, counted = contents.status(skill) in GONE, skill.id in contents.tallies
-        (insertion,) = (new_bank() if gone or counted else bank).insert([draft], skill.created)
+        (insertion,) = (new_bank() if gone or counted else bank).insert([draft])
         if (new := insertion.skill) is None:
             refused[re.split(r"\W", insertion.reason)[0]] += 1
             continue

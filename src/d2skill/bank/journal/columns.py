@@ -54,6 +54,11 @@ class TextColumn:
     def __setitem__(self, row: int, text: str) -> None:
         self._replaced[row] = text
 
+    def cut(self, size: int) -> None:
+        """Removes the last rows, which were added since the column was made, so that `size` rows are left."""
+        del self._new[size - len(self._ends) :]
+        self._replaced = {row: text for row, text in self._replaced.items() if row < size}
+
     def packed(self) -> tuple[Bytes, Integers]:
         """Returns all texts as one piece, and the place after each [n]."""
         if self._replaced:
@@ -80,6 +85,10 @@ class NumberColumns:
 
     def __getitem__(self, name: str) -> npt.NDArray[Any]:
         return self._arrays[name][: self._size]
+
+    def cut(self, size: int) -> None:
+        """Removes the last rows, so that `size` rows are left."""
+        self._size = size
 
     def extend(self, **new: npt.NDArray[Any]) -> None:
         """Adds rows; all columns have to be named."""

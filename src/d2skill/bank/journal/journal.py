@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
+import threading
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
 from d2skill.bank.journal import kept_state, sqlite_file
 from d2skill.bank.journal.events import Event, Insert, Mark, Rewind, Tally, decode, encode
 from d2skill.bank.journal.lock import Acknowledged, WriteLock, acknowledged
+from d2skill.bank.journal.replay import Replay, apply
 from d2skill.bank.journal.sqlite_file import JournalHead
 from d2skill.bank.journal.state import BankState, no_garbage_collection
 from d2skill.bank.journal.view import View, is_live
 from d2skill.bank.worth import Worth
+from d2skill.errors import BankError
 from d2skill.types import Skill
 
 SNAPSHOT_BYTES = 1 << 20
@@ -72,11 +76,16 @@ class Journal:
             start, checksum = view.load_snapshot(state, live, at, kept)
             for event in view.events(start, checksum):
                 if is_live(event, live):
-                    state.apply(decode(event.body))
+                    apply(state, event, self.path)
             head = view.head
         if at is None and seq in (None, head.seq) and not (kept and kept.head.seq == start):
             kept_state.keep(self.path, head, state)
         return state
+
+    def iteration(self, seq: int) -> int:
+        """Returns the iteration that the bank was in after an event."""
+        with self._view() as view:
+            return view.iteration(seq)
 
     def has(self, head: JournalHead, *, at: int | None = None, seq: int | None = None) -> bool:
         """Returns True if what was once the head is an event that counts for the state that `replay` returns."""
@@ -84,9 +93,12 @@ class Journal:
             return view.has(head, view.live(at, seq))
 
     def verify(self) -> None:
-        """Reads every page, event and snapshot; raises `BankError` at the first damage."""
-        with self._view() as view:
+        """Reads every page, event and snapshot, and replays them; raises `BankError` at the first damage."""
+        with self._view() as view, no_garbage_collection():
             view.verify()
+            replayed = Replay(self.path)
+            for event in view.events(0, view.checksum(0)):
+                replayed.add(event, lambda: view.events(0, view.checksum(0)))
 
     @contextmanager
     def _view(self) -> Iterator[View]:
@@ -104,6 +116,7 @@ class JournalWriter(Journal):
         """Opens a journal. Raises `BankError` on damage, or if another writer has it for more than `wait` seconds."""
         sqlite_file.check_exists(path)
         self._lock = WriteLock(path, wait)
+        self._opened_in = os.getpid(), threading.get_ident()
         try:
             with sqlite_file.explain_errors(path):
                 self._connection = sqlite_file.connect(path, "rw")
@@ -130,6 +143,7 @@ class JournalWriter(Journal):
 
         Raises `ValueError` for an iteration before that of the last event: only a rewind goes back.
         """
+        self._require_own()
         bodies = [encode(event) for event in events]
         with sqlite_file.explain_errors(self.path), sqlite_file.transaction(self._connection):
             view = View(self.path, self._connection)
@@ -182,8 +196,15 @@ class JournalWriter(Journal):
     def __exit__(self, *error: object) -> None:
         self.close()
 
+    def _require_own(self) -> None:
+        """Raises `BankError` in another process or thread than the one that opened the journal."""
+        if (os.getpid(), threading.get_ident()) != self._opened_in:
+            what = "thread" if os.getpid() == self._opened_in[0] else "process"
+            raise BankError(f"{self.path} was opened in another {what}: change the bank there, or open it here")
+
     def _note(self, head: JournalHead) -> None:
-        self._lock.note(Acknowledged(head.seq, head.checksum))
+        with suppress(OSError):  # the event is recorded, and a note of an earlier one is right as well
+            self._lock.note(Acknowledged(head.seq, head.checksum))
 
 
 def from_records(

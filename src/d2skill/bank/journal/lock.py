@@ -49,6 +49,11 @@ class WriteLock:
                 if time.monotonic() >= give_up:
                     holder, _ = _parse(self._file.read(_LONGEST_NOTE))
                     self._file.close()
+                    if holder == f"pid {os.getpid()}":
+                        raise BankError(
+                            f"this process has {path} open for writing already: close that bank first "
+                            "(`bank.close()`, or open it by `with SkillBank.open(...) as bank`)"
+                        )
                     raise BankError(
                         f"{path} is being written by another process ({holder or 'just started'}): stop it, or wait "
                         "longer (bank.wait)"
@@ -95,6 +100,7 @@ def acknowledged(path: Path) -> Acknowledged | None:
 
 
 def _side_file(path: Path) -> Path:
+    path = path.resolve()  # a link to a journal has the same lock
     return path.with_name(f"{path.name}-lock")
 
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from d2skill.bank.journal import sqlite_file
 from d2skill.bank.journal.lock import WriteLock
+from d2skill.bank.journal.replay import Replay
 from d2skill.bank.journal.sqlite_file import StoredEvent
 from d2skill.errors import BankError
 
@@ -26,16 +27,28 @@ class Salvaged(NamedTuple):
 def salvage(path: Path, out: Path) -> Salvaged:
     """Creates a journal from all events before the first damage of another one, which stays as it is.
 
-    Reads what SQLite can reach, also with the first page repaired. Raises `BankError` if that is nothing.
+    An event that does not fit those before it is damage, too. Reads what SQLite can reach, also with the first page
+    repaired. Raises `BankError` if that is nothing.
     """
     sqlite_file.check_exists(path)
     with closing(WriteLock(path, 0.0)) as lock, tempfile.TemporaryDirectory(dir=out.parent) as folder:
         acknowledged = lock.acknowledged.seq if lock.acknowledged else 0
-        events = max(([*_events_before_damage(copy)] for copy in _copies(path, Path(folder))), key=len)
+        events = max((_replayed([*_events_before_damage(copy)]) for copy in _copies(path, Path(folder))), key=len)
     if not events:
         raise BankError(f"{path}: nothing in it can be read any more: go back to a copy")
     sqlite_file.create(out, events)
     return Salvaged(len(events) - 1, max(0, acknowledged + 1 - len(events)))
+
+
+def _replayed(events: list[StoredEvent]) -> list[StoredEvent]:
+    """Returns the longest beginning of some events that can be replayed."""
+    replay = Replay(Path())
+    for number, event in enumerate(events[1:], 1):
+        try:
+            replay.add(event, lambda: events)
+        except BankError:
+            return events[:number]
+    return events
 
 
 def _copies(path: Path, folder: Path) -> Iterator[Path]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import gc
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, astuple
 from functools import cached_property
 from typing import Any, get_args
@@ -147,7 +147,9 @@ class BankState:
         pairs = [(self._numbers[name], other._numbers[name]) for name in _COUNTERS]
         for one, two in zip(self._texts.values(), other._texts.values(), strict=True):
             pairs += zip(one.packed(), two.packed(), strict=True)
-        gone, others = ({i: m.iteration for i, m in s.marks.items() if m.status in GONE} for s in (self, other))
+        gone, others = (
+            {i: (m.status, m.iteration * (m.status in GONE)) for i, m in s.marks.items()} for s in (self, other)
+        )
         same = gone == others and self.tallies == other.tallies
         return same and all(np.array_equal(*pair) for pair in pairs)
 
@@ -247,6 +249,10 @@ class BankState:
             case Rewind():
                 raise ValueError("a journal leaves out what a rewind undid, and the rewind itself")
 
+    def savepoint(self, event: Event) -> Savepoint:
+        """Returns a savepoint before an event, which can take it back, also when it was applied in part."""
+        return Savepoint(self, event)
+
     def dump(self) -> dict[str, Any]:
         """Returns the whole state as values for JSON."""
         columns: dict[str, Iterable[Any]] = {**self._texts, "created": self._numbers["created"].tolist()}
@@ -311,6 +317,8 @@ class BankState:
         if len({*ids}) < len(ids) or not self._rows.keys().isdisjoint(ids):
             twice = next(skill_id for skill_id in ids if skill_id in self._rows or ids.count(skill_id) > 1)
             raise BankError(f"skill {twice!r} is inserted twice")
+        if others := event.marks.keys() - {*ids}:
+            raise BankError(f"skill {min(others)!r} is marked by an insertion that it is not part of")
         if strange := [skill_id for skill_id in ids if not skill_id[1:].isdecimal()]:
             raise BankError(f"{strange[0]!r} is no id of a skill: t or s and a number")
         texts = {name: [getattr(one.text if name in _TEXT else one, name) for one in skills] for name in _TEXTS}
@@ -408,6 +416,111 @@ class BankState:
             *(skill_id, _GRANULARITIES[code], text, task, observation, utility, retrievals, credits, created, source),
             *(gone, *counts(self.tallies.get(skill_id))),
         )
+
+
+class Savepoint:
+    """Values that an event may change, as they are before it.
+
+    Args:
+        state: State that has not applied the event yet.
+        event: The event.
+    """
+
+    def __init__(self, state: BankState, event: Event) -> None:
+        self._state = state
+        self._size = len(state)
+        self._last = dict(state._last_number)
+        self._new = [skill.id for skill in event.skills] if isinstance(event, Insert) else []
+        ids: list[str] = []
+        with suppress(BankError):  # an unknown id, for which the event will be refused
+            ids = list(_ids_of(event))
+            state.find(ids)
+        self._rows = state.find(ids) if not self._new else state.find(())
+        self._numbers = {name: state._numbers[name][self._rows] for name in _COLUMN_KINDS}
+        revised = self._rows.tolist() if isinstance(event, Revise) else []
+        self._texts = [(name, row, state._texts[name][row]) for name in _TEXT for row in revised]
+        if isinstance(event, Change):
+            into = {mark.into for skill_id in ids if (mark := state.marks.get(skill_id))}
+            ids = list(dict.fromkeys((*ids, *into, event.into)))
+        by_id = _by_id(state).get(type(event), ())
+        self._values = [(values, skill_id, _copied(values.get(skill_id))) for values in by_id for skill_id in ids]
+        self._vouched = set(state.vouched.intersection(ids))
+        self._not_vouched = {*ids} - self._vouched
+        self._new_tasks = {*_tasks_of(event)} - state.credited_tasks
+
+    def restore(self) -> None:
+        """Brings the state back to what it was at the savepoint; may be called again."""
+        state = self._state
+        if self._new:
+            for rows in (state._rows, state._seen):
+                for skill_id in self._new:
+                    if rows.get(skill_id, -1) >= self._size:
+                        del rows[skill_id]
+            for skill_id in self._new:
+                if skill_id not in state._rows:
+                    for values in (state.tallies, state.marks, state.merged):
+                        values.pop(skill_id, None)
+            state._made = {row: skill for row, skill in state._made.items() if row < self._size}
+        for column in state._texts.values():
+            column.cut(self._size)
+        state._numbers.cut(self._size)
+        state._last_number = dict(self._last)
+        for name, numbers in self._numbers.items():
+            state._numbers[name][self._rows] = numbers
+        for name, row, text in self._texts:
+            state._texts[name][row] = text
+        for by_id, skill_id, value in self._values:
+            if value is None:
+                by_id.pop(skill_id, None)
+            else:
+                by_id[skill_id] = value
+        state.vouched.difference_update(self._not_vouched)
+        state.vouched.update(self._vouched)
+        state.credited_tasks -= self._new_tasks
+        state._forget(self._rows)
+
+
+def _by_id(state: BankState) -> dict[type[Event], tuple[dict[str, Any], ...]]:
+    """Returns the values by skill id that an event of a type changes."""
+    return {
+        Support: (state.tallies,),
+        Refute: (state.tallies,),
+        Repeat: (state.repeats,),
+        Probe: (state.influence,),
+        Change: (state.marks, state.merged),
+        Note: (state.notes,),
+    }
+
+
+def _copied(value: Any) -> Any:
+    """Returns a copy of a value that changes in place."""
+    match value:
+        case Tally():
+            return Tally(dict(value.supports), dict(value.refutes))
+        case list():
+            return list(value)
+    return value
+
+
+def _ids_of(event: Event) -> Iterable[str]:
+    """Returns the ids of the skills that an event changes; none of an insertion, whose skills are new."""
+    match event:
+        case Support(named) | Refute(named) | Revise(named) | Repeat(named) | Retrieve(named) | Probe(named):
+            return named
+        case Credit():
+            return event.signals
+        case Change():
+            return event.ids
+        case Note():
+            return (event.skill,)
+    return ()
+
+
+def _tasks_of(event: Event) -> Iterable[str]:
+    """Returns the tasks that an event may add to those that signals are from."""
+    if isinstance(event, Insert):
+        return event.tasks
+    return map(source_task, event.sources) if isinstance(event, Credit) else ()
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from d2skill.bank.journal import sqlite_file
 from d2skill.bank.journal.kept_state import KeptState
 from d2skill.bank.journal.lock import Acknowledged
+from d2skill.bank.journal.replay import live_ranges
 from d2skill.bank.journal.sqlite_file import DamageError, JournalHead, StoredEvent
 from d2skill.bank.journal.state import BankState
 from d2skill.errors import BankError
@@ -62,16 +63,13 @@ class View:
         end = self.head.seq if seq is None else seq
         if not 0 <= end <= self.head.seq:
             raise BankError(f"{self._path} has events 1 to {self.head.seq}: there is no event {seq}")
-        ranges = []
-        for rewind, back_to in self._connection.execute(
+        rewinds = self._connection.execute(
             "SELECT seq, back_to FROM events WHERE back_to IS NOT NULL AND seq <= ? ORDER BY seq DESC", (end,)
-        ):
+        ).fetchall()
+        for rewind, back_to in rewinds:
             if not (isinstance(back_to, int) and 0 <= back_to < rewind):
                 raise DamageError(self._path, f"event {rewind} goes back to {back_to!r}")
-            if rewind <= end:
-                ranges.append(range(rewind, end + 1))
-                end = back_to
-        ranges.append(range(end + 1))
+        ranges = live_ranges(end, rewinds)
         if at is not None:
             last = self._last(ranges, at)
             ranges = [range(numbers.start, min(numbers.stop, last + 1)) for numbers in ranges]

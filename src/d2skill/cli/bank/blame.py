@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from dataclasses import fields
+from functools import partial
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
-from rich.console import Console
 from rich.text import Text
 from tyro.conf import Positional
 
@@ -33,16 +36,27 @@ from d2skill.bank.history.timeline import (
     skill_timeline,
 )
 from d2skill.cli.bank.open import listed, open_journal
-from d2skill.cli.bank.tables import format_tally, format_worth, print_rows, replay_command, say, table_of, written_from
+from d2skill.cli.bank.tables import (
+    format_tally,
+    format_worth,
+    print_rows,
+    print_table,
+    replay_command,
+    say,
+    table_of,
+    written_from,
+)
+from d2skill.cli.output import Output
 from d2skill.runs import trajectories
 from d2skill.runs.folder import RunFolder
+from d2skill.utils.text import counted
 
 _ENDS = 8  # rows at either end of a long table
 
 
 def bank_blame(
     run: Positional[Path], id: Positional[str], signals: bool = False, rewound: bool = False, all: bool = False
-) -> None:
+) -> Output:
     """Show the history of a skill: the failure it was written from, when it was shown, its evidence and utility.
 
     Args:
@@ -54,10 +68,27 @@ def bank_blame(
     """
     journal = open_journal(run)
     timeline = skill_timeline(journal, id, rewound=rewound)
-    say(f"{id}: {timeline.skill.text.title}")
-    if signals:
-        _print_signals(run, timeline, journal.replay().merged.get(id, []))
-        return
+    merged = journal.replay().merged.get(id, [])
+    record = {
+        "skill": timeline.skill,
+        "events": [_event(entry) for entry in timeline.entries],
+        "signals": [signal._asdict() for signal in timeline.signals()],
+        "merged": merged,
+    }
+    show = partial(_print_signals, run, timeline, merged) if signals else partial(_print, run, timeline, all)
+    return Output(record, show)
+
+
+def _event(entry: TimelineEntry) -> dict[str, Any]:
+    """Returns a change of a skill as plain data, with its kind: "shown" for `Shown`, "status-changed"."""
+    kind = "-".join(re.findall("[A-Z][a-z]+", type(entry.change).__name__)).lower()
+    about = {"event": entry.number, "iteration": entry.iteration, "undone": entry.undone, "kind": kind}
+    return about | {field.name: getattr(entry.change, field.name) for field in fields(entry.change)}
+
+
+def _print(run: Path, timeline: Timeline, all: bool) -> None:
+    """Prints the origin of a skill and its history, iteration by iteration."""
+    say(f"{timeline.skill.id}: {timeline.skill.text.title}")
     for entry in timeline.entries:
         if isinstance(entry.change, Inserted):
             print_rows(_source(entry, entry.change, written_from(timeline.skill)))
@@ -71,13 +102,14 @@ def bank_blame(
         if not left_out or number < _ENDS or number >= len(rows) - _ENDS:
             table.add_row(*map(Text, row))
         elif number == _ENDS:
-            table.add_row(*["..."] * 6, Text(f"{len(rows) - 2 * _ENDS} more iterations: --all shows them"))
-    Console().print(table)
+            table.add_row(*["..."] * 6, Text(f"{counted(left_out + 1, 'more iteration')}: --all shows all"))
+    print_table(table)
 
 
 def _print_signals(run: Path, timeline: Timeline, merged: Sequence[str]) -> None:
     """Prints every signal that counts, and the command that replays the last episode of one."""
     signals = timeline.signals()
+    say(f"{timeline.skill.id}: {timeline.skill.text.title}")
     say(*map(_signal, signals), *([] if signals else ["It has no signals yet."]))
     if merged:
         commands = ", ".join(f"`d2skill bank blame {run} {id} --signals`" for id in merged)
@@ -125,7 +157,8 @@ def _source(entry: TimelineEntry, inserted: Inserted, attempts: str) -> list[tup
         rows.append(("from", f"{attempts} {skill.source_task}{member}{split}: {skill.task_text}"))
     if skill.credits or inserted.worth:
         worth = f", worth {format_worth(inserted.worth.posterior())}" if inserted.worth else ""
-        rows.append(("taken over", f"with utility {skill.utility:+.3f} after {skill.credits} credits{worth}"))
+        credits = counted(skill.credits, "credit")
+        rows.append(("taken over", f"with utility {skill.utility:+.3f} after {credits}{worth}"))
     if skill.supports or skill.refutes:
         rows.append(("came with", f"{format_tally(skill)} supports and refutes"))
     if inserted.mark:
@@ -180,7 +213,7 @@ def _in_words(change: SkillChange) -> str:
             names = list(dict.fromkeys(task or "an unnamed task" for task in tasks))
             return f"written again, from {'a failure' if len(tasks) == 1 else 'failures'} in {listed(names)}"
         case Probed(decisions, changes):
-            return f"heeded in {changes} of {decisions} probes"
+            return f"heeded in {changes} of {counted(decisions, 'probe')}"
         case StatusChanged(status, reason, into):
             return f"{status_name(status, into)}{f': {reason}' if reason else ''}"
         case MergedIn(ids):

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from d2skill.bank.history.diff import diff_banks
+from d2skill.bank.history.diff import BankDiff, diff_banks
 from d2skill.cli.bank.open import bank_path, read
 from d2skill.cli.bank.tables import format_tally, print_titles, say
+from d2skill.cli.output import Output
 from d2skill.errors import BankError
 from d2skill.types import Skill
+from d2skill.utils.text import counted
 
 
 def bank_diff(
@@ -21,7 +25,7 @@ def bank_diff(
     from_: Annotated[int | None, arg(name="from")] = None,
     to: int | None = None,
     limit: int = 10,
-) -> None:
+) -> Output:
     """Show the skills that came, left and changed between two iterations of a run, or between two banks.
 
     Args:
@@ -37,23 +41,32 @@ def bank_diff(
     one_bank = bank_path(before).resolve() == bank_path(second).resolve()
     old, new = read(before, from_), read(second, to)
     diff = diff_banks(old.skills, new.skills, old.marks, new.marks, by_id=one_bank)
+    return Output(asdict(diff), partial(_print, diff, second, limit))
+
+
+def _print(diff: BankDiff, second: Path, limit: int) -> None:
+    """Prints a difference part by part, so many lines of each."""
     _print_part(f"{len(diff.added)} came", [(skill, f"{skill.utility:+.3f}") for skill in diff.added], limit)
     removed = [(left.skill, left.status or "not in the other bank") for left in diff.removed]
     _print_part(f"{len(removed)} left", removed, limit)
     if inactive := [(new.skill, new.status) for new in diff.inactive]:
-        _print_part(f"{len(inactive)} are new but not active", inactive, limit)
+        _print_part(f"{len(inactive)} {_are(inactive)} new but not active", inactive, limit)
     changed = [
-        (one.after, f"{one.before.utility:+.3f} → {one.after.utility:+.3f} by {one.signals} credits")
+        (one.after, f"{one.before.utility:+.3f} → {one.after.utility:+.3f} by {counted(one.signals, 'credit')}")
         for one in diff.changed
     ]
     _print_part(f"{len(changed)} moved", changed, limit)
-    if counted := [(one.after, f"{format_tally(one.before)} → {format_tally(one.after)}") for one in diff.counted]:
-        _print_part(f"{len(counted)} have other evidence", counted, limit)
+    if evidence := [(one.after, f"{format_tally(one.before)} → {format_tally(one.after)}") for one in diff.counted]:
+        _print_part(f"{len(evidence)} with other evidence", evidence, limit)
     if revised := [(one.after, f"was {one.before.text.title!r}") for one in diff.revised]:
-        _print_part(f"{len(revised)} have other texts", revised, limit)
-    say(f"{diff.unchanged} stayed as they were.")
+        _print_part(f"{len(revised)} with other texts", revised, limit)
+    say(f"{diff.unchanged} stayed as before.")
     if diff.transient:
-        say(f"{diff.transient} came and left between: `d2skill bank list {second} --status all` has them.")
+        say(f"{diff.transient} came and left between: `d2skill bank list {second} --status all` lists all.")
+
+
+def _are(things: Sequence[object]) -> str:
+    return "is" if len(things) == 1 else "are"
 
 
 def _print_part(heading: str, rows: Sequence[tuple[Skill, str]], limit: int) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
-from rich.console import Console
 from rich.text import Text
 from tyro.conf import Positional, arg
 
@@ -19,10 +19,12 @@ from d2skill.bank.history.statistics import count_undone
 from d2skill.bank.journal import Journal, JournalHead, JournalWriter, Note, Rewind, Status
 from d2skill.bank.safety import clean, objection
 from d2skill.cli.bank.open import find_skill, one_line, open_journal, read, settings_of
-from d2skill.cli.bank.tables import print_rows, print_undo_hint, say, table_of
+from d2skill.cli.bank.tables import print_rows, print_table, print_undo_hint, say, table_of
+from d2skill.cli.output import Output
 from d2skill.embedders import make_embedder
 from d2skill.errors import BankError
 from d2skill.types import Granularity, Skill
+from d2skill.utils.text import counted
 
 Ids = Annotated[Positional[tuple[str, ...]], arg(metavar="ID [ID ...]", help_behavior_hint="(required)")]
 
@@ -32,7 +34,7 @@ def bank_merge(
     similarity: float | None = None,
     granularity: Granularity | None = None,
     dry_run: bool = False,
-) -> None:
+) -> Output:
     """Merge active skills that say nearly the same for nearly the same key.
 
     Of similar skills, the one with most signals stays, with its text and utility, and the signals of the others count
@@ -54,27 +56,38 @@ def bank_merge(
         with bank.batch(head.iteration):
             merged = bank.merge(head.iteration, least, granularity)
         left = len(bank)
+        titles = {id: bank.get(id).text.title for keeper, ids in merged.items() for id in (keeper, *ids)}
+    record = {"similarity": least, "merged": merged, "active": left, "dry_run": dry_run, "event_before": head.seq}
     if not merged:
-        say(f"No two active skills are {least:g} alike in key and text: a lower --similarity may find some.")
-        return
+        told = f"No two active skills are {least:g} alike in key and text: a lower --similarity may find some."
+        return Output(record, partial(say, told))
+    gone = [id for ids in merged.values() for id in ids]
+
+    def show() -> None:
+        _print_merged(merged, signals, titles)
+        if dry_run:
+            say(f"That would merge {len(gone)} into {len(merged)} and leave {left} active; nothing is changed.")
+            return
+        say(
+            f"Merged: {len(gone)} into {len(merged)}, where their signals count from now on; active: {left}.",
+            f"`d2skill bank admit {run} {gone[0]}` takes that one out again.",
+        )
+        print_undo_hint(run, head)
+
+    return Output(record, show)
+
+
+def _print_merged(merged: Mapping[str, Sequence[str]], signals: Mapping[str, int], titles: Mapping[str, str]) -> None:
+    """Prints a table of the skills that stay, and of those that went into each."""
     table = table_of(("stays", "goes into it", "signals", "skill"), left=("stays", "goes into it", "skill"))
     for keeper, ids in merged.items():
-        table.add_row(keeper, "", str(signals[keeper]), Text(bank.get(keeper).text.title))
+        table.add_row(keeper, "", str(signals[keeper]), Text(titles[keeper]))
         for id in ids:
-            table.add_row("", id, str(signals[id]), Text(bank.get(id).text.title))
-    Console().print(table)
-    gone = [id for ids in merged.values() for id in ids]
-    if dry_run:
-        say(f"That would merge {len(gone)} into {len(merged)} and leave {left} active; nothing is changed.")
-        return
-    say(
-        f"Merged: {len(gone)} into {len(merged)}, where their signals count from now on; {left} are active.",
-        f"`d2skill bank admit {run} {gone[0]}` takes that one out again.",
-    )
-    print_undo_hint(run, head)
+            table.add_row("", id, str(signals[id]), Text(titles[id]))
+    print_table(table)
 
 
-def bank_admit(run: Positional[Path], ids: Ids, reason: str = "") -> None:
+def bank_admit(run: Positional[Path], ids: Ids, reason: str = "") -> Output:
     """Make skills active again, of any status: held, on trial, evicted, retired or merged into another.
 
     They keep their utility, counts and signals. A held skill does not look like advice, and to admit it is to vouch for
@@ -91,16 +104,21 @@ def bank_admit(run: Positional[Path], ids: Ids, reason: str = "") -> None:
         for skill in skills:
             _check_presentable(contents, skill)
         bank.admit([skill.id for skill in skills], head.iteration, one_line(reason))
-    for skill in skills:
-        mark = contents.marks[skill.id]
-        if mark.status == "held":
-            print_rows(zip(("title", "principle", "when to apply"), astuple(skill.text), strict=True))
-        own = ", with its signals," if mark.status == "merged" else ""
-        say(f"{skill.id} is active{own} from now on; it was {describe_status(mark, skill)}.")
-    print_undo_hint(run, head)
+
+    def show() -> None:
+        for skill in skills:
+            mark = contents.marks[skill.id]
+            if mark.status == "held":
+                print_rows(zip(("title", "principle", "when to apply"), astuple(skill.text), strict=True))
+            own = ", with its signals," if mark.status == "merged" else ""
+            say(f"{skill.id} is active{own} from now on; it was {describe_status(mark, skill)}.")
+        print_undo_hint(run, head)
+
+    before = {skill.id: contents.status(skill) for skill in skills}
+    return Output({"active": list(before), "before": before, "event_before": head.seq}, show)
 
 
-def bank_hold(run: Positional[Path], ids: Ids, reason: str) -> None:
+def bank_hold(run: Positional[Path], ids: Ids, reason: str) -> Output:
     """Hold skills: no policy is shown them until `d2skill bank admit` makes them active.
 
     Args:
@@ -112,15 +130,21 @@ def bank_hold(run: Positional[Path], ids: Ids, reason: str) -> None:
     if not why:
         raise BankError("the reason is empty: say why nobody is to be shown them")
     with _open_bank(run) as (bank, head):
-        skills = _find_skills(read(run), ids, run, not_yet="held")
+        contents = read(run)
+        skills = _find_skills(contents, ids, run, not_yet="held")
         bank.hold([skill.id for skill in skills], head.iteration, why)
-    for skill in skills:
-        say(f"{skill.id} is held back: {skill.text.title}")
-    say(f"Shown to nobody until `d2skill bank admit {run} {' '.join(skill.id for skill in skills)}`.")
-    print_undo_hint(run, head)
+
+    def show() -> None:
+        for skill in skills:
+            say(f"{skill.id} is held back: {skill.text.title}")
+        say(f"Shown to nobody until `d2skill bank admit {run} {' '.join(skill.id for skill in skills)}`.")
+        print_undo_hint(run, head)
+
+    before = {skill.id: contents.status(skill) for skill in skills}
+    return Output({"held": list(before), "before": before, "reason": why, "event_before": head.seq}, show)
 
 
-def bank_note(run: Positional[Path], id: Positional[str], text: Positional[str]) -> None:
+def bank_note(run: Positional[Path], id: Positional[str], text: Positional[str]) -> Output:
     """Put a note about a skill on record, which bank show and bank blame print.
 
     Args:
@@ -134,10 +158,10 @@ def bank_note(run: Positional[Path], id: Positional[str], text: Positional[str])
     with JournalWriter(open_journal(run).path, wait=settings_of(run).bank.wait) as writer:
         find_skill(writer.replay().skills(), id, run)
         writer.append(Note(id, text, writer.head().iteration))
-    say(f"Noted: `d2skill bank show {run} {id}` shows it.")
+    return Output({"id": id, "note": text}, partial(say, f"Noted: `d2skill bank show {run} {id}` shows it."))
 
 
-def bank_undo(run: Positional[Path], to: int | None = None, event: int | None = None) -> None:
+def bank_undo(run: Positional[Path], to: int | None = None, event: int | None = None) -> Output:
     """Take a bank back to an earlier state; nothing is deleted, and an undo can be undone.
 
     Args:
@@ -153,18 +177,24 @@ def bank_undo(run: Positional[Path], to: int | None = None, event: int | None = 
         if event is None:
             event = _last_event(run, writer, to)
         undone, redone = count_undone(writer, event)
+        if undone or redone:
+            writer.append(Rewind(event, head.iteration))
+        iteration = writer.head().iteration
+        active = len(writer.replay().rows(None, "active"))
+
+    def show() -> None:
         if not (undone or redone):
             say("The bank is as it was then already: nothing is undone.")
             return
-        writer.append(Rewind(event, head.iteration))
-        iteration = writer.head().iteration
-        active = len(writer.replay().rows(None, "active"))
-    again = f", {redone} count again" if redone else ""
-    say(
-        f"The bank is as it was after event {event}, in iteration {iteration}: {active} active skills. "
-        f"{undone} events no longer count{again}."
-    )
-    print_undo_hint(run, head)
+        again = f" Counting again: {redone}." if redone else ""
+        say(
+            f"The bank is as it was after event {event}, in iteration {iteration}: {counted(active, 'active skill')}. "
+            f"Undone: {counted(undone, 'event')}.{again}"
+        )
+        print_undo_hint(run, head)
+
+    record = {"event": event, "iteration": iteration, "active": active, "undone": undone, "redone": redone}
+    return Output(record | {"event_before": head.seq}, show)
 
 
 def _last_event(run: Path, journal: Journal, to: int | None) -> int:

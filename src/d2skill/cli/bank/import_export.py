@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
+from collections import Counter
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 from tyro.conf import Positional
@@ -15,19 +17,21 @@ from d2skill.bank.journal import GONE, Journal, salvage
 from d2skill.bank.safety import objection
 from d2skill.cli.bank.open import bank_path, listed, read
 from d2skill.cli.bank.tables import count_skills, count_statuses, say
+from d2skill.cli.output import Output
 from d2skill.errors import BankError
 from d2skill.runs.folder import RunFolder
 from d2skill.types import Granularity
+from d2skill.utils.text import counted
 
 
 def bank_export(
     run: Positional[Path],
     out: Positional[Path],
-    format: Format,
+    format: Format = "skill-md",
     granularity: Granularity | None = None,
     evicted: bool = False,
     at: int | None = None,
-) -> None:
+) -> Output:
     """Write the skills of a run's bank in another format.
 
     Skills on trial and held skills are left out, as no format can say that they are not to be shown.
@@ -46,14 +50,20 @@ def bank_export(
     rejected = {skill.id for skill in skills if format == "jsonl" and objection(skill.text)}
     skills = [skill for skill in skills if skill.id not in rejected]
     export_bank(replace(bank, skills=tuple(skills)), out, format)
-    say(f"{count_skills(bank, skills)} written to {out}")
-    if hidden := [skill for skill in of_kind if bank.status(skill) in ("trial", "held")]:
-        say(f"Left out: {count_statuses(bank, hidden)}.")
-    if rejected:
-        say(f"Left out: {listed(sorted(rejected))}, whose text a bank file does not take.")
+    hidden = [skill for skill in of_kind if bank.status(skill) in ("trial", "held")]
+
+    def show() -> None:
+        say(f"{count_skills(bank, skills)} written to {out}")
+        if hidden:
+            say(f"Left out: {count_statuses(bank, hidden)}.")
+        if rejected:
+            say(f"Left out: {listed(sorted(rejected))}, whose text a bank file does not take.")
+
+    left_out = {"hidden": [skill.id for skill in hidden], "rejected": sorted(rejected)}
+    return Output({"out": out, "format": format, "skills": [skill.id for skill in skills], **left_out}, show)
 
 
-def bank_import(source: Positional[Path], out: Positional[Path], run: Path | None = None) -> None:
+def bank_import(source: Positional[Path], out: Positional[Path], run: Path | None = None) -> Output:
     """Make a bank from skills in any format.
 
     Texts are cleaned; duplicates and skills without text are left out. Text that does not look like advice is held: it
@@ -74,16 +84,22 @@ def bank_import(source: Positional[Path], out: Positional[Path], run: Path | Non
         contents = BankContents.of_record(import_record(source))
     imported = import_bank(contents, out, config, str(source))
     made = read(out)
-    say(f"{count_skills(made, made.skills)} written to {out}, for embedder {imported.embedder}.")
-    if held := made.select(status="held"):
-        say(f"Held back: {len(held)} (`d2skill bank list {out} --status held`).")
-    if imported.refused:
-        say(f"Left out: {', '.join(f'{count} {reason}' for reason, count in imported.refused.items())}.")
-    if imported.shortened:
-        say(f"Shortened: {imported.shortened}, to the lengths that a bank holds.")
+    held = made.select(status="held")
+
+    def show() -> None:
+        say(f"{count_skills(made, made.skills)} written to {out}, for embedder {imported.embedder}.")
+        if held:
+            say(f"Held back: {len(held)} (`d2skill bank list {out} --status held`).")
+        if imported.refused:
+            say(f"Left out: {', '.join(f'{count} {reason}' for reason, count in imported.refused.items())}.")
+        if imported.shortened:
+            say(f"Shortened: {imported.shortened}, to the lengths that a bank holds.")
+
+    statuses = Counter(map(made.status, made.skills))
+    return Output({"out": out, "skills": len(made.skills), "statuses": statuses, **asdict(imported)}, show)
 
 
-def bank_salvage(run: Positional[Path], out: Positional[Path]) -> None:
+def bank_salvage(run: Positional[Path], out: Positional[Path]) -> Output:
     """Make a new journal of the events before the damage in another one, which stays as it is.
 
     Args:
@@ -91,4 +107,5 @@ def bank_salvage(run: Positional[Path], out: Positional[Path]) -> None:
         out: New journal.
     """
     saved = salvage(bank_path(run), out)
-    say(f"{saved.kept} events kept in {out}, {saved.lost} known to be lost.")
+    told = f"{counted(saved.kept, 'event')} kept in {out}, {saved.lost} known to be lost."
+    return Output({"out": out, **saved._asdict()}, partial(say, told))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Literal
 
@@ -9,7 +10,8 @@ from tyro.conf import Positional
 
 from d2skill.bank.formats.contents import BankContents
 from d2skill.cli.bank.open import read
-from d2skill.cli.bank.tables import count_statuses, print_skills, say
+from d2skill.cli.bank.tables import count_statuses, print_skills, say, skill_record
+from d2skill.cli.output import Output
 from d2skill.errors import BankError
 from d2skill.knowledge.evidence import standing_of
 from d2skill.types import Granularity, Skill
@@ -22,7 +24,7 @@ def bank_list(
     sort: Literal["utility", "worth", "retrievals", "created", "evidence"] = "utility",
     limit: int = 50,
     at: int | None = None,
-) -> None:
+) -> Output:
     """List the skills of a run's bank.
 
     The utility ranks skills. The worth is the mean of a skill's signals, drawn a little towards 0, with the 95 %
@@ -41,10 +43,17 @@ def bank_list(
     bank = read(run, at)
     skills = bank.select(granularity, None if status == "all" else status)
     skills.sort(key=lambda skill: (-_sort_value(run, bank, skill, sort), skill.id))
-    print_skills(bank, skills, limit)
     ids = {skill.id for skill in skills}
-    if others := [skill for skill in bank.select(granularity, None) if skill.id not in ids]:
-        say(f"Not listed: {count_statuses(bank, others)}. --status all lists all.")
+    others = [skill for skill in bank.select(granularity, None) if skill.id not in ids]
+
+    def show() -> None:
+        print_skills(bank, skills, limit)
+        if others:
+            say(f"Not listed: {count_statuses(bank, others)}. --status all lists all.")
+
+    listed = [skill_record(bank, skill) for skill in skills[:limit]]
+    not_listed = Counter(map(bank.status, others))
+    return Output({"skills": listed, "count": len(skills), "not_listed": not_listed}, show)
 
 
 def _sort_value(run: Path, bank: BankContents, skill: Skill, sort: str) -> float:

@@ -12,7 +12,8 @@ from d2skill.bank.index import KeyIndex
 from d2skill.bank.journal import BankState, Insert, Journal
 from d2skill.bank.kept_keys import KeptKeys
 from d2skill.cli.bank.open import bank_path, read, settings_of
-from d2skill.cli.bank.tables import print_skills, say
+from d2skill.cli.bank.tables import print_skills, say, skill_record
+from d2skill.cli.output import Output
 from d2skill.embedders import make_embedder
 from d2skill.errors import BankError
 from d2skill.types import Granularity
@@ -26,7 +27,7 @@ def bank_search(
     granularity: Granularity | None = None,
     limit: int = 20,
     at: int | None = None,
-) -> None:
+) -> Output:
     """Find active skills by words of their text or key.
 
     Lists the skills that have all the words; if there are none, those that the bank's embedder finds similar.
@@ -43,18 +44,26 @@ def bank_search(
     bank, state, kept = _open(run, at)
     hits = count_hits(state, text)
     rows, total = search_by_words(state, state.rows(granularity, "active"), hits)
-    extra, heading = [str(count) for count in total[:limit].tolist()], "hits"
+    by, scores = "words", total[:limit].tolist()
     if not len(rows):
         embedder = make_embedder(settings_of(run).embedder)
         index = KeyIndex(state, embedder, kept if kept and kept.embedder == embedder.fingerprint else None)
         rows, cosines = search_by_meaning(state, index, text, hits, granularity)
-        rows = rows[cosines >= _LEAST_SIMILAR]
-        if not len(rows):
+        alike = cosines >= _LEAST_SIMILAR
+        by, rows, scores = "meaning", rows[alike], cosines[alike][:limit].tolist()
+    found = [state.skill(row) for row in rows[:limit].tolist()]
+
+    def show() -> None:
+        if not found:
             say("No skill has all these words, and none is like them.")
-            return
-        say("No skill has all these words. Alike, by the embedder:")
-        extra, heading = [f"{cosine:.2f}" for cosine in cosines[:limit].tolist()], "alike"
-    print_skills(bank, [state.skill(row) for row in rows[:limit].tolist()], limit, extra, heading, len(rows))
+        elif by == "words":
+            print_skills(bank, found, limit, [str(count) for count in scores], "hits", len(rows))
+        else:
+            say("No skill has all these words. Alike, by the embedder:")
+            print_skills(bank, found, limit, [f"{cosine:.2f}" for cosine in scores], "alike", len(rows))
+
+    skills = [skill_record(bank, skill) | {"score": score} for skill, score in zip(found, scores, strict=True)]
+    return Output({"by": by, "skills": skills, "count": len(rows)}, show)
 
 
 def _open(run: Path, at: int | None) -> tuple[BankContents, BankState, KeptKeys | None]:

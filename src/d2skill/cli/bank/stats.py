@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
-from rich.console import Console
 from tyro.conf import Positional
 
 from d2skill.bank.formats.contents import check_iteration
 from d2skill.bank.history.diff import status_name
-from d2skill.bank.history.statistics import Quantiles, bank_statistics, journal_statistics
+from d2skill.bank.history.statistics import (
+    BankStatistics,
+    JournalStatistics,
+    Quantiles,
+    bank_statistics,
+    journal_statistics,
+)
 from d2skill.cli.bank.open import open_journal
-from d2skill.cli.bank.tables import print_rows, say, table_of
+from d2skill.cli.bank.tables import print_rows, print_table, say, table_of
+from d2skill.cli.output import Output
+from d2skill.utils.text import counted
 
 
-def bank_stats(run: Positional[Path], at: int | None = None) -> None:
+def bank_stats(run: Positional[Path], at: int | None = None) -> Output:
     """Show the statistics of a bank and its journal.
 
     Args:
@@ -26,6 +34,13 @@ def bank_stats(run: Positional[Path], at: int | None = None) -> None:
     head = journal.head()
     iteration = head.iteration if at is None else at
     bank = bank_statistics(journal.replay(at=at, seq=head.seq), iteration)
+    facts = journal_statistics(journal)
+    record = {"iteration": iteration, "embedder": journal.embedder, "bank": bank, "journal": facts}
+    return Output(record, partial(_print, bank, facts, iteration, journal.embedder))
+
+
+def _print(bank: BankStatistics, facts: JournalStatistics, iteration: int, embedder: str) -> None:
+    """Prints the statistics as a table of both pools, and what is known of the journal."""
     pools = list(bank.pools.values())
     columns = ["", *(f"{granularity} skills" for granularity in bank.pools)]
     table = table_of(columns, left=columns)
@@ -39,20 +54,20 @@ def bank_stats(run: Positional[Path], at: int | None = None) -> None:
     table.add_row("utility below 0", *(_share(pool.below, pool.active) for pool in pools))
     table.add_row("never shown", *(_share(pool.never_shown, pool.active) for pool in pools))
     table.add_row("never credited", *(_share(pool.never_credited, pool.active) for pool in pools))
-    if counted := any(pool.with_evidence for pool in pools):
+    if has_evidence := any(pool.with_evidence for pool in pools):
         table.add_row("with evidence", *(_share(pool.with_evidence, pool.active) for pool in pools))
-    Console().print(table)
+    print_table(table)
     say("Utility to age are of the active skills: lowest [quartile, median, quartile] highest; age is in iterations.")
     most = ", ".join(f"{task} ({count})" for task, count in bank.source_tasks)
-    attempts = "trajectories of" if counted else "failures in"
-    facts = journal_statistics(journal)
+    attempts = "trajectories of" if has_evidence else "failures in"
+    events, undone = counted(facts.events, "event"), counted(facts.undone, "event")
     print_rows(
         [
             ("iteration", str(iteration)),
-            ("written from", f"{attempts} {bank.tasks} tasks, most in {most}" if most else "-"),
-            ("journal", f"{facts.events} events, {facts.bytes / 1024:.0f} KiB, {facts.snapshots} snapshots"),
-            ("rewinds", f"{facts.rewinds}, which leave {facts.undone} events out" if facts.rewinds else "none"),
-            ("embedder", journal.embedder),
+            ("written from", f"{attempts} {counted(bank.tasks, 'task')}, most in {most}" if most else "-"),
+            ("journal", f"{events}, {facts.bytes / 1024:.0f} KiB, {counted(facts.snapshots, 'snapshot')}"),
+            ("rewinds", f"{facts.rewinds}, leaving {undone} out" if facts.rewinds else "none"),
+            ("embedder", embedder),
         ]
     )
 

@@ -2,31 +2,48 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from d2skill.bank.history.diff import status_name
 from d2skill.bank.journal import GONE, JournalHead
 from d2skill.bank.worth import Posterior
 from d2skill.types import Skill
+from d2skill.utils.text import counted
 
 if TYPE_CHECKING:
     from d2skill.bank.formats.contents import BankContents
     from d2skill.bank.history.timeline import EpisodeId
 
+_WIDE = 1000
 BLOCKS = "▁▂▃▄▅▆▇█"
 
 
 def say(*sentences: str) -> None:
     """Prints sentences as they are, one a line."""
     Console().print(*sentences, sep="\n", highlight=False, markup=False, soft_wrap=True)
+
+
+def skill_record(bank: BankContents, skill: Skill) -> dict[str, Any]:
+    """Returns a skill as plain data, with its status and, if the bank has a journal, its worth."""
+    mark, worth = bank.marks.get(skill.id), None if bank.state is None else bank.state.worth(skill.id)
+    return {
+        **asdict(skill),
+        "status": bank.status(skill),
+        "since": mark.iteration if mark else None,
+        "reason": mark.reason if mark else "",
+        "merged_into": (mark.into if mark else "") or None,
+        "worth": None if worth is None else worth.posterior()._asdict() | {"signals": worth.signals},
+    }
 
 
 def print_undo_hint(run: Path, head: JournalHead) -> None:
@@ -38,10 +55,28 @@ def print_undo_hint(run: Path, head: JournalHead) -> None:
 
 def print_rows(rows: Iterable[tuple[str, str]]) -> None:
     """Prints names and their values in two columns."""
-    table = Table.grid(padding=(0, 2))
+    table = Table.grid("", Column(overflow="fold"), padding=(0, 2))
     for name, value in rows:
         table.add_row(Text(name, style="dim"), Text(value))
     Console().print(table)
+
+
+def print_table(table: Table) -> None:
+    """Prints a table with nothing cut off: in a pipe on longer lines, in a narrow terminal each row as a block."""
+    for column in table.columns:
+        column.overflow = "fold"
+    console = Console()
+    needed = console.measure(table, options=console.options.update(width=_WIDE))
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console = Console(width=max(console.width, needed.maximum))
+    elif needed.minimum > console.width:
+        for cells in zip(*(column.cells for column in table.columns), strict=True):
+            headings = [str(column.header) for column in table.columns]
+            named = [(name, str(cell)) for name, cell in zip(headings[1:], cells[1:], strict=True) if str(cell)]
+            console.print(Text(str(cells[0])))
+            print_rows([(f"  {name}", value) for name, value in named])
+        return
+    console.print(table)
 
 
 def table_of(columns: Iterable[str], left: Iterable[str]) -> Table:
@@ -86,7 +121,7 @@ def print_skills(
             since = "in" if mark.status in GONE else "since"
             title += f" ({status_name(mark.status, mark.into)} {since} {mark.iteration})"
         table.add_row(*map(Text, (skill.id, *values, *([extra[row]] if heading else []), title)))
-    Console().print(table)
+    print_table(table)
     count = len(skills) if count is None else count
     if count > limit:
         say(f"{count - limit} more: --limit {count} shows all.")
@@ -104,7 +139,7 @@ def count_skills(bank: BankContents, skills: Iterable[Skill]) -> str:
     """Returns in words the number of active skills of each granularity, and of the others of each status."""
     skills = list(skills)
     active = Counter(skill.granularity for skill in skills if skill.id not in bank.marks)
-    counts = f"{active['task']} task skills, {active['step']} step skills"
+    counts = f"{counted(active['task'], 'task skill')}, {counted(active['step'], 'step skill')}"
     others = [skill for skill in skills if skill.id in bank.marks]
     return f"{counts}, {count_statuses(bank, others)}" if others else counts
 

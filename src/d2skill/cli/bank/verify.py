@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from tyro.conf import Positional
@@ -14,15 +14,18 @@ from d2skill.bank.journal import Journal
 from d2skill.bank.key_graph import GRAPH_FROM
 from d2skill.cli.bank.open import listed, open_journal, settings_of
 from d2skill.cli.bank.tables import say
+from d2skill.cli.output import Output
 from d2skill.embedders import make_embedder
 from d2skill.errors import BankError
 from d2skill.runs.folder import RunFolder
 from d2skill.runs.tasks import RunTasks
+from d2skill.types import Granularity, Skill
+from d2skill.utils.text import counted
 
 _NAMED = 3  # rejected texts
 
 
-def bank_verify(run: Positional[Path], panel: Path | None = None) -> None:
+def bank_verify(run: Positional[Path], panel: Path | None = None) -> Output:
     """Read every page, event and checksum of a bank's journal, and report damage.
 
     It also counts the tasks that the skills have seen, in which they were written from failures, got signals or
@@ -37,42 +40,73 @@ def bank_verify(run: Positional[Path], panel: Path | None = None) -> None:
     journal = open_journal(run)
     journal.verify()
     head = journal.head()
-    say(f"{journal.path} is whole: {head.seq} events up to iteration {head.iteration}.")
     own = RunTasks.read(RunFolder.open(run).tasks) if run.is_dir() else None
     panel_tasks = RunTasks.read(panel) if panel else own
-    _print_recall(run, journal)
+    recall = _recall(run, journal)
     seen, state = seen_tasks(journal), journal.replay(seq=head.seq)
+    rejected = rejected_texts(state)
+    record = {
+        "journal": journal.path,
+        "events": head.seq,
+        "iteration": head.iteration,
+        "skills": len(state),
+        "tasks": seen,
+        "panel": seen.among(panel_tasks.validation.task_ids) if panel_tasks else None,
+        "recall": recall,
+        "rejected": [{"id": skill.id, "reason": reason} for skill, reason in rejected],
+    }
+
+    def show() -> None:
+        say(f"{journal.path} is whole: {counted(head.seq, 'event')} up to iteration {head.iteration}.")
+        _print_recall(recall, settings_of(run).retrieval.candidates)
+        _print_tasks(seen, own, len(state))
+        if panel_tasks:
+            name = f"the validation panel of {panel}" if panel else "the run's validation panel"
+            _print_seen(seen, panel_tasks, name)
+        else:
+            say("It is in no run folder, so it has no panel: --panel names the tasks.json of a run to hold it against.")
+        if rejected:
+            raise BankError(_objection(journal.path, rejected))
+        say("Every text is one that a bank takes.")
+
+    return Output(record, show, status=2 if rejected else 0)
+
+
+def _print_tasks(seen: SeenTasks, own: RunTasks | None, skills: int) -> None:
+    """Prints how many tasks the skills were written from, and how many their signals and evidence are from."""
     attempts = "trajectories of" if seen.counted else "failures in"
-    say(f"Its {len(state)} skills were written from {attempts} {_count_tasks(seen.written, own)}.")
+    were = "was" if skills == 1 else "were"
+    say(f"Its {counted(skills, 'skill')} {were} written from {attempts} {_count_tasks(seen.written, own)}.")
     say(f"Their signals are from {_count_tasks(seen.credited, own)}.")
     if seen.counted:
         say(f"The evidence for and against them is from {_count_tasks(seen.counted, own)}.")
-    if panel_tasks:
-        _print_seen(seen, panel_tasks, f"the validation panel of {panel}" if panel else "the run's validation panel")
-    else:
-        say("It is in no run folder, so it has no panel: --panel names the tasks.json of a run to hold it against.")
-    rejected = rejected_texts(state)
-    if not rejected:
-        say("Every text is one that a bank takes.")
-        return
+
+
+def _objection(path: Path, rejected: Sequence[tuple[Skill, str]]) -> str:
+    """Returns the sentence about texts that no bank takes."""
     named = "; ".join(f"{skill.id} ({reason})" for skill, reason in rejected[:_NAMED])
     more = f" and {len(rejected) - _NAMED} more" if len(rejected) > _NAMED else ""
-    raise BankError(
-        f"{journal.path} has texts that no bank takes: {named}{more}: read them by `d2skill bank show`, keep them from "
+    return (
+        f"{path} has texts that no bank takes: {named}{more}: read them by `d2skill bank show`, keep them from "
         "policies by `d2skill bank hold`, or make a bank of what can be taken by `d2skill bank import`"
     )
 
 
-def _print_recall(run: Path, journal: Journal) -> None:
-    """Prints how much of the exact answer the approximate index finds, if the settings ask for one."""
+def _recall(run: Path, journal: Journal) -> Mapping[Granularity, float] | None:
+    """Returns how much of the exact answer the approximate index finds, None if the settings ask for no such index."""
     config = settings_of(run)
     if config.retrieval.index == "exact":
+        return None
+    return SkillBank.open(journal.path, make_embedder(config.embedder), config.bank, config.retrieval).recall()
+
+
+def _print_recall(shares: Mapping[Granularity, float] | None, candidates: int) -> None:
+    """Prints how much of the exact answer the approximate index finds, if there is one."""
+    if shares is None:
         return
-    bank = SkillBank.open(journal.path, make_embedder(config.embedder), config.bank, config.retrieval)
-    shares = bank.recall()
     for granularity, share in shares.items():
         say(
-            f"The graph of {granularity} keys finds {share:.1%} of the {config.retrieval.candidates} most similar ones "
+            f"The graph of {granularity} keys finds {share:.1%} of the {candidates} most similar ones "
             "(100 keys, compared with all)."
         )
     if not shares:
@@ -95,4 +129,4 @@ def _count_tasks(ids: Collection[str], tasks: RunTasks | None) -> str:
     splits = {id: part.split for part in (tasks.training, tasks.validation) for id in part.task_ids} if tasks else {}
     counts = Counter(splits.get(id) or id.rpartition("/")[0].partition("/")[0] or "no known split" for id in ids)
     parts = ", ".join(f"{count} of {split}" for split, count in counts.most_common())
-    return f"{len(ids)} tasks{f' ({parts})' if parts else ''}"
+    return f"{counted(len(ids), 'task')}{f' ({parts})' if parts else ''}"

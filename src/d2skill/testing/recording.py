@@ -1,4 +1,4 @@
-"""Recorded episodes of an environment, replayed and compared: the parts that the rules of `check` are made of."""
+"""Recorded episodes of an environment, replayed and compared: the parts that the rules of `environment` are made of."""
 
 from __future__ import annotations
 
@@ -6,20 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from d2skill.protocols import Session
+from d2skill.testing.rules import RuleViolation, require, short
 from d2skill.types import Observation
 
 MAX_STEPS = 50
 """Steps after which an episode is long enough to have been checked."""
-
-
-class RuleViolation(Exception):
-    """A rule does not hold; the message says what was seen and how to fix it."""
-
-
-def require(holds: object, message: str) -> None:
-    """Raises `RuleViolation` with a message if a condition does not hold."""
-    if not holds:
-        raise RuleViolation(message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +105,3 @@ def malformation(observation: Observation) -> str:
     if not isinstance(observation.done, bool) or not isinstance(observation.success, bool):
         return "done or success is neither True nor False: make them bool"
     return ""
-
-
-def short(value: object) -> str:
-    """Returns a value in one line that is not long."""
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from d2skill.envs.check import check_environment
 from d2skill.errors import ConfigError
+from d2skill.testing import check_environment
 from d2skill.types import Observation, Task
 
 DOORS = ("open door 1", "open door 2", "open door 3")
@@ -242,7 +242,7 @@ BROKEN: list[tuple[str, Any, str, str]] = [
     ("task split", task(split="test"), START, "'test'"),
     ("task text", task(text=" "), START, "say what is to be done"),
     ("done", rooms(Finished), START, "before the first action"),
-    ("step raises", rooms(Raises), PLAY, "RuntimeError: the ceiling fell (test_check.py:"),
+    ("step raises", rooms(Raises), PLAY, "RuntimeError: the ceiling fell (test_environment_contract.py:"),
     ("step None", seeing(lambda seen: None), PLAY, "NoneType"),
     ("step tuple", seeing(lambda seen: (seen.text, seen.done)), PLAY, "tuple"),
     ("text bytes", seeing(lambda seen: replace(seen, text=b"")), FORM, "text is a bytes"),

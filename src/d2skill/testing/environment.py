@@ -1,49 +1,28 @@
-"""Contract of an environment as rules that run on any: each says what is wrong, and how to fix it.
+"""Contract of an environment as rules that run on any.
 
 Training compares the members of a group with each other and repeats runs by seed. That is sound only if an episode
-depends on its task id and its actions alone, and most of the rules are about that. No rule throws: an exception in the
-environment is a finding, with its place. Rules come in stages; after a stage with a broken rule the later ones are
-left out, since they would say the same again.
+depends on its task id and its actions alone, and most of the rules are about that.
 """
 
 from __future__ import annotations
 
-import traceback
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 
-from d2skill.envs.check_recording import (
-    MAX_STEPS,
-    RecordedEpisode,
-    RuleViolation,
-    as_observation,
-    checked_step,
-    malformation,
-    require,
-    short,
-)
+from d2skill.config.parts import described
 from d2skill.errors import ConfigError
 from d2skill.protocols import Environment, SupportsExpert
+from d2skill.testing.recording import MAX_STEPS, RecordedEpisode, as_observation, checked_step, malformation
+from d2skill.testing.rules import Finding, RuleViolation, findings_of, require, rule, short
 from d2skill.types import Observation, Task
 from d2skill.utils.rng import derive, generator
 
 _NONSENSE = "xyzzy 42"
 _FREE_TEXT = ("look", "inventory", "help", "wait")
 _NO_SPLIT = "no-such-split"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """The result of one rule; `detail` says what was seen and, if the rule is broken, how to fix it."""
-
-    ok: bool
-    rule: str
-    detail: str
 
 
 def check_environment(
@@ -69,27 +48,7 @@ def check_environment(
         [checks.repeats],
         [checks.inadmissible, checks.independent],
     ]
-    findings: list[Finding] = []
-    for stage in stages:
-        findings += [rule() for rule in stage]
-        if not all(finding.ok for finding in findings):
-            break
-    return findings
-
-
-def _rule(text: str) -> Callable[[Callable[[_Checks], str]], Callable[[_Checks], Finding]]:
-    """Makes a finding of a method that returns what it saw or raises `RuleViolation`."""
-
-    def decorate(check: Callable[[_Checks], str]) -> Callable[[_Checks], Finding]:
-        def run(checks: _Checks) -> Finding:
-            try:
-                return Finding(True, text, check(checks))
-            except Exception as error:  # code that is not ours; a finding, whatever it is
-                return Finding(False, text, str(error) if isinstance(error, RuleViolation) else _describe(error))
-
-        return run
-
-    return decorate
+    return findings_of(stages)
 
 
 class _Checks:
@@ -103,7 +62,7 @@ class _Checks:
         self._chosen: list[str] = []
         self._records: list[RecordedEpisode] = []
 
-    @_rule("task_ids(split) returns ids, each a text of its own")
+    @rule("task_ids(split) returns ids, each a text of its own")
     def ids(self) -> str:
         ids = self._environment.task_ids(self._split)
         is_list = isinstance(ids, Sequence) and not isinstance(ids, str)
@@ -118,13 +77,13 @@ class _Checks:
         self._chosen = [ids[i] for i in order[: self._episodes]]
         return f"{len(ids)} tasks in {self._split}"
 
-    @_rule("task_ids(split) returns the same ids each time")
+    @rule("task_ids(split) returns the same ids each time")
     def ids_repeat(self) -> str:
         first, second = (list(self._environment.task_ids(self._split)) for _ in range(2))
         require(first == second, "two calls differ: return the ids in a fixed order, for example sorted")
         return "two calls agree"
 
-    @_rule("an unknown split raises ConfigError")
+    @rule("an unknown split raises ConfigError")
     def unknown_split(self) -> str:
         way_out = "raise d2skill.errors.ConfigError with the names of the splits that there are"
         try:
@@ -132,10 +91,10 @@ class _Checks:
         except ConfigError as error:
             return short(str(error))
         except Exception as error:
-            raise RuleViolation(f'task_ids("{_NO_SPLIT}") raised {_describe(error)}: {way_out}') from error
+            raise RuleViolation(f'task_ids("{_NO_SPLIT}") raised {described(error)}: {way_out}') from error
         raise RuleViolation(f'task_ids("{_NO_SPLIT}") returned {short(returned)}: {way_out}')
 
-    @_rule("start(id) returns a session whose task has that id, that split and a text")
+    @rule("start(id) returns a session whose task has that id, that split and a text")
     def starts(self) -> str:
         for task_id in self._chosen:
             session = self._environment.start(task_id)
@@ -150,7 +109,7 @@ class _Checks:
             require(not done, f"{task_id!r} is done before the first action: start where something is to be done")
         return f"{len(self._chosen)} sessions started"
 
-    @_rule(f"an episode can be played until it ends, or for {MAX_STEPS} steps")
+    @rule(f"an episode can be played until it ends, or for {MAX_STEPS} steps")
     def plays(self) -> str:
         for task_id in self._chosen:
             rng = generator(self._seed, "check", task_id)
@@ -158,7 +117,7 @@ class _Checks:
         ended = sum(episode.observations[-1].done for episode in self._records)
         return f"{ended} of {len(self._records)} random episodes ended within {MAX_STEPS} steps"
 
-    @_rule("the expert always answers with an admissible action")
+    @rule("the expert always answers with an admissible action")
     def expert(self) -> str:
         environment = self._environment
         assert isinstance(environment, SupportsExpert)
@@ -172,7 +131,7 @@ class _Checks:
         solved = sum(episode.observations[-1].success for episode in played)
         return f"the expert solved {solved} of {len(played)} tasks within {MAX_STEPS} steps"
 
-    @_rule("an observation has a text, and lists its actions as texts, none of them empty or repeated")
+    @rule("an observation has a text, and lists its actions as texts, none of them empty or repeated")
     def form(self) -> str:
         for episode in self._records:
             for steps, observation in enumerate(episode.observations):
@@ -181,7 +140,7 @@ class _Checks:
         listed = sum(_lists(episode.observations[0]) for episode in self._records)
         return f"actions are listed in {listed} of {len(self._records)} episodes, else any text is one"
 
-    @_rule("where actions are listed, they are until the episode ends")
+    @rule("where actions are listed, they are until the episode ends")
     def listed(self) -> str:
         meaning = "no action is listed, which means that any text is one: list what is possible, or set done"
         for episode in self._records:
@@ -190,7 +149,7 @@ class _Checks:
                 require(listed or observation.done, f"{episode.at(steps)}: {meaning}")
         return "no observation goes without"
 
-    @_rule("session.observation is what the last step returned")
+    @rule("session.observation is what the last step returned")
     def current(self) -> str:
         episode = self._records[0]
         session = self._environment.start(episode.task_id)
@@ -199,7 +158,7 @@ class _Checks:
             require(same, f"{episode.at(steps)}: it is another; keep in session.observation what step returns")
         return f"true after each of {len(episode.actions)} steps"
 
-    @_rule("success is only true when done is")
+    @rule("success is only true when done is")
     def success(self) -> str:
         for episode in self._records:
             for steps, seen in enumerate(episode.observations):
@@ -208,7 +167,7 @@ class _Checks:
         solved = sum(episode.observations[-1].success for episode in self._records)
         return f"{solved} of {len(self._records)} episodes ended with success"
 
-    @_rule("the same id starts the same, each time")
+    @rule("the same id starts the same, each time")
     def same_start(self) -> str:
         for episode in self._records:
             sessions = [self._environment.start(episode.task_id) for _ in range(2)]
@@ -218,13 +177,13 @@ class _Checks:
             require(first == second, f"task {episode.task_id!r} was {short(first)} and then {short(second)}")
         return f"{len(self._chosen)} tasks started again"
 
-    @_rule("the same actions give the same observations")
+    @rule("the same actions give the same observations")
     def repeats(self) -> str:
         for episode in self._records:
             episode.replay(self._environment.start(episode.task_id))
         return f"{len(self._records)} episodes played again, with the same outcome"
 
-    @_rule("an action that is not admissible, or empty, changes nothing but the text")
+    @rule("an action that is not admissible, or empty, changes nothing but the text")
     def inadmissible(self) -> str:
         for episode in self._records:
             middle = len(episode.actions) // 2
@@ -240,7 +199,7 @@ class _Checks:
                 episode.replay_after_refusal(session, middle)
         return f"{_NONSENSE!r} and the empty action were played in {len(self._records)} episodes"
 
-    @_rule("sessions that are open at once do not disturb each other")
+    @rule("sessions that are open at once do not disturb each other")
     def independent(self) -> str:
         first = self._records[0]
         pairs = [(first, first), *zip(self._records, self._records[1:], strict=False)]
@@ -269,9 +228,3 @@ def _expert_action(act: Callable[[Observation], str], observation: Observation) 
 def _lists(observation: Observation) -> bool:
     """Returns True if an observation says which actions there are."""
     return bool(observation.actions or observation.forms)
-
-
-def _describe(error: Exception) -> str:
-    """Returns an exception in words, with its innermost line, which is the one to look at."""
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__}: {error} ({Path(frame.filename).name}:{frame.lineno}, in {frame.name})"

@@ -1,0 +1,113 @@
+"""Completion of a command line: at each Tab the scripts of `d2skill completion` ask here for words that may follow."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import is_dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from d2skill.cli.main import COMMANDS, find_command
+from d2skill.errors import D2SkillError
+
+_OF_RUNS = {"evaluate", "resume", "compare", *(name for name in COMMANDS if name.startswith("bank "))}
+_RUN_FLAGS = {"--replay", "--bank", "--run", "--like", "--bank.start"}
+_OF_IDS = {"bank show", "bank blame", "bank admit", "bank hold", "bank note"}
+_FROM_SETTINGS = ("train", "plan", "houses", "ablate")
+_DEPTH = 3  # folders below runs/
+
+
+def print_completions(words: Sequence[str]) -> None:
+    """Prints what the last word may be completed to, one a line; nothing where the shell knows better."""
+    with suppress(D2SkillError, OSError):
+        sys.stdout.write("".join(f"{one}\n" for one in complete(words)))
+
+
+def complete(words: Sequence[str]) -> list[str]:
+    """Returns what the last of some words after `d2skill` may be completed to."""
+    *before, last = words or [""]
+    return [found for found in _candidates(list(before), last) if found.startswith(last)]
+
+
+def _candidates(before: list[str], last: str) -> Iterable[str]:
+    """Returns all that may follow some words."""
+    if not before:
+        return dict.fromkeys(name.partition(" ")[0] for name in COMMANDS)
+    if before[0] in ("bank", "config"):
+        if len(before) == 1:
+            return [name.partition(" ")[2] for name in COMMANDS if name.startswith(f"{before[0]} ")]
+        before[:2] = [" ".join(before[:2])]
+    command, given = before[0], before[1:]
+    if command not in COMMANDS:
+        return []
+    if last.startswith("-"):
+        return _flags(command)
+    flag = given[-1] if given and given[-1].startswith("--") else ""
+    if flag in _RUN_FLAGS:
+        return _runs()
+    if flag == "--config" or (command == "config show" and not given):
+        from d2skill.config.toml_files import presets
+
+        return presets()
+    if flag:
+        return _flags(command).get(flag, ())
+    if command in _OF_IDS and given:
+        from d2skill.cli.bank.open import read
+
+        return [skill.id for skill in read(Path(given[0])).skills]
+    return _runs() if command in _OF_RUNS else _choices(command)
+
+
+def _runs() -> list[str]:
+    """Returns the run folders below ./runs."""
+    patterns = ("runs/" + "*/" * depth + "config.toml" for depth in range(1, _DEPTH + 1))
+    return sorted({str(file.parent) for pattern in patterns for file in Path().glob(pattern)})
+
+
+def _flags(command: str) -> dict[str, Sequence[str]]:
+    """Returns the flags of a command, each with its choices, if it has some."""
+    flags: dict[str, Sequence[str]] = {"--help": ()}
+    if command in _FROM_SETTINGS:
+        from d2skill.config import Config, HousesConfig
+        from d2skill.config.cli_flags import flags_of, spelling
+
+        flags |= {"--help-all": (), "--config": ()} | ({} if command == "train" else {"--json": ()})
+        settings = flags_of(HousesConfig if command == "houses" else Config)
+        return flags | {spelling(path, kind): _literals(kind) for path, kind, _ in settings}
+    from d2skill.cli.output import with_json
+
+    for name, kind in with_json(find_command(command)).__annotations__.items():
+        if name == "return" or _is_positional(kind):
+            continue
+        inner = next((one for one in get_args(kind) if is_dataclass(one) and isinstance(one, type)), None)
+        for flag, of_flag in get_type_hints(inner).items() if inner else [(name, kind)]:
+            flags["--" + flag.strip("_").replace("_", "-")] = _literals(of_flag)
+    return flags
+
+
+def _choices(command: str) -> Sequence[str]:
+    """Returns the choices of a command's first argument, if it has some."""
+    if command in _FROM_SETTINGS:
+        return ()
+    kind = next(iter(find_command(command).__annotations__.values()))
+    return _literals(kind) if _is_positional(kind) else ()
+
+
+def _is_positional(kind: Any) -> bool:
+    from tyro.conf import Positional
+
+    return any(mark in getattr(kind, "__metadata__", ()) for mark in getattr(Positional[int], "__metadata__", ()))
+
+
+def _literals(kind: Any) -> Sequence[str]:
+    """Returns the choices in an annotation, those of a Literal inside too."""
+    if get_origin(kind) is Literal:
+        return [str(choice) for choice in get_args(kind)]
+    if "|" in (metavar := getattr(kind, "metavar", None) or ""):  # kinds of a part
+        return [choice for choice in metavar.split("|") if choice.islower()]
+    for mark in getattr(kind, "__metadata__", ()):
+        if built_in := getattr(getattr(mark, "part", None), "built_in", None):  # of `config.parts.Kind`
+            return [*built_in]
+    return [choice for part in get_args(kind) for choice in _literals(part)]
