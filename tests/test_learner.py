@@ -18,7 +18,8 @@ from d2skill.bank import Draft
 from d2skill.bank.journal import Insert, Journal
 from d2skill.config import PromptConfig, ReflectConfig
 from d2skill.credit import hindsight
-from d2skill.learner import BankUpdate, Learner, drafts_from
+from d2skill.errors import ConfigError
+from d2skill.learner import BankUpdate, Learner, PendingReflections, drafts_from
 from d2skill.reflectors import ContrastReflector
 from d2skill.rollout import Rollouts
 from d2skill.types import Group, Reflection, SkillText
@@ -299,3 +300,20 @@ def test_what_is_learned_from_one_iteration_is_shown_in_the_next():
     assert successes == [[False, False], [True, True]]
     assert bank.get("s1").utility > 0 and bank.get("t1").utility > 0
     assert bank.get("s1").retrievals == 2  # at the start of both episodes; later observations are not alike enough
+
+
+@pytest.mark.parametrize(
+    ("answers", "words"), [([["x"]], "a list of d2skill.Edit"), ([], "an answer for each of the 1")]
+)
+def test_a_reflector_that_answers_with_something_else_is_named(answers, words):
+    class Odd:
+        def reflect(self, failure, success):
+            return None
+
+        def reflect_groups(self, questions):
+            return answers
+
+    with pytest.raises(ConfigError, match=rf"reflect_groups of reflector Odd returned .*: it has to return {words}"):
+        PendingReflections(Odd(), questions=[(None, ())]).edits()
+    with pytest.raises(ConfigError, match=r"reflect of reflector Odd returned None: it has to return a d2skill.Reflec"):
+        PendingReflections(Odd(), pairs=[(None, None)]).reflections()

@@ -210,7 +210,10 @@ def _says_how_to_go_on(run: Path) -> Iterator[None]:
 
 def _way_on(run: Path) -> str:
     """Returns how to go on with a run that stopped; one without a checkpoint has left nothing behind."""
-    return f"go on by `d2skill resume {run}`" if run.exists() else "start again, as there was no checkpoint yet"
+    if not checkpoint.folders(run):
+        return "start again, as there was no checkpoint yet"
+    done = checkpoint.read_progress(checkpoint.latest(run)).iteration
+    return f"go on by `d2skill resume {run}`, after the checkpoint of iteration {done}"
 
 
 def _folder_name(config: Config, own: OwnParts) -> str:

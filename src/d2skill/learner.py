@@ -22,7 +22,7 @@ from d2skill import credit
 from d2skill.bank import Draft, SkillBank
 from d2skill.config import ReflectConfig
 from d2skill.credit import Hindsight
-from d2skill.errors import ReflectionFault
+from d2skill.errors import ConfigError, ReflectionFault
 from d2skill.knowledge.edits import Question, as_evidence
 from d2skill.knowledge.evidence import gather
 from d2skill.protocols import BatchReflector, GroupReflector, HasOrigin, Reflector
@@ -103,7 +103,7 @@ class PendingReflections:
             else:
                 self._reflections = [_reflect(reflector, pair) for pair in self.pairs]
             if isinstance(reflector, GroupReflector) and self.questions:
-                self._edits = list(reflector.reflect_groups(self.questions))
+                self._edits = _edits(reflector, self.questions)
         except BaseException as error:
             self._error = error
         self.seconds = perf_counter() - started
@@ -268,9 +268,32 @@ def _policy(iteration: int) -> dict[str, str]:
 
 def _reflect(reflector: Reflector, pair: Pair) -> Reflection | None:
     try:
-        return reflector.reflect(*pair)
+        answer: object = reflector.reflect(*pair)
     except ReflectionFault:
         return None
+    if not isinstance(answer, Reflection):
+        raise _wrong(reflector, "reflect", answer, "a d2skill.Reflection, or raise d2skill.ReflectionFault")
+    return answer
+
+
+def _edits(reflector: GroupReflector, questions: Sequence[Question]) -> list[list[Edit] | None]:
+    """Returns the edits of a reflector for each question."""
+    answers = list(reflector.reflect_groups(questions))
+    for edits in answers:
+        if edits is not None and not all(isinstance(edit, Edit) for edit in edits):
+            raise _wrong(reflector, "reflect_groups", edits, "a list of d2skill.Edit for each group, or None")
+    if len(answers) != len(questions):
+        raise _wrong(reflector, "reflect_groups", answers, f"an answer for each of the {len(questions)} groups")
+    return answers
+
+
+def _wrong(reflector: object, method: str, answer: object, wanted: str) -> ConfigError:
+    """Returns the error for a reflector whose answer is of no use."""
+    shown = repr(answer)
+    return ConfigError(
+        f"{method} of reflector {type(reflector).__name__} returned {shown[:60]}{'...' * (len(shown) > 60)}: it has to "
+        f"return {wanted} (`d2skill check-reflector` checks it)"
+    )
 
 
 def _contrasted(group: Group, rng: np.random.Generator) -> Pair:

@@ -209,7 +209,7 @@ class Trainer:
             )
         if not self._whole:
             raise RunError(
-                f"an iteration of {self.run.path} is under way or was interrupted: leave the trainer, and resume the run"
+                f"an iteration of {self.run.path} is under way or was interrupted: leave the trainer, and resume it"
             )
         before, self._whole = self.progress, False
         groups, metrics = self._iterate(before.iteration)

@@ -49,7 +49,7 @@ SUMMARY = {
     "peak_memory_mb": 123.0,
 }
 NUMBERS = ["87.5", "81.2 to 92.3", "128", "11.4", "62.5", "51.2 to 72.3", "13.9", "+25.0", "-12.3 to +34.6"]
-NUMBERS += ["1 task skill,", "1234 step skills", "1 iteration,", "98765 environment steps", "2 h 2 min", "123 MB"]
+NUMBERS += ["1 task skill,", "1,234 step skills", "1 iteration,", "98,765 environment steps", "2 h 2 min", "123 MB"]
 
 
 def displayed(tmp_path, lines=LINES, **options):
@@ -60,6 +60,14 @@ def displayed(tmp_path, lines=LINES, **options):
             display.log(line)
     file.flush()
     return file.buffer.getvalue().decode(file.encoding)
+
+
+def test_a_run_that_goes_on_shows_its_last_validation(tmp_path):
+    console = Console(file=io.StringIO(), width=200)
+    with LiveDisplay(CONFIG, console, tmp_path, LINES[:1]) as display:
+        display.log(LINES[1])
+    assert "12.5 % with, 25.0 % without skills (iteration 0)" in console.file.getvalue()
+    assert "warm start" not in console.file.getvalue()
 
 
 def unwrapped(text):

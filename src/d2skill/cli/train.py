@@ -37,6 +37,8 @@ def train(arguments: list[str]) -> None:
 def resume(run: Positional[Path], processes: int | None = None, track: str | None = None) -> Output:
     """Go on with a run from its last checkpoint, as if it had never stopped.
 
+    Its settings stay; for a longer run, begin one with more iterations.
+
     Args:
         run: Run folder.
         processes: Processes that play, of the scorer, as of `train`; the results do not depend on it.
@@ -54,7 +56,8 @@ def resume(run: Positional[Path], processes: int | None = None, track: str | Non
                 console.print(
                     f"Going on with {run} after iteration {progress.iteration}.", highlight=False, soft_wrap=True
                 )
-                displays = [LiveDisplay(config, console, run)]
+                earlier = [line for line in Run(run).metrics if line["iteration"] <= progress.iteration]
+                displays = [LiveDisplay(config, console, run, earlier)]
         trackers = None if track is None else [name.strip() for name in track.split(",") if name.strip()]
         return _output(api.resume(run, displays, processes, track=trackers))
     raise SystemExit  # the others of several processes have nothing to print

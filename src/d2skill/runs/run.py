@@ -86,7 +86,7 @@ class Run(PathLike[str]):
             return trajectories.read(self._files.trajectories)
         kept = self._files.kept_rollouts()
         if iteration not in kept:
-            there = f"those of {kept[0]} to {kept[-1]}" if kept else "none (train.keep_rollouts)"
+            there = f"those of {kept[0]} to {kept[-1]}, counted from 0" if kept else "none (train.keep_rollouts)"
             raise RunError(f"{self.folder} keeps no trajectories of iteration {iteration}: there are {there}")
         return trajectories.read(self._files.rollout(iteration))
 

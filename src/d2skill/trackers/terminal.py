@@ -28,9 +28,15 @@ class LiveDisplay:
     """A tracker for the terminal: a live table, or a line an iteration where output is not a terminal.
 
     Use it as a context manager, so that the terminal is left tidy whatever happens.
+
+    Args:
+        config: Settings of the run.
+        console: Terminal to write to.
+        folder: Run folder.
+        earlier: Metrics of the iterations before a run is resumed.
     """
 
-    def __init__(self, config: Config, console: Console, folder: Path) -> None:
+    def __init__(self, config: Config, console: Console, folder: Path, earlier: Sequence[dict[str, Any]] = ()) -> None:
         self._config = config
         self._console = console
         self._folder = folder
@@ -38,14 +44,17 @@ class LiveDisplay:
         self._first: dict[str, Any] = {}
         self._validated: dict[str, Any] = {}
         self._curves: dict[str, list[float]] = {name: [] for name in _HALVES}
+        self._preparing = "Preparing ..." if earlier else "Preparing: warm start and validation ..."
+        for metrics in earlier:
+            self._remember(metrics)
 
     def __enter__(self) -> LiveDisplay:
         self._say(f"Environment {self._config.env.kind}, run folder {self._folder}")
         if self._live:
             self._live.start()
-            self._live.update("Preparing: warm start and validation ...", refresh=True)
+            self._live.update(self._preparing, refresh=True)
         else:
-            self._say("Preparing: warm start and validation ...")
+            self._say(self._preparing)
         return self
 
     def _say(self, line: str) -> None:
@@ -58,14 +67,18 @@ class LiveDisplay:
     def log(self, metrics: dict[str, Any]) -> None:
         """Shows the metrics of one iteration."""
         self._first = self._first or metrics
-        for name, own in self._curves.items():
-            own += [metrics[_HALVES[name]]] if metrics.get(_HALVES[name]) is not None else []
-        if "validation/without_skills" in metrics:
-            self._validated = metrics
+        self._remember(metrics)
         if self._live:
             self._live.update(self._picture(metrics), refresh=True)
         else:
             self._say("  ".join(f"{name} {value}" for name, value in self._cells(metrics)))
+
+    def _remember(self, metrics: dict[str, Any]) -> None:
+        """Adds an iteration to the curves, and keeps the last validation."""
+        for name, own in self._curves.items():
+            own += [metrics[_HALVES[name]]] if metrics.get(_HALVES[name]) is not None else []
+        if "validation/without_skills" in metrics:
+            self._validated = metrics
 
     def _cells(self, metrics: dict[str, Any]) -> list[tuple[str, str]]:
         cells = [("iteration", f"{metrics['iteration']}/{self._config.train.iterations}")]
