@@ -13,6 +13,7 @@ from toys import tiny_config
 
 from d2skill import api
 from d2skill.cli.main import main
+from d2skill.config import Config
 from d2skill.config.cli_flags import parse_settings
 from d2skill.errors import ConfigError, RunError
 
@@ -121,3 +122,12 @@ def test_mistakes_are_sentences(tmp_path):
         api.resume(Path(tmp_path))
     with pytest.raises(ConfigError, match="nothing:Here"):
         api.train(tiny_config(out=tmp_path / "other", env={"kind": "nothing:Here"}))
+
+
+def test_two_runs_that_begin_in_one_second_have_folders_of_their_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folders = []
+    for _ in range(3):
+        folders.append(api.new_folder(Config()))
+        folders[-1].mkdir(parents=True)
+    assert len({*folders}) == 3

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from itertools import chain, count
 from pathlib import Path
 from typing import Unpack
 
@@ -82,8 +83,10 @@ def train(
 
 
 def new_folder(config: Config, **own: Unpack[OwnParts]) -> Path:
-    """Returns the folder for a run that begins now: `config.out`, or one by environment, date and time."""
-    return config.out or Path("runs") / f"{_folder_name(config, own)}-{datetime.now():%Y%m%d-%H%M%S}"
+    """Returns the folder for a run that begins now: `config.out`, or a new one by environment, date and time."""
+    name = f"{_folder_name(config, own)}-{datetime.now():%Y%m%d-%H%M%S}"
+    more = (Path("runs") / f"{name}-{number}" for number in count(2))  # several runs may begin in one second
+    return config.out or next(folder for folder in chain([Path("runs") / name], more) if not folder.exists())
 
 
 def resume(

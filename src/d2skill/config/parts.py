@@ -255,7 +255,7 @@ def bound(
             return target(**arguments)
         except D2SkillError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise ConfigError(f"{part.name} {kind} could not be made ({described(error)})") from error
 
     return make
@@ -281,8 +281,8 @@ def folder_of(kind: str, folder: Path | None = None) -> Path | None:
         spec = None
     if spec is None or not (spec.has_location or spec.submodule_search_locations):
         return folder
-    place = Path([*(spec.submodule_search_locations or []), spec.origin or ""][0]).absolute().parent
-    installed = {Path(sysconfig.get_path(name)) for name in ("purelib", "platlib", "stdlib")}
+    place = Path([*(spec.submodule_search_locations or []), spec.origin or ""][0]).resolve().parent
+    installed = {Path(sysconfig.get_path(name)).resolve() for name in ("purelib", "platlib", "stdlib")}
     return None if installed & {place, *place.parents} else place
 
 
