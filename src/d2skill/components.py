@@ -108,17 +108,16 @@ def _require_objects(own: OwnParts) -> None:
 
 def require_asked(config: Config, reflector: Reflector) -> None:
     """Raises `ConfigError` for a reflector that lacks the method for the skills of the settings."""
-    if config.bank.skills == "paper" and not hasattr(reflector, "reflect"):
+    does, other, method = "writes the paper's skills", "paper", "reflect_groups"
+    fits = type(reflector) is ContrastReflector or isinstance(reflector, GroupReflector)
+    if config.bank.skills == "paper":
+        does, other, method = "edits consolidated skills", "consolidated", "reflect"
+        fits = hasattr(reflector, "reflect")
+    if not fits:
         raise ConfigError(
-            f"reflector {class_name(reflector)} edits consolidated skills, and bank.skills is paper: set bank.skills "
-            "to consolidated, or give it the method reflect (docs/reflection.md)"
+            f"reflector {class_name(reflector)} {does}, and bank.skills is {config.bank.skills}: set bank.skills to "
+            f"{other}, or give it the method {method} (docs/reflection.md)"
         )
-    if config.bank.skills == "paper" or type(reflector) is ContrastReflector or isinstance(reflector, GroupReflector):
-        return
-    raise ConfigError(
-        f"reflector {class_name(reflector)} writes the paper's skills, and bank.skills is {config.bank.skills}: set "
-        "bank.skills to paper, or give it the method reflect_groups (docs/reflection.md)"
-    )
 
 
 def class_name(part: object) -> str:

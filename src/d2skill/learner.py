@@ -29,6 +29,7 @@ from d2skill.protocols import BatchReflector, GroupReflector, HasOrigin, Reflect
 from d2skill.reflectors import ContrastReflector
 from d2skill.types import Edit, Group, Reflection, Trajectory
 from d2skill.utils.rng import generator
+from d2skill.utils.text import short
 
 Pair = tuple[Trajectory, Trajectory | None]
 """A failure and, if there is one, a success of its group."""
@@ -289,10 +290,9 @@ def _edits(reflector: GroupReflector, questions: Sequence[Question]) -> list[lis
 
 def _wrong(reflector: object, method: str, answer: object, wanted: str) -> ConfigError:
     """Returns the error for a reflector whose answer is of no use."""
-    shown = repr(answer)
     return ConfigError(
-        f"{method} of reflector {type(reflector).__name__} returned {shown[:60]}{'...' * (len(shown) > 60)}: it has to "
-        f"return {wanted} (`d2skill check-reflector` checks it)"
+        f"{method} of reflector {type(reflector).__name__} returned {short(answer)}: it has to return {wanted} "
+        "(`d2skill check-reflector` checks it)"
     )
 
 

@@ -1,4 +1,4 @@
-"""What callers hand to a bank is checked at its door, from Python as from the command line."""
+"""A bank checks what callers hand in, from Python as from the command line, before anything changes."""
 
 import os
 

@@ -22,7 +22,7 @@ LOCAL = [name for name in ("tensorboard", "wandb", "mlflow", "trackio") if find_
 
 
 class Crash(Exception):
-    """What ends a run in the middle of it."""
+    """An error that ends a run in the middle of it."""
 
 
 class CrashesAt:

@@ -13,6 +13,7 @@ from d2skill.bank.draft import Draft
 from d2skill.bank.journal import Status
 from d2skill.errors import BankError
 from d2skill.types import Granularity, SkillText
+from d2skill.utils.text import short
 
 _GRANULARITIES: tuple[Granularity, ...] = get_args(Granularity)
 _STATUSES: tuple[Status, ...] = get_args(Status)
@@ -23,14 +24,14 @@ _LEAST, _MOST = -1.0 - 1e-9, 1.0 + 1e-9  # signals are differences of success ra
 def path_of(path: Path | str) -> Path:
     """Returns a path that may be given as a string."""
     if not isinstance(path, (str, os.PathLike)):
-        raise BankError(f"a path is a string or a Path, not {_shown(path)}")
+        raise BankError(f"a path is a string or a Path, not {short(path)}")
     return Path(path)
 
 
 def granularity_of(granularity: Granularity | None) -> Granularity | None:
     """Returns a granularity, or None for both."""
     if granularity is not None and granularity not in _GRANULARITIES:
-        raise BankError(f"{_shown(granularity)} is no granularity: task or step")
+        raise BankError(f"{short(granularity)} is no granularity: task or step")
     return granularity
 
 
@@ -45,7 +46,7 @@ def pairs_of(pairs: Any) -> list[tuple[str, str]]:
     wanted = "a pair of a task text and an observation, or a list of such pairs"
     found = [pairs] if is_pair(pairs) else list(_iterated(pairs, wanted))
     if strange := [pair for pair in found if not is_pair(pair)]:
-        raise BankError(f"{_shown(strange[0])} is not {wanted}")
+        raise BankError(f"{short(strange[0])} is not {wanted}")
     return [tuple(pair) for pair in found]
 
 
@@ -59,12 +60,12 @@ def drafts_of(drafts: Draft | Sequence[Draft]) -> list[Draft]:
     found = [drafts] if isinstance(drafts, Draft) else list(_iterated(drafts, "a Draft or a list of drafts"))
     for draft in found:
         if not isinstance(draft, Draft):
-            raise BankError(f"{_shown(draft)} is no Draft: d2skill.Draft(granularity, SkillText(...), task_text)")
+            raise BankError(f"{short(draft)} is no Draft: d2skill.Draft(granularity, SkillText(...), task_text)")
         if granularity_of(draft.granularity) is None:
             raise BankError("a draft has a granularity: task or step")
         if not isinstance(draft.text, SkillText):
             raise BankError(
-                f"the text of a draft is a SkillText(title, principle, when_to_apply), not {_shown(draft.text)}"
+                f"the text of a draft is a SkillText(title, principle, when_to_apply), not {short(draft.text)}"
             )
         for name in ("title", "principle", "when_to_apply"):
             text_of(getattr(draft.text, name), f"the {name} of a draft")
@@ -91,16 +92,16 @@ def counts_of(counts: Mapping[str, int] | Iterable[str]) -> dict[str, int]:
         try:
             found[text_of(skill_id, "an id of a skill")] = operator.index(times)
         except TypeError:
-            raise BankError(f"skill {skill_id}: a count is a whole number, not {_shown(times)}") from None
+            raise BankError(f"skill {skill_id}: a count is a whole number, not {short(times)}") from None
         if not 0 <= found[skill_id] < _MOST_COUNTED:
-            raise BankError(f"skill {skill_id}: a count is 0 or more and below a billion, not {_shown(times)}")
+            raise BankError(f"skill {skill_id}: a count is 0 or more and below a billion, not {short(times)}")
     return found
 
 
 def signals_of(signals: Mapping[str, float | Sequence[float]]) -> dict[str, list[float]]:
     """Returns a list of signals for each skill, also from one number alone."""
     if not isinstance(signals, Mapping):
-        raise BankError(f'signals are a dict by id of a skill, such as {{"t1": [0.5]}}, not {_shown(signals)}')
+        raise BankError(f'signals are a dict by id of a skill, such as {{"t1": [0.5]}}, not {short(signals)}')
     found: dict[str, list[float]] = {}
     for skill_id, own in signals.items():
         text_of(skill_id, "an id of a skill")
@@ -108,7 +109,7 @@ def signals_of(signals: Mapping[str, float | Sequence[float]]) -> dict[str, list
         try:
             found[skill_id] = [float(value) for value in values]
         except (TypeError, ValueError, OverflowError):
-            raise BankError(f"skill {skill_id}: a signal is a number, not {_shown(own)}") from None
+            raise BankError(f"skill {skill_id}: a signal is a number, not {short(own)}") from None
         for value in found[skill_id]:
             if not (math.isfinite(value) and _LEAST <= value <= _MOST):
                 raise BankError(
@@ -125,13 +126,11 @@ def sources_of(
     if sources is None:
         return (), {}
     if not isinstance(sources, Mapping):
-        raise BankError(f"sources are a dict by id of a skill, not {_shown(sources)}")
+        raise BankError(f"sources are a dict by id of a skill, not {short(sources)}")
     numbers: dict[str, int] = {}
     by: dict[str, list[int]] = {}
     for skill_id, own in sources.items():
-        names = (
-            [] if isinstance(own, str) else [text_of(name, "a source") for name in _iterated(own, "a list of sources")]
-        )
+        names = [text_of(name, "a source") for name in _iterated(own, "a list of sources")]
         if len(names) != len(signals.get(skill_id, ())):
             raise BankError(f"skill {skill_id}: there is one source for each of its signals, in a list")
         by[skill_id] = [numbers.setdefault(name, len(numbers)) for name in names]
@@ -143,30 +142,25 @@ def origin_of(origin: Mapping[str, str] | None) -> dict[str, str]:
     if origin is None:
         return {}
     if not isinstance(origin, Mapping):
-        raise BankError(f"an origin is a dict of texts, not {_shown(origin)}")
+        raise BankError(f"an origin is a dict of texts, not {short(origin)}")
     return {text_of(name, "a name of an origin"): text_of(text, "an origin") for name, text in origin.items()}
 
 
 def status_of(status: Status | None) -> Status | None:
     """Returns a status of skills, or None for any."""
     if status is not None and status not in _STATUSES:
-        raise BankError(f"{_shown(status)} is no status of a skill: {', '.join(_STATUSES)}")
+        raise BankError(f"{short(status)} is no status of a skill: {', '.join(_STATUSES)}")
     return status
 
 
 def _iterated(values: Any, wanted: str) -> Iterable[Any]:
     if not isinstance(values, Iterable) or isinstance(values, (str, bytes)):
-        raise BankError(f"{_shown(values)} is not {wanted}")
+        raise BankError(f"{short(values)} is not {wanted}")
     return values
 
 
 def text_of(value: Any, name: str) -> str:
     """Returns a text; `name` says in an error of which."""
     if not isinstance(value, str):
-        raise BankError(f"{name} is a string, not {_shown(value)}")
+        raise BankError(f"{name} is a string, not {short(value)}")
     return value
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return f"{text[:60]}..." if len(text) > 63 else text

@@ -9,13 +9,12 @@ from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from d2skill.cli.main import COMMANDS, find_command
+from d2skill.cli.main import COMMANDS, WITH_SETTINGS, find_command
 from d2skill.errors import D2SkillError
 
 _OF_RUNS = {"evaluate", "resume", "compare", *(name for name in COMMANDS if name.startswith("bank "))}
 _RUN_FLAGS = {"--replay", "--bank", "--run", "--like", "--bank.start"}
 _OF_IDS = {"bank show", "bank blame", "bank admit", "bank hold", "bank note"}
-_FROM_SETTINGS = ("train", "plan", "houses", "ablate")
 _DEPTH = 3  # folders below runs/
 
 
@@ -69,7 +68,7 @@ def _runs() -> list[str]:
 def _flags(command: str) -> dict[str, Sequence[str]]:
     """Returns the flags of a command, each with its choices, if it has some."""
     flags: dict[str, Sequence[str]] = {"--help": ()}
-    if command in _FROM_SETTINGS:
+    if command in WITH_SETTINGS:
         from d2skill.config import Config, HousesConfig
         from d2skill.config.cli_flags import flags_of, spelling
 
@@ -89,7 +88,7 @@ def _flags(command: str) -> dict[str, Sequence[str]]:
 
 def _choices(command: str) -> Sequence[str]:
     """Returns the choices of a command's first argument, if it has some."""
-    if command in _FROM_SETTINGS:
+    if command in WITH_SETTINGS:
         return ()
     kind = next(iter(find_command(command).__annotations__.values()))
     return _literals(kind) if _is_positional(kind) else ()

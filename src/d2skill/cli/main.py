@@ -132,7 +132,7 @@ def _load(given: list[str]) -> Callable[[], Any]:
     if command not in COMMANDS:
         raise ConfigError(f'there is no command "{command}": {_hint(command)}')
     function = find_command(command)
-    if command in ("train", "plan", "houses", "ablate"):
+    if command in WITH_SETTINGS:
         return partial(function, rest)  # their flags are made from the settings
     import tyro
 
@@ -155,6 +155,9 @@ def _hint(command: str) -> str:
         return f"did you mean `d2skill {names[near[0]]}`?"
     return f"`d2skill {group}{' ' * bool(group)}--help` lists them"
 
+
+WITH_SETTINGS = ("train", "plan", "houses", "ablate")
+"""Commands whose flags are made from the settings"""
 
 COMMANDS = {
     "doctor": "doctor:doctor",

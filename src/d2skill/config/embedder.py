@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from d2skill.config.base import EndpointConfig, Settings
-from d2skill.config.parts import EMBEDDER, Kind, Table, require_own
+from d2skill.config.parts import EMBEDDER, Kind, Table, require_own_kind
 
 
 class EmbedderConfig(Settings):
@@ -47,5 +47,5 @@ class EmbedderConfig(Settings):
 
     @model_validator(mode="after")
     def _settings_are_used(self) -> EmbedderConfig:
-        require_own(EMBEDDER, self.kind, self.settings)
+        require_own_kind(EMBEDDER, self.kind, self.settings)
         return self

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from d2skill.config.base import Settings, ShortFlag
-from d2skill.config.parts import ENVIRONMENT, Table, require_own
+from d2skill.config.parts import ENVIRONMENT, Table, require_own_kind
 
 
 class HousesConfig(Settings):
@@ -88,7 +88,7 @@ class EnvConfig(Settings):
 
     @model_validator(mode="after")
     def _args_are_used(self) -> EnvConfig:
-        require_own(ENVIRONMENT, self.kind, self.args)
+        require_own_kind(ENVIRONMENT, self.kind, self.args)
         return self
 
 

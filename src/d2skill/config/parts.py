@@ -170,7 +170,7 @@ Table = Annotated[dict[str, JsonValue], BeforeValidator(_as_table), AfterValidat
 """Settings of a part of one's own, which the part itself validates"""
 
 
-def require_own(part: PartType, kind: str, table: Mapping[str, Any]) -> None:
+def require_own_kind(part: PartType, kind: str, table: Mapping[str, Any]) -> None:
     """Raises `ValueError` for a table of settings beside a built-in kind, which takes none."""
     if table and kind in part.built_in:
         raise ValueError(

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from d2skill.config.base import EndpointConfig, Settings, ShortFlag
-from d2skill.config.parts import POLICY, Kind, Table, require_own
+from d2skill.config.parts import POLICY, Kind, Table, require_own_kind
 
 
 class ScorerConfig(Settings):
@@ -105,7 +105,7 @@ class PolicyConfig(Settings):
             raise ValueError(
                 "policy.kind served cannot be trained here: add --policy.train false, so that only the bank learns"
             )
-        require_own(POLICY, self.kind, self.settings)
+        require_own_kind(POLICY, self.kind, self.settings)
         return self
 
 

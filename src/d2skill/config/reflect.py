@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from d2skill.config.base import EndpointConfig, Settings
-from d2skill.config.parts import REFLECTOR, Kind, Table, require_own
+from d2skill.config.parts import REFLECTOR, Kind, Table, require_own_kind
 
 
 class ReflectConfig(Settings):
@@ -45,5 +45,5 @@ class ReflectConfig(Settings):
     def _costs_are_known(self) -> ReflectConfig:
         if self.max_cost is not None and not self.price_in and not self.price_out:
             raise ValueError("reflect.max_cost needs reflect.price_in and price_out, the prices of a million tokens")
-        require_own(REFLECTOR, self.kind, self.settings)
+        require_own_kind(REFLECTOR, self.kind, self.settings)
         return self

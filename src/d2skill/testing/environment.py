@@ -16,9 +16,10 @@ from d2skill.config.parts import described
 from d2skill.errors import ConfigError
 from d2skill.protocols import Environment, SupportsExpert
 from d2skill.testing.recording import MAX_STEPS, RecordedEpisode, as_observation, checked_step, malformation
-from d2skill.testing.rules import Finding, RuleViolation, findings_of, require, rule, short
+from d2skill.testing.rules import Finding, RuleViolation, findings_of, require, rule
 from d2skill.types import Observation, Task
 from d2skill.utils.rng import derive, generator
+from d2skill.utils.text import short
 
 _NONSENSE = "xyzzy 42"
 _FREE_TEXT = ("look", "inventory", "help", "wait")

@@ -13,9 +13,10 @@ from tempfile import TemporaryDirectory
 
 from d2skill.errors import RunError
 from d2skill.protocols import Policy, SupportsScoring
-from d2skill.testing.rules import Finding, RuleViolation, findings_of, require, rule, short
+from d2skill.testing.rules import Finding, RuleViolation, findings_of, require, rule
 from d2skill.testing.samples import sample_prompts
 from d2skill.types import Decision, Prompt, Row
+from d2skill.utils.text import short
 
 _SEEDS = 32  # decisions at a prompt from which a probability is told, for a policy that cannot score answers
 _PASSES = 20  # passes of learning in which it has to show

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from d2skill.protocols import Session
-from d2skill.testing.rules import RuleViolation, require, short
+from d2skill.testing.rules import RuleViolation, require
 from d2skill.types import Observation
+from d2skill.utils.text import short
 
 MAX_STEPS = 50
 """Steps after which an episode is long enough to have been checked."""

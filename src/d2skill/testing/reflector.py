@@ -8,9 +8,10 @@ from copy import deepcopy
 from d2skill.bank.safety import objection
 from d2skill.errors import ReflectionFault
 from d2skill.protocols import BatchReflector, GroupReflector, Reflector
-from d2skill.testing.rules import Finding, findings_of, require, rule, short
+from d2skill.testing.rules import Finding, findings_of, require, rule
 from d2skill.testing.samples import sample_groups, sample_skills
 from d2skill.types import Edit, Group, Reflection, SkillText, Trajectory
+from d2skill.utils.text import short
 
 _MOST_EDITS = 100  # of a group
 

@@ -71,9 +71,3 @@ def assert_sound(findings: Sequence[Finding]) -> None:
     broken = [str(finding) for finding in findings if not finding.ok]
     if broken:
         raise AssertionError("\n".join(broken))
-
-
-def short(value: object) -> str:
-    """Returns a value in one line that is not long."""
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."

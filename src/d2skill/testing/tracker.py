@@ -6,7 +6,8 @@ from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 
 from d2skill.protocols import Tracker
-from d2skill.testing.rules import Finding, RuleViolation, findings_of, require, rule, short
+from d2skill.testing.rules import Finding, RuleViolation, findings_of, require, rule
+from d2skill.utils.text import short
 
 _LINES: list[dict[str, Any]] = [
     {"iteration": 0, "env_steps": 0, "bank/task": 0, "time/seconds": 1.5, "warm_start/loss": 0.25},

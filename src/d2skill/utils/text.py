@@ -98,3 +98,9 @@ def storable(text: str) -> str:
 def counted(count: int, noun: str, many: str = "") -> str:
     """Returns a number of things in words: "1 snapshot", "2 snapshots"; `many` is an irregular plural."""
     return f"{count:,} {noun if count == 1 else many or noun + 's'}"
+
+
+def short(value: object) -> str:
+    """Returns a value in one line that is not long."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -14,7 +14,7 @@ from typing import Self
 from d2skill.bank.journal import kept_state, sqlite_file
 from d2skill.bank.journal.events import Event, Insert, Mark, Rewind, Tally, decode, encode
 from d2skill.bank.journal.lock import Acknowledged, WriteLock, acknowledged
-from d2skill.bank.journal.replay import Replay, apply
+from d2skill.bank.journal.replay import apply
 from d2skill.bank.journal.sqlite_file import JournalHead
 from d2skill.bank.journal.state import BankState, no_garbage_collection
 from d2skill.bank.journal.view import View, is_live
@@ -96,9 +96,6 @@ class Journal:
         """Reads every page, event and snapshot, and replays them; raises `BankError` at the first damage."""
         with self._view() as view, no_garbage_collection():
             view.verify()
-            replayed = Replay(self.path)
-            for event in view.events(0, view.checksum(0)):
-                replayed.add(event, lambda: view.events(0, view.checksum(0)))
 
     @contextmanager
     def _view(self) -> Iterator[View]:

@@ -14,6 +14,8 @@ def apply(state: BankState, event: StoredEvent, path: Path) -> None:
     """Applies a stored event to a state; raises `DamageError` for one that cannot be read or does not fit."""
     try:
         state.apply(decode(event.body))
+    except MemoryError:
+        raise
     except Exception as error:  # whatever a program wrote that was no event
         raise DamageError(path, f"event {event.seq} cannot be replayed: {error}") from error
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from d2skill.bank.journal import sqlite_file
 from d2skill.bank.journal.kept_state import KeptState
 from d2skill.bank.journal.lock import Acknowledged
-from d2skill.bank.journal.replay import live_ranges
+from d2skill.bank.journal.replay import Replay, live_ranges
 from d2skill.bank.journal.sqlite_file import DamageError, JournalHead, StoredEvent
 from d2skill.bank.journal.state import BankState
 from d2skill.errors import BankError
@@ -146,11 +146,12 @@ class View:
         return int(self._value("SELECT total(length(body)) FROM events WHERE seq > ?", since))
 
     def verify(self) -> None:
-        """Reads everything; raises `DamageError` at the first damage."""
+        """Reads everything and replays the events; raises `DamageError` at the first damage."""
         sqlite_file.check_pages(self._path, self._connection, "integrity_check")
         self.embedder()
-        for _ in self.events(0, self.checksum(0)):
-            pass
+        replay = Replay(self._path)
+        for event in self.events(0, self.checksum(0)):
+            replay.add(event, lambda: self.events(0, self.checksum(0)))
         for (name,) in self._connection.execute("SELECT DISTINCT name FROM snapshots").fetchall():
             for entry in self.snapshots(name):
                 if self._snapshot(entry) is None:
