@@ -30,7 +30,7 @@ SHELF, CASE, ANY = place("shelf 1"), place("case 1", "s2"), place("any case", "s
 def follow(skills, actions, procedure=PROCEDURE, library=None):
     """Titles that are shown before each of some actions, and after the last, and the numbers of acts done."""
     library = library or Library(STAMP, "atlas", "student")
-    advice = Advice(procedure, skills, library.observation.actions)
+    advice = Advice(procedure, skills, library.observation.actions, STAMP)
     titles, done = [[one.text.title for one in advice.shown()]], [advice.acts_done]
     for action in actions.split(", "):
         advice.update(action, library.step(action).actions)
@@ -115,14 +115,14 @@ def test_names_in_capitals_and_places_without_numbers():
     shed = replace(
         attic, id="s2", text=SkillText("saw: in Shed", "Cross to Shed, then unbar Shed, then grab saw.", "x")
     )
-    advice = Advice(None, [attic, shed], ("Climb to Attic", "Cross to Shed"))
+    advice = Advice(None, [attic, shed], ("Climb to Attic", "Cross to Shed"), "")
     assert [one.id for one in advice.shown()] == ["s1"]
     advice.update("Climb to Attic", ("Cross to Shed",))
     assert [one.id for one in advice.shown()] == ["s2"]
     numbered = replace(
         attic, text=SkillText("saw: in Box 1", "Go to Box 1, then Open Box 1, then grab saw from Box 1.", "")
     )
-    advice = Advice(None, [numbered], ("Go to Box 1",))
+    advice = Advice(None, [numbered], ("Go to Box 1",), "")
     advice.update("Go to Box 1", ("Open Box 1",))
     assert advice.shown() == (numbered,)
     advice.update("Open Box 1", ("Go to Box 2",))
@@ -130,7 +130,7 @@ def test_names_in_capitals_and_places_without_numbers():
 
 
 def test_where_no_actions_are_listed_nothing_is_refuted():
-    advice = Advice(None, [SHELF], ())
+    advice = Advice(None, [SHELF], (), "")
     advice.update("walk to shelf 1", ())
     assert advice.shown() == (SHELF,)
 
@@ -158,7 +158,7 @@ TURN = st.tuples(ACTION, st.lists(ACTION, max_size=6))
 @given(st.one_of(st.none(), PRINCIPLE), st.lists(SKILL, max_size=5), st.lists(TURN, max_size=15))
 def test_whatever_is_said_and_played_it_goes_on_and_shows_one_place_of_each_thing(principle, skills, turns):
     procedure = None if principle is None else replace(PROCEDURE, text=SkillText("x", principle, "x"))
-    advice = Advice(procedure, skills, turns[0][1] if turns else ())
+    advice = Advice(procedure, skills, turns[0][1] if turns else (), STAMP)
     before = advice.acts_done
     for action, actions in turns:
         advice.update(action, actions)
@@ -166,3 +166,13 @@ def test_whatever_is_said_and_played_it_goes_on_and_shows_one_place_of_each_thin
         assert len({one.task_text for one in shown}) == len(shown)
         assert advice.acts_done - before in (-1, 0, 1) and advice.acts_done >= min(before, 0)
         before = advice.acts_done
+
+
+def test_advice_of_choices_follows_what_was_chosen():
+    text = SkillText("find", "Search what the task names, then click one that fits the task, then click pay.", "always")
+    procedure = Skill("t1", "task", text, "find {...}")
+    advice = Advice(procedure, [], ("search[socks]",), "find socks")
+    assert (advice.acts_done, advice.got, advice.shown()) == (0, (), ())
+    advice.update("search[socks]", ("click[b01]", "click[back]"))
+    advice.update("click[b01]", ("click[back]", "click[pay]"))
+    assert (advice.acts_done, advice.got) == (2, ("search[socks]", "click[b01]"))

@@ -3,15 +3,26 @@
 import re
 from dataclasses import replace
 
+from hypothesis import given
+from hypothesis import strategies as st
 from library import played, told
 
 from d2skill.config import EnvConfig
 from d2skill.envs import make_environment
-from d2skill.knowledge.choices import FITTING, NAMED, acts_by_choices, choice_steps, is_asked_for, turns_not_undone
-from d2skill.knowledge.evidence import evidence_of
+from d2skill.knowledge.choices import (
+    FITTING,
+    NAMED,
+    ChoiceProgress,
+    acts_by_choices,
+    choice_steps,
+    is_asked_for,
+    turns_not_undone,
+    until,
+)
+from d2skill.knowledge.evidence import NOTHING_KNOWN, evidence_of, gather
 from d2skill.knowledge.patterns import bindings
 from d2skill.knowledge.procedures import acts_in, procedure_of, sentence
-from d2skill.types import Decision, Prompt, Trajectory, Turn
+from d2skill.types import Decision, Group, Prompt, Trajectory, Turn
 
 TASK = "i am looking for red wool socks, and price lower than 30.00 dollars"
 
@@ -87,3 +98,86 @@ def test_shoppers_of_the_real_set_leave_procedures_without_products(webshop_fold
             seen.add(piece.text.principle)
     assert seen
     assert not any(re.search(r"\d", principle) for principle in seen)
+
+
+FIELDS = "find me socks with color: red, and size: large, and price lower than 30.00 dollars"
+STEPS = (
+    f"search {NAMED}",
+    f"click {FITTING}",
+    "click the color that the task names",
+    "click the size that the task names",
+    "click buy now",
+)
+RESULTS = ("click[b01]", "click[b02]", "click[next >]", "click[back to search]")
+
+
+def bought(*options: str, success: bool = True) -> Trajectory:
+    pages = (("search page", "search[socks]"), ("results", "click[b01]"), *(("product", one) for one in options))
+    return shop(*pages, ("product", "click[buy now]"), success=success, task=FIELDS)
+
+
+def test_fields_whose_values_were_chosen_are_named_in_the_order_of_the_task():
+    for options in (("click[red]", "click[large]"), ("click[large]", "click[red]")):
+        assert choice_steps(bought(*options)) == ("find me {...} color: {...} size: {...}", STEPS)
+    pattern, steps = choice_steps(bought("click[large]", "click[blue]"))
+    assert (pattern, steps) == ("find me {...} size: {...}", (*STEPS[:2], STEPS[3], STEPS[4]))
+    assert bindings(pattern, FIELDS) == {} and bindings(pattern, FIELDS.replace("size:", "width:")) is None
+
+
+def test_a_purchase_that_failed_speaks_against_the_procedure_that_it_followed():
+    task = bought().task
+    group = Group(task, (bought("click[red]", "click[large]"), bought("click[large]", success=False)))
+    other = Group(replace(task, id="other"), (bought("click[large]", success=True),))
+    counts = {
+        one.task_text.count("{...}"): (one.supports, one.refutes) for one in gather([group, other], NOTHING_KNOWN)
+    }
+    assert counts == {3: ({task.id}, set()), 2: ({"other"}, {task.id})}
+
+
+def test_progress_takes_what_the_task_names_in_any_order():
+    progress = ChoiceProgress(STEPS, FIELDS)
+    product = ("click[< prev]", "click[large]", "click[red]", "click[blue]", "click[buy now]")
+    done = []
+    for action, offered in (
+        ("search[socks]", RESULTS),
+        ("click[b01]", product),
+        ("click[large]", product),
+        ("click[blue]", product),
+        ("click[red]", product),
+        ("click[buy now]", ()),
+    ):
+        progress.update(action, offered)
+        done.append(progress.done)
+    assert done == [1, 2, 2, 2, 4, 5]
+
+
+def test_progress_goes_back_with_the_episode_and_remembers_what_was_looked_at():
+    progress = ChoiceProgress(STEPS, FIELDS)
+    for action, offered in (
+        ("search[socks]", RESULTS),
+        ("click[b01]", ("click[< prev]", "click[large]", "click[buy now]")),
+        ("click[large]", ("click[< prev]", "click[large]", "click[buy now]")),
+        ("click[< prev]", RESULTS),
+    ):
+        progress.update(action, offered)
+    assert (progress.done, progress.got) == (1, ("search[socks]", "click[b01]"))
+    progress.update("click[next >]", ("click[b03]",))
+    assert progress.done == 1
+    progress.update("click[back to search]", ("search[socks]", "search[red socks]"))
+    assert (progress.done, progress.got) == (0, ("search[socks]", "click[b01]"))
+
+
+def test_the_steps_that_may_come_next_end_with_the_first_that_the_task_does_not_name():
+    assert [until(STEPS, done) for done in range(6)] == [1, 2, 4, 4, 5, 5]
+
+
+PLAYED = [*RESULTS, "click[red]", "click[large]", "click[buy now]", "search[socks]", "wait"]
+
+
+@given(st.lists(st.tuples(st.sampled_from(PLAYED), st.sets(st.sampled_from(PLAYED)))))
+def test_progress_stays_within_the_steps_whatever_is_played(turns):
+    progress = ChoiceProgress(STEPS, FIELDS)
+    for action, offered in turns:
+        progress.update(action, tuple(offered))
+        assert 0 <= progress.done <= len(STEPS)
+        assert set(progress.got) <= {action for action, _ in turns}

@@ -14,7 +14,7 @@ import numpy as np
 from d2skill.bank.journal import BankState, Status
 from d2skill.bank.ranking import Floats, Integers
 from d2skill.knowledge.evidence import by_evidence, standing
-from d2skill.knowledge.patterns import bindings, near_bindings
+from d2skill.knowledge.patterns import REST, bindings, near_bindings
 from d2skill.knowledge.procedures import acts_in
 from d2skill.knowledge.situations import place_key
 from d2skill.types import Granularity, Skill, SkillText
@@ -123,5 +123,6 @@ def identity(granularity: Granularity, text: SkillText, task_text: str, observat
     return granularity, task_text, observation, text.principle if granularity == "task" else place_key(text)
 
 
-def _order(skill: Skill) -> tuple[float, int, bool, int]:
-    return *by_evidence(skill), not skill.observation, len(skill.text.principle)
+def _order(skill: Skill) -> tuple[int, float, int, bool, int]:
+    """Returns a sort key: the pattern that says most first, then the skill that most evidence speaks for."""
+    return -skill.task_text.count(REST), *by_evidence(skill), not skill.observation, len(skill.text.principle)

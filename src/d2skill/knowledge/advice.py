@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from d2skill.knowledge.procedures import ActProgress, acts_in
+from d2skill.knowledge.choices import ChoiceProgress
+from d2skill.knowledge.procedures import ActProgress, acts_in, choices_in
 from d2skill.knowledge.situations import Way, at_place
 from d2skill.types import Skill
 from d2skill.utils.text import ActionWords, action_words
@@ -33,11 +34,11 @@ class Advice:
         procedure: The task skill that is shown, None without one.
         situations: Step skills for the things of the task, the best alternative of each thing first.
         actions: Actions that are possible at the start.
+        task: Text of the task.
     """
 
-    def __init__(self, procedure: Skill | None, situations: Sequence[Skill], actions: Sequence[str]) -> None:
-        acts = acts_in(procedure.text.principle) if procedure else ()
-        self._progress = ActProgress(acts) if acts else None
+    def __init__(self, procedure: Skill | None, situations: Sequence[Skill], actions: Sequence[str], task: str) -> None:
+        self._progress = _progress(procedure.text.principle, task) if procedure else None
         self._played: set[str] = set()
         self._things: dict[tuple[str, str], _Thing] = {}  # by thing and verb
         for skill in situations:
@@ -52,7 +53,7 @@ class Advice:
 
     @property
     def got(self) -> tuple[str, ...]:
-        """Names of the things that were got by acts of the procedure."""
+        """Names of the things that were got by acts of the procedure, or the choices that were made for it."""
         return self._progress.got if self._progress else ()
 
     def shown(self) -> tuple[Skill, ...]:
@@ -76,7 +77,9 @@ class Advice:
                 thing.shown = thing.way = None
             ways = [(skill, Way.of(skill)) for skill in thing.left]
             thing.left = [skill for skill, way in ways if way and not _refutes(words, actions, way)]
-        if self._progress:
+        if isinstance(self._progress, ChoiceProgress):
+            self._progress.update(action, actions)
+        elif self._progress:
             self._progress.update(words)
             self._progress.lose(actions)
         self._choose(actions)
@@ -114,6 +117,14 @@ class Advice:
             return list(self._things.values())
         act = self._progress.next
         return [thing for (name, verb), thing in self._things.items() if act and name in act.kinds and verb == act.verb]
+
+
+def _progress(principle: str, task: str) -> ActProgress | ChoiceProgress | None:
+    """Returns the progress through a procedure, at its beginning; None for a text that names no acts."""
+    if choices := choices_in(principle):
+        return ChoiceProgress(choices, task)
+    acts = acts_in(principle)
+    return ActProgress(acts) if acts else None
 
 
 def _refutes(words: ActionWords, actions: Sequence[str], way: Way) -> bool:

@@ -6,7 +6,9 @@ it. So it has no numbers of products, and kinds of task are told apart by how th
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import groupby, pairwise
 
 from d2skill.knowledge.patterns import REST
@@ -14,8 +16,60 @@ from d2skill.types import Trajectory, Turn
 from d2skill.utils.text import action_words, argument, content, repeats, tokens
 
 NAMED, FITTING = "what the task names", "one that fits the task"
+ASKED = "the task names"
+_FIELD = "the {} that the task names"
 _BEGINNING = 3
 """Words of a task, at most, that tell its kind"""
+
+
+class ChoiceProgress:
+    """Progress of an episode through the steps of a procedure of choices.
+
+    A step is done once a choice that it means was made; what the task names may be chosen in any order. Where neither
+    the next step nor a later one can be made, the episode has gone back to an earlier step, and later choices are to be
+    made again. A product that was looked at is not looked at again.
+
+    Args:
+        steps: The steps, such as "click what the task names".
+        task: Text of the task.
+    """
+
+    next = None
+    """No act on a thing comes next; see `ActProgress`"""
+
+    def __init__(self, steps: Sequence[str], task: str) -> None:
+        self._steps = tuple(steps)
+        self._task = task
+        self._made: dict[str, int] = {}  # steps by choice
+        self.done = 0
+        """Number of steps that are done, up to the first that is not"""
+
+    @property
+    def got(self) -> tuple[str, ...]:
+        """Choices that were made, in order."""
+        return tuple(self._made)
+
+    def update(self, action: str, actions: Sequence[str]) -> None:
+        """Follows an action that was played, and the actions that are possible after it."""
+        step = general_choice(action, self._task)
+        possible = [at for at in range(until(self._steps, self.done)) if self._steps[at] == step]
+        if possible:
+            self._made[action] = possible[-1]
+            while self.done < len(self._steps) and self.done in self._made.values():
+                self.done += 1
+        offered = {general_choice(other, self._task) for other in actions}
+        if offered and not offered.intersection(self._steps[self.done :]):
+            self.done = max((at for at in range(self.done) if self._steps[at] in offered), default=self.done)
+            kept = {made: at for made, at in self._made.items() if at <= self.done or self._steps[at].endswith(FITTING)}
+            self._made = kept
+
+
+def until(steps: Sequence[str], done: int) -> int:
+    """Returns the end of the steps that may come next: the first one, and all beside it that the task names."""
+    end = done
+    while end < len(steps) and steps[end].endswith(ASKED):
+        end += 1
+    return min(len(steps), max(end, done + 1))
 
 
 def acts_by_choices(trajectory: Trajectory) -> bool:
@@ -46,21 +100,43 @@ def turns_not_undone(trajectory: Trajectory) -> tuple[Turn, ...]:
     return tuple(turn for turn, moves in kept if moves or is_asked_for(turn.decision.action, task))
 
 
-def choice_steps(success: Trajectory) -> tuple[str, tuple[str, ...]]:
-    """Returns the pattern of a task, by the words that it begins with, and the steps of a success in general words."""
-    task = success.task.text
-    steps = [step for step, _ in groupby(_general(turn.decision.action, task) for turn in turns_not_undone(success))]
-    return f"{_beginning(task, turns_not_undone(success))}{REST}", tuple(steps)
+def choice_steps(trajectory: Trajectory) -> tuple[str, tuple[str, ...]]:
+    """Returns the pattern of a task and the steps of a trajectory, in general words.
+
+    The pattern is the words that the task begins with, and the fields whose values were chosen: "Find me {...} color:
+    {...}" of a task with "color: red". Neighbouring steps for fields are in the order of the task.
+    """
+    task, turns = trajectory.task.text, turns_not_undone(trajectory)
+    actions = [turn.decision.action for turn in turns]
+    places = {field: at for action in actions for field, at in [_field(action, task)] if field}
+    steps: list[str] = []
+    for asked, run in groupby(actions, lambda action: bool(_field(action, task)[0])):
+        neighbours = list(run)
+        if asked:
+            neighbours.sort(key=lambda action: _field(action, task)[1])
+        steps += [general_choice(action, task) for action in neighbours]
+    fields = "".join(f" {field}: {REST}" for field in sorted(places, key=lambda field: places[field]))
+    return f"{_beginning(task, turns)}{REST}{fields}", tuple(step for step, _ in groupby(steps))
 
 
-def _general(action: str, task: str) -> str:
+@lru_cache(maxsize=2**16)
+def general_choice(action: str, task: str) -> str:
     """Returns an action with what it chooses in general words."""
     verb, chosen = action_words(action).verb, argument(action) or ""
+    if field := _field(action, task)[0]:
+        return f"{verb} {_FIELD.format(field)}"
     if is_asked_for(action, task) or len(content(chosen) & content(task)) > 1:
         return f"{verb} {NAMED}"
     if any(character.isdigit() for character in chosen):
         return f"{verb} {FITTING}"
     return f"{verb} {chosen}"
+
+
+def _field(action: str, task: str) -> tuple[str, int]:
+    """Returns the field of a task whose value an action chooses, and its place: "size" of "size: large"; "" if none."""
+    chosen = argument(action)
+    found = re.search(rf"\b([a-z]+): {re.escape(chosen)}(?!\w)", task, re.IGNORECASE) if chosen else None
+    return (found[1].lower(), found.start()) if found else ("", -1)
 
 
 def _beginning(task: str, turns: Sequence[Turn]) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from d2skill.knowledge.choices import acts_by_choices
+from d2skill.knowledge.choices import acts_by_choices, choice_steps
 from d2skill.knowledge.patterns import REST, bindings, filled
 from d2skill.knowledge.procedures import (
     Procedure,
@@ -103,11 +103,12 @@ class _Procedures:
         """Returns the procedures with the tasks that support and refute them."""
         found: dict[tuple[str, str], Evidence] = {}
         for group in self._groups:
-            shown = [(new.pattern, sentence(new.steps)) for t in group.trajectories if (new := _procedure_in(t))]
+            chosen = _chosen(group)
             for one in self._about(group.task.text):
                 acts = acts_in(filled(one.text.principle, bindings(one.task_text, group.task.text) or {}))
-                if not acts and (one.task_text, one.text.principle) in shown:
-                    found.setdefault((one.task_text, one.text.principle), one).supports.add(group.task.id)
+                for success in () if acts else chosen.get((one.task_text, one.text.principle), ()):
+                    one = found.setdefault((one.task_text, one.text.principle), one)
+                    (one.supports if success else one.refutes).add(group.task.id)
                 for trajectory in group.trajectories if acts else ():
                     at = completed_at(acts, trajectory)
                     if at is None:
@@ -143,6 +144,16 @@ _TRUSTED = 0.5
 
 def _procedure_in(trajectory: Trajectory) -> Procedure | None:
     return procedure_of(trajectory) if trajectory.success and trajectory.turns else None
+
+
+def _chosen(group: Group) -> dict[tuple[str, str], set[bool]]:
+    """Returns the patterns and principles that trajectories of choices followed, and whether with success."""
+    chosen: dict[tuple[str, str], set[bool]] = {}
+    for trajectory in group.trajectories:
+        if acts_by_choices(trajectory):
+            pattern, steps = choice_steps(trajectory)
+            chosen.setdefault((pattern, sentence(steps)), set()).add(trajectory.success)
+    return chosen
 
 
 def _shortest(group: Group) -> Procedure | None:
@@ -220,7 +231,7 @@ def _played_untouched(trajectory: Trajectory) -> set[str]:
 
 def evidence_of(success: Trajectory) -> list[Evidence]:
     """Returns the evidence of one successful trajectory."""
-    return gather([Group(success.task, (success,))], _NOTHING)
+    return gather([Group(success.task, (success,))], NOTHING_KNOWN)
 
 
 def misleading(success: Trajectory, other: Trajectory) -> list[Evidence]:
@@ -246,7 +257,7 @@ def misleading(success: Trajectory, other: Trajectory) -> list[Evidence]:
 
 
 class _Nothing:
-    """A `KnownSkills` without skills."""
+    """See `NOTHING_KNOWN`."""
 
     def procedures(self, task_text: str) -> Sequence[Skill]:
         return ()
@@ -258,4 +269,5 @@ class _Nothing:
         return ()
 
 
-_NOTHING = _Nothing()
+NOTHING_KNOWN = _Nothing()
+"""A `KnownSkills` without skills"""

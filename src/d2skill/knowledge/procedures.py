@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-from d2skill.knowledge.choices import FITTING, NAMED, acts_by_choices, choice_steps
+from d2skill.knowledge.choices import ASKED, FITTING, acts_by_choices, choice_steps
 from d2skill.knowledge.patterns import abstracted
 from d2skill.types import Trajectory
 from d2skill.utils.text import ActionWords, Entity, action_words, content
@@ -103,10 +103,18 @@ class Procedure(NamedTuple):
 
 @lru_cache(maxsize=2**14)
 def acts_in(principle: str) -> tuple[Act, ...]:
-    """Returns the acts that the text of a skill names, in order; none if it names a choice in general words."""
-    if NAMED in principle or FITTING in principle:
+    """Returns the acts that the text of a skill names, in order; none if its steps are `choices_in`."""
+    if choices_in(principle):
         return ()
     return tuple(map(act_of, steps_in(principle)))
+
+
+@lru_cache(maxsize=2**14)
+def choices_in(principle: str) -> tuple[str, ...]:
+    """Returns the steps of a text that names a choice in general words, as `general_choice` does; else none."""
+    if ASKED not in principle and FITTING not in principle:
+        return ()
+    return tuple(f"{step[:1].lower()}{step[1:]}" for step in steps_in(principle))
 
 
 def steps_in(principle: str) -> list[str]:

@@ -9,12 +9,17 @@ from toys import make_scorer, skill
 
 from d2skill.policies.scorer.features import FEATURES, Featurizer
 from d2skill.policies.scorer.label_features import LABEL_FEATURES
-from d2skill.policies.scorer.procedure_features import PROCEDURE_FEATURES, pending_acts, procedure_codes
+from d2skill.policies.scorer.procedure_features import (
+    PROCEDURE_FEATURES,
+    choice_codes,
+    pending_acts,
+    procedure_codes,
+)
 from d2skill.policies.scorer.prompt_words import WordReader
 from d2skill.types import Prompt
 
 BUCKETS = 2**16
-NEXT, LEADS, LATER, FINISHED = 1, 2, 4, 8
+NEXT, LEADS, LATER, FINISHED, AGAIN, BEFORE = 1, 2, 4, 8, 16, 32
 PROCEDURE = skill("t1", "stamp", "Fetch atlas, then stamp atlas at counter, then lend atlas to student.")
 ACTIONS = (
     "fetch atlas 1 from case 1",
@@ -113,3 +118,50 @@ def test_a_policy_learns_to_do_the_next_act_whatever_its_verb_is():
     prompts = [asked(verb, "seal", new) for verb in new.split()]
     chosen = [one.action for one in policy.act(prompts, [0] * 4, 0.0)]
     assert chosen == [f"{verb} poem 1" for verb in new.split()]
+
+
+BUYING = skill(
+    "t2",
+    "find",
+    "Search what the task names, then click one that fits the task, then click the color that the task names, then "
+    "click the size that the task names, then click pay.",
+)
+ORDER = "find socks with color: red, and size: large"
+
+
+def choosing(done: int, made: tuple[str, ...], *actions: str) -> list[int]:
+    prompt = Prompt(ORDER, "A shop.", actions, task_skills=(BUYING,), acts_done=done, got=made)
+    found = np.zeros(len(actions), dtype=np.int64)
+    choice_codes([prompt], found)
+    return found.tolist()
+
+
+def test_choices_are_next_in_any_order_and_paying_comes_before_or_after_them():
+    page, seen = (
+        ("click[red]", "click[large]", "click[blue]", "click[pay]", "click[back]"),
+        ("search[socks]", "click[b1]"),
+    )
+    assert choosing(2, seen, *page) == [NEXT, NEXT, BEFORE, LATER | BEFORE, BEFORE]
+    assert choosing(2, (*seen, "click[large]"), *page) == [NEXT, AGAIN | BEFORE, BEFORE, LATER | BEFORE, BEFORE]
+    assert choosing(2, (*seen, "click[large]"), *page[1:]) == [AGAIN, 0, LATER, 0]  # no red: neither is asked for
+    assert choosing(4, (*seen, *page[:2]), *page) == [AGAIN | BEFORE, AGAIN | BEFORE, BEFORE, NEXT, BEFORE]
+    assert choosing(1, seen, "click[b1]", "click[b2]", "click[back]") == [AGAIN | BEFORE, NEXT, BEFORE]
+    assert choosing(5, (*seen, *page[:2], "click[pay]"), "click[back]") == [FINISHED]
+
+
+def test_a_second_choice_of_what_the_task_names_still_leads_there():
+    steps = skill("t3", "find", "Pick what the task names, then pick pay.")
+    prompt = Prompt("find red large socks", "A shop.", ("pick[large]", "pick[pay]"), task_skills=(steps,))
+    found = np.zeros(2, dtype=np.int64)
+    choice_codes([replace(prompt, acts_done=1, got=("pick[red]",))], found)
+    assert found.tolist() == [LEADS, NEXT | BEFORE]
+    choice_codes([replace(prompt, acts_done=1, got=("pick[red]", "pick[large]"))], found)
+    assert found.tolist() == [AGAIN | BEFORE, NEXT]
+
+
+def test_choices_reach_the_features_of_actions():
+    prompt = Prompt(ORDER, "A shop.", ("click[red]", "click[blue]"), task_skills=(BUYING,), acts_done=2)
+    both = [Featurizer(BUCKETS)([one]) for one in (prompt, replace(prompt, acts_done=-1))]
+    read, plain = (one.table.buckets[one.rows[:, -1]] for one in both)
+    assert (read > 0).any(axis=1).all() and not plain.any()
+    assert (read[0] != read[1]).any()

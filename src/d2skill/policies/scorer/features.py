@@ -25,6 +25,7 @@ from d2skill.policies.scorer.hashes import Hashes, digest, mix, stir, word_hash
 from d2skill.policies.scorer.label_features import LABEL_FEATURES, LabelKey, label_features, label_keys
 from d2skill.policies.scorer.procedure_features import (
     PROCEDURE_FEATURES,
+    choice_codes,
     pending_acts,
     procedure_codes,
     procedure_features,
@@ -213,6 +214,7 @@ class Featurizer:
         if acts is None:
             return np.zeros(len(of), np.int64)
         codes = procedure_codes(acts, of, actions)
+        choice_codes(prompts, codes)
         keys = procedure_keys(codes, actions.verbs)
         if len(missing := np.flatnonzero(self._table.find(keys) < 0)):
             new, first = np.unique(keys[missing], return_index=True)

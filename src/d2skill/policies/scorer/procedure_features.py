@@ -2,17 +2,20 @@
 
 An action is `next` if it is the act that comes next, `leads` if it names nothing but things of that act, such as going
 to the microwave before heating something with it, `later` if it is an act that comes after the next one, and `again` if
-it gets a thing that was got already.
+it gets a thing that was got already. Of a procedure of choices, a choice `leads` if the task names it as it names the
+last one, and any other action is `before` if such a choice, or the next, is still to be made.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 
-from d2skill.knowledge.procedures import acts_in
+from d2skill.knowledge.choices import ASKED, general_choice, until
+from d2skill.knowledge.procedures import acts_in, choices_in
 from d2skill.policies.scorer.hashes import Hashes, mix, stir, word_hash
 from d2skill.policies.scorer.prompt_words import ENTITIES, Ints, ParsedActions
 from d2skill.types import Prompt
@@ -24,7 +27,7 @@ _KINDS = 2
 """Things of an act that are looked at"""
 _GOT = 3
 """Things that were got that are looked at"""
-_NEXT, _LEADS, _ANY_LATER, _FINISHED, _AGAIN = 1, 2, 4, 8, 16
+_NEXT, _LEADS, _ANY_LATER, _FINISHED, _AGAIN, _BEFORE = 1, 2, 4, 8, 16, 32
 
 
 class PendingActs(NamedTuple):
@@ -90,6 +93,35 @@ def procedure_codes(acts: PendingActs, of: Ints, actions: ParsedActions) -> Ints
     return np.where(acts.done[of] < 0, -1, codes)
 
 
+def choice_codes(prompts: Sequence[Prompt], codes: Ints) -> None:
+    """Sets the relations of the actions of prompts that follow a procedure of choices, given codes, shape [A]."""
+    end = 0
+    for prompt in prompts:
+        start, end = end, end + len(prompt.actions)
+        principle = prompt.task_skills[0].text.principle if prompt.task_skills and prompt.acts_done >= 0 else ""
+        if steps := choices_in(principle):
+            codes[start:end] = _choice_codes(steps, prompt.acts_done, prompt.got, prompt.task, prompt.actions)
+
+
+@lru_cache(maxsize=2**12)
+def _choice_codes(
+    steps: tuple[str, ...], done: int, made: tuple[str, ...], task: str, actions: tuple[str, ...]
+) -> tuple[int, ...]:
+    """Returns the relation of each action to the steps of a procedure, of which some are done."""
+    end = until(steps, done)
+    chosen = {general_choice(action, task) for action in made}
+    following = [step for at, step in enumerate(steps[done:end]) if at == 0 or step not in chosen]
+    former = steps[done - 1] if done and steps[done - 1].endswith(ASKED) else ""
+    codes = []
+    for action in actions:
+        step = general_choice(action, task)
+        code = (step in following) * _NEXT | (step == former) * _LEADS | (step in steps[end:]) * _ANY_LATER
+        codes.append(_AGAIN if action in made else code | (done == len(steps)) * _FINISHED)
+    still = [code & (_NEXT | _LEADS) for code in codes]
+    first = _LEADS if _LEADS in still else _NEXT if _NEXT in still else 0
+    return tuple(code | (_BEFORE if first and not code & first else 0) for code in codes)
+
+
 def procedure_keys(codes: Ints, verbs: Hashes) -> Hashes:
     """Returns the keys of the blocks of actions, 0 where no procedure is followed, given codes and verbs, shape [A]."""
     return np.where(codes < 0, np.uint64(0), stir(verbs ^ mix(np.full(len(codes), 7, np.uint64), 200, codes)))
@@ -98,6 +130,6 @@ def procedure_keys(codes: Ints, verbs: Hashes) -> Hashes:
 def procedure_features(codes: Ints, verbs: Hashes) -> Hashes:
     """Returns hashes of features, shape [n, PROCEDURE_FEATURES], given codes and verbs [n]."""
     ones = np.ones(len(codes), dtype=np.uint64)
-    step = codes & (_NEXT | _LEADS | _FINISHED | _AGAIN)
-    ahead = codes & (_NEXT | _ANY_LATER | _FINISHED | _AGAIN)
+    step = codes & ~_ANY_LATER
+    ahead = codes & ~_LEADS
     return np.stack([mix(verbs, 201, step), mix(ones, 202, step), mix(ones, 203, ahead)], axis=1)
