@@ -13,7 +13,9 @@ What it says when it behaves: `answer(body)` is the text of a chat, by default a
 (`reflection`); an embedding is a unit vector of `dimension` made from the text alone (`vector`). `before(number, body)`
 is called first, in a thread of the request, and may wait to hold the answer back. `models` False leaves out the list
 of models, `formats` says which response formats are taken (others get 400), `usage` False leaves the counts of tokens
-out, `names` which parameter limits the answer (the other one gets 400), `key` is wanted if it is set.
+out, `names` which parameter limits the answer (the other one gets 400), `key` is wanted if it is set. `listed` are
+entries of the list of models; `any_name` answers to every name, as toy; `routes` are answers of other paths;
+`more(body)` are further fields of a chat's choice, those of its message inside. `refuse(body)` is the text of a 400.
 
 What it saw: `requests` is a list of `Request` (path, body, behaviour, headers), in the order of their arrival;
 `count(path)` is how many there were, `most_at_once` how many at a time. Names of headers are in lower case.
@@ -30,7 +32,7 @@ import random
 import struct
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 
@@ -101,7 +103,13 @@ class ChatServer:
         names: Sequence[str] = ("max_tokens", "max_completion_tokens"),
         usage: bool = True,
         key: str = "",
+        listed: Sequence[dict[str, Any]] = ({"id": "toy", "object": "model"},),
+        any_name: bool = False,
+        routes: Mapping[str, Any] | None = None,
+        more: Callable[[dict[str, Any]], dict[str, Any]] = lambda body: {},
+        refuse: Callable[[dict[str, Any]], str] = lambda body: "",
     ) -> None:
+        self.listed, self.any_name, self.routes, self.more, self.refuse = listed, any_name, routes or {}, more, refuse
         self.behave, self.answer, self.before = behave, answer or reflection, before
         self.dimension, self.models, self.formats, self.names = dimension, models, formats, names
         self.usage, self.key = usage, key
@@ -149,6 +157,7 @@ class ChatServer:
 
     def _behaviour(self, number: int, body: dict[str, Any]) -> str:
         name, _, wanted = str(body.get("model", "")).partition(":")
+        name = "toy" if self.any_name else name
         if wanted or name != "toy":
             return wanted if name == "toy" else "404"
         if callable(self.behave):
@@ -282,7 +291,9 @@ class _Handler(BaseHTTPRequestHandler):
         if not self._admitted():
             return
         if self.path == "/v1/models" and self.owner.models:
-            self._send({"object": "list", "data": [{"id": "toy", "object": "model"}]})
+            self._send({"object": "list", "data": list(self.owner.listed)})
+        elif self.path in self.owner.routes:
+            self._send(self.owner.routes[self.path])
         else:
             self._fail(404, "there is nothing here")
 
@@ -296,6 +307,8 @@ class _Handler(BaseHTTPRequestHandler):
                 self._embed(body)
             elif self.path == "/v1/chat/completions":
                 self._chat(body, behaviour)
+            elif self.path in self.owner.routes:
+                self._send(self.owner.routes[self.path])
             else:
                 self._fail(404, "there is nothing here")
         finally:
@@ -318,6 +331,9 @@ class _Handler(BaseHTTPRequestHandler):
         for name in {"max_tokens", "max_completion_tokens"} & set(body) - set(self.owner.names):
             self._fail(400, f"Unsupported parameter: '{name}'")
             return
+        if refusal := self.owner.refuse(body):
+            self._fail(400, refusal)
+            return
         good = self.owner.answer(body)
         text = good if behaviour in ("ok", "slow") else _spoiled(behaviour, body, good)
         choice = {
@@ -325,6 +341,8 @@ class _Handler(BaseHTTPRequestHandler):
             "message": {"role": "assistant", "content": text},
             "finish_reason": "length" if behaviour == "truncated" else "stop",
         }
+        more = self.owner.more(body)
+        choice |= more | {"message": choice["message"] | more.get("message", {})}
         usage = {"prompt_tokens": 300 + _digest(body) % 100, "completion_tokens": 50, "total_tokens": 350}
         answer = {"id": "1", "object": "chat.completion", "created": 0, "model": "toy", "choices": [choice]}
         self._send(answer | ({"usage": usage} if self.owner.usage else {}))

@@ -48,4 +48,6 @@ class EmbedderConfig(Settings):
     @model_validator(mode="after")
     def _settings_are_used(self) -> EmbedderConfig:
         require_own_kind(EMBEDDER, self.kind, self.settings)
+        if self.endpoint.thinking is not None:
+            raise ValueError("embedder.endpoint.thinking is for a model that chats: leave it out")
         return self

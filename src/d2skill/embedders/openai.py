@@ -37,6 +37,7 @@ class EndpointEmbedder:
         self.dimension = 0
         self.dimension = self._request(["dimension"]).shape[1]
         suffix = f"/{self._prompt!r}" if self._prompt else ""
+        suffix += f"/{json.dumps(endpoint.extra, sort_keys=True)}" if endpoint.extra else ""
         self.fingerprint = f"openai/{endpoint.model}/{self.dimension}{suffix}"
 
     def embed(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
@@ -55,7 +56,10 @@ class EndpointEmbedder:
         wanted = [self._prompt + text or " " for text in texts]  # servers refuse an empty text
         try:
             raw = self._client.embeddings.with_raw_response.create(
-                model=self._endpoint.model, input=wanted, encoding_format="float"
+                model=self._endpoint.model,
+                input=wanted,
+                encoding_format="float",
+                extra_body=self._endpoint.request_fields,
             )
             rows = _in_order(json.loads(raw.http_response.text)["data"])
         except (openai.OpenAIError, OSError) as error:

@@ -7,8 +7,10 @@ The SDK's own retries are off: they cannot be stopped while they wait, they repe
 from __future__ import annotations
 
 import json
+import math
+import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 from multiprocessing.pool import ThreadPool
 from random import uniform
@@ -29,6 +31,8 @@ Message = dict[str, str]
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 8.0  # seconds before a retry, if the server names none
 _LONGEST_RETRY_AFTER = 120.0  # seconds that a server may ask for
 _RETRYABLE = (408, 409, 425, 429)
+_SAMPLING = ("logprobs", "seed", "stop", "temperature")  # in the order in which they are left out
+_TOO_LONG = re.compile(r"context.{0,12}(length|size|window)|context_length|context_size", re.IGNORECASE)
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -40,6 +44,10 @@ class Reply:
 
     `finish_reason` is "stop" at the answer's own end, "length" at the limit of tokens, and "too long" for an answer
     that was not read to its end and has no text. Tokens are the server's counts, or estimates if it gives none.
+
+    `reasoning` is the model's reasoning, if the server sends it apart from the answer, `model` the name by which the
+    server answers. `token_ids` and `log_probs` are those of the answer's tokens, if they were sent; an id that was not
+    is -1. `left_out` are the fields of the request that the server refused and was asked without.
     """
 
     text: str
@@ -47,10 +55,19 @@ class Reply:
     tokens_in: int
     tokens_out: int
     seconds: float
+    reasoning: str = ""
+    model: str = ""
+    token_ids: tuple[int, ...] = ()
+    log_probs: tuple[float, ...] = ()
+    left_out: frozenset[str] = frozenset()
 
 
 class AnswerTooLong(EndpointFault):
     """An answer is longer than the limit and was not read to its end."""
+
+
+class PromptTooLong(EndpointFault):
+    """A prompt, with room for its answer, is longer than the context that the server has for the model."""
 
 
 class ChatClient:
@@ -60,7 +77,8 @@ class ChatClient:
         self._client = client.with_options(max_retries=0)
         self._settings = settings
         self._stopped = Event()
-        self._form = 0  # the richest form of request that the server is known to take
+        self._refused: frozenset[str] = frozenset()  # fields that the server is known to refuse
+        self._takes_schema = False
         self._limits = ["max_tokens", "max_completion_tokens"]
         if settings.url is None:
             self._limits.reverse()
@@ -80,28 +98,29 @@ class ChatClient:
             tokens: Tokens of the answer, at most.
             schema: JSON schema of the answer. It is requested in the best way that the server takes: by the schema, as
                 any JSON, or by the words of the messages alone.
-            sampling: Temperature, seed and stop; a server that refuses them gets the temperature, or nothing.
+            sampling: Temperature, seed, stop and logprobs; those that a server refuses are left out.
 
         Raises:
+            PromptTooLong: The prompt does not fit into the model's context.
             EndpointFault: There is no answer, after all retries.
         """
         import openai
 
-        forms: list[dict[str, Any]] = [{}]
+        fields: dict[str, Any] = {}
         if schema is not None:
             by_schema = {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema, "strict": True}}
-            forms = [{"response_format": by_schema}, {"response_format": {"type": "json_object"}}, {}]
-        elif sampling:
-            forms = [dict(sampling), {"temperature": sampling["temperature"]}, {}]
+            fields = {"json_schema": by_schema, "json_object": {"type": "json_object"}}
+        fields |= {name: sampling[name] for name in _SAMPLING if name in sampling} if sampling else {}
         messages = [{name: storable(text) for name, text in message.items()} for message in messages]
         body = {"model": self._settings.model, "messages": messages}
         started, wait = perf_counter(), _FIRST_WAIT
         for left in range(self._settings.retries, -1, -1):
             retry_after: float | None = 0.0
             try:
-                reply = parse_reply(self._request(body, forms, tokens), messages, perf_counter() - started)
+                answer, left_out = self.request(body, fields, tokens)
+                reply = parse_reply(answer, messages, perf_counter() - started)
                 if reply is not None:
-                    return reply
+                    return replace(reply, left_out=left_out)
                 fault = EndpointFault("the answer is no chat completion")
             except openai.APIStatusError as error:
                 retry_after, fault = _retry_after(error), EndpointFault(one_line(error))
@@ -122,27 +141,43 @@ class ChatClient:
         self._stopped.set()
         self._client.close()
 
-    def _request(self, body: dict[str, Any], forms: Sequence[dict[str, Any]], tokens: int) -> str:
-        """Sends a request in the richest form that the server takes; returns the body of its response."""
+    def request(self, body: dict[str, Any], fields: Mapping[str, Any], tokens: int) -> tuple[str, frozenset[str]]:
+        """Sends a request once, with as many of the fields as the server takes. Raises errors of the SDK.
+
+        A field that a refusal names is left out, or else the first one. A schema that is refused after another was
+        taken is only left out once: it may be too large. Returns the body of the response and the fields left out.
+        """
         import openai
 
-        form, limits, swapped = min(self._form, len(forms) - 1), self._limits, False
+        refused, limits, swapped = set(self._refused), self._limits, False
         while True:
-            extra = forms[form] | {limits[0]: tokens}
+            left = {name: value for name, value in fields.items() if name not in refused}
+            sent = {name: value for name, value in left.items() if not name.startswith("json_")}
+            if form := left.get("json_schema") or left.get("json_object"):
+                sent["response_format"] = form
+            if "logprobs" in sent:
+                sent["top_logprobs"] = 1  # llama.cpp sends 20 by default, and with 0 none
+            sent |= {limits[0]: tokens, "extra_body": self._settings.request_fields}
             try:
-                raw = self._client.chat.completions.with_raw_response.create(**body, **extra)
-            except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
-                if not swapped and limits[0] in str(error):
+                raw = self._client.chat.completions.with_raw_response.create(**body, **sent)
+            except (openai.BadRequestError, openai.UnprocessableEntityError, openai.PermissionDeniedError) as error:
+                reason = str(error)
+                if isinstance(error, openai.PermissionDeniedError) and "logprobs" not in reason:
+                    raise  # OpenAI forbids them for some models
+                if _TOO_LONG.search(reason):
+                    raise PromptTooLong(f"the prompt is longer than the server's context ({one_line(error)})") from None
+                if not swapped and limits[0] in reason:
                     limits, swapped = limits[::-1], True
-                elif form + 1 < len(forms):
-                    form += 1
+                elif left:
+                    named = (name for name in left if re.search(rf"\b{name}\b", reason))
+                    refused.add(next(named, next(iter(left))))
                 else:
                     raise
                 continue
             self._limits = limits
-            if len(forms) > 1:
-                self._form = form
-            return str(raw.http_response.text)
+            self._takes_schema |= "json_schema" in left
+            self._refused = frozenset(refused - {"json_schema"} if self._takes_schema else refused)
+            return str(raw.http_response.text), frozenset(refused & {*fields})
 
 
 def map_concurrently(work: Callable[[_Item], _Result], items: Sequence[_Item], workers: int) -> list[_Result]:
@@ -178,14 +213,29 @@ def parse_reply(body: str, messages: Sequence[Message], seconds: float) -> Reply
         text = storable(choice["message"].get("content") or "")
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None
-    usage = answer.get("usage")
+    usage, message = answer.get("usage"), choice["message"]
+    reasoning = message.get("reasoning_content") or message.get("reasoning")
     return Reply(
         text,
         "length" if choice.get("finish_reason") == "length" else "stop",
         _count(usage, "prompt_tokens", estimate_tokens(messages)),
         _count(usage, "completion_tokens", estimate_tokens(text)),
         seconds,
+        storable(reasoning) if isinstance(reasoning, str) else "",
+        name if isinstance(name := answer.get("model"), str) else "",
+        *_token_log_probs(choice),
     )
+
+
+def _token_log_probs(choice: Mapping[str, Any]) -> tuple[tuple[int, ...], tuple[float, ...]]:
+    """Returns ids and log-probabilities of an answer's tokens, empty if they were not all sent."""
+    try:
+        entries = choice["logprobs"]["content"] or []
+        log_probs = tuple(min(float(entry["logprob"]), 0.0) for entry in entries)
+        ids = tuple(entry["id"] if isinstance(entry.get("id"), int) else -1 for entry in entries)
+    except (LookupError, TypeError, ValueError, AttributeError):
+        return (), ()
+    return (ids, log_probs) if all(map(math.isfinite, log_probs)) else ((), ())
 
 
 def _count(usage: Any, name: str, estimate: int) -> int:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 from d2skill.config import EndpointConfig
-from d2skill.endpoints.chat_client import AnswerTooLong, one_line, parse_reply
+from d2skill.endpoints.chat_client import AnswerTooLong, ChatClient, one_line, parse_reply
+from d2skill.endpoints.served_model import ListedModel, Room, compare_context, compare_name, list_models
 from d2skill.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ OPENAI = "https://api.openai.com/v1"
 _LONGEST_BODY = 256 * 2**20  # bytes, for a batch of embeddings
 _LONGEST_CHAT = 2 * 2**20
 _LONGEST_ERROR = 64 * 2**10
+_WORD_TOKENS = 256  # for an answer of one word, with room for a thought before it
 _NO_KEY = "none"  # sent to servers without keys, since the SDK requires one
 
 
@@ -74,38 +76,41 @@ def connect(settings: EndpointConfig, flag: str = "endpoint") -> OpenAI:
 
 
 def check(
-    client: OpenAI, settings: EndpointConfig, flag: str = "endpoint", route: Literal["chat", "embeddings"] = "chat"
+    client: OpenAI,
+    settings: EndpointConfig,
+    flag: str = "endpoint",
+    route: Literal["chat", "embeddings"] = "chat",
+    room: Room | None = None,
 ) -> None:
     """Raises `ConfigError`, with the way out, if the server does not answer or does not know the model.
 
     A model in the server's list is known. If there is no list, or the model is not in it (it may go by another name),
-    the model is asked for one word.
+    or requests have fields of the user's own, the model is asked for one word. What the server says of the model is
+    compared with the settings, which may log a warning (`served_model`).
 
     Args:
         client: Client of the server (`connect`).
         settings: URL, model and key.
         flag: Name of the settings on the command line.
         route: Kind of the model.
+        room: Tokens that a prompt and its answer may take; None compares no context.
     """
     import openai
 
     url, client = settings.url or OPENAI, client.with_options(max_retries=min(settings.retries, 1))
-    listed: list[str] = []
+    listed: list[ListedModel] = []
+    names: list[str] = []
     try:
-        listed = _models(client)
-        if settings.model not in listed:
-            if route == "chat":
-                raw = client.chat.completions.with_raw_response.create(
-                    model=settings.model, messages=[{"role": "user", "content": "Say yes."}]
-                )
-                answers = parse_reply(raw.http_response.text, (), 0.0) is not None
-            else:
-                raw = client.embeddings.with_raw_response.create(model=settings.model, input="yes")
-                answers = _has_embedding(raw.http_response.text)
-            if not answers:
+        listed = list_models(client)
+        names = [name for model in listed for name in model.names]
+        if settings.model not in names or settings.request_fields:
+            answered = _answered_name(client, settings, route)
+            if answered is None:
                 raise ConfigError(
                     f"{url} answers, but not as a server of models does: its URL often ends in /v1; set {flag}.url"
                 )
+            if settings.model not in names:
+                compare_name(url, flag, settings.model, answered, listed)
     except openai.APITimeoutError:
         raise ConfigError(
             f"{url} did not answer within {settings.timeout:g} s: is it busy? {flag}.timeout waits longer"
@@ -119,36 +124,36 @@ def check(
             f"{url} refuses the key in ${settings.key_env} ({one_line(error)}): export a valid one"
         ) from None
     except (openai.NotFoundError, openai.BadRequestError, openai.UnprocessableEntityError) as error:
-        known = f"it has {', '.join(one_line(name) for name in listed[:5])}" if listed else "the URL often ends in /v1"
+        if settings.request_fields and (settings.model in names or "model" not in str(error)):
+            fields = " and ".join(
+                f"{flag}.{name}" for name in ("extra", "thinking") if getattr(settings, name) not in ({}, None)
+            )
+            raise ConfigError(f"{url} refuses {fields} ({one_line(error)}): leave out what it does not take") from None
+        known = f"it has {', '.join(one_line(name) for name in names[:5])}" if names else "the URL often ends in /v1"
         raise ConfigError(
             f'{url} does not know the model "{settings.model}" ({one_line(error)}): {known}; '
             f"set {flag}.model or {flag}.url"
         ) from None
     except (openai.APIError, OSError) as error:
         raise ConfigError(f"{url} cannot be used ({one_line(error)}): try again later") from None
+    if room is not None:
+        compare_context(client, url, settings.model, listed, room)
 
 
-def _has_embedding(body: str) -> bool:
-    """Returns True if the body of a response has an embedding."""
+def _answered_name(client: OpenAI, settings: EndpointConfig, route: Literal["chat", "embeddings"]) -> str | None:
+    """Asks for one word, or its embedding; returns the name of the model that has answered, None for no such answer."""
+    if route == "chat":
+        body = {"model": settings.model, "messages": [{"role": "user", "content": "Say yes."}]}
+        reply = parse_reply(ChatClient(client, settings).request(body, {}, _WORD_TOKENS)[0], (), 0.0)
+        return reply.model if reply else None
+    raw = client.embeddings.with_raw_response.create(
+        model=settings.model, input="yes", extra_body=settings.request_fields
+    )
     try:
-        return bool(json.loads(body)["data"][0]["embedding"])
-    except (ValueError, LookupError, TypeError, RecursionError):
-        return False
-
-
-def _models(client: OpenAI) -> list[str]:
-    """Returns the models that the server lists; none if it has no such route or another format."""
-    import openai
-
-    try:
-        listed = json.loads(client.models.with_raw_response.list().http_response.text)["data"]
-        return [model["id"] for model in listed if isinstance(model["id"], str)]
-    except (openai.NotFoundError, openai.BadRequestError, ValueError, KeyError, TypeError, RecursionError):
-        return []
-    except openai.APIStatusError as error:
-        if error.status_code in (405, 501):
-            return []
-        raise
+        answer = json.loads(raw.http_response.text)
+        return str(answer.get("model", "")) if answer["data"][0]["embedding"] else None
+    except (AttributeError, ValueError, LookupError, TypeError, RecursionError):
+        return None
 
 
 def _is_url(url: str) -> bool:

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Generic
 
 from d2skill.config import ReflectConfig
-from d2skill.endpoints import ChatClient, Message, Reply, check, connect, estimate_tokens, map_concurrently
+from d2skill.endpoints import ChatClient, Message, Reply, Room, check, connect, estimate_tokens, map_concurrently
 from d2skill.errors import EndpointFault, ReflectionFault
 from d2skill.reflectors.answer import UnusableAnswer
 from d2skill.reflectors.contrast import ContrastReflector
@@ -128,9 +128,11 @@ class LLMReflector:
 
     def check(self) -> None:
         """Raises `ConfigError`, with the way out, if the server does not answer or does not know the model."""
-        client = connect(self._settings.endpoint, FLAG)
-        check(client, self._settings.endpoint, FLAG)
-        self._chat = ChatClient(client, self._settings.endpoint)
+        settings = self._settings
+        client = connect(settings.endpoint, FLAG)
+        room = Room(settings.prompt_tokens, settings.answer_tokens, "reflect.prompt_tokens", "reflect.answer_tokens")
+        check(client, settings.endpoint, FLAG, room=room)
+        self._chat = ChatClient(client, settings.endpoint)
 
     def reflect(self, failure: Trajectory, success: Trajectory | None) -> Reflection:
         """Asks about one failure; raises `ReflectionFault` without a usable answer."""
