@@ -4,7 +4,8 @@ import importlib
 import json
 import sys
 import threading
-from importlib import metadata
+from importlib import import_module, metadata
+from importlib.util import find_spec
 
 import pytest
 from chat_server import ChatServer
@@ -227,12 +228,31 @@ def test_models_are_looked_for_and_not_downloaded(tmp_path):
         policy = {"kind": "causal-lm", "lm": {"model": name}}
         return found(Config.model_validate({"policy": policy}), "models")["policy.lm.model"]
 
+    complete = find_spec("torch") and find_spec("transformers")
+    if complete:  # the import alone can take longer than a check may
+        import_module("d2skill.policies.causal_lm.loading")
     assert model("tiny").status == "found"
     assert model("Qwen/Qwen2.5-7B-Instruct").fix == "hf download Qwen/Qwen2.5-7B-Instruct"
-    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "config.json").write_text('{"model_type": "qwen2"}')
     assert "no weights" in model(str(tmp_path)).detail
     (tmp_path / "model.safetensors").write_bytes(b"")
+    assert "is cut off, it has 0 bytes" in model(str(tmp_path)).detail
+    (tmp_path / "model.safetensors").write_bytes(b"\x02" + bytes(7) + b"{}")
     assert model(str(tmp_path)).status == "found"
+    if complete:
+        assert model(str(tmp_path)).detail == f"{tmp_path}: Qwen2ForCausalLM"
+        (tmp_path / "config.json").write_text('{"model_type": "mamba"}')
+        assert "read one by one, which is slow" in model(str(tmp_path)).detail
+        (tmp_path / "config.json").write_text('{"model_type": "t5"}')
+        assert "is of the type t5" in model(str(tmp_path)).detail
+
+
+def test_doctor_looks_at_a_model_that_is_named(tmp_path):
+    from d2skill.cli.doctor import doctor
+
+    missing = doctor(model=str(tmp_path / "nothing.gguf")).record
+    assert "policy.lm.model" in missing["missing"]
+    assert any("is no file" in line.detail for line in missing["things"] if line.subject == "policy.lm.model")
     assert not found(Config(), "models")
 
 

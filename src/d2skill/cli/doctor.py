@@ -15,7 +15,7 @@ from d2skill.planning.diagnostics import Diagnosis, diagnose
 _STYLES = {"found": "green", "missing": "bold red", "optional": "dim"}
 
 
-def doctor(config: str = "laptop") -> Output:
+def doctor(config: str = "laptop", model: str = "") -> Output:
     """Say what settings need and what of it is here, and how to fix what is not; status 1 if anything is missing.
 
     Nothing is downloaded and no key is shown. A server is asked whether it knows the model, which costs nothing or a
@@ -23,11 +23,19 @@ def doctor(config: str = "laptop") -> Output:
 
     Args:
         config: Preset or TOML file.
+        model: Language model to look at with these settings: an id, a folder or a GGUF file.
     """
-    lines = diagnose(toml_files.load(config))
+    settings = toml_files.load(config)
+    if model:
+        lm = settings.policy.lm.model_copy(update={"model": model})
+        policy = settings.policy.model_copy(update={"kind": "causal-lm", "lm": lm})
+        settings = settings.model_copy(update={"policy": policy})
+    lines = diagnose(settings)
     missing = [line.subject for line in lines if line.status == "missing"]
     record = {"config": config, "things": lines, "missing": missing}
-    return Output(record, partial(_print, config, lines, missing), status=bool(missing))
+    return Output(
+        record, partial(_print, f"{config} with {model}" if model else config, lines, missing), status=bool(missing)
+    )
 
 
 def _print(config: str, lines: Sequence[Diagnosis], missing: Sequence[str]) -> None:

@@ -31,10 +31,12 @@ from d2skill.errors import ConfigError, D2SkillError
 from d2skill.planning.devices import format_bytes, this_device
 from d2skill.planning.memory_report import fit_to_memory
 from d2skill.planning.model_shapes import config_file
+from d2skill.policies.causal_lm.model_files import gguf_file
 from d2skill.utils.runtime import available_cores
 from d2skill.verl.checks import require_devices, require_verl
 
 _CHECK_SECONDS = 20.0  # limit of one check
+_MODEL_SECONDS = 60.0  # of that of models, which imports Transformers
 _ENDPOINT_SECONDS = 5.0  # limit of a server's answer, whatever the settings say
 _DISK_WANTED = 2e9  # bytes
 _USUAL_DATA = ("~/.cache/alfworld", "~/alfworld", "~/data/alfworld", "./data/alfworld")
@@ -81,8 +83,9 @@ def _run_check(name: str, check: _Check, config: Config) -> list[Diagnosis]:
 
     thread = Thread(target=work, name=f"check of {name}", daemon=True)
     thread.start()
-    thread.join(_CHECK_SECONDS)
-    late = _absent(name, needed, f"no answer within {_CHECK_SECONDS:g} s", "see what holds it up, and try again")
+    limit = _MODEL_SECONDS if name == "models" else _CHECK_SECONDS
+    thread.join(limit)
+    late = _absent(name, needed, f"no answer within {limit:g} s", "see what holds it up, and try again")
     return [*lines, late] if thread.is_alive() else lines
 
 
@@ -294,6 +297,8 @@ def _models(config: Config) -> Iterator[Diagnosis]:
     for flag, name in [(flag, name) for flag, name, is_used in (policy, embedder) if is_used]:
         if name == "tiny" and flag == "policy.lm.model":
             yield _found(flag, "tiny, which is made here")
+        elif flag == "policy.lm.model":
+            yield _language_model(flag, name)
         elif (file := config_file(name)) is None:
             yield _absent(flag, True, f"{name} is no folder, and not in the cache", f"hf download {name}")
         elif not any(file.parent.glob("*.safetensors")):
@@ -307,6 +312,22 @@ def _models(config: Config) -> Iterator[Diagnosis]:
         except ConfigError as error:
             reason, _, fix = str(error).partition(": ")
             yield _absent("batches", True, reason, fix)
+
+
+def _language_model(flag: str, name: str) -> Diagnosis:
+    """Checks a language model to train, by its configuration and the files of its weights."""
+    try:
+        if gguf_file(name):
+            return _found(flag, f"{name}, which is dequantised")
+        if (file := config_file(name)) is None:
+            return _absent(flag, True, f"{name} is no folder, and not in the cache", f"hf download {name}")
+        way = ""
+        if find_spec("torch") is not None and find_spec("transformers") is not None:
+            way = f": {import_module('d2skill.policies.causal_lm.loading').describe_model(name)}"
+        return _found(flag, f"{file.parent}{way}")
+    except ConfigError as error:
+        reason, _, fix = str(error).partition(": ")
+        return _absent(flag, True, reason, fix)
 
 
 def _verl(config: Config) -> Iterator[Diagnosis]:

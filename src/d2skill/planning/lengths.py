@@ -15,6 +15,8 @@ _FILE = files("d2skill.planning") / "resources" / "typical_lengths.toml"
 TYPICAL: dict[str, dict[str, float]] = tomllib.loads(_FILE.read_text("utf-8"))
 """Typical lengths by environment; the file says where each is from."""
 
+_JSON_TOKENS = 8  # around the action that a served model chooses
+
 
 @dataclass(frozen=True, slots=True)
 class Lengths:
@@ -41,8 +43,8 @@ def limit_lengths(config: Config) -> Lengths:
     kind, lm = config.policy.kind, config.policy.lm
     if kind == "scorer":
         return Lengths(0, 0, 0, config.env.max_steps, 0)
-    answer = CHOICE_TOKENS
-    if kind == "served" or lm.answer == "free":
+    answer = CHOICE_TOKENS + (_JSON_TOKENS if kind == "served" else 0)
+    if (config.policy.served if kind == "served" else lm).answer == "free":
         answer = config.policy.served.answer_tokens if kind == "served" else lm.max_new_tokens
     return Lengths(config.prompt.max_tokens, 0, answer, config.env.max_steps, answer)
 

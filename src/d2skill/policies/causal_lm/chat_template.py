@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 from d2skill.config import CausalLMConfig
+from d2skill.policies.causal_lm.template_probe import ChatTemplate
 from d2skill.policies.causal_lm.token_trie import TokenTrie
 from d2skill.prompts import AnswerFormat, render
 from d2skill.types import Prompt
@@ -18,8 +19,9 @@ CLOSING = "</action>"
 class ChatTokenizer:
     """Tokenizer of prompts, chats and answers for one model.
 
-    An answer is the tokens of an action (choice) or of any text (free), followed by the end-of-turn token.
-    Models that can think are asked not to by their template (`enable_thinking`), if it knows that option.
+    An answer is the tokens of an action (choice) or of any text (free), followed by the ending of a turn, which is one
+    token for most templates. Models that can think are asked not to by their template (`enable_thinking`), if it knows
+    that option; a thought that it opens nevertheless is closed (see template_probe).
 
     Args:
         tokenizer: a Hugging Face tokenizer with a chat template.
@@ -32,8 +34,10 @@ class ChatTokenizer:
         self.tokenizer = tokenizer
         self._answer = settings.answer
         self._limit = limit
-        self.end_token = _end_of_turn(tokenizer, end_tokens)
-        self.end_tokens = frozenset((self.end_token, *end_tokens))
+        self.template = ChatTemplate(tokenizer, settings.model)
+        self.ending = _ending_tokens(tokenizer, self.template.ending, end_tokens)
+        self.end_token = self.ending[-1]
+        self.end_tokens = frozenset((*self.ending, *end_tokens) if len(self.ending) == 1 else end_tokens)
         self.count_tokens = lru_cache(maxsize=2**15)(self._count_tokens)
         self.action_ids = lru_cache(maxsize=2**15)(self._action_ids)
         self.kept_prompts = lru_cache(maxsize=2**14)(self._packed_prompt)
@@ -49,19 +53,29 @@ class ChatTokenizer:
 
     def chat_ids(self, messages: Sequence[dict[str, str]]) -> tuple[int, ...]:
         """Returns the tokens of a chat, up to the beginning of the answer."""
-        return self._encode(_apply_template(self.tokenizer, messages))
+        return self._encode(self.template.render(messages))
 
     def answer_ids(self, prompt: Prompt, action: str) -> tuple[int, ...]:
-        """Returns the tokens of the answer that plays an action, for imitation."""
-        return self.action_ids(action if self.is_constrained(prompt) else f"<action>{action}{CLOSING}")
+        """Returns the tokens of the answer that plays an action, or of a whole answer with its tags, for imitation."""
+        plain = self.is_constrained(prompt) or CLOSING in action
+        return self.action_ids(action if plain else f"<action>{action}{CLOSING}")
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Returns the text of a free answer, without the end of turn."""
+        if self._ends(tokens):
+            tokens = tokens[: -len(self.ending)]
         return str(self.tokenizer.decode([t for t in tokens if t not in self.end_tokens]))
 
     def is_complete(self, tokens: Sequence[int]) -> bool:
         """Returns True if a free answer is complete: its turn has ended or its action tag is closed."""
-        return tokens[-1] in self.end_tokens or CLOSING in self.decode(tokens[-len(CLOSING) :])
+        return self.has_ended(tokens) or CLOSING in self.decode(tokens[-len(CLOSING) :])
+
+    def has_ended(self, tokens: Sequence[int]) -> bool:
+        """Returns True if the turn of an answer has ended."""
+        return tokens[-1] in self.end_tokens or self._ends(tokens)
+
+    def _ends(self, tokens: Sequence[int]) -> bool:
+        return tuple(tokens[-len(self.ending) :]) == self.ending
 
     def _encode(self, text: str) -> tuple[int, ...]:
         return tuple(self.tokenizer(text, add_special_tokens=False).input_ids)
@@ -75,30 +89,26 @@ class ChatTokenizer:
         return array("i", tokens[-self._limit :])
 
     def _action_ids(self, action: str) -> tuple[int, ...]:
-        return (*self._encode(action), self.end_token)
+        return (*self._encode(action), *self.ending)
 
     def _trie(self, actions: tuple[str, ...]) -> TokenTrie:
         return TokenTrie([self.action_ids(action) for action in actions])
 
 
-def _apply_template(tokenizer: Any, messages: Sequence[dict[str, str]], add_generation_prompt: bool = True) -> str:
-    return str(
-        tokenizer.apply_chat_template(
-            list(messages), tokenize=False, add_generation_prompt=add_generation_prompt, enable_thinking=False
-        )
-    )
-
-
-def count_instruction_tokens(tokenizer: Any, answer: AnswerFormat) -> int:
+def count_instruction_tokens(tokenizer: Any, answer: AnswerFormat, name: str = "policy.lm.model") -> int:
     """Returns the tokens of a prompt that has nothing but the instructions for a format of answers."""
-    text = _apply_template(tokenizer, render(Prompt("", "", ()), answer))
+    text = ChatTemplate(tokenizer, name).render(render(Prompt("", "", ()), answer))
     return len(tokenizer(text, add_special_tokens=False).input_ids)
 
 
-def _end_of_turn(tokenizer: Any, end_tokens: Sequence[int]) -> int:
-    """Returns the token that the template puts after an answer, or the first of `end_tokens` if it puts none."""
-    question, answer = {"role": "user", "content": "q"}, {"role": "assistant", "content": "yes"}
-    after = _apply_template(tokenizer, [question, answer], add_generation_prompt=False).rpartition("yes")[2]
-    following = tokenizer(after.strip(), add_special_tokens=False).input_ids
-    shown = [token for token in following[:1] if token in {*end_tokens, *tokenizer.all_special_ids}]
-    return int((*shown, *end_tokens)[0])
+def _ending_tokens(tokenizer: Any, text: str, end_tokens: Sequence[int]) -> tuple[int, ...]:
+    """Returns the tokens that end an answer: those of the template's ending, or the first of `end_tokens`.
+
+    Of an ending that begins with a special token, or with another token that was added whole, only that one counts.
+    """
+    first: list[int] = tokenizer(text.strip(), add_special_tokens=False).input_ids[:1]
+    if not first:
+        return (int(end_tokens[0]),)
+    if first[0] in {*end_tokens, *tokenizer.all_special_ids, *getattr(tokenizer, "added_tokens_decoder", ())}:
+        return (int(first[0]),)
+    return tuple(int(token) for token in tokenizer(text.rstrip(), add_special_tokens=False).input_ids)

@@ -70,6 +70,6 @@ class FreeDecoding(DecodingState):
     def append(self, token: int, log_prob: float) -> tuple[int, ...]:
         """Appends a sampled token; see DecodingState."""
         fed = super().append(token, log_prob)
-        if len(self.tokens) == self.limit or token in self.chat.end_tokens:
+        if len(self.tokens) == self.limit or self.chat.has_ended(self.tokens):
             return ()
         return () if self.until_action and self.chat.is_complete(self.tokens) else fed

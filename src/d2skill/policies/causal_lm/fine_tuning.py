@@ -23,6 +23,7 @@ from safetensors.torch import load_file, save_file
 
 from d2skill.config import CausalLMConfig
 from d2skill.errors import ConfigError, RunError
+from d2skill.policies.causal_lm.architectures import execution_path, set_path
 from d2skill.policies.causal_lm.loading import attention_kinds, hidden_progress_bars, load_model
 from d2skill.policies.causal_lm.lora import check_weights, find_adapter, import_peft, load_weights
 
@@ -74,6 +75,7 @@ class FullFineTuning:
         if has_reference:
             kinds = attention_kinds(self._settings, self.model.device)
             reference = load_model(str(folder / "reference"), self._settings.dtype, kinds)
+            set_path(reference, execution_path(self.model))
             self._reference = reference.to(self.model.device).eval().requires_grad_(False)
 
 

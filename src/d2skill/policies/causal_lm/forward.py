@@ -10,6 +10,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache
 
+from d2skill.policies.causal_lm.architectures import accepted, execution_path, text_config
 from d2skill.policies.causal_lm.packing import PackedBatch, assign_rows, pack_sequences
 from d2skill.policies.causal_lm.prefix_sharing import Tokens
 
@@ -41,7 +42,7 @@ def sequence_logits(
     """Returns the logits [n, V] of the tokens that follow chosen positions, sequence after sequence.
 
     The shared prefix is computed once. The rest of the sequences is packed into rows, or has a row for each sequence
-    under flash attention, which takes no masks.
+    under flash attention, which takes no masks. A model with states shares nothing (see architectures).
 
     Args:
         model: a causal language model of Transformers.
@@ -50,20 +51,28 @@ def sequence_logits(
         prefix: tokens of the shared prefix (see prefix_sharing), empty without one.
         prefix_lengths: number of prefix tokens with which each sequence begins.
     """
+    if execution_path(model) != "batched":
+        return _unshared_logits(model, sequences, positions)
     cache = DynamicCache(config=model.config)
     rest = [sequence[length:] for sequence, length in zip(sequences, prefix_lengths, strict=True)]
     flash = attention(model).startswith("flash")
     if flash:
         rows = [[i] for i in range(len(rest))]
     else:
-        rows = assign_rows([len(tokens) for tokens in rest], len(prefix), _BREAK_EVEN_WIDTHS * model.config.hidden_size)
+        rows = assign_rows(
+            [len(tokens) for tokens in rest], len(prefix), _BREAK_EVEN_WIDTHS * text_config(model.config).hidden_size
+        )
     if prefix:
         ids, real = left_padded([prefix], model.device)
         forward(model, ids, real, real.cumsum(1) - 1, cache, 1)
         for layer in cache.layers:
+            if layer.keys is None:  # a layer that uses the keys and values of another
+                continue
             layer.keys = layer.keys.expand(len(rows), -1, -1, -1)
             layer.values = layer.values.expand(len(rows), -1, -1, -1)
     batch = pack_sequences(rest, prefix_lengths, rows)
+    # A padding token, whose embedding is zero, makes gradients of some models nan (Gemma 3n): pad with another one.
+    batch.tokens[batch.owner < 0] = sequences[0][0]
     chosen = [
         start + position - length
         for start, length, own in zip(batch.starts, prefix_lengths, positions, strict=True)
@@ -73,6 +82,20 @@ def sequence_logits(
     mask = (_padding_mask if flash else _attention_mask)(batch, len(prefix), model)
     with _only_logits_of(model, torch.tensor(chosen, device=model.device)):
         return forward(model, ids, mask, places, cache, 0)[0]
+
+
+def _unshared_logits(model: Any, sequences: Sequence[Tokens], positions: Sequence[Sequence[int]]) -> torch.Tensor:
+    """Returns the logits as `sequence_logits` does, by one pass over whole sequences, padded on the right."""
+    matrix = _padded(sequences, "right", model.device)
+    real = (matrix >= 0).long()
+    ids = matrix.where(matrix >= 0, matrix[0, 0])
+    mask = None if bool(real.all()) else real
+    width = ids.shape[1]
+    chosen = [row * width + position for row, own in enumerate(positions) for position in own]
+    with _only_logits_of(model, torch.tensor(chosen, device=model.device)):
+        values = accepted(model, {"attention_mask": mask, "use_cache": False})
+        logits: torch.Tensor = model(input_ids=ids, **values).logits
+        return logits[0]
 
 
 def _attention_mask(batch: PackedBatch, prefix: int, model: Any) -> torch.Tensor | None:

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from d2skill.policies.causal_lm.architectures import CACHE_ARGUMENTS, accepted, chunks_of_one, execution_path
 from d2skill.policies.causal_lm.constrained_decoding import DecodingState
 from d2skill.policies.causal_lm.forward import attention, forward, left_padded, log_softmax, mask_for
 from d2skill.policies.causal_lm.kv_cache import BatchKVCache
@@ -235,6 +236,75 @@ class GenerationEngine:
             for place, i in enumerate(indices):
                 sampled[i] = (choices[place][columns[place]] if choices else columns[place], values[place])
         return sampled
+
+
+class UnsharedGeneration(GenerationEngine):
+    """Generates answers one after the other, for models with states that cannot be cut back, copied or padded.
+
+    Each prompt is read anew, as one sequence without padding. With the path `cached` the model's own cache is continued
+    token by token; with `recomputed` each token is computed from the whole sequence.
+    """
+
+    def submit(self, key: int, prompt: Tokens, state: DecodingState) -> None:
+        """See GenerationEngine."""
+        sequence = self._sequences[key] = _Sequence(key, 0, state, pending=prompt)
+        self._submitted.append(sequence)
+
+    def release(self, key: int) -> None:
+        """See GenerationEngine; nothing is kept."""
+        self._sequences.pop(key, None)
+
+    def run(self) -> list[int]:
+        """Generates all submitted answers to their ends, and returns their keys."""
+        submitted, self._submitted = self._submitted, []
+        with torch.no_grad():
+            for sequence in submitted:
+                self._answer(sequence)
+        return [sequence.key for sequence in submitted]
+
+    def _answer(self, sequence: _Sequence) -> None:
+        cache: Any = None
+        while sequence.pending:
+            logits, cache = self._next_logits(sequence, cache)
+            sequence.cached += sequence.pending
+            ((token, log_prob),) = self._sample([sequence], logits)
+            sequence.pending = sequence.state.append(token, log_prob)
+
+    def _next_logits(self, sequence: _Sequence, cache: Any) -> tuple[torch.Tensor, Any]:
+        """Returns the logits [1, V] of what follows the pending tokens, and the cache after them."""
+        if execution_path(self._model) == "recomputed":
+            return self._pass((*sequence.cached, *sequence.pending), 0, None)
+        chunks = chunks_of_one(sequence.pending) if cache is not None else [sequence.pending]
+        start = len(sequence.cached)
+        for chunk in chunks:
+            logits, cache = self._pass(chunk, start, cache)
+            start += len(chunk)
+        return logits, cache
+
+    def _pass(self, tokens: Tokens, start: int, cache: Any) -> tuple[torch.Tensor, Any]:
+        model = self._model
+        keep = execution_path(model) == "cached"
+        values: dict[str, Any] = {"use_cache": keep, "logits_to_keep": 1}
+        if keep:
+            seen = start + len(tokens)
+            values["position_ids"] = torch.arange(start, seen, device=model.device)[None]
+            values |= dict.fromkeys(CACHE_ARGUMENTS, cache)
+        out = model(input_ids=torch.tensor([tokens], device=model.device), **accepted(model, values))
+        after = next((out[name] for name in CACHE_ARGUMENTS if keep and out.get(name) is not None), None)
+        return out.logits[:, -1], after
+
+
+def make_engine(model: Any, capacity: int, sampling: Sampling, budget: float = inf) -> GenerationEngine:
+    """Returns the generation engine for the architecture of a model; see GenerationEngine for the arguments.
+
+    Args:
+        model: a causal language model of Transformers.
+        capacity: number of sequences at a time.
+        sampling: temperature, top-p and top-k.
+        budget: tokens of a prefill pass, at most.
+    """
+    kind = GenerationEngine if execution_path(model) == "batched" else UnsharedGeneration
+    return kind(model, capacity, sampling, budget)
 
 
 def sample(

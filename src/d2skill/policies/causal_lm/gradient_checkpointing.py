@@ -16,11 +16,13 @@ from torch.utils.checkpoint import checkpoint
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from d2skill.errors import ConfigError
+from d2skill.policies.causal_lm.architectures import decoder_of
 
 
 def checkpointable_layers(model: Any) -> list[Any]:
     """Returns the layers of a model that can be recomputed, in order. Raises ConfigError if there are none."""
-    layers = [layer for layer in model.modules() if isinstance(layer, GradientCheckpointingLayer)]
+    kind = GradientCheckpointingLayer
+    layers = [layer for layer in decoder_of(model).modules() if isinstance(layer, kind)]
     if not layers or any("past_key_values" not in inspect.signature(layer.forward).parameters for layer in layers):
         raise ConfigError(
             f"policy.lm.gradient_checkpointing does not work with the layers of a {type(model).__name__}: turn it off"

@@ -23,7 +23,9 @@ import numpy.typing as npt
 Tokens = tuple[int, ...]
 _Numbers = npt.NDArray[np.int64]
 
-FORWARD_COST = {"cpu": 40}
+NO_SHARING = "no sharing"
+"""Kind of device on which no prefix pays, for models that cannot share any (see architectures)."""
+FORWARD_COST = {"cpu": 40, NO_SHARING: 2**40}
 """Fixed cost of a forward pass in tokens, by kind of device: what was fastest on a core with the tiny model."""
 FORWARD_COST_ELSEWHERE = 1024
 """The same on accelerators, where a pass takes its time to start: an estimate, not measured."""

@@ -7,15 +7,15 @@ from typing import Any
 import numpy as np
 
 from d2skill.config import CausalLMConfig
+from d2skill.policies.answers import parse_action
 from d2skill.policies.causal_lm.chat_template import ChatTokenizer
 from d2skill.policies.causal_lm.constrained_decoding import ChoiceDecoding, FreeDecoding
-from d2skill.policies.causal_lm.generation import GenerationEngine, Sampling
-from d2skill.prompts import parse_action
+from d2skill.policies.causal_lm.generation import Sampling, make_engine
 from d2skill.types import Decision, Prompt
 
 
 class LanguageModelSlots:
-    """Implements `Slots` by the sequences of a `GenerationEngine`.
+    """Implements `Slots` by the sequences of a generation engine.
 
     Args:
         model: a causal language model of Transformers.
@@ -28,7 +28,7 @@ class LanguageModelSlots:
         self.capacity, self._max_tokens = settings.slots, settings.max_new_tokens
         self._chat = chat
         sampling = Sampling(temperature, settings.top_p, settings.top_k)
-        self._engine = GenerationEngine(model, self.capacity, sampling, settings.pass_tokens)
+        self._engine = make_engine(model, self.capacity, sampling, settings.pass_tokens)
         self._pending: dict[int, tuple[Prompt, ChoiceDecoding | FreeDecoding]] = {}
         self._forced: list[int] = []
 
