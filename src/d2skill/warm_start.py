@@ -9,8 +9,10 @@ takes no demonstration away from the policy without skills; misleading places co
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -18,16 +20,20 @@ from d2skill.bank import Draft, SkillBank
 from d2skill.config import Config
 from d2skill.embedders import make_embedder
 from d2skill.episode import Episode
-from d2skill.errors import ReflectionFault
+from d2skill.errors import ConfigError, ReflectionFault
 from d2skill.knowledge.evidence import Evidence, evidence_of, misleading
 from d2skill.learner import drafts_from
+from d2skill.policies.answers import parse_action
 from d2skill.prompts import render_skill
 from d2skill.protocols import Embedder, Environment, Policy, Reflector, SupportsExpert
 from d2skill.rollout import start_session
+from d2skill.runs import trajectories
 from d2skill.types import Arm, Decision, Prompt, Trajectory
 from d2skill.utils.rng import derive, generator
 
 Demonstration = tuple[Prompt, str]
+"""A prompt, and the action or the whole answer that is imitated"""
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +55,7 @@ def warm_start(
 ) -> dict[str, float]:
     """Lets the policy imitate demonstrations, makes it the reference policy, and returns metrics.
 
-    Without an expert or demonstrations, or with a served policy, there is no imitation.
+    Without an expert, a file or demonstrations, or with a served policy, there is no imitation.
 
     Args:
         config: The run's settings.
@@ -60,8 +66,14 @@ def warm_start(
         embedder: Embedder of the advice; without one, that of the settings.
     """
     metrics: dict[str, float] = {}
-    if isinstance(environment, SupportsExpert) and config.warm_start.tasks and config.policy.kind != "served":
+    file, demonstrations = config.warm_start.trajectories, []
+    if config.policy.kind == "served":
+        pass
+    elif file:
+        demonstrations = demonstrated_again(config, environment, policy, file)
+    elif isinstance(environment, SupportsExpert) and config.warm_start.tasks:
         demonstrations = demonstrate(config, environment, reflector, policy, train_ids, embedder)
+    if demonstrations:
         metrics = policy.imitate(demonstrations, derive(config.seed, "imitate"))
         metrics["warm_start/demonstrations"] = len(demonstrations)
     policy.freeze_reference()
@@ -100,6 +112,59 @@ def demonstrate(
         played = player.play(lesson, derive(config.seed, "lesson", number))
         if played.success:
             demonstrations += [(turn.prompt, turn.decision.action) for turn in played.turns]
+    return demonstrations
+
+
+def demonstrated_again(config: Config, environment: Environment, policy: Policy, file: Path) -> list[Demonstration]:
+    """Returns the decisions of the saved trajectories that were won, each with the prompt of the settings.
+
+    They are played again, for a file holds no prompts; decisions that were not admissible are left out. With free
+    answers the whole saved answer is imitated.
+
+    Args:
+        config: Settings of prompts and answers.
+        environment: The environment in which they were played.
+        policy: Counts the tokens of prompts.
+        file: The file.
+
+    Raises:
+        RunError: The file cannot be read.
+        ConfigError: It holds no trajectory that was won, or none that can be played again.
+    """
+    free = config.policy.kind == "causal-lm" and config.policy.lm.answer == "free"
+    won = [one for one in trajectories.read(file) if one.success and not one.fault]
+    demonstrations: list[Demonstration] = []
+    changed = ""
+    for saved in won:
+        steps = len(saved.turns)
+        try:
+            session, fault = start_session(environment, saved.task.id)
+        except ConfigError as error:
+            changed = changed or str(error)
+            continue
+        count = policy.count_tokens
+        episode = Episode(
+            session, fault=fault, arm="none", index=0, max_steps=steps, settings=config.prompt, count_tokens=count
+        )
+        for turn in saved.turns:
+            if episode.done or episode.query[1] != turn.observation:
+                break
+            episode.act(episode.prompt(), Decision(turn.answer or turn.action, turn.action, (), ()))
+        played = episode.trajectory()
+        if played.success:
+            for turn, kept in zip(saved.turns, played.turns, strict=False):  # it may be won sooner
+                if kept.admissible:
+                    whole = free and parse_action(turn.answer)
+                    demonstrations.append((kept.prompt, turn.answer if whole else kept.decision.action))
+        else:
+            changed = changed or f"{saved.task.id} differs in step {len(played.turns) + 1} of {steps}"
+    if not demonstrations:
+        problem = f"plays as it was saved ({changed})" if won else "was won"
+        raise ConfigError(
+            f"{file}: no trajectory of it {problem}: name one that was won in this environment, and its settings"
+        )
+    if changed:
+        _log.warning("%s: some trajectories do not play as they were saved and are left out: %s", file, changed)
     return demonstrations
 
 

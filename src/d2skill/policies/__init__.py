@@ -23,7 +23,7 @@ def make_policy(config: Config, texts: Callable[[], Sequence[str]]) -> Policy:
     if chosen.kind == "scorer":
         return cast(Policy, make(chosen.scorer, config.optim, config.warm_start, config.rollout.temperature))
     if chosen.kind == "served":
-        return cast(Policy, make(chosen.served))
+        return cast(Policy, make(chosen.served, config.prompt.max_tokens))
     policy = make(
         chosen.lm,
         config.optim,

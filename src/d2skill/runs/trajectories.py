@@ -159,7 +159,7 @@ def _some(values: Iterable[object]) -> str:
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
     """Yields the lines of a file, numbered from 1. Raises `RunError` if there are none."""
-    lines = _content(path).split(b"\n")
+    lines = content(path).split(b"\n")
     if not lines[-1]:
         lines.pop()
     if not lines:
@@ -183,7 +183,8 @@ def _saved(path: Path, number: int, line: bytes) -> Saved:
         raise RunError(f"{path}, line {number}: {what}: is it a file of saved trajectories, and whole?") from None
 
 
-def _content(path: Path) -> bytes:
+def content(path: Path) -> bytes:
+    """Returns the content of a file, unpacked if it is compressed. Raises `RunError` if it cannot be read."""
     try:
         data = path.read_bytes()
     except OSError as error:

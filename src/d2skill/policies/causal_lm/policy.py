@@ -23,12 +23,15 @@ from safetensors.torch import load_file, save_file
 
 from d2skill.config import CausalLMConfig, OptimConfig, WarmStartConfig, step_sizes
 from d2skill.errors import ConfigError, RunError
+from d2skill.policies.answers import parse_action
 from d2skill.policies.batching import decide_all
 from d2skill.policies.causal_lm import loading
+from d2skill.policies.causal_lm.architectures import execution_path
 from d2skill.policies.causal_lm.chat_template import ChatTokenizer
 from d2skill.policies.causal_lm.constrained_decoding import FreeDecoding
+from d2skill.policies.causal_lm.execution_check import check_execution
 from d2skill.policies.causal_lm.fine_tuning import FineTuning, FullFineTuning, LoraFineTuning, require_peft
-from d2skill.policies.causal_lm.generation import GenerationEngine, Sampling
+from d2skill.policies.causal_lm.generation import Sampling, make_engine
 from d2skill.policies.causal_lm.gradient_checkpointing import checkpointable_layers, gradient_checkpointing
 from d2skill.policies.causal_lm.loss import (
     TrainingExample,
@@ -38,6 +41,7 @@ from d2skill.policies.causal_lm.loss import (
     token_loss,
 )
 from d2skill.policies.causal_lm.optimizer import MasterWeightAdam
+from d2skill.policies.causal_lm.prefix_sharing import NO_SHARING
 from d2skill.policies.causal_lm.slots import LanguageModelSlots
 from d2skill.policies.causal_lm.tiny_model import make_tiny_model
 from d2skill.types import AnswerScore, Decision, Prompt, Row
@@ -79,6 +83,8 @@ class CausalLMPolicy:
         self._settings, self._optim, self._warm_start = settings, optim, warm_start
         self._temperature, self._seed = temperature, seed
         self.processes = ProcessGroup()
+        self.on_imitation_step: Callable[[int, int], None] | None = None
+        """Called after each optimiser step of imitation with its number and that of all steps"""
         self._rate, self._imitation_rate = step_sizes("causal-lm", optim, warm_start, adapter=settings.lora_rank > 0)
         self._checkpointing = gradient_checkpointing if settings.gradient_checkpointing else nullcontext
         self._device = device_named(settings.device, "policy.lm.device")
@@ -101,6 +107,8 @@ class CausalLMPolicy:
             LoraFineTuning(model, lm, self._seed) if lm.lora_rank else FullFineTuning(model, lm)
         )
         self.model = model.to(self._device).eval()
+        if lm.model != "tiny":
+            check_execution(self.model, lm)
         self._context = loading.context_length(model.config)
         prompt_limit = max(self._context - max(64, lm.max_new_tokens), self._context // 2)
         self.chat = ChatTokenizer(tokenizer, lm, loading.end_tokens(model, tokenizer), prompt_limit)
@@ -126,7 +134,7 @@ class CausalLMPolicy:
         rng = np.random.default_rng(0)  # not used at temperature 0
         states = [FreeDecoding(rng, self.chat, tokens, until_action=False) for _ in prompts]
         lm = self._settings
-        GenerationEngine(self.model, lm.slots, Sampling(0.0), lm.pass_tokens).run_all(prompts, states)
+        make_engine(self.model, lm.slots, Sampling(0.0), lm.pass_tokens).run_all(prompts, states)
         return [self.chat.decode(state.tokens) for state in states]
 
     def score_answers(self, decided: Sequence[tuple[Prompt, Decision]]) -> list[AnswerScore]:
@@ -186,7 +194,8 @@ class CausalLMPolicy:
         }
 
     def _microbatches(self, examples: Sequence[TrainingExample]) -> list[list[int]]:
-        return microbatch_groups(examples, self._settings.pass_tokens, self._device.type)
+        device = self._device.type if execution_path(self.model) == "batched" else NO_SHARING
+        return microbatch_groups(examples, self._settings.pass_tokens, device)
 
     def _minibatches(
         self, pairs: Sequence[tuple[TrainingExample, str]], size: int
@@ -253,33 +262,55 @@ class CausalLMPolicy:
         """
         if not demonstrations:
             return {}
-        rng = np.random.default_rng(seed)
-        del self._adam  # frees its memory before the next one is made
-        self._adam = MasterWeightAdam(self.model, self._imitation_rate, self._optim.max_grad_norm)
-        pairs = []
+        rng, pairs = np.random.default_rng(seed), []
         for prompt, action in demonstrations:
             answer = self.chat.answer_ids(prompt, action)
             example = TrainingExample(self.chat.prompt_ids(prompt), answer, tuple(range(len(answer))))
             pairs.append((example, prompt.task))
-        total = 0.0
-        for _ in range(self._warm_start.epochs):
+        loss = self._fit(pairs, rng)
+        sample = rng.permutation(len(pairs))[:ACCURACY_SAMPLE].tolist()
+        shard = sample[self.processes.rank :: self.processes.world_size]
+        greedy = self.act([demonstrations[i][0] for i in shard], [0] * len(shard), 0.0)
+        wanted = [parse_action(demonstrations[i][1]) or demonstrations[i][1] for i in shard]
+        hits = sum(d.action == action for d, action in zip(greedy, wanted, strict=True))
+        hit = self.processes.all_gather(hits)
+        return {"warm_start/loss": loss, "warm_start/accuracy": sum(hit) / len(sample)}
+
+    def imitate_chats(self, chats: Sequence[Sequence[dict[str, str]]], seed: int) -> dict[str, float]:
+        """Fine-tunes on every answer of chats in OpenAI's form; returns warm_start/loss, see `imitate`."""
+        pairs = []
+        for messages in chats:
+            for at, message in enumerate(messages):
+                if message["role"] == "assistant" and at:
+                    prompt, answer = self.chat.chat_ids(messages[:at]), self.chat.action_ids(message["content"])
+                    answer = answer[: self._context // 2]
+                    prompt = prompt[len(answer) - self._context :]
+                    example = TrainingExample(prompt, answer, tuple(range(len(answer))))
+                    pairs.append((example, messages[0]["content"]))
+        return {"warm_start/loss": self._fit(pairs, np.random.default_rng(seed))}
+
+    def _fit(self, pairs: Sequence[tuple[TrainingExample, str]], rng: np.random.Generator) -> float:
+        """Fine-tunes on examples, given with what they are sharded by; returns nats a token in the last epoch."""
+        del self._adam  # frees its memory before the next one is made
+        self._adam = MasterWeightAdam(self.model, self._imitation_rate, self._optim.max_grad_norm)
+        size, epochs = self._warm_start.minibatch_rows, self._warm_start.epochs
+        steps, total = -(-len(pairs) // size) * epochs, 0.0
+        for epoch in range(epochs):
             order, total = rng.permutation(len(pairs)), 0.0
-            for count, microbatches in self._minibatches([pairs[i] for i in order], self._warm_start.minibatch_rows):
+            batches = self._minibatches([pairs[i] for i in order], size)
+            for step, (count, microbatches) in enumerate(batches, start=1):
                 for microbatch in microbatches:
                     with self._checkpointing(self.model):
                         loss = -token_log_probs(self.model, microbatch, 1.0)[0].sum()
                     (loss / count).backward()
                     total += float(loss.detach())
                 self._adam.step(self.processes)
+                if self.on_imitation_step:
+                    self.on_imitation_step(epoch * (steps // epochs) + step, steps)
         del self._adam
         self._adam = MasterWeightAdam(self.model, self._rate, self._optim.max_grad_norm)
-        sample = rng.permutation(len(pairs))[:ACCURACY_SAMPLE].tolist()
-        shard = sample[self.processes.rank :: self.processes.world_size]
-        greedy = self.act([demonstrations[i][0] for i in shard], [0] * len(shard), 0.0)
-        hits = sum(d.action == demonstrations[i][1] for i, d in zip(shard, greedy, strict=True))
-        losses, hit = zip(*self.processes.all_gather((total, hits)), strict=True)
         tokens = sum(len(example.tokens) for example, _ in pairs)
-        return {"warm_start/loss": sum(losses) / tokens, "warm_start/accuracy": sum(hit) / len(sample)}
+        return float(sum(self.processes.all_gather(total))) / tokens
 
     def freeze_reference(self) -> None:
         """See Policy. Without a call the first update does it; without a KL term there is no reference."""

@@ -108,6 +108,7 @@ def _choice_codes(
     steps: tuple[str, ...], done: int, made: tuple[str, ...], task: str, actions: tuple[str, ...]
 ) -> tuple[int, ...]:
     """Returns the relation of each action to the steps of a procedure, of which some are done."""
+    done = min(done, len(steps))
     end = until(steps, done)
     chosen = {general_choice(action, task) for action in made}
     following = [step for at, step in enumerate(steps[done:end]) if at == 0 or step not in chosen]
