@@ -13,7 +13,15 @@ from d2skill.credit import Hindsight, advantages, credited_utilities, hindsight,
 from d2skill.rollout import Rollouts
 from d2skill.types import Group
 
-REWARD = RewardConfig(success=10, invalid_penalty=1, intrinsic=1)
+REWARD = RewardConfig(success=10, invalid_penalty=1, penalty="trajectory", intrinsic=1)
+
+
+def by_trajectory(group, shaped, settings):
+    """The advantage of each trajectory, which all of its turns have."""
+    found = advantages(group, shaped, settings)
+    assert all(len(set(own.tolist())) == 1 for own in found)
+    return np.array([own[0] for own in found])
+
 
 # The group of all numbers below: successes 1 1 0 1 | 0 1 0 0, turns 1 2 1 1 | 1 1 1 2,
 # inadmissible actions 0 2 0 0 | 0 1 1 0.
@@ -57,13 +65,13 @@ def test_a_score_is_rewarded_only_if_asked():
 
 def test_eq4_lambda_scales_the_intrinsic_reward_alone():
     (seen,) = hindsight([WORKED])
-    double = returns(WORKED, seen, RewardConfig(success=10, invalid_penalty=1, intrinsic=2))
+    double = returns(WORKED, seen, RewardConfig(success=10, invalid_penalty=1, penalty="trajectory", intrinsic=2))
     assert (double - RETURNS).tolist() == [0.75, 0.75, -0.25, 0.75, 0, 0, 0, 0]
 
 
 def test_eq5_over_the_group():
     # mean 38/8 = 4.75; squared deviations 36+16+25+36+22.5625+18.0625+33.0625+22.5625 = 209.25, /7, root 5.467436
-    got = advantages(WORKED, np.array(RETURNS), AdvantageConfig(normalise="group"))
+    got = by_trajectory(WORKED, np.array(RETURNS), AdvantageConfig(normalise="group"))
     deviations = np.array([6, 4, -5, 6, -4.75, 4.25, -5.75, -4.75])
     assert got == pytest.approx(deviations / 5.467436, rel=1e-6)
 
@@ -71,7 +79,7 @@ def test_eq5_over_the_group():
 def test_eq5_over_each_half():
     # skill half: mean 7.5, squares 10.5625+1.5625+60.0625+10.5625 = 82.75, /3, root 5.251984
     # baseline: mean 2, squares 4+49+9+4 = 66, /3, root 4.690416
-    got = advantages(WORKED, np.array(RETURNS), AdvantageConfig(normalise="half"))
+    got = by_trajectory(WORKED, np.array(RETURNS), AdvantageConfig(normalise="half"))
     assert got[:4] == pytest.approx(np.array([3.25, 1.25, -7.75, 3.25]) / 5.251984, rel=1e-6)
     assert got[4:] == pytest.approx(np.array([-2, 7, -3, -2]) / 4.690416, rel=1e-6)
 
@@ -79,18 +87,46 @@ def test_eq5_over_each_half():
 def test_eq5_over_rows_weighs_long_trajectories_more():
     # ten rows, 8.75 and the last 0 twice: mean 46.75/10 = 4.675, squares 466.3125 − 10·4.675² = 247.75625, /9, root
     # 5.246758
-    got = advantages(WORKED, np.array(RETURNS), AdvantageConfig(normalise="rows"))
+    got = by_trajectory(WORKED, np.array(RETURNS), AdvantageConfig(normalise="rows"))
     assert got == pytest.approx((np.array(RETURNS) - 4.675) / 5.246758, rel=1e-6)
 
 
 def test_a_row_for_each_decision_with_the_advantage_of_its_trajectory():
     rows = policy_batch([WORKED], hindsight([WORKED]), REWARD, AdvantageConfig())
     turns = [(t, one) for t in WORKED.trajectories for one in t.turns]
-    expected = advantages(WORKED, np.array(RETURNS), AdvantageConfig())
+    expected = by_trajectory(WORKED, np.array(RETURNS), AdvantageConfig())
     assert len(rows) == 10
     for row, (owner, one) in zip(rows, turns, strict=True):
         assert (row.prompt, row.decision) == (one.prompt, one.decision)
         assert row.advantage == expected[owner.index]
+
+
+def test_an_inadmissible_action_lowers_the_advantage_of_its_own_row():
+    # returns 10 and 0; scores 10 9 | 0 0: means 9.5 and 0, their variance 45.125, mean variance within (0.25 + 0) / 2
+    one = group([], [True, False], turns=[turn("left"), turn("jump")])
+    one = replace(one, trajectories=(one.trajectories[0], replace(one.trajectories[1], turns=(turn("left"),) * 2)))
+    rows = policy_batch([one], hindsight([one]), RewardConfig(success=10, invalid_penalty=1), AdvantageConfig())
+    scale = np.sqrt(45.125 + 0.125)
+    assert [row.advantage for row in rows] == pytest.approx(np.array([5.25, 4.25, -4.75, -4.75]) / scale, rel=1e-5)
+
+
+def test_penalties_of_equal_returns_stay_of_the_size_of_the_others():
+    """All fail, one action in 40 is inadmissible: without the variance within, its advantage would be a million."""
+    one = group([False, False], [False, False], turns=[turn("left")] * 10)
+    odd = replace(one.trajectories[0], turns=(turn("jump"), *one.trajectories[0].turns[1:]))
+    one = replace(one, trajectories=(odd, *one.trajectories[1:]))
+    rows = policy_batch([one], hindsight([one]), RewardConfig(), AdvantageConfig())
+    assert rows[0].advantage == pytest.approx(-0.975, abs=1e-5) and all(abs(row.advantage) < 1 for row in rows)
+    assert np.mean([row.advantage for row in rows]) == pytest.approx(0, abs=1e-6)
+
+
+def test_a_long_episode_keeps_its_reward_though_some_of_its_actions_are_inadmissible():
+    """40 steps of which 15 % are inadmissible cost 6 of a success of 10 as a penalty of the trajectory."""
+    turns = [turn("jump" if step % 20 < 3 else "left") for step in range(40)]
+    one = group([], [True, False], turns=turns)
+    (seen,) = hindsight([one])
+    assert returns(one, seen, RewardConfig(penalty="trajectory")).tolist() == [4.0, -6.0]
+    assert returns(one, seen, RewardConfig()).tolist() == [10.0, 0.0]
 
 
 def values(*given):
@@ -156,7 +192,7 @@ def test_without_a_baseline_half_there_is_no_intrinsic_reward():
     assert [seen.intrinsic(t) for t in alone.trajectories] == [0, 0]
     assert returns(alone, seen, REWARD).tolist() == [10, 0]
     # mean 5, squares 25 + 25, /1, root 7.071068
-    got = advantages(alone, returns(alone, seen, REWARD), AdvantageConfig())
+    got = by_trajectory(alone, returns(alone, seen, REWARD), AdvantageConfig())
     assert got == pytest.approx(np.array([5, -5]) / 7.071068, rel=1e-6)
 
 
@@ -200,7 +236,7 @@ def test_equal_returns_and_lone_trajectories_have_no_advantage(normalise):
     mode = AdvantageConfig(normalise=normalise)
     for one in (group([True, True], [True, True]), group([True], []), group([], [True])):
         shaped = returns(one, hindsight([one])[0], REWARD)
-        assert advantages(one, shaped, mode).tolist() == [0.0] * len(one.trajectories)
+        assert by_trajectory(one, shaped, mode).tolist() == [0.0] * len(one.trajectories)
 
 
 def test_a_trajectory_that_ended_in_a_fault_counts_as_a_failure():
@@ -240,10 +276,10 @@ def groups(draw):
 def test_advantages_are_centred(one):
     (seen,) = hindsight([one])
     shaped = returns(one, seen, REWARD)
-    over_group = advantages(one, shaped, AdvantageConfig(normalise="group"))
+    over_group = by_trajectory(one, shaped, AdvantageConfig(normalise="group"))
     assert abs(over_group.mean()) < 1e-9
     assert over_group.std() < 1 + 1e-9
-    over_half = advantages(one, shaped, AdvantageConfig(normalise="half"))
+    over_half = by_trajectory(one, shaped, AdvantageConfig(normalise="half"))
     for arm in ("skills", "none"):
         own = [a for a, t in zip(over_half, one.trajectories, strict=True) if t.arm == arm]
         assert not own or abs(np.mean(own)) < 1e-9
@@ -269,7 +305,7 @@ def test_permuting_the_trajectories_permutes_the_results_and_nothing_else(one, r
     shaped, shaped_other = returns(one, seen, REWARD), returns(other, seen_other, REWARD)
     assert shaped[order].tolist() == shaped_other.tolist()
     mode = AdvantageConfig(normalise=normalise)
-    assert advantages(other, shaped_other, mode) == pytest.approx(advantages(one, shaped, mode)[order], abs=1e-9)
+    assert by_trajectory(other, shaped_other, mode) == pytest.approx(by_trajectory(one, shaped, mode)[order], abs=1e-9)
     found, found_other = signals([one], [seen]), signals([other], [seen_other])
     assert {k: sorted(v) for k, v in found.items()} == {k: sorted(v) for k, v in found_other.items()}
 
@@ -320,3 +356,15 @@ def test_eq3_is_the_mean_over_all_orders(beta):
 @given(st.permutations([0.1, 0.2, 0.3, -0.7, 1 / 3, 1e-9, -1.0]))
 def test_eq3_is_bitwise_free_of_order(signals):
     assert credited(0.1, signals, 0.3) == credited(0.1, sorted(signals), 0.3)
+
+
+@pytest.mark.parametrize("penalty", [0.001, 1.0, 5.0])
+@pytest.mark.parametrize("normalise", ["group", "half", "rows"])
+def test_a_penalty_is_one_standard_deviation_at_most_where_returns_are_alike(penalty, normalise):
+    one = group([False] * 4, [True] * 4, turns=[turn("left")] * 50)
+    odd = replace(one.trajectories[0], turns=(turn("jump"), *one.trajectories[0].turns[1:]))
+    one = replace(one, trajectories=(odd, *one.trajectories[1:]))
+    reward = RewardConfig(invalid_penalty=penalty, intrinsic=0.0)
+    rows = policy_batch([one], hindsight([one]), reward, AdvantageConfig(normalise=normalise))
+    others = [row.advantage for row in rows[1:200]]
+    assert len(set(others)) == 1 and -1.0 <= rows[0].advantage - others[0] < 0

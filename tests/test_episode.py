@@ -61,13 +61,26 @@ def test_success_on_the_last_step_counts():
     assert play(episode(max_steps=2), f"open chest {CHEST}", RUBY).trajectory().success
 
 
-@pytest.mark.parametrize("action", ["sing", "", "open chest 99", "OPEN CHEST 1"])
+@pytest.mark.parametrize("action", ["sing", "", "open chest 99", "OPEN CHEST", "open  chest1"])
 def test_an_action_that_is_not_admissible_is_noticed(action):
     one = play(episode(), action, "open chest 1")
     found = one.trajectory()
     assert [t.admissible for t in found.turns] == [False, True]
     assert found.invalid_actions == 1
     assert found.turns[1].prompt.observation == "Nothing happens."
+
+
+@pytest.mark.parametrize("written", ["OPEN CHEST 1", " open  chest\n1 ", "Open Chest 1"])
+def test_case_and_white_space_do_not_matter(written):
+    one = play(episode(), written)
+    (turn,) = one.trajectory().turns
+    assert turn.admissible and turn.decision.action == "open chest 1"
+    assert one.prompt().history[0][1] == "open chest 1"
+
+
+def test_where_two_actions_differ_by_case_alone_only_the_exact_one_is_meant():
+    seen = Observation("A slide.", ("Press A", "press a"))
+    assert seen.admissible("press a") == "press a" and not seen.admits("PRESS A")
 
 
 def test_where_any_text_is_an_action_only_silence_is_inadmissible():
@@ -93,6 +106,9 @@ class Shopping:
     ("action", "admissible"),
     [
         ("search[a red mug]", True),
+        ("Search[A red mug]", True),
+        (" SEARCH[mug] ", True),
+        ("Click[Buy  Now]", True),
         ("search[]]", True),
         ("search[]", False),
         ("search[ ]", False),
@@ -107,6 +123,7 @@ def test_a_form_admits_any_text_in_its_blank_and_no_other(action, admissible):
     assert one.trajectory().turns[0].admissible == admissible
     assert Observation("", forms=("ask ... now",)).admits("ask me now")
     assert not Observation("", forms=("ask ... now",)).admits("ask now")
+    assert Observation("", forms=("ask ... now",)).admissible("Ask  Me NOW") == "ask  Me now"
 
 
 def test_forms_are_in_the_prompt_and_a_score_in_the_trajectory():

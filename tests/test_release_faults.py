@@ -272,6 +272,7 @@ def test_fault_09_a_restored_bank_has_what_the_run_had_and_gives_out_no_old_ids(
     assert any(s.evicted is not None for s in before) and any(s.utility for s in before)
     restored = restore(config, latest(tmp_path / "run"))[0].bank
     assert restored.skills(status=None) == before
+    restored.record(tmp_path / "run" / "bank.db")
     (new,) = restored.insert([step_draft("New", "Never said before.")], 9)
     assert new.skill.id not in {s.id for s in before}
 
@@ -301,7 +302,9 @@ def test_fault_11_an_action_outside_the_admissible_ones_is_noticed_counted_and_p
     for member in one.trajectories:
         assert [t.admissible for t in member.turns] == [True, False, True]
         assert member.invalid_actions == 1
-    assert credit.returns(one, hindsight([one])[0], RewardConfig(invalid_penalty=1.5)).tolist() == [-1.5, -1.5]
+        assert credit.penalties(member, RewardConfig(invalid_penalty=1.5)).tolist() == [0.0, 1.5, 0.0]
+    whole = RewardConfig(invalid_penalty=1.5, penalty="trajectory")
+    assert credit.returns(one, hindsight([one])[0], whole).tolist() == [-1.5, -1.5]
 
 
 # 12: panels

@@ -20,7 +20,8 @@ import numpy.typing as npt
 from d2skill.errors import BankError
 from d2skill.knowledge.procedures import Act, acts_in
 from d2skill.types import Group, Retrieved, Row, Skill, Trajectory
-from d2skill.utils.text import action_words, entities
+from d2skill.utils.arguments import items_of, number_of
+from d2skill.utils.text import action_words, entities, short
 
 if TYPE_CHECKING:
     from d2skill.config import AdvantageConfig, RewardConfig
@@ -88,15 +89,22 @@ def outcome_signals(
     >>> outcome_signals([(["t1", "t2"], 1.0), (["t1"], 0.0)], baseline=[0.0, 1.0])
     {'t1': [0.5, -0.5], 't2': [0.5]}
     """
-    without = [baseline] if isinstance(baseline, (int, float)) else list(baseline)
+    several = items_of(baseline, "an outcome", BankError) if isinstance(baseline, Iterable) else [baseline]
+    without = [number_of(outcome, "an outcome without skills", error=BankError) for outcome in several]
     if not without:
         raise BankError("signals need a baseline: at least one outcome of an attempt without skills")
     mean = math.fsum(without) / len(without)
     found: dict[str, list[float]] = {}
-    for shown, outcome in attempts:
-        plain = (one.skill if isinstance(one, Retrieved) else one for one in shown)
+    wanted = 'a list of attempts, each the skills that it was shown and its outcome, as in [(["t1"], 1.0)]'
+    for attempt in items_of(attempts, wanted, BankError):
+        if not isinstance(attempt, (tuple, list)) or len(attempt) != 2:
+            raise BankError(f"{short(attempt)} is not in {wanted}")
+        outcome = number_of(attempt[1], "the outcome of an attempt", error=BankError)
+        plain = [one.skill if isinstance(one, Retrieved) else one for one in items_of(attempt[0], wanted, BankError)]
+        if strange := [one for one in plain if not isinstance(one, (Skill, str))]:
+            raise BankError(f"{short(strange[0])} is no skill and no id of one, in {wanted}")
         for skill_id in dict.fromkeys(one if isinstance(one, str) else one.id for one in plain):
-            found.setdefault(skill_id, []).append(float(outcome) - mean)
+            found.setdefault(skill_id, []).append(outcome - mean)
     return found
 
 
@@ -182,46 +190,78 @@ def credited_utilities(
 
 
 def returns(group: Group, seen: Hindsight, reward: RewardConfig) -> npt.NDArray[np.float64]:
-    """Returns R̃ of each trajectory, shape [N]: rewards − invalid-action penalties + R_int (Eq. 4)."""
+    """Returns R̃ of each trajectory, shape [N]: rewards + R_int (Eq. 4).
+
+    Penalties of actions that are not admissible are in it only if they are those of trajectories; see `penalties`.
+    """
+    penalty = reward.invalid_penalty if reward.penalty == "trajectory" else 0.0
     return np.array(
         [
             reward.success * t.success
             + reward.score * (t.score or 0.0)
-            - reward.invalid_penalty * t.invalid_actions
+            - penalty * t.invalid_actions
             + reward.intrinsic * seen.intrinsic(t)
             for t in group.trajectories
         ]
     )
 
 
-def advantages(group: Group, shaped: npt.NDArray[np.float64], settings: AdvantageConfig) -> npt.NDArray[np.float64]:
-    """Normalises returns to one advantage per trajectory, shape [N] (Eq. 5).
+def penalties(trajectory: Trajectory, reward: RewardConfig) -> npt.NDArray[np.float64]:
+    """Returns the penalty of each turn of a trajectory by itself, shape [T]: of those that are not admissible."""
+    penalty = reward.invalid_penalty if reward.penalty == "row" else 0.0
+    return np.array([0.0 if turn.admissible else penalty for turn in trajectory.turns])
 
-    `group` takes mean and standard deviation over all N trajectories, `half` over each half by itself, `rows` over
-    step rows, so that long trajectories weigh more (the released code). The standard deviation is the unbiased one.
+
+def advantages(
+    group: Group,
+    shaped: npt.NDArray[np.float64],
+    settings: AdvantageConfig,
+    taken: Sequence[npt.NDArray[np.float64]] = (),
+) -> list[npt.NDArray[np.float64]]:
+    """Normalises the returns of a group to an advantage of each turn of each trajectory, N arrays [T] (Eq. 5).
+
+    The score of a turn is the return of its trajectory less its own penalty. Mean and unbiased variance are those of
+    scores in which each trajectory weighs the same: the variance of the means of trajectories, and the mean of the
+    variances within them. The standard deviation is at least the largest penalty, so that where all returns are alike
+    a penalty lowers an advantage by one at most. `group` takes them over all N trajectories, `half` over each half by
+    itself; `rows` takes them over turns, so that long trajectories weigh more (the released code).
+
+    Args:
+        group: The group.
+        shaped: Returns of its trajectories, shape [N].
+        settings: The sample that returns are normalised over.
+        taken: Penalties of their turns, N arrays [T]; none without them.
     """
-    if settings.normalise == "half":
-        arms = np.array([t.arm == "skills" for t in group.trajectories])
-        out = np.zeros_like(shaped)
-        for arm in (arms, ~arms):
-            if arm.any():
-                out[arm] = _standardise(shaped[arm], shaped[arm])
-        return out
-    if settings.normalise == "rows":
-        return _standardise(shaped, np.repeat(shaped, [len(t.turns) for t in group.trajectories]))
-    return _standardise(shaped, shaped)
+    less = taken or [np.zeros(len(t.turns)) for t in group.trajectories]
+    scores = [value - own for value, own in zip(shaped, less, strict=True)]
+    arms = [t.arm for t in group.trajectories]
+    out = scores[:]
+    for half in dict.fromkeys(arms) if settings.normalise == "half" else (None,):
+        members = [at for at, arm in enumerate(arms) if half in (None, arm)]
+        if settings.normalise == "rows":
+            sample, within = np.concatenate([scores[at] for at in members]), 0.0
+        else:
+            sample = np.array([shaped[at] - (less[at].mean() if len(less[at]) else 0.0) for at in members])
+            within = float(np.mean([less[at].var() if len(less[at]) else 0.0 for at in members]))
+        least = max((float(less[at].max()) for at in members if len(less[at])), default=0.0)
+        for at in members:
+            out[at] = _standardise(scores[at], sample, within, least)
+    return out
 
 
-def _standardise(values: npt.NDArray[np.float64], sample: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _standardise(
+    values: npt.NDArray[np.float64], sample: npt.NDArray[np.float64], within: float, least: float
+) -> npt.NDArray[np.float64]:
     if len(sample) < 2:
         return np.zeros_like(values)
-    return np.asarray((values - sample.mean()) / (sample.std(ddof=1) + _EPSILON))
+    deviation = max(np.sqrt(sample.var(ddof=1) + within), least)
+    return np.asarray((values - sample.mean()) / (deviation + _EPSILON))
 
 
 def policy_batch(
     groups: Sequence[Group], hindsights: Sequence[Hindsight], reward: RewardConfig, settings: AdvantageConfig
 ) -> list[Row]:
-    """Returns a row per decision of both halves, each with the advantage of its whole trajectory (Eq. 4-5).
+    """Returns a row per decision of both halves, each with its advantage (Eq. 4-5).
 
     Args:
         groups: The groups of an iteration.
@@ -231,7 +271,9 @@ def policy_batch(
     """
     rows = []
     for group, seen in zip(groups, hindsights, strict=True):
-        values = advantages(group, returns(group, seen, reward), settings)
-        for trajectory, value in zip(group.trajectories, values, strict=True):
-            rows += [Row(turn.prompt, turn.decision, float(value)) for turn in trajectory.turns]
+        taken = [penalties(trajectory, reward) for trajectory in group.trajectories]
+        values = advantages(group, returns(group, seen, reward), settings, taken)
+        for trajectory, own in zip(group.trajectories, values, strict=True):
+            pairs = zip(trajectory.turns, own.tolist(), strict=True)
+            rows += [Row(turn.prompt, turn.decision, value) for turn, value in pairs]
     return rows

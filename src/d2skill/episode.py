@@ -6,6 +6,7 @@ A lock-step loop and an asynchronous server loop can drive the same code.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from d2skill.config import PromptConfig
 from d2skill.knowledge.advice import Advice
@@ -103,9 +104,12 @@ class Episode:
         return fit_to_budget(full, self._count, self._settings.max_tokens)
 
     def act(self, prompt: Prompt, decision: Decision) -> None:
-        """Plays a decision that was made on `prompt`."""
+        """Plays a decision that was made on `prompt`: the admissible action that it means, or else its own text."""
+        admissible = self._observation.admissible(decision.action)
+        if admissible and admissible != decision.action:
+            decision = replace(decision, action=admissible)
         action = decision.action
-        self._turns.append(Turn(prompt, decision, bool(action) and self._observation.admits(action)))
+        self._turns.append(Turn(prompt, decision, bool(admissible)))
         self._past.append((self._observation.text, action or decision.text))
         try:
             self._observation = self._session.step(action)

@@ -5,9 +5,12 @@ A trajectory carries its task, arm and index, so nothing is ever found by row po
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from functools import lru_cache
+from typing import Any, Literal, NamedTuple, get_args
+
+from d2skill.errors import ConfigError
 
 Granularity = Literal["task", "step"]
 Arm = Literal["skills", "none"]
@@ -52,17 +55,43 @@ class Observation:
     labels: tuple[str, ...] = ()
 
     def admits(self, action: str) -> bool:
-        """Tells whether an action is admissible."""
-        if not self.actions and not self.forms:
-            return bool(action)
-        return action in self.actions or any(_fills(form, action) for form in self.forms)
+        """Tells whether an action is admissible, in whatever case and with whatever white space it is written."""
+        return bool(self.admissible(action))
+
+    def admissible(self, action: str) -> str:
+        """Returns the admissible action that a text means, "" if it means none: case and white space do not matter.
+
+        >>> from d2skill import Observation
+        >>> Observation("A shop.", ("click[b01]",), forms=("search[...]",)).admissible("Click[B01]")
+        'click[b01]'
+        """
+        if action in self.actions or not (self.actions or self.forms):
+            return action
+        if self.actions and action and len(action) <= _LONGEST_ACTION:
+            wanted = _plain(action)
+            alike = {one for one in self.actions if _plain(one) == wanted}
+            if len(alike) == 1:
+                return alike.pop()
+        return next((filled for form in self.forms if (filled := _fill(form, action))), "")
 
 
-def _fills(form: str, action: str) -> bool:
-    """Tells whether an action is a form with something in its blank."""
+_LONGEST_ACTION = 10_000
+
+
+@lru_cache(maxsize=2**16)
+def _plain(action: str) -> str:
+    return " ".join(action.split()).casefold()
+
+
+def _fill(form: str, action: str) -> str:
+    """Returns a form with what stands in its blank in an action, "" if the action is of another form, or blank."""
     before, _, after = form.partition("...")
-    inside = action[len(before) : len(action) - len(after)]
-    return action.startswith(before) and action.endswith(after) and bool(inside.strip())
+    text = action.strip()
+    inside = text[len(before) : len(text) - len(after)]
+    if len(text) < len(before) + len(after) or not inside.strip():
+        return ""
+    filled = f"{before}{inside}{after}"
+    return filled if filled.casefold() == text.casefold() else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +192,7 @@ class Decision:
 
     `text` is the whole answer, `action` the action parsed out of it ("" if none could be). `tokens` and `log_probs`
     are the policy's own record of its choice under the distribution it sampled from, one entry per token: for the
-    scorer a single entry, the index of the action.
+    scorer a single entry, the index of the action. The id of a token is -1 where a server does not tell it.
 
     >>> from d2skill import Decision
     >>> Decision("open chest 2", "open chest 2", tokens=(1,), log_probs=(-0.69,)).action
@@ -241,25 +270,42 @@ class Trajectory:
 
         Args:
             task: The task, or its text.
-            steps: For each step the observation, the action, and if they are known the admissible actions.
+            steps: For each step the observation, the action, and if they are known the actions that were admissible
+                there; an action that is not among them counts as refused by the environment.
             success: True if the task was done.
             final: Observation after the last step.
             arm: "skills" if skills were shown, "none" otherwise.
             index: Number of the attempt, to tell several of one task apart.
+
+        Raises `ConfigError` for what is none of these.
 
         >>> steps = [("Two chests.", "open chest 1", ["open chest 1", "open chest 2"]), ("It is empty.", "wait")]
         >>> Trajectory.of("take the ruby", steps, success=False).turns[0].prompt.actions
         ('open chest 1', 'open chest 2')
         """
         own = Task(task, task, "own") if isinstance(task, str) else task
+        if not isinstance(own, Task):
+            raise ConfigError(f"the task of a trajectory is {own!r}: hand in its text, or a d2skill.Task")
+        if isinstance(success, str) or success not in (True, False):
+            raise ConfigError(f"success is {success!r}: it is True or False")
+        if arm not in get_args(Arm):
+            raise ConfigError(f"arm is {arm!r}: it is {' or '.join(get_args(Arm))}")
+        played: list[Any] = [steps] if isinstance(steps, str) or not isinstance(steps, Iterable) else list(steps)
+        for step in played:
+            if not _is_step(step):
+                raise ConfigError(
+                    f"{step!r} is no step: write (observation, action), or (observation, action, [action, ...]) with "
+                    "all actions that were admissible"
+                )
         turns: list[Turn] = []
         history: list[tuple[str, str]] = []
-        for observation, action, *rest in steps:
+        for observation, action, *rest in played:
             actions = tuple(rest[0]) if rest else ()
             prompt = Prompt(own.text, observation, actions, tuple(history))
-            turns.append(Turn(prompt, Decision(action, action, (), ()), not actions or action in actions))
-            history.append((observation, action))
-        return cls(own, arm, index, tuple(turns), final, success)
+            meant = Observation(observation, actions).admissible(action) or action
+            turns.append(Turn(prompt, Decision(action, meant, (), ()), not actions or meant in actions))
+            history.append((observation, meant))
+        return cls(own, arm, index, tuple(turns), final, bool(success))
 
     @property
     def name(self) -> str:
@@ -270,6 +316,14 @@ class Trajectory:
     def invalid_actions(self) -> int:
         """Number of turns whose action was not admissible."""
         return sum(not turn.admissible for turn in self.turns)
+
+
+def _is_step(step: object) -> bool:
+    """Returns True for an observation and an action, with a list of actions or without."""
+    if not isinstance(step, (tuple, list)) or len(step) not in (2, 3):
+        return False
+    actions = step[2] if len(step) == 3 else ()
+    return isinstance(actions, (tuple, list)) and all(isinstance(text, str) for text in (*step[:2], *actions))
 
 
 @dataclass(frozen=True, slots=True)

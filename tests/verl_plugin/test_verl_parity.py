@@ -1,5 +1,7 @@
 """The same recorded sessions give the same credits, returns and advantages on both engines."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -19,7 +21,14 @@ from d2skill.learner import Learner
 from d2skill.reflectors import ContrastReflector
 from d2skill.rollout import Rollouts
 from d2skill.types import Group
-from d2skill.verl.rows import ServerAnswer, episode_rows, half_uids, read_groups, shaped_returns
+from d2skill.verl.rows import (
+    ServerAnswer,
+    episode_rows,
+    half_uids,
+    penalised_advantages,
+    read_groups,
+    shaped_returns,
+)
 
 REWARD = RewardConfig(score=2.0)
 
@@ -98,7 +107,7 @@ def test_returns_advantages_and_credits_are_those_of_the_local_engine(recorded, 
         group, seen = recorded[whose[0]], hindsights[whose[0]]
         expected = credit.returns(group, seen, REWARD)
         assert returns[place] == pytest.approx(expected[whose[1]], abs=1e-6)
-        wanted = credit.advantages(group, expected, AdvantageConfig(normalise="group"))[whose[1]]
+        wanted = credit.advantages(group, expected, AdvantageConfig(normalise="group"))[whose[1]][0]
         assert advantages[place][0].item() == pytest.approx(wanted, abs=1e-6)
 
 
@@ -119,7 +128,7 @@ def test_halves_are_normalised_apart_as_by_the_local_engine(recorded, with_skill
             continue
         group = recorded[whose[0]]
         expected = credit.returns(group, credit.hindsight([group])[0], REWARD)
-        wanted = credit.advantages(group, expected, AdvantageConfig(normalise="half"))[whose[1]]
+        wanted = credit.advantages(group, expected, AdvantageConfig(normalise="half"))[whose[1]][0]
         assert advantages[place][0].item() == pytest.approx(wanted, abs=1e-6)
 
 
@@ -130,3 +139,20 @@ def test_a_group_with_a_lost_session_teaches_the_bank_nothing(recorded):
     assert {group.task for group in batch.groups} == {group.task for group in recorded} - {recorded[1].task}
     told = shaped_returns(batch, credit.hindsight(batch.groups), REWARD)
     assert {place for place, row in enumerate(rows) if row[3] and row[3][0] == 1}.isdisjoint(told)
+
+
+def test_penalties_of_rows_are_those_of_the_local_engine(recorded):
+    """Rows of groups with an inadmissible action get their advantages from here; verl has one for a whole episode."""
+    turns = recorded[1].trajectories[0].turns
+    odd = replace(recorded[1].trajectories[0], turns=(replace(turns[0], admissible=False), *turns[1:]))
+    mixed = [recorded[0], Group(recorded[1].task, (odd, *recorded[1].trajectories[1:])), *recorded[2:]]
+    rows = as_verl_has_them(mixed, 0)
+    batch = read_groups([(key, tag, row.extra) for key, tag, row, _ in rows], 4, 6)
+    settings = AdvantageConfig(normalise="group")
+    found = penalised_advantages(batch, credit.hindsight(batch.groups), REWARD, settings)
+    whole = credit.policy_batch([mixed[1]], credit.hindsight([mixed[1]]), REWARD, settings)
+    places = [place for place, row in enumerate(rows) if row[3] and row[3][0] == 1]
+    assert sorted(found) == sorted(places)
+    assert sorted(found.values()) == sorted(row.advantage for row in whole)
+    by_episode = REWARD.model_copy(update={"penalty": "trajectory"})
+    assert penalised_advantages(batch, credit.hindsight(batch.groups), by_episode, settings) == {}

@@ -85,8 +85,8 @@ def test_a_row_for_each_answer_and_the_trajectory_in_the_last():
     assert (first.prompt, first.response, first.mask, first.log_probs) == ([1, 2], [5, 6], [1, 1], [-0.1, -0.2])
     assert (last.prompt, last.response, last.mask, last.log_probs) == ([1, 2, 3], [8], [1], [-0.3])
     assert (first.seconds, last.seconds) == (0.25, 0.5)
-    # 10 for success, half of the 2 for the score, 0.5 off for the one that is not admissible
-    assert (first.reward, last.reward) == (10.5, 10.5)
+    # 10 for success and half of the 2 for the score; the penalty of the second turn is in its advantage
+    assert (first.reward, last.reward) == (11.0, 11.0)
     assert first.extra == told | {"reward_extra_info": {"success": 1.0}}
     assert unpack(last.extra["trajectory"]) == unpack(pack(played))
 

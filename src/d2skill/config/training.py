@@ -41,6 +41,9 @@ class RewardConfig(Settings):
     """Return of the score, 0 to 1, of a task that can be solved in part; 0 counts solved tasks only, as the paper"""
     invalid_penalty: float = Field(1.0, ge=0)
     """Penalty for each action that is not admissible"""
+    penalty: Literal["row", "trajectory"] = "row"
+    """row: such an action lowers the advantage of its own row alone (the released code); trajectory: the return, and so
+    the advantages of all rows of the episode"""
     intrinsic: float = Field(1.0, ge=0)
     """λ of Eq. 4: weight of the gain over the baseline half, given to the skill half only"""
 

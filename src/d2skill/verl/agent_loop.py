@@ -20,9 +20,9 @@ from verl.experimental.agent_loop.agent_loop import AgentLoopBase, AgentLoopMetr
 from d2skill.config import Config
 from d2skill.envs import make_environment
 from d2skill.episode import Episode
+from d2skill.policies.answers import parse_action
 from d2skill.policies.causal_lm.chat_template import ChatTokenizer
 from d2skill.policies.causal_lm.loading import end_tokens
-from d2skill.prompts import parse_action
 from d2skill.rollout import half_of, start_session
 from d2skill.runs.folder import RunFolder
 from d2skill.types import Arm, Decision, Retrieved

@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from d2skill import credit
-from d2skill.config import RewardConfig
+from d2skill.config import AdvantageConfig, RewardConfig
 from d2skill.credit import Hindsight
 from d2skill.rollout import half_of
 from d2skill.types import Group, Trajectory
@@ -156,6 +156,29 @@ def shaped_returns(played: PlayedGroups, hindsights: Sequence[Hindsight], reward
         for positions, value in zip(rows, credit.returns(group, hindsight, reward).tolist(), strict=True):
             returns |= dict.fromkeys(positions, value)
     return returns
+
+
+def penalised_advantages(
+    played: PlayedGroups, hindsights: Sequence[Hindsight], reward: RewardConfig, settings: AdvantageConfig
+) -> dict[int, float]:
+    """Returns the advantage of each row, by its position, in groups with penalties of rows; none of other groups.
+
+    verl gives all rows of an episode the advantage of the last one, so it has no place for them.
+
+    Args:
+        played: The groups.
+        hindsights: Success rates of their halves, in the same order.
+        reward: Weights of the returns, and the penalty.
+        settings: The sample that returns are normalised over.
+    """
+    found: dict[int, float] = {}
+    for group, rows, hindsight in zip(played.groups, played.rows, hindsights, strict=True):
+        taken = [credit.penalties(trajectory, reward) for trajectory in group.trajectories]
+        if any(own.any() for own in taken):
+            values = credit.advantages(group, credit.returns(group, hindsight, reward), settings, taken)
+            for positions, own in zip(rows, values, strict=True):
+                found |= dict(zip(positions, own.tolist(), strict=False))  # an episode without a turn has a filler
+    return found
 
 
 def half_uids(keys: Sequence[str], with_skills: int) -> tuple[list[str], list[int]]:

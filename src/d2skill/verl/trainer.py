@@ -35,6 +35,7 @@ from d2skill import credit
 from d2skill.errors import RunError
 from d2skill.evaluation import summarize_validation, validation_arms
 from d2skill.iteration_metrics import describe
+from d2skill.policies.answers import require_actions
 from d2skill.policies.causal_lm.policy import FORMAT, KIND, META
 from d2skill.rollout import require_played
 from d2skill.run_recorder import RunRecorder
@@ -49,7 +50,7 @@ from d2skill.utils.rng import derive
 from d2skill.verl.bank_actor import ObserveResult, start_bank_actor, unwrapped_ray_errors
 from d2skill.verl.data import SOURCES
 from d2skill.verl.overrides import MODE
-from d2skill.verl.rows import carried_trajectory, half_uids, read_groups, shaped_returns
+from d2skill.verl.rows import carried_trajectory, half_uids, penalised_advantages, read_groups, shaped_returns
 
 _ARMS = {source: arm for arm, source in SOURCES.items()}
 _POLICY = {
@@ -119,6 +120,7 @@ class D2SkillTrainer(PPOTrainerSync):  # type: ignore[misc]
             )
         hindsights = credit.hindsight(played.groups)
         require_played([(t.task.id, t.fault) for group in played.groups for t in group.trajectories])
+        require_actions([one for group in played.groups for one in group.trajectories])
         self._groups, self._groups_in_ray = played.groups, ray.put(played.groups)
         self._bank_actor.reflect.remote(self._groups_in_ray, iteration, self._seed())
         scores = list(data["rm_scores"].unbind())
@@ -134,7 +136,20 @@ class D2SkillTrainer(PPOTrainerSync):  # type: ignore[misc]
         fields["rm_scores"] = torch.nested.as_nested_tensor(scores, layout=torch.jagged)
         tq.kv_batch_put(**queue, fields=TensorDict(fields, batch_size=len(scores)))
         self._metrics = {"rollout/lost": played.lost} if played.lost else {}
-        return super()._compute_advantage(batch, metrics)
+        batch = super()._compute_advantage(batch, metrics)
+        settings = self._settings.resolved()
+        if own := penalised_advantages(played, hindsights, settings.reward, settings.advantage):
+            self._put_advantages(queue, own)
+        return batch
+
+    def _put_advantages(self, queue: dict[str, Any], own: dict[int, float]) -> None:
+        """Puts the advantages of rows, given by position, into the queue."""
+        data = tq.kv_batch_get(**queue, select_fields=["advantages", "response_mask"])
+        values, masks = list(data["advantages"].unbind()), data["response_mask"].unbind()
+        for position, value in own.items():
+            values[position] = torch.full_like(values[position], value) * masks[position]
+        nested = torch.nested.as_nested_tensor(values, layout=torch.jagged)
+        tq.kv_batch_put(**queue, fields=TensorDict({"advantages": nested, "returns": nested}, batch_size=len(values)))
 
     def _update_actor(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:
         """See PPOTrainer: lets the bank learn from the same rollouts afterwards, before anything is saved."""
