@@ -3,6 +3,7 @@
 import re
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from library import played, told
@@ -15,6 +16,7 @@ from d2skill.knowledge.choices import (
     ChoiceProgress,
     acts_by_choices,
     choice_steps,
+    general_choice,
     is_asked_for,
     turns_not_undone,
     until,
@@ -181,3 +183,35 @@ def test_progress_stays_within_the_steps_whatever_is_played(turns):
         progress.update(action, tuple(offered))
         assert 0 <= progress.done <= len(STEPS)
         assert set(progress.got) <= {action for action, _ in turns}
+
+
+@pytest.mark.parametrize(
+    ("action", "step"),
+    [
+        ("click[army green]", "click the color that the task names"),
+        ("click[army]", f"click {NAMED}"),  # a part of the value is another option
+        ("click[X-Large Tall]", "click the size that the task names"),
+        ("click[x-large]", f"click {NAMED}"),
+        ("click[7]", f"click {FITTING}"),
+        ("click[slim]", "click the type that the task names"),
+        ("click[30.00 dollars]", f"click {NAMED}"),
+    ],
+)
+def test_a_field_is_named_by_its_whole_value(action, step):
+    fields = "color: army green, and size: x-large tall, fit type: slim and price lower than 30.00 dollars"
+    task = f"find me a coat with {fields}"
+    assert general_choice(action, task) == step
+
+
+def test_a_kind_of_task_keeps_a_word_of_its_beginning_or_is_none():
+    assert procedure_of(bought("click[red]", "click[large]")).pattern.startswith("find me")
+    bought_today = shop(("a", "pick[socks]"), ("b", "click[buy now]"), task="Buy socks today")
+    assert procedure_of(bought_today).pattern == "Buy {...}"
+    assert procedure_of(shop(("a", "pick[socks]"), task="socks for me")) is None
+
+
+def test_a_step_that_comes_again_is_done_again():
+    progress = ChoiceProgress((f"click {NAMED}", "click next", f"click {NAMED}"), "find red large socks")
+    for action in ("click[red]", "click[next]", "click[large]"):
+        progress.update(action, ())
+    assert progress.done == 3

@@ -104,3 +104,18 @@ def test_any_texts_are_bound_exactly_or_not_at_all(pattern, text):
     near_bindings(pattern, text)
     if found is not None and REST not in pattern:
         assert re.sub(r"\s", "", filled(pattern, found)).lower() == re.sub(r"\s", "", text).lower()
+
+
+def test_patterns_of_many_parts_are_matched_in_time():
+    """A regular expression with several ".+" would take minutes."""
+    task = "find me x" + " color: a size: b style: c" * 4000
+    assert bindings("find me {...} size: {...} color: {...} style: {...} end", task) is None
+    assert bindings("{...} " * 12 + "y", task) is None
+    assert bindings("find {thing} {...} size: {...} style: {...}", task) == {"thing": "me"}
+
+
+@pytest.mark.parametrize(
+    ("text", "fits"), [("a b c", True), ("a  c", False), ("a c", False), ("A x C", True), ("a b c d", False)]
+)
+def test_any_text_between_two_parts_is_one_letter_at_least(text, fits):
+    assert (bindings("a {...} c", text) is not None) == fits

@@ -151,8 +151,8 @@ class Consolidation:
             skill = self._state.skill(self._state.row(skill_id))
             if skill.granularity == "step" or skill_id in self._state.marks:
                 continue
-            best = self.known.procedures(example(skill.task_text))[0]
-            if standing_of(skill) < _RIVAL * standing_of(best):
+            best = max(self.known.procedures(example(skill.task_text)), key=standing_of)
+            if standing_of(skill) < _RIVAL * standing_of(best) and best.supports >= skill.supports:
                 self._do(Change("retired", (skill_id,), iteration, f"contradicted more often than {best.id}"))
 
     def _merge_detours(self, ids: set[str], iteration: int) -> int:

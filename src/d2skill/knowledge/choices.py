@@ -18,6 +18,9 @@ from d2skill.utils.text import action_words, argument, content, repeats, tokens
 NAMED, FITTING = "what the task names", "one that fits the task"
 ASKED = "the task names"
 _FIELD = "the {} that the task names"
+_LAST_WORD = re.compile(r"[a-z]+\Z")
+_LONGEST_NAME = 40
+_END_OF_VALUE = re.compile(r"\Z|[,;]|\.\Z|and\b")
 _BEGINNING = 3
 """Words of a task, at most, that tell its kind"""
 
@@ -54,7 +57,7 @@ class ChoiceProgress:
         step = general_choice(action, self._task)
         possible = [at for at in range(until(self._steps, self.done)) if self._steps[at] == step]
         if possible:
-            self._made[action] = possible[-1]
+            self._made[action] = next((at for at in possible if at not in self._made.values()), possible[-1])
             while self.done < len(self._steps) and self.done in self._made.values():
                 self.done += 1
         offered = {general_choice(other, self._task) for other in actions}
@@ -125,23 +128,36 @@ def general_choice(action: str, task: str) -> str:
     verb, chosen = action_words(action).verb, argument(action) or ""
     if field := _field(action, task)[0]:
         return f"{verb} {_FIELD.format(field)}"
-    if is_asked_for(action, task) or len(content(chosen) & content(task)) > 1:
+    if _names(action, task):
         return f"{verb} {NAMED}"
     if any(character.isdigit() for character in chosen):
         return f"{verb} {FITTING}"
     return f"{verb} {chosen}"
 
 
+def _names(action: str, task: str) -> bool:
+    """Returns True if the task names what an action chooses, as a whole or in two words or more."""
+    return is_asked_for(action, task) or len(content(argument(action) or "") & content(task)) > 1
+
+
+@lru_cache(maxsize=2**16)
 def _field(action: str, task: str) -> tuple[str, int]:
-    """Returns the field of a task whose value an action chooses, and its place: "size" of "size: large"; "" if none."""
-    chosen = argument(action)
-    found = re.search(rf"\b([a-z]+): {re.escape(chosen)}(?!\w)", task, re.IGNORECASE) if chosen else None
-    return (found[1].lower(), found.start()) if found else ("", -1)
+    """Returns the field of a task whose whole value an action chooses, and its place; "" if there is none.
+
+    It is "size" of "size: large" for the choice of "large", and none for that of "large tall" or "lar".
+    """
+    chosen, text, at = (argument(action) or "").lower(), task.lower(), -1
+    while chosen and (at := text.find(f": {chosen}", at + 1)) >= 0:
+        name, behind = _LAST_WORD.search(text, max(0, at - _LONGEST_NAME), at), text[at + 2 + len(chosen) :].lstrip()
+        if name and _END_OF_VALUE.match(behind):
+            return name[0], name.start()
+    return "", -1
 
 
 def _beginning(task: str, turns: Sequence[Turn]) -> str:
-    """Returns the beginning of a task, up to the first word that an action repeats."""
-    chosen = {word for turn in turns for word in tokens(argument(turn.decision.action) or "")}
+    """Returns the beginning of a task, up to the first word of what the task names and an action chose."""
+    arguments = [argument(turn.decision.action) or "" for turn in turns if _names(turn.decision.action, task)]
+    chosen = {word for words in arguments for word in tokens(words)}
     words = task.split(" ")
     size = next((at for at, word in enumerate(words) if chosen & set(tokens(word))), 1)
     return "".join(f"{word} " for word in words[: min(size, _BEGINNING)])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 from d2skill.utils.text import content, tokens
@@ -45,8 +45,11 @@ def bindings(pattern: str, text: str) -> Mapping[str, str] | None:
     """Returns the words of a task text that stand in the slots of a pattern, None if the text is of another kind."""
     if "{" not in pattern:
         return {} if pattern == text else None
-    match = _compiled(pattern).fullmatch(text)
-    return None if match is None else {name.replace("_", " "): word for name, word in match.groupdict().items()}
+    head, *rest = pattern.split(REST)
+    match = _compiled(head).match(text) if rest else _compiled(head).fullmatch(text)
+    if match is None or (rest and not _follow(rest, text.lower(), match.end())):
+        return None
+    return {name.replace("_", " "): word for name, word in match.groupdict().items()}
 
 
 @lru_cache(maxsize=2**14)
@@ -70,6 +73,17 @@ def filled(text: str, words: Mapping[str, str]) -> str:
     return _SLOT.sub(lambda match: words.get(match[1], match[0]), text)
 
 
+def _follow(parts: Sequence[str], text: str, at: int) -> bool:
+    """Returns True if parts of a pattern come in a text in this order from a place on, each after any text."""
+    *others, last = (part.lower() for part in parts)
+    for part in others:
+        found = text.find(part, at + 1)
+        if found < 0:
+            return False
+        at = found + len(part)
+    return len(text) - len(last) > at and text.endswith(last)
+
+
 @lru_cache(maxsize=4096)
 def _compiled(pattern: str) -> re.Pattern[str]:
     parts, at, seen = [], 0, set()
@@ -79,5 +93,4 @@ def _compiled(pattern: str) -> re.Pattern[str]:
         parts.append(f"(?P={name})" if name in seen else f"(?P<{name}>{_WORD[1:-1]})")
         seen.add(name)
         at = slot.end()
-    end = re.escape(pattern[at:]).replace(re.escape(REST), ".+")
-    return re.compile("".join((*parts, end)), re.IGNORECASE | re.DOTALL)
+    return re.compile("".join((*parts, re.escape(pattern[at:]))), re.IGNORECASE | re.DOTALL)

@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from d2skill.knowledge.choices import ASKED, FITTING, acts_by_choices, choice_steps
-from d2skill.knowledge.patterns import abstracted
+from d2skill.knowledge.patterns import REST, abstracted, bindings
 from d2skill.types import Trajectory
 from d2skill.utils.text import ActionWords, Entity, action_words, content
 
@@ -123,9 +123,11 @@ def steps_in(principle: str) -> list[str]:
 
 
 def procedure_of(success: Trajectory) -> Procedure | None:
-    """Returns the procedure of a successful trajectory; None if it acted on nothing that the task names."""
+    """Returns the procedure of a successful trajectory; None if it has none that is about what the task names."""
     if acts_by_choices(success):
-        return Procedure(*choice_steps(success))
+        chosen = Procedure(*choice_steps(success))
+        kept = len(chosen.steps) <= _MOST_ACTS and chosen.pattern != REST
+        return chosen if kept and bindings(chosen.pattern, success.task.text) is not None else None
     wanted = content(success.task.text)
     turns = [turn for turn in success.turns if turn.admissible]
     played = [(turn.decision.action, action_words(turn.decision.action)) for turn in turns]
