@@ -1,6 +1,8 @@
-"""Trains a language model from nothing in ALFWorld, with D2Skill and with GRPO; prints one JSON object.
+"""Trains a language model in ALFWorld, with D2Skill and with GRPO; prints one JSON object.
 
 A Qwen2 with random weights, its tokenizer made from the environment's text, imitates the expert once for each seed.
+With --size pretrained it is the model of --model, such as the folder that `d2skill models fetch smollm2` makes, and an
+adapter trains.
 From there each arm trains by the trainer itself: D2Skill until its share of --minutes is over, and then GRPO
 (rollout.with_skills 0) until it has taken as many environment steps or time is over. Both are validated along the way
 on the same valid_seen games, which take no part in training. Nothing is downloaded.
@@ -17,6 +19,7 @@ where the last one ended, and GRPO takes as many steps as D2Skill has taken ther
     python benchmarks/language_model.py --data FOLDER --pack games.tar.xz
     python benchmarks/language_model.py --size 60m --minutes 9 --data games.tar.xz --out runs/60m --arms d2skill
     python benchmarks/language_model.py --size 60m --minutes 9 --data games.tar.xz --out runs/60m --arms grpo
+    python benchmarks/language_model.py --size pretrained --model smollm2 --minutes 12 --data games.tar.xz --out runs/lm
 
 What follows -- are flags of `d2skill train`, which go over the settings of the size; give the same ones to each call
 with the same --out. The report goes to --out as well, each run's metrics and what was measured to ARM.jsonl there.
@@ -113,7 +116,9 @@ SIZES = {
     "20m": Size(512, 6, 8, 1500, 4, (6e-4, 3e-5)),
     "60m": Size(768, 8, 12, 1500, 4, (4e-4, 2e-5)),
     "150m": Size(1024, 11, 16, 1500, 4, (3e-4, 1e-5)),
+    "pretrained": Size(0, 0, 0, 60, 2, (2e-4, 2e-5), steps=25, history=4, panel=64),
 }
+ADAPTER_RANK = 16
 
 
 def settings(given: argparse.Namespace, seed: int, data: Path | None) -> Config:
@@ -123,11 +128,8 @@ def settings(given: argparse.Namespace, seed: int, data: Path | None) -> Config:
         "seed": seed,
         "env.max-steps": size.steps,
         "policy": "causal-lm",
-        "policy.lm.hidden-size": size.hidden,
-        "policy.lm.layers": size.layers,
-        "policy.lm.heads": size.heads,
         "policy.lm.dtype": "bfloat16" if gpu else "float32",
-        "policy.lm.generate-batch": 256 if gpu else 64,
+        "policy.lm.generate-batch": (256 if size.hidden else 128) if gpu else 64,
         "policy.lm.microbatch-tokens": 65536 if gpu else 8192,
         "prompt.history": size.history,
         # over any prompt of so much history: nothing is cut, and no tokens are counted to find that out
@@ -147,6 +149,12 @@ def settings(given: argparse.Namespace, seed: int, data: Path | None) -> Config:
         "train.checkpoint-every": 100_000,
         "train.keep-rollouts": "false",
     }
+    if size.hidden:
+        shape = {"hidden-size": size.hidden, "layers": size.layers, "heads": size.heads}
+        flags |= {f"policy.lm.{name}": value for name, value in shape.items()}
+    else:
+        flags |= {"policy.lm.model": given.model, "policy.lm.lora-rank": ADAPTER_RANK, "policy.lm.attention": "sdpa"}
+        flags |= {"prompt.max-tokens": 2048} | ({} if gpu else {"policy.lm.microbatch-tokens": 2048})
     if data is not None:
         flags |= {"env": "alfworld", "data": data}
     base = [] if data is not None else ["--config", "alfworld-like"]
@@ -477,9 +485,8 @@ def one_seed(given: argparse.Namespace, config: Config, root: Path, until: float
     say(f"seed {config.seed}: imitation")
     warm = imitate(config, root / "imitation", perf_counter() + given.imitation_share * (until - perf_counter()))
     say(f"  accuracy on games held out: {warm['accuracy_held_out']}")
-    config = changed(
-        config, policy={"lm": config.policy.lm.model_copy(update={"model": str(root / "imitation/model")})}
-    )
+    imitated = root / "imitation" / ("adapter" if config.policy.lm.lora_rank else "model")
+    config = changed(config, policy={"lm": config.policy.lm.model_copy(update={"model": str(imitated)})})
     config = changed(config, warm_start={"tasks": 0})
     report: dict = {"seed": config.seed, "imitation": warm}
     steps = given.env_steps
@@ -593,6 +600,7 @@ def unpacked(data: Path | None):
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", choices=SIZES, default="tiny")
+    parser.add_argument("--model", type=Path, help="folder of the weights of --size pretrained")
     parser.add_argument("--env", choices=("alfworld", "houses"), default="alfworld")
     parser.add_argument(
         "--data", type=Path, help="folder with ALFWorld's games, or an archive of it (.tar.gz, .tar.xz)"
@@ -615,6 +623,8 @@ def arguments() -> argparse.Namespace:
     if not set(given.arms) <= set(ARMS):
         parser.error(f"--arms are {', '.join(ARMS)}")
     given.arms.sort()
+    if (given.model is None) != (given.size != "pretrained"):
+        parser.error("--size pretrained and --model FOLDER go together")
     if (given.env == "alfworld" or given.pack) and given.data is None:
         parser.error("ALFWorld needs --data; without its games, use --env houses")
     return given

@@ -17,6 +17,7 @@ import argparse
 import json
 import os
 import random
+import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -232,6 +233,9 @@ def large_journal(folder: Path, rng: random.Random) -> dict[str, object]:
     report["skillbank_open_ms"] = milliseconds(lambda: opened.append(SkillBank.open(path, given, capacity)), 5)
     bank = opened[0]
     report["skillbank_first_retrieval_ms"] = milliseconds(lambda: bank.retrieve_step([("put", "room")]), 1)
+    shutil.copy(path, path.with_name("changed.db"))
+    bank = SkillBank.open(path.with_name("changed.db"), given, capacity, create=True)
+    bank.retrieve_step([("put", "room")])
     into = [seconds(lambda batch=batch: bank.insert(batch, 0)) for batch in [drafts(rng, BATCH) for _ in range(3)]]
     report["skillbank_insert_into_it_per_second"] = per_second(into)
     return report

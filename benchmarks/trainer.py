@@ -79,8 +79,9 @@ except ImportError as error:
 from d2skill.components import Components
 from d2skill.config import Config, toml_files
 from d2skill.episode import Episode
+from d2skill.policies.answers import parse_action
 from d2skill.policies.causal_lm import forward, generation
-from d2skill.prompts import parse_action, render
+from d2skill.prompts import render
 from d2skill.trainer import Trainer
 from d2skill.types import Decision, Observation
 from d2skill.utils.rng import generator

@@ -57,9 +57,9 @@ from d2skill.config import Config
 from d2skill.config.verl import row_tokens
 from d2skill.embedders import make_embedder
 from d2skill.envs import make_environment
+from d2skill.policies.answers import parse_action
 from d2skill.policies.causal_lm.chat_template import ChatTokenizer
 from d2skill.policies.causal_lm.tiny_model import make_tiny_model
-from d2skill.prompts import parse_action
 from d2skill.rollout import Rollouts
 from d2skill.runs.folder import RunFolder
 from d2skill.types import Decision, SkillText

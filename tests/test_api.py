@@ -54,14 +54,14 @@ def test_a_run_from_python_is_the_run_from_the_shell(tmp_path):
 
 def test_the_trainer_itself_makes_a_run_fast_and_leaves_the_process_as_it_was(tmp_path):
     before, watching = gc.get_threshold(), Watching()
-    api.train(tiny_config(out=tmp_path / "run", train={"iterations": 2}), [watching])
+    api.train(tiny_config(out=tmp_path / "run", train={"iterations": 2}), trackers=[watching])
     assert set(watching.thresholds) == {(100_000, 50, 100)} and gc.get_threshold() == before
     assert all(threads <= {1} for threads in watching.threads)
 
 
 def test_trackers_are_entered_told_and_left_also_when_training_fails(tmp_path):
     watching = Watching()
-    api.train(tiny_config(out=tmp_path / "run", train={"iterations": 2}), [watching])
+    api.train(tiny_config(out=tmp_path / "run", train={"iterations": 2}), trackers=[watching])
     assert watching.events == ["entered", 0, 1, 2, "left"]
 
     class Failing(Watching):
@@ -71,7 +71,7 @@ def test_trackers_are_entered_told_and_left_also_when_training_fails(tmp_path):
 
     failing = Failing()
     with pytest.raises(ValueError, match="no room"):
-        api.train(tiny_config(out=tmp_path / "other", train={"iterations": 2}), [failing])
+        api.train(tiny_config(out=tmp_path / "other", train={"iterations": 2}), trackers=[failing])
     assert failing.events == ["entered", 0, "left"] and not (tmp_path / "other").exists()
 
 
@@ -86,12 +86,12 @@ def test_resuming_goes_on_and_a_run_that_has_ended_is_only_read(tmp_path):
     (folder / "config.toml").write_text(text.replace("iterations = 2\n", "iterations = 4\n"))
     (folder / "summary.json").unlink()
     watching = Watching()
-    run = api.resume(folder, [watching])
+    run = api.resume(folder, trackers=[watching])
     assert watching.events == ["entered", 3, 4, "left"]
     assert metrics_of(folder) == metrics_of(whole.folder)
     assert [skill.id for skill in run.bank.skills()] == [skill.id for skill in whole.bank.skills()]
     again = Watching()
-    ended = api.resume(str(folder), [again])
+    ended = api.resume(str(folder), trackers=[again])
     assert ended.summary == run.summary and again.events == []
     (shown,) = ended.bank.retrieve_step([("anything", "at all")])
     assert len(shown) == 1 and [shown] == run.bank.retrieve_step([("anything", "at all")]), "by the run's settings"

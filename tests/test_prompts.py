@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from toys import prompt, skill
 
-from d2skill.prompts import fit_to_budget, parse_action, render, render_skill
+from d2skill.prompts import fit_to_budget, render, render_skill
 
 TASK_SKILLS = tuple(skill(f"t{i}", f"Title {i}", f"Task principle {i}.") for i in range(3))
 STEP_SKILLS = tuple(skill(f"s{i}", f"Title {i}", f"Step principle {i}.") for i in range(3))
@@ -95,26 +95,6 @@ def test_the_form_of_the_answer_is_asked_for():
 
 
 # parsing
-
-
-@pytest.mark.parametrize(
-    ("text", "action"),
-    [
-        ("<think>hm</think><action>go left</action>", "go left"),
-        ("<action>no</action> wait, <action>go left</action>", "go left"),
-        ("<ACTION>\n  go\n left </Action>", "go left"),
-        ("go left", ""),
-        ("<action>go left", ""),
-        ("<action></action>", ""),
-        ("", ""),
-    ],
-)
-def test_the_action_stands_in_the_last_tags(text, action):
-    assert parse_action(text) == action
-
-
-def test_a_tag_that_is_only_mentioned_does_not_swallow_the_answer():
-    assert parse_action("<think>I answer in <action> tags.</think><action>go left</action>") == "go left"
 
 
 # the budget

@@ -2,7 +2,9 @@
 
 import json
 import sys
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from test_api import metrics_of
 from toys import NotingReflector, ScriptedPolicy, TreasureEnvironment, tiny_config
@@ -73,7 +75,7 @@ def test_an_error_within_a_step_goes_back_to_the_last_checkpoint(tmp_path, whole
                 raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt, match="go on by `d2skill resume"):
-        d2skill.train(six(folder), [Broken()])
+        d2skill.train(six(folder), trackers=[Broken()])
     assert checkpoint.read_progress(checkpoint.latest(folder)).iteration == 4
     d2skill.resume(folder)
     assert metrics_of(folder) == metrics_of(whole.folder)
@@ -122,6 +124,83 @@ def test_an_error_of_a_callback_ends_the_run_and_loses_nothing(tmp_path, whole):
     iterations = []
     d2skill.resume(folder, callbacks=[lambda trainer, line, groups: iterations.append(line["iteration"])])
     assert metrics_of(folder) == metrics_of(whole.folder) and iterations == [4, 5, 6]
+
+
+def test_metrics_of_callbacks_may_be_scalars_of_any_library(tmp_path):
+    torch = pytest.importorskip("torch")
+    own = {
+        "own/scalar": np.float32(0.5),
+        "own/whole": np.int64(3),
+        "own/won": np.bool_(True),
+        "own/array": np.array([[0.25]]),
+        "own/tensor": torch.tensor(2.5),
+        "own/several": [np.float64(1), {"a": torch.tensor([4])}],
+    }
+    told = []
+    tracker = SimpleNamespace(log=lambda line: told.append(dict(line)))
+    callbacks = [lambda trainer, line, groups: line.update(own)]
+    run = d2skill.train(
+        tiny_config(out=tmp_path / "run", train={"iterations": 1}), trackers=[tracker], callbacks=callbacks
+    )
+    plain = [0.5, 3, True, 0.25, 2.5, [1.0, {"a": 4}]]
+    for line in (run.metrics[-1], told[-1]):
+        assert [line[name] for name in own] == plain and type(line["own/scalar"]) is float
+
+
+@pytest.mark.parametrize("value", [{1, 2}, np.zeros(3), object(), 1j])
+def test_a_metric_that_cannot_be_written_is_a_sentence_and_loses_nothing(value, tmp_path, whole):
+    folder = tmp_path / "run"
+
+    def add(trainer, line, groups):
+        if line["iteration"] == 3:
+            line |= {"own/odd": value, "own/fine": 1}
+
+    with pytest.raises(ConfigError, match=rf"metric 'own/odd' is a {type(value).__name__} .* JSON cannot hold"):
+        d2skill.train(six(folder), callbacks=[add])
+    assert whole_lines(folder)[-1]["own/fine"] == 1 and "own/odd" not in whole_lines(folder)[-1]
+    assert checkpoint.read_progress(checkpoint.latest(folder)).iteration == 3
+    d2skill.resume(folder)
+    lines = metrics_of(folder)
+    assert lines[3].pop("own/fine") and lines == metrics_of(whole.folder)
+
+
+def test_metrics_are_json_and_none_is_lost(tmp_path):
+    nan = float("nan")
+
+    def clear(trainer, line, groups):
+        line.clear()
+        line |= {"own/nan": nan, "own/list": [1.0, -nan, np.float32("inf")], "own/array": np.array([nan])}
+
+    run = d2skill.train(tiny_config(out=tmp_path / "run", train={"iterations": 1}), callbacks=[clear])
+    text = (tmp_path / "run" / "metrics.jsonl").read_text()
+    assert "NaN" not in text and "Infinity" not in text
+    last = run.metrics[-1]
+    assert (last["own/nan"], last["own/list"], last["own/array"]) == (None, [1.0, None, None], None)
+    assert last["iteration"] == 1 and "iterations</th><td>1<" in run._repr_html_()
+
+
+class FailsToEnter:
+    def __enter__(self):
+        raise ZeroDivisionError("no network")
+
+    def __exit__(self, *_):
+        raise AssertionError("it was not entered")
+
+    def log(self, line):
+        raise AssertionError("it was not entered")
+
+
+def test_a_tracker_that_cannot_be_entered_leaves_no_folder(tmp_path):
+    config, events = tiny_config(out=tmp_path / "run", track=["d2skill.testing:TinyTracker"]), []
+    first = SimpleNamespace(log=events.append)
+    with pytest.raises(ZeroDivisionError, match="no network"):
+        d2skill.train(config, trackers=[first, FailsToEnter()])
+    assert not any(tmp_path.iterdir()) and not events
+    (tmp_path / "run").mkdir()
+    d2skill.train(config)
+    with pytest.raises(RunError, match="exists and is not empty"):
+        d2skill.train(config, trackers=[FailsToEnter()])
+    assert d2skill.Run.open(tmp_path / "run").summary, "what was there stays"
 
 
 # parts of one's own

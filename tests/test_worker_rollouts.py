@@ -105,7 +105,7 @@ def test_a_run_goes_on_with_another_number_of_processes(alone, tmp_path):
                 raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt, match="d2skill resume"):
-        api.train(config(tmp_path / "run", processes=2), [Stop()])
+        api.train(config(tmp_path / "run", processes=2), trackers=[Stop()])
     assert not workers()
     main(["resume", str(tmp_path / "run"), "--processes", "3"])
     assert numbers(tmp_path / "run") == alone
@@ -119,7 +119,7 @@ def test_a_worker_that_is_killed_is_a_sentence_and_the_run_goes_on(alone, tmp_pa
                     child.kill()
 
     with pytest.raises(RunError, match=r"a worker process ended with status .*go on by `d2skill resume`"):
-        api.train(config(tmp_path / "run", processes=2), [Kill()])
+        api.train(config(tmp_path / "run", processes=2), trackers=[Kill()])
     api.resume(tmp_path / "run", processes=2)
     assert numbers(tmp_path / "run") == alone
 

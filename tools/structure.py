@@ -21,7 +21,8 @@ SRC = Path(__file__).parents[1] / "src" / "d2skill"
 # The rooms on each floor, lowest first. A module belongs to the longest name that it starts with. It may import from
 # lower floors and from its own room; so implementations, which share a floor, never import each other.
 FLOORS = [
-    "errors types",
+    "errors",
+    "types",
     "utils config",
     "knowledge",
     "protocols credit prompts config.toml_files endpoints bank.ranking bank.draft bank.safety bank.worth",
@@ -44,7 +45,7 @@ FLOORS = [
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms.split()}
 
 TOP_FILES = 18
-SOURCE_LINES = 39_500  # a feature that needs more raises it in its own commit, and says so
+SOURCE_LINES = 42_500  # a feature that needs more raises it in its own commit, and says so
 PARAMETERS = 3
 FILE_LINES = 600
 

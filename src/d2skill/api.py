@@ -18,24 +18,27 @@ from typing import Unpack
 
 from d2skill.components import Components, OwnParts, own_classes, require_own_parts, restore
 from d2skill.config import Config
+from d2skill.config.overrides import load_config
 from d2skill.data_parallel import Worker, joined_processes, make_components, split_work
 from d2skill.errors import ConfigError, RunError
 from d2skill.protocols import Tracker
 from d2skill.runs import checkpoint
 from d2skill.runs.checkpoint import Progress
-from d2skill.runs.folder import RunFolder
+from d2skill.runs.folder import RunFolder, shown_path
 from d2skill.runs.run import Run
 from d2skill.trackers import make_trackers
-from d2skill.trainer import Callback, Trainer
+from d2skill.trainer import Callback, Trainer, require_listeners
+from d2skill.utils.arguments import path_of, whole_of
 from d2skill.utils.atomic_files import read_json
+from d2skill.utils.text import short
 from d2skill.worker_rollouts import rollout_workers
 
 
 def train(
     config: Config,
-    trackers: Sequence[Tracker] = (),
     *,
-    folder: Path | None = None,
+    folder: Path | str | None = None,
+    trackers: Sequence[Tracker] = (),
     callbacks: Sequence[Callback] = (),
     **own: Unpack[OwnParts],
 ) -> Run:
@@ -53,9 +56,9 @@ def train(
 
     Args:
         config: Settings (`load_config`).
+        folder: Run folder in place of `config.out`.
         trackers: Objects that are told the metrics of each iteration, beside the trackers that `config.track` names;
             engine verl takes only those.
-        folder: Run folder in place of `config.out`.
         callbacks: Functions to call after each iteration with the trainer, the metrics and the groups of trajectories.
             One may add metrics, or end the run by `trainer.stop()`; an error of one ends it as well, and the run can be
             resumed from there.
@@ -68,8 +71,9 @@ def train(
         RunError: The folder is in use or cannot be written.
     """
     if not isinstance(config, Config):
-        raise ConfigError(f"config is {config!r}: make settings by d2skill.load_config(...)")
-    folder = folder or new_folder(config, **own)
+        raise ConfigError(f"config is {short(config)}: make settings by d2skill.load_config(...)")
+    require_listeners(trackers, callbacks)
+    folder = path_of(folder or new_folder(config, **own), "a run folder", RunError).absolute()
     config = config.resolved()
     named = make_trackers(config, folder)
     if config.engine == "verl":
@@ -91,9 +95,9 @@ def new_folder(config: Config, **own: Unpack[OwnParts]) -> Path:
 
 def resume(
     run: Run | Path | str,
+    *,
     trackers: Sequence[Tracker] = (),
     processes: int | None = None,
-    *,
     track: Sequence[str] | None = None,
     callbacks: Sequence[Callback] = (),
     **own: Unpack[OwnParts],
@@ -123,11 +127,13 @@ def resume(
     """
     if isinstance(run, Run):
         own = OwnParts(**{**run.own, **own})
-    run = Path(run)
+    require_listeners(trackers, callbacks)
+    processes = processes and whole_of(processes, "processes", 1)
+    run = path_of(run, "a run folder", RunError).absolute()
     folder = RunFolder.open(run)
     config, latest = folder.config(), checkpoint.latest(run)
     if track is not None:
-        config = config.model_copy(update={"track": tuple(dict.fromkeys(track))})
+        config = config.model_copy(update={"track": load_config(track=track).track})
     named = make_trackers(config, run)
     if track is not None:
         folder.write_config(config)
@@ -206,7 +212,9 @@ def _says_how_to_go_on(run: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise RunError(f"{run} cannot be written ({error.strerror or error}): make room, and {_way_on(run)}") from error
+        raise RunError(
+            f"{shown_path(run)} cannot be written ({error.strerror or error}): make room, and {_way_on(run)}"
+        ) from error
     except KeyboardInterrupt:
         raise KeyboardInterrupt(_way_on(run)) from None
 
@@ -216,7 +224,7 @@ def _way_on(run: Path) -> str:
     if not checkpoint.folders(run):
         return "start again, as there was no checkpoint yet"
     done = checkpoint.read_progress(checkpoint.latest(run)).iteration
-    return f"go on by `d2skill resume {run}`, after the checkpoint of iteration {done}"
+    return f"go on by `d2skill resume {shown_path(run)}`, after the checkpoint of iteration {done}"
 
 
 def _folder_name(config: Config, own: OwnParts) -> str:

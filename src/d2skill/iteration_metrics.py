@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -12,7 +13,9 @@ import numpy as np
 
 from d2skill.evaluation.skill_probe import Effect
 from d2skill.learner import BankUpdate
+from d2skill.policies.answers import ANSWER_KINDS, count_answers
 from d2skill.types import Arm, Group
+from d2skill.utils.text import short
 
 
 def describe(
@@ -22,6 +25,26 @@ def describe(
     changes = asdict(update).items() if update else ()
     done = {f"bank/{name}": value for name, value in changes if value is not None}
     return _played(groups) | done | _heeded(effects)
+
+
+def make_plain(metrics: dict[str, Any]) -> str:
+    """Makes the values of metrics what JSON holds, in place: arrays and tensors of one element become numbers.
+
+    Numbers that are not finite become None. Values that JSON cannot hold are taken out. Returns a sentence about the
+    first of them, or "".
+    """
+    plain: dict[str, Any] = {}
+    unwritable = ""
+    for name, value in metrics.items():
+        try:
+            text = json.dumps({name: value}, default=lambda inner: inner.item())
+            plain |= json.loads(text, parse_constant=lambda _: None)
+        except Exception as error:
+            problem = f"{type(value).__name__} {short(value)}, which JSON cannot hold ({type(error).__name__})"
+            unwritable = unwritable or f"metric {name!r} is a {problem}: give a number, a text or a list of them"
+    metrics.clear()
+    metrics |= plain
+    return unwritable
 
 
 def peak_memory_mb() -> float:
@@ -70,6 +93,10 @@ def _played(groups: Sequence[Group]) -> dict[str, Any]:
     everyone = [t for group in groups for t in group.trajectories]
     metrics["rollout/invalid_actions"] = sum(t.invalid_actions for t in everyone)
     metrics["rollout/faults"] = sum(bool(t.fault) for t in everyone)
+    decisions = [turn.decision for t in everyone for turn in t.turns]
+    if any(one.text != one.action for one in decisions):
+        counts = count_answers(everyone)
+        metrics |= {f"answers/{kind}": counts[kind] for kind in ANSWER_KINDS}
     return metrics
 
 

@@ -337,6 +337,21 @@ def reflect(failure: Trajectory, success: Trajectory | None = None, reflector: R
     >>> reflect(failure, Trajectory.of("take the ruby", steps, success=True))[0].text.principle
     'Open chest, then take ruby.'
     """
+    for name, one in {"failure": failure, "success": success}.items():
+        if not isinstance(one, Trajectory) and (one is not None or name == "failure"):
+            raise ConfigError(
+                f"the {name} is {short(one)}: reflect on a d2skill.Trajectory, as Trajectory.of makes one"
+            )
+        if one is not None and one.success != (name == "success"):
+            outcome = "succeeded" if one.success else "failed"
+            raise ConfigError(f"the {name} {outcome}: hand in the failure first, as in reflect(failure, success)")
+    if success is not None and success.task.text != failure.task.text:
+        raise ConfigError(
+            f"the failure is of task {short(failure.task.text)} and the success of {short(success.task.text)}: reflect "
+            "on two of the same task"
+        )
+    if reflector is not None and not hasattr(reflector, "reflect"):
+        raise ConfigError(f"reflector {short(reflector)} has no method reflect: see d2skill.protocols.Reflector")
     answer = _reflect(reflector or ContrastReflector(), (failure, success))
     return drafts_from(answer, failure) if answer and failure.turns else []
 

@@ -7,8 +7,9 @@ from importlib.metadata import version
 from typing import Any
 
 from d2skill.config import Config
+from d2skill.errors import ConfigError
 from d2skill.evaluation import Validation
-from d2skill.iteration_metrics import peak_memory_mb
+from d2skill.iteration_metrics import make_plain, peak_memory_mb
 from d2skill.protocols import Tracker
 from d2skill.runs import trajectories
 from d2skill.runs.checkpoint import Progress
@@ -59,7 +60,12 @@ class RunRecorder:
         self.write(metrics_line(progress, counts, utility, metrics))
 
     def write(self, line: dict[str, Any]) -> None:
-        """Adds a line (`metrics_line`) to metrics.jsonl and tells the trackers."""
+        """Adds a line (`metrics_line`) to metrics.jsonl and tells the trackers.
+
+        Raises `ConfigError`, and writes nothing, for a value that JSON cannot hold.
+        """
+        if unwritable := make_plain(line):
+            raise ConfigError(unwritable)
         self._run.append_metrics(line)
         for tracker in self._trackers:
             tracker.log(line)

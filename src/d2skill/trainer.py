@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict, replace
@@ -12,11 +13,12 @@ from typing import Any, Self, TypeAlias
 from d2skill import credit
 from d2skill.components import Components, own_classes
 from d2skill.config import Config
-from d2skill.errors import RunError
+from d2skill.errors import ConfigError, RunError
 from d2skill.evaluation import adopt_start_bank, evaluate_panel, validation_arms
 from d2skill.evaluation.skill_probe import probe_skills
-from d2skill.iteration_metrics import Clock, describe
+from d2skill.iteration_metrics import Clock, describe, make_plain
 from d2skill.learner import Learner, PendingReflections
+from d2skill.policies.answers import require_actions
 from d2skill.protocols import BatchReflector, BudgetedReflector, Tracker
 from d2skill.reflectors import ContrastReflector
 from d2skill.rollout import Rollouts, Timing
@@ -26,12 +28,40 @@ from d2skill.runs.checkpoint import Progress
 from d2skill.runs.folder import RunFolder
 from d2skill.runs.tasks import RunTasks, sample_tasks
 from d2skill.types import Granularity, Group
+from d2skill.utils.arguments import items_of, path_of
 from d2skill.utils.rng import derive
 from d2skill.utils.runtime import tuned_process
+from d2skill.utils.text import short
 from d2skill.warm_start import warm_start
 
 Callback: TypeAlias = "Callable[[Trainer, dict[str, Any], list[Group]], object]"
 """A function that gets the trainer, the metrics of an iteration and its groups; it may add metrics, and `stop`."""
+
+
+def require_listeners(trackers: Sequence[Tracker], callbacks: Sequence[Callback]) -> None:
+    """Raises `ConfigError` for a tracker that has no `log`, and for a callback that is no function."""
+    for tracker in items_of(trackers, "a list of trackers"):
+        if not callable(getattr(tracker, "log", None)):
+            raise ConfigError(f"tracker {short(tracker)} has no method log: see d2skill.Tracker, or name it in track")
+    for callback in items_of(callbacks, "a list of callbacks"):
+        if not callable(callback):
+            raise ConfigError(f"callback {short(callback)} is no function: it takes trainer, metrics and groups")
+        if not _takes_three(callback):
+            raise ConfigError(
+                f"callback {short(callback)} does not take three arguments: trainer, metrics and groups, as in "
+                "`lambda trainer, metrics, groups: print(metrics)`"
+            )
+
+
+def _takes_three(callback: Callback) -> bool:
+    """Returns True if a function can be called with three arguments, or does not tell its arguments."""
+    try:
+        inspect.signature(callback).bind(None, None, None)
+    except TypeError:
+        return False
+    except ValueError:
+        pass
+    return True
 
 
 class Trainer:
@@ -77,9 +107,13 @@ class Trainer:
             callbacks: Functions to call after each iteration, before its metrics are written (`Callback`).
             progress: The checkpoint to go on from, which was restored into the components; without it a run begins.
         """
+        if not isinstance(config, Config):
+            raise ConfigError(f"config is {short(config)}: make settings by d2skill.load_config(...)")
+        require_listeners(trackers, callbacks)
+        folder = path_of(folder, "a run folder", RunError).absolute()
         components = components or Components.make(config)
         self.config = config
-        self.run = RunFolder(Path(folder))
+        self.run = RunFolder(folder)
         self.bank = components.bank
         self.progress = progress
         self._own = components.own
@@ -132,26 +166,28 @@ class Trainer:
 
     def __enter__(self) -> Self:
         """Begins the run, or goes back to the checkpoint to go on from; see `start`."""
-        if self.progress is None:
-            RunFolder.create(self.run.path)
+        if self.progress is not None:
+            self._enter(self._go_back, self.progress)
+            return self
+        RunFolder.create(self.run.path)
+        try:
+            self._enter(self._begin)
+        except BaseException:
+            self.run.discard()
+            raise
+        return self
+
+    def _enter(self, make_ready: Callable[..., Progress], *checkpointed: Progress) -> None:
+        """Enters the trackers and brings the run to where its first step begins; what fails closes them again."""
         with ExitStack() as stack:
             stack.enter_context(tuned_process(self.config.policy.kind))
             for tracker in self._trackers:
                 if isinstance(tracker, AbstractContextManager):
                     stack.enter_context(tracker)
             stack.callback(self._leave)
-            if self.progress is not None:
-                self._go_back(self.progress)
-            else:
-                try:
-                    self.progress = self._begin()
-                except BaseException:
-                    self.bank.close()
-                    self.run.discard()
-                    raise
+            self.progress = make_ready(*checkpointed)
             self._saved, self._whole = (self.progress.iteration, self.progress.bank_event), True
             self._stack = stack.pop_all()
-        return self
 
     def __exit__(self, *error: Any) -> None:
         """Saves a checkpoint if the run has not ended and no iteration is under way, and closes everything."""
@@ -188,8 +224,8 @@ class Trainer:
         checkpoint.save(self.run.path, progress, self._policy)
         return progress
 
-    def _go_back(self, progress: Progress) -> None:
-        """Takes back, in files and budget, what came after the checkpoint."""
+    def _go_back(self, progress: Progress) -> Progress:
+        """Takes back, in files and budget, what came after the checkpoint, and returns its progress."""
         if isinstance(self._reflector, BudgetedReflector):
             self._reflector.check()
         self.bank.record(self.run.bank, back_to=progress.bank_event, wait=self.config.bank.wait)
@@ -197,6 +233,7 @@ class Trainer:
         if isinstance(self._reflector, BudgetedReflector):
             self._reflector.restore_usage(self.run.read_reflections())
         self._started -= progress.seconds
+        return progress
 
     def step(self) -> dict[str, Any]:
         """Trains for one iteration, with validation and checkpoint when they are due, and returns its metrics.
@@ -220,21 +257,25 @@ class Trainer:
             metrics |= self._measure(before.iteration)
         self.progress = Progress(iteration, steps, self._seconds(), self.bank.last_event)
         line = self._line(self.progress, metrics)
+        measured = dict(line)
         try:
             for callback in self._callbacks:
                 callback(self, line, groups)
         finally:
+            line |= {name: value for name, value in measured.items() if name not in line}  # callbacks only add
             last = self._is_last(iteration, steps)
             if last and not due:
-                measured = self._measure(before.iteration)
-                line |= self._line(self.progress, measured)
+                line |= self._line(self.progress, self._measure(before.iteration))
             self.progress = Progress(iteration, steps, self._seconds(), self.bank.last_event)  # callbacks may change it
+            unwritable = make_plain(line)
             self._recorder.write(line)
             if last:
                 self.summary = self._recorder.summarise(self.progress, self.bank.counts())
             if last or iteration % self.config.train.checkpoint_every == 0:
                 self._save(self.progress)
             self._whole = True
+        if unwritable:
+            raise ConfigError(unwritable)
         return line
 
     def _is_last(self, iteration: int, env_steps: int) -> bool:
@@ -278,6 +319,7 @@ class Trainer:
             on_trial=config.bank.on_trial(config.rollout.with_skills),
         )
         self._recorder.save_rollouts(groups, iteration)
+        require_actions([one for group in groups for one in group.trajectories])
         clock.lap("rollout")
         hindsights = credit.hindsight(groups)
         reflecting = self._learner.reflect(groups, hindsights, iteration=iteration, seed=seed)

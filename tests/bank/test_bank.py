@@ -316,7 +316,9 @@ def test_ids_are_not_reused_after_eviction_or_reload(tmp_path):
     bank.credit({"t1": [1.0]})
     bank.evict(3)
     again = reload(bank, tmp_path / "b")
+    again.record(tmp_path / "b")
     assert again.insert([task("delta"), step("delta")], 4)[0].skill.id == "t4"
+    again.close()
 
 
 def test_what_an_evicted_skill_said_may_be_said_again():
@@ -401,8 +403,12 @@ def test_a_bank_is_useful_alone(tmp_path):
     bank.close()
     again = SkillBank.open(path)
     assert again.retrieve_task([MUG])[0][0].skill == bank.get("t1")
+    with pytest.raises(BankError, match="opened to read, and a change would be lost: open it to write by"):
+        again.insert([task("birch")], 1)
+    again.record(path)
     again.insert([task("birch")], 1)
-    assert len(SkillBank.open(path)) == 1, "what is done to a bank stays in memory until it is recorded"
+    again.close()
+    assert len(SkillBank.open(path)) == 2
 
 
 def test_any_past_state_can_be_opened(tmp_path):

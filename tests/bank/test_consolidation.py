@@ -15,7 +15,8 @@ from d2skill.config import BankConfig, RetrievalConfig
 from d2skill.embedders.hashed import HashedEmbedder
 from d2skill.errors import BankError
 from d2skill.knowledge.evidence import Evidence, standing
-from d2skill.types import SkillText
+from d2skill.learner import reflect
+from d2skill.types import Group, SkillText, Task, Trajectory
 
 HALL = "You stand in the hall."
 LEND = "lend the {thing} to the {place}"
@@ -235,3 +236,19 @@ def test_any_task_text_can_be_a_key(task, start):
     )
     bank.advise([(task, start), (start, task)])
     assert len(bank.knowledge.known.procedures(task)) <= 1
+
+
+def test_a_note_of_reflection_is_not_refuted_where_it_worked():
+    """Its key is the whole task, so there is no thing of which to count where it is."""
+    hall, doors = "You are in the hall.", ["open drawer 1", "open drawer 2"]
+    task = Task("hall/1", "find the key", "own")
+    failure = Trajectory.of(task, [(hall, doors[0], doors)], success=False)
+    steps = [(hall, doors[1], doors), ("A key.", "take key", [*doors, "take key"])]
+    success = Trajectory.of(task, steps, success=True, index=1)
+    bank = SkillBank()
+    bank.insert(reflect(failure, success))
+    (note,) = bank.skills("step")
+    assert note.text.principle == "Open drawer 2, then take key."
+    bank.learn([Group(task, (failure, success))])
+    assert (bank.get(note.id).supports, bank.get(note.id).refutes) == (0, 0)
+    assert note.id in [one.skill.id for one in bank.advise((task.text, hall))[1]]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from d2skill import BankError, Draft, SkillBank, SkillText
+from d2skill import BankError, Draft, Group, SkillBank, SkillText, Task, Trajectory, render_skills
 from d2skill.config import BankConfig, RetrievalConfig
 
 TEXT = SkillText("Look first", "Open each drawer before you leave.", "a thing is sought")
@@ -58,7 +58,7 @@ def filled():
         (lambda bank: bank.skills(status="gone"), "'gone' is no status of a skill: active, trial"),
         (lambda bank: bank.insert([], 2**63), "is too large: iterations count rounds"),
         (lambda bank: bank.get("t9"), "no skill 't9'"),
-        (lambda bank: bank.record("nowhere/bank.db"), "there is no folder nowhere"),
+        (lambda bank: bank.record("nowhere/bank.db"), "there is no folder .*nowhere"),
         (lambda bank: SkillBank.open("nowhere.db"), "nowhere.db"),
         (lambda bank: SkillBank.open(3), "a path is a string or a Path, not 3"),
         (lambda bank: SkillBank.open("x.db", create=True, at=3), "a past state of a bank cannot be written"),
@@ -137,3 +137,80 @@ def test_a_bank_shows_itself(tmp_path):
     bank.record(tmp_path / "bank.db")
     bank.close()
     assert repr(bank).startswith(f"<SkillBank {tmp_path / 'bank.db'}: 2 task")
+
+
+CHANGES = [
+    lambda bank: bank.insert(Draft("task", TEXT, "find the lamp")),
+    lambda bank: bank.credit({"t1": 0.5}),
+    lambda bank: bank.count_retrievals(["t1"]),
+    lambda bank: bank.add_probes({"t1": [(0.5, True)]}),
+    lambda bank: bank.learn([]),
+    lambda bank: bank.hold("t1"),
+    lambda bank: bank.admit("t1"),
+    lambda bank: bank.evict(),
+    lambda bank: bank.retire(),
+    lambda bank: bank.settle(),
+    lambda bank: bank.merge(),
+    lambda bank: bank.batch().__enter__(),
+]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_change_that_would_be_lost_is_refused(change, tmp_path):
+    path = tmp_path / "bank.db"
+    with SkillBank.open(path, create=True) as bank:
+        bank.insert(Draft("task", TEXT, "find the key"))
+    opened = [SkillBank.open(path, **until) for until in ({}, {"at": 0}, {"event": 1})]
+    for lost in (bank, *opened):
+        closed = lost is bank
+        way_out = "is closed, and a change would be lost: make it before" if closed else "to read, .* create=True"
+        before = lost._state.dump()
+        with pytest.raises(BankError, match=way_out):
+            change(lost)
+        assert lost._state.dump() == before and lost.retrieve_task("find the key")
+    memory = SkillBank()
+    memory.insert(Draft("task", TEXT, "find the key"))
+    memory.close()
+    change(memory)
+
+
+def test_a_replica_follows_the_events_of_a_bank(tmp_path):
+    with SkillBank.open(tmp_path / "bank.db", create=True) as bank:
+        bank.insert(Draft("task", TEXT, "find the key"))
+        replica = SkillBank.open(tmp_path / "bank.db")
+        bank.subscribe(replica.apply)
+        bank.credit({"t1": 0.5})
+        assert replica.skills() == bank.skills()
+
+
+@pytest.mark.parametrize("at", [99, -5])
+def test_an_iteration_that_a_bank_has_not_reached_is_told(at, tmp_path):
+    with SkillBank.open(tmp_path / "bank.db", create=True) as bank, bank.batch(3):
+        bank.insert(Draft("task", TEXT, "find the key"))
+    assert len(SkillBank.open(tmp_path / "bank.db", at=3)) == 1
+    with pytest.raises(BankError, match=f"has reached iteration 3: there is no iteration {at}"):
+        SkillBank.open(tmp_path / "bank.db", at=at)
+
+
+@pytest.mark.parametrize("create", [True, False])
+def test_what_is_no_bank_is_told(create, tmp_path):
+    with pytest.raises(BankError, match="is a folder: name the journal of a bank"):
+        SkillBank.open(tmp_path, create=create)
+    (tmp_path / "notes.txt").write_text("find the key\n" * 20)
+    with pytest.raises(BankError, match=r"notes\.txt is no journal of a bank"):
+        SkillBank.open(tmp_path / "notes.txt", create=create)
+    assert (tmp_path / "notes.txt").read_text() == "find the key\n" * 20
+
+
+def test_advice_for_one_pair_is_one_and_is_rendered():
+    task, start = Task("hall/1", "find the key", "own"), "You are in a hall."
+    steps = [(start, "go to drawer 2", ["go to drawer 2"])]
+    steps.append(("A key.", "take key from drawer 2", ["take key from drawer 2"]))
+    bank = SkillBank()
+    bank.learn([Group(task, (Trajectory.of(task, steps, success=True),))])
+    procedures, situations = bank.advise((task.text, start))
+    assert [(procedures, situations)] == bank.advise([(task.text, start)]) and procedures and situations
+    text = render_skills(bank.advise((task.text, start)))
+    assert text == render_skills([*procedures, *situations]) == render_skills(bank.advise([(task.text, start)]))
+    assert "key: in drawer 2" in text
+    assert render_skills(bank.retrieve_task([task.text, task.text])) == render_skills(bank.retrieve_task(task.text))

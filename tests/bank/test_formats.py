@@ -329,7 +329,23 @@ metadata:
 ## When to apply
 
 The task is of this kind
+
+## What d2skill knows of it
+
+Evidence: 2 tasks for it, 1 task against it.
 """
+
+
+def test_a_situation_says_where_it_is_from():
+    text = SkillText("mug: in drawer 2", "Go to drawer 2, then take mug.", "the task needs mug and begins as here")
+    skill = Skill("s1", "step", text, "mug", "You are in a  kitchen.\n" + "There is a table. " * 50)
+    written = skill_md.render(skill, Tally({"train/1": 1, "train/2": 1}, {}))
+    start = "It was seen where an episode begins so: You are in a kitchen. There is a table."
+    assert start in written and "Evidence: 2 tasks for it, 0 tasks against it." in written
+    assert all(len(line) < 260 for line in written.partition("## What d2skill knows")[2].splitlines())
+    back = skill_md.parse(written)
+    assert (back.principle, back.when_to_apply) == (text.principle, text.when_to_apply)
+    assert back.observation == skill.observation
 
 
 def test_a_procedure_reads_as_a_person_would_write_it():
@@ -702,9 +718,10 @@ def test_import_of_a_journal_keeps_evidence_and_statuses(journal, tmp_path, caps
     assert "taken over with utility +0.562 after 2 credits, worth +0.38 ±" in " ".join(capsys.readouterr().out.split())
     bank_blame(out, "t4")
     assert "came as on trial since iteration 4" in " ".join(capsys.readouterr().out.split())
-    admitted = SkillBank.open(out, EMBEDDER)
+    admitted = SkillBank.open(out, EMBEDDER, create=True)
     admitted.admit(["t2"], 5)
     assert admitted.worth("t1") == Worth(2, 4, 1.5, 1.125, 1)
+    admitted.close()
 
 
 def test_import_leaves_nothing_merged_into_what_is_left_out(tmp_path):

@@ -20,7 +20,8 @@ from d2skill.bank.formats.json_lines import BankRecord
 from d2skill.bank.safety import LIMITS, clean, objection, suspicion
 from d2skill.components import Components
 from d2skill.errors import BankError
-from d2skill.prompts import parse_action, render, render_skill
+from d2skill.policies.answers import parse_action
+from d2skill.prompts import render, render_skill
 from d2skill.trainer import Trainer
 from d2skill.types import Skill, SkillText
 

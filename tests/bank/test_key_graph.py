@@ -34,7 +34,9 @@ def draft(number, goal):
 def make(index="ann", path=None, **settings):
     bank = BankConfig(skills="paper", task_capacity=9999, protect=0, duplicate=1)
     config = bank, RetrievalConfig(index=index, **settings)
-    return SkillBank.open(path, EMBEDDER, *config) if path else SkillBank(EMBEDDER, *config)
+    made = SkillBank.open(path, EMBEDDER, *config) if path else SkillBank(EMBEDDER, *config)
+    made._ledger.refusal = ""  # changed in memory, to see what it does
+    return made
 
 
 @pytest.fixture(scope="module")

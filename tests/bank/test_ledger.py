@@ -313,6 +313,7 @@ def test_a_bank_that_was_changed_before_it_is_recorded_is_refused(tmp_path):
     with opened(tmp_path / "bank.db") as bank:
         bank.insert(draft("amber"))
     bank = SkillBank.open(tmp_path / "bank.db")
+    bank._ledger.refusal = ""
     bank.hold("t1")
     with pytest.raises(BankError, match="holds other skills than this bank"):
         bank.record(tmp_path / "bank.db")

@@ -34,7 +34,9 @@ def shown(bank: SkillBank, *, trial: bool = False) -> set[str]:
 
 
 def again(bank: SkillBank, path) -> SkillBank:
-    return SkillBank.open(path, EMBEDDER, bank._bank, bank._retrieval, CreditConfig())
+    opened = SkillBank.open(path, EMBEDDER, bank._bank, bank._retrieval, CreditConfig())
+    opened._ledger.refusal = ""  # changed in memory, to see what it does
+    return opened
 
 
 @pytest.fixture

@@ -75,7 +75,11 @@ def test_what_has_ended_is_not_run_again_and_the_table_is_printed(folder, capsys
     assert "4 runs in" in out and "4 of them ended" in out
     report = json.loads((folder / "ablation.json").read_text())
     heading, line, full, none, *_ = out.splitlines()[1:]
-    assert "success %" in heading and "best evaluation (not comparable)" in heading and "─" in line
+    assert (
+        "success % (mean of the last 3 validations)" in heading
+        and "best evaluation (not comparable)" in heading
+        and "─" in line
+    )
     mean = 100 * report["rows"][0]["headline"]["mean"]
     assert full.split()[:3] == ["full", "2", f"{mean:.1f}"] and none.startswith("no-skills ")
     gap = 100 * report["rows"][1]["difference_to_full"]["mean"]

@@ -1,6 +1,7 @@
 """Completion by Tab: what may follow some words, and the scripts in the shells that are installed."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -47,6 +48,14 @@ def runs(tmp_path, monkeypatch):
         (["train", "--policy", "c"], ["causal-lm"]),
         (["completion", ""], ["bash", "zsh", "fish"]),
         (["play", "--replay", "runs/a"], ["runs/a", "runs/ablation/full-0"]),
+        (["train", "--skills=p"], ["--skills=paper"]),
+        (["train", "--skills", "=", "p"], ["paper"]),
+        (["train", "--skills", "="], ["consolidated", "paper"]),
+        (["train", "--env", "al"], ["alfworld"]),
+        (["train", "--env=al"], ["--env=alfworld"]),
+        (["train", "--track", "wandb,t"], ["wandb,tensorboard", "wandb,trackio"]),
+        (["evaluate", "runs/a", "--arms", "no"], ["none"]),
+        (["evaluate", "runs/a", "--arms", "none,b"], ["none,bank"]),
         (["nonsense", ""], []),
         (["bank", "nonsense", "--"], []),
     ],
@@ -71,7 +80,8 @@ def in_shell(shell, script, cwd):
     if not shutil.which("d2skill", path=path):
         pytest.skip("the command d2skill is not beside this Python")
     command = [shell, *(["--no-rcs"] if shell == "zsh" else []), "-c", script]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, env={**os.environ, "PATH": path})
+    env = {**os.environ, "PATH": path, "TERM": "dumb"}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=env, timeout=120)
     assert done.returncode == 0 and not done.stderr, done.stderr
     return done.stdout.split()
 
@@ -80,25 +90,61 @@ def test_bash_completes(runs):
     script = """
     source <(d2skill completion bash)
     complete -p d2skill
-    for words in "d2skill ban" "d2skill bank show runs/a t"; do
+    for words in "d2skill ban" "d2skill bank show runs/a t" "d2skill train --skills = p" "d2skill train --skills ="; do
         COMP_WORDS=($words); COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); _d2skill; echo "${COMPREPLY[@]}"
     done
     """
     found = in_shell("bash", script, runs)
     assert found[:6] == ["complete", "-o", "default", "-F", "_d2skill", "d2skill"]
-    assert found[6:] == ["bank", "t1", "t2", "t13"]
+    assert found[6:] == ["bank", "t1", "t2", "t13", "paper", "consolidated", "paper"]
 
 
-def test_fish_completes(runs):
-    script = "d2skill completion fish | source; complete -C 'd2skill ban'; complete -C 'd2skill bank show runs/a t1'"
-    assert [word for word in in_shell("fish", script, runs) if word in ("bank", "t1", "t13")] == ["bank", "t1", "t13"]
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("d2skill tr", ["train"]),
+        ("d2skill bank show 'runs/a' t1", ["t1", "t13"]),
+        ("d2skill bank list ", ["runs/a", "runs/ablation/full-0"]),
+        ("d2skill train --rollout.w", ["--rollout.with-skills"]),
+        ("d2skill train --skills=p", ["--skills=paper"]),
+        ("d2skill bank export runs/a no", ["notes.txt"]),
+    ],
+)
+def test_fish_completes(line, found, runs):
+    (runs / "notes.txt").touch()
+    assert in_shell("fish", f'd2skill completion fish | source; complete -C "{line}"', runs) == found
 
 
-def test_zsh_completes(runs):
-    script = """
-    compdef() { echo "$@"; }
-    compadd() { shift; echo "${(@P)1}"; }
-    source <(d2skill completion zsh)
-    words=(d2skill bank show runs/a t1); CURRENT=5; _d2skill
-    """
-    assert in_shell("zsh", script, runs) == ["_d2skill", "d2skill", "t1", "t13"]
+AT_A_TERMINAL = r"""
+zmodload zsh/zpty
+zpty z zsh --no-rcs -i
+zpty -w z 'fpath+=(functions); autoload -U compinit; compinit -u -D; SOURCE; setopt no_beep; tell() { '
+zpty -w z 'print -r -- "LINE[$BUFFER]"; BUFFER= }; zle -N tell; bindkey "^X" tell; print REA""DY'
+zpty -r -m z line '*READY*'
+for typed in %s; do
+    zpty -w -n z "$typed"$'\t\x18'
+    zpty -r -m z line '*LINE\[*\]*' && print -r -- "$line"
+done
+zpty -d z
+"""
+"""Types lines and Tab into an interactive zsh, and prints what the lines become"""
+
+
+@pytest.mark.parametrize("source", ["source <(d2skill completion zsh)", ":"], ids=["sourced", "fpath"])
+def test_zsh_completes(source, runs):
+    (runs / "notes.txt").touch()
+    if source == ":":
+        (runs / "functions").mkdir()
+        in_shell("zsh", "d2skill completion zsh > functions/_d2skill", runs)
+    lines = {
+        "d2skill tra": "d2skill train ",
+        "d2skill bank show 'runs/a' t13": "d2skill bank show 'runs/a' t13 ",
+        "d2skill bank blame runs/abl": "d2skill bank blame runs/ablation/full-0 ",
+        "d2skill train --rollout.wi": "d2skill train --rollout.with-skills ",
+        "d2skill train --skills=p": "d2skill train --skills=paper ",
+        "d2skill bank export runs/a no": "d2skill bank export runs/a notes.txt ",
+    }
+    told = " ".join(
+        in_shell("zsh", AT_A_TERMINAL.replace("SOURCE", source) % " ".join(f'"{line}"' for line in lines), runs)
+    )
+    assert re.findall(r"LINE\[(.*?)\]", told) == [*lines.values()]

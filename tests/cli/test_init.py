@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from commands import fails
 from d2skill.cli.main import main
 from d2skill.runs import checkpoint
 from d2skill.runs.folder import RunFolder
+from d2skill.runs.run import Run
 
 FLAGS = {
     "env": ("--env", "--env.args.boxes", "5"),
@@ -90,6 +92,51 @@ def test_the_tests_of_new_parts_run(here, capsys):
     assert (here / "metrics.jsonl").read_text().count("\n")
 
 
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("rate", ["0.1", "0.2"])
+def test_new_parts_learn_together(seed, rate, here, capsys):
+    main(["init", "env", "fresh_env"])
+    main(["init", "policy", "fresh_policy"])
+    parts = ["--env", "fresh_env:FreshEnv", "--policy", "fresh_policy:FreshPolicy", "--policy.settings.rate", rate]
+    main(["train", *parts, "--train.iterations", "8", "--seed", str(seed), "--out", "run"])
+    measured = [one["validation/with_skills"] for one in Run.open("run").metrics if "validation/with_skills" in one]
+    assert measured[0] <= 0.6 and measured[-1] >= 0.7
+    skills = {skill.text.title: (skill.supports, skill.refutes) for skill in Run.open("run").bank.skills("step")}
+    assert skills["ruby: in box 1"] == (24, 0)
+
+
+def test_the_commands_that_are_printed_run(here, capsys, monkeypatch):
+    for part in (*FLAGS, "tracker"):
+        capsys.readouterr()
+        main(["init", part, f"fresh_{part}", "--json"])
+        *_, train = json.loads(capsys.readouterr().out)["next"]
+        assert "TinyEnvironment" in train or part == "env"
+        words = train.replace("--train.iterations 10", "--train.iterations 1").split()
+        main([*words[1:], "--rollout.tasks", "2", "--out", part])
+        assert Run.open(part).summary["iterations"] == 1
+    monkeypatch.setattr("d2skill.cli.init.find_spec", lambda name: None)
+    main(["init", "policy", "fresh_other"])
+    assert "The test needs pytest: pip install pytest" in capsys.readouterr().out
+
+
+def test_a_resume_without_its_environment_does_not_say_that_it_goes_on(here, capsys):
+    main(["init", "env", "fresh_env"])
+    main(["train", *TINY, "--env", "fresh_env:FreshEnv"])
+    run = RunFolder.open(here / "run")
+    run.summary.unlink()
+    capsys.readouterr()
+    main(["resume", "run"])
+    assert capsys.readouterr().out.startswith("Going on with ")
+    run.summary.unlink()
+    (here / "fresh_env.py").unlink()
+    for module in [module for module in sys.modules if module.startswith("fresh_")]:
+        del sys.modules[module]
+    with pytest.raises(SystemExit):
+        main(["resume", "run"])
+    shown = capsys.readouterr()
+    assert "fresh_env" in shown.err and "Going on" not in shown.out
+
+
 def test_nothing_is_overwritten(here, capsys):
     main(["init", "policy", "mine"])
     (here / "mine.py").write_text("precious")
@@ -125,6 +172,14 @@ def test_a_name_that_no_module_can_have_is_told(name, sentence, here, capsys):
 )
 def test_a_check_of_what_is_not_there_is_told(words, sentence, here, capsys):
     assert sentence in fails(capsys, *words)
+
+
+def test_a_module_without_its_class_and_one_with_a_mistake_are_told(here, capsys):
+    main(["init", "policy", "fresh_policy"])
+    assert "(did you mean fresh_policy:FreshPolicy?)" in fails(capsys, "check-policy", "fresh_policy")
+    (here / "broken_syntax.py").write_text("class A:\n    def x(self:\n")
+    told = fails(capsys, "check-policy", "broken_syntax:A")
+    assert "SyntaxError: '(' was never closed (broken_syntax.py, line 2))" in told and "import_module" not in told
 
 
 def test_a_broken_part_has_exit_status_1(here, capsys):

@@ -75,6 +75,7 @@ def printed(capsys, *words, status=0):
 
 
 COMMAND_LINES = [
+    ("models list", ""),
     ("bank list", "RUN --status all"),
     ("bank show", "RUN t1"),
     ("bank search", "RUN drawer"),
@@ -127,6 +128,7 @@ def test_changes_by_hand_are_told_and_made(run, capsys, tmp_path):
 def test_every_command_that_finds_something_is_on_the_page():
     finds = {name for name in COMMANDS if find_command(name).__annotations__.get("return") is Output}
     tried = {command for command, _ in COMMAND_LINES} | {f"bank {verb}" for verb in ("hold", "admit", "note", "undo")}
+    tried |= {"models fetch"}
     checks = {name for name in finds if name.startswith("check-")}
     assert finds | {"plan"} == tried | checks and tried <= SHAPES.keys()
 

@@ -700,7 +700,7 @@ def helped(capsys, *words):
 def test_train_shows_the_flags_that_matter_and_how_to_see_all(capsys):
     said = helped(capsys, "train", "--help")
     flags = re.findall(r"^  (--[a-z.-]+) ", said, re.M)
-    assert len(flags) == 11 and flags[0] == "--config" and "--train.iterations" in flags and flags[-1] == "--json"
+    assert len(flags) == 12 and flags[0] == "--config" and "--train.iterations" in flags and flags[-1] == "--json"
     assert "(default: 160)" in said and "d2skill train --seed 1" in said and len(said.splitlines()) < 50
     assert "--help-all` shows all" in said
     everything = helped(capsys, "train", "--help-all")

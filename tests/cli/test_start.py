@@ -78,8 +78,8 @@ def test_the_table_has_all_commands_and_the_overview_only_names_such():
         command = find_command(name)
         assert callable(command) and command.__doc__ and command.__module__.startswith("d2skill.cli.")
     screens = [command_line._OVERVIEW, *command_line._GROUPS.values()]
-    named = re.findall(r"^  d2skill ((?:(?:bank|config) )?[a-z-]+)", "\n".join(screens), re.M)
-    assert {*named} <= {*COMMANDS, "bank"}
+    named = re.findall(r"^  d2skill ((?:(?:bank|config|models) )?[a-z-]+)", "\n".join(screens), re.M)
+    assert {*named} <= {*COMMANDS, "bank", "models"}
     missing = [name for name in COMMANDS if name.startswith(("bank ", "config ")) and name not in named]
     assert not missing and max(len(line) for screen in screens for line in screen.splitlines()) <= 80
 

@@ -112,7 +112,7 @@ def test_entry_points_are_kinds(monkeypatch: pytest.MonkeyPatch) -> None:
         ),
         ("torn_env:Here", "torn_env:Here was found, but its own import fails .SyntaxError.* mend that first"),
         ("needy_env:Here", "its own import fails .ModuleNotFoundError: .*no_such_package_anywhere.*needy_env.py:1"),
-        ("own_envs:There", "module own_envs has no There .did you mean Here..: it has Here, Fed, Outer"),
+        ("own_envs:There", "module own_envs has no There .did you mean own_envs:Here..: it has Here, Fed, Outer"),
         ("own_envs.Here", "did you mean own_envs:Here"),
         ("own_envs.py:Here", "did you mean own_envs"),
         ("quits_env:Here", "its own import fails .SystemExit: 3"),

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from toys import tiny_config
 
+from d2skill.config import AdvantageConfig
 from d2skill.config.toml_files import dump
 from d2skill.errors import ConfigError, RunError
 from d2skill.evaluation import plots
@@ -275,6 +276,23 @@ def test_what_cannot_be_compared_is_said(tmp_path):
     assert f"rollout.with_skills 0, not {was.rollout.with_skills}" in settings
     assert f"optim.clip 0.3, not {was.optim.clip}" in settings
     assert seeds == "b has seeds 4 and a 0, so the difference is not paired but Welch's."
+
+
+@pytest.mark.parametrize(
+    "one",
+    [{"bank": {"skills": "consolidated"}}, {"policy": {"kind": "causal-lm"}}],
+    ids=["skills", "policy"],
+)
+def test_a_setting_that_follows_from_another_is_no_difference_of_its_own(one, tmp_path):
+    runs = []
+    for name, own in (("a", {}), ("b", one)):
+        folder = make_run(tmp_path / name, [0.0, 0.5], **own)
+        unset = tiny_config(**own).model_copy(update={"advantage": AdvantageConfig()})
+        (folder / "config.toml").write_text(dump(unset.resolved()))
+        runs.append(read_curve(folder))
+    first, other = (method_settings(run.config) for run in runs)
+    assert sum(other[name] != first[name] for name in other) > 1, "one follows from the other"
+    assert compare_groups(group_by_method(runs))["not_comparable"] == []
 
 
 # plots

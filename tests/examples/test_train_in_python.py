@@ -53,7 +53,7 @@ def test_the_cells_of_the_notebook_run_in_order(capsys):
             exec(compile(ast.Module(body if tail else [*body, last], []), "cell", "exec"), names)
             shown += [eval(compile(ast.Expression(last.value), "cell", "eval"), names)] if tail else []
     run, metrics, played, bank, texts, arms = shown
-    assert "success with skills" in run._repr_html_() and str(run.folder) in run._repr_html_()
+    assert "success with skills" in run._repr_html_() and run.folder.name in run._repr_html_()
     assert metrics["iteration"].tolist() == [0, 5, 10, 15, 20][: len(metrics)] and len(played) == 8
     assert len(bank) > 10 and all(text.startswith("First ") for text in texts) and texts
     assert arms["bank"] == run.summary["validation"]["with_skills"]["success"]

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from chat_server import ChatServer
+from chat_server import ChatServer, reflection
 from toys import task, tiny_config, trajectory, turn
 
 from d2skill.bank.journal import Insert, Journal
@@ -75,7 +75,11 @@ def test_a_policy_that_does_not_write_is_refused_in_a_sentence(tmp_path, capsys)
 
 def test_a_served_policy_writes_its_own_skills(tmp_path):
     pytest.importorskip("openai")
-    with ChatServer() as server:
+
+    def answer(body):
+        return "<action>wait</action>" if "<action>" in body["messages"][-1]["content"] else reflection(body)
+
+    with ChatServer(answer=answer) as server:
         served = {"kind": "served", "train": False, "served": {"endpoint": {"model": "toy", "url": server.url}}}
         config = tiny_config(policy=served, reflect={"kind": "policy", "threshold": 1.0}, bank={"skills": "paper"})
         parts = Components.make(config)

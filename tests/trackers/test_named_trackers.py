@@ -171,7 +171,7 @@ def test_a_tracker_has_each_number_once_also_after_a_crash(kind, offline, tmp_pa
     folder = tmp_path / "run"
     config = tiny_config(out=folder, track=[kind], train={"iterations": 4, "checkpoint_every": 2})
     with pytest.raises(Crash):
-        api.train(config, [CrashesAt(3)])
+        api.train(config, trackers=[CrashesAt(3)])
     first = json.loads((folder / "trackers.json").read_text())[kind]
     assert first["iteration"] == 3
     api.resume(folder)
@@ -187,7 +187,7 @@ def test_a_tracker_has_each_number_once_also_after_a_crash(kind, offline, tmp_pa
 def test_a_tracker_that_comes_later_or_lost_its_record_is_told_all(kind, offline, tmp_path, capsys):
     folder = tmp_path / "run"
     with pytest.raises(Crash):
-        api.train(tiny_config(out=folder, train={"iterations": 3, "checkpoint_every": 2}), [CrashesAt(3)])
+        api.train(tiny_config(out=folder, train={"iterations": 3, "checkpoint_every": 2}), trackers=[CrashesAt(3)])
     lost = {kind: {"id": "0" * 32, "iteration": 3}} if kind != "wandb" else {}  # that makes a run of any id
     (folder / "trackers.json").write_text(json.dumps(lost))
     main(["resume", str(folder), "--track", f"{kind},{__name__}:Keeps"])
@@ -233,7 +233,7 @@ def test_a_server_that_is_not_there_stops_nothing(tmp_path, capsys, monkeypatch)
 
 def test_a_run_that_fails_at_once_leaves_nothing_of_its_trackers(tmp_path):
     with pytest.raises(Crash):
-        api.train(tiny_config(out=tmp_path / "run", track=["tensorboard"]), [CrashesAt(0)])
+        api.train(tiny_config(out=tmp_path / "run", track=["tensorboard"]), trackers=[CrashesAt(0)])
     assert not (tmp_path / "run").exists()
 
 

@@ -61,9 +61,13 @@ class Alternatives:
         return self._ranked(self._patterns.get(pattern, ()), False)
 
     def situations(self, observation: str, *, trial: bool = False) -> list[Skill]:
-        """Returns the step skills of all things for a first observation."""
+        """Returns the step skills of all things for a first observation.
+
+        A note whose key is a whole task, as `reflect` writes it, says where no thing is: it cannot be counted.
+        """
         self._read_new()
-        return self._ranked((row for rows in self._starts.get(observation, {}).values() for row in rows), trial)
+        things = {thing: rows for thing, rows in self._starts.get(observation, {}).items() if len(tokens(thing)) == 1}
+        return self._ranked((row for rows in things.values() for row in rows), trial)
 
     def sought(self, task_text: str, observation: str, *, trial: bool = False) -> list[list[Skill]]:
         """Returns the step skills for each thing that a task names, best first, in the order of its text.

@@ -47,8 +47,7 @@ from d2skill.bank.ledger import Ledger
 from d2skill.bank.retrieval import RankedRetrieval, objected
 from d2skill.bank.safety import objection, suspicion
 from d2skill.bank.worth import Worth
-from d2skill.config import BankConfig, CreditConfig, EmbedderConfig, RetrievalConfig
-from d2skill.embedders import make_embedder
+from d2skill.config import BankConfig, CreditConfig, RetrievalConfig
 from d2skill.errors import BankError
 from d2skill.knowledge.evidence import gather
 from d2skill.protocols import Embedder
@@ -64,9 +63,9 @@ _TRIAL_MASS = 0.5  # of the interval that decides a trial, so 75 % to one side
 class SkillBank:
     """Two pools of skills, task and step, and the record of the skills that have left them.
 
-    A bank is in memory until `record` ties it to a journal, or `open` with `create` does. From then on each change is
-    on disk when the call returns, or for the calls in a `batch` when that ends. A call or a batch that raises has
-    changed nothing. As a context manager it closes itself.
+    A new bank is in memory until `record` ties it to a journal, or `open` with `create` does. From then on each change
+    is on disk when the call returns, or for the calls in a `batch` when that ends. A call or a batch that raises has
+    changed nothing. As a context manager it closes itself; a closed bank, or one opened to read, takes no changes.
 
     >>> from d2skill import Draft, SkillBank, SkillText
     >>> bank = SkillBank()
@@ -95,15 +94,12 @@ class SkillBank:
             retrieval: Settings of Eq. 8.
             credit: Settings of Eq. 3.
         """
-        retrieval, credit = retrieval or RetrievalConfig(), credit or CreditConfig()
-        if retrieval.index == "ann":
+        self._bank, self._retrieval, credit = door.settings_of(bank, retrieval, credit)
+        if self._retrieval.index == "ann":
             import_usearch()
-        embedder, bank = embedder or make_embedder(EmbedderConfig()), bank or BankConfig()
-        self._embedder = embedder
-        self._bank = bank
-        self._retrieval = retrieval
+        self._embedder = door.embedder_of(embedder)
         self._beta: dict[Granularity, float] = {"task": credit.beta_task, "step": credit.beta_step}
-        self._capacity: dict[Granularity, int] = {kind: bank.capacity(kind) for kind in ("task", "step")}
+        self._capacity: dict[Granularity, int] = {kind: self._bank.capacity(kind) for kind in ("task", "step")}
         self.step_signal = credit.step or ("act" if self.consolidated else "success")
         self._path: Path | None = None
         self._use(BankState(), None)
@@ -121,7 +117,7 @@ class SkillBank:
         at: int | None = None,
         event: int | None = None,
     ) -> SkillBank:
-        """Returns the bank in a journal; its changes stay in memory until `record`, but with `create` they are on disk.
+        """Returns the bank in a journal, to read; with `create`, to change.
 
         A text that no bank would have taken is found when it would be shown first: retrieval raises `BankError` then.
 
@@ -137,14 +133,15 @@ class SkillBank:
             BankError: For a damaged journal, another embedder, or with `create` a journal that is being written.
         """
         path, opened = door.path_of(path), cls(embedder, bank, retrieval, credit)
-        if create and (at is not None or event is not None):
-            raise BankError("a past state of a bank cannot be written: leave out create, or at and event")
+        at, event = door.point_of(at, event, create)
         if not create or path.exists():
             journal = Journal(path)
-            _require_embedder(path, journal.embedder, opened._embedder)
+            door.require_embedder(path, journal.embedder, opened._embedder)
             state, head, kept = KeptKeys.replay(journal, at=at, event=event)
+            door.require_reached(at, head.iteration, path)
             opened._path = path
             opened._use(state, kept, head.iteration if event is None else journal.iteration(event))
+            opened._ledger.refusal = door.only_read(path)
         if create:
             opened.record(path)
         return opened
@@ -165,7 +162,7 @@ class SkillBank:
         has to be as the journal is, or was after event `back_to`; later events are undone then. Raises `BankError` if
         it is not, or if another process writes the journal for more than `wait` seconds.
         """
-        path = door.path_of(path)
+        path, back_to, wait = door.path_of(path), door.number_of(back_to, "an event"), door.seconds_of(wait)
         self._ledger.require_no_change("tied to a journal")
         if self._ledger.writer:
             raise BankError(f"the bank is tied to {self._ledger.writer.path} already: close it first")
@@ -174,7 +171,7 @@ class SkillBank:
         new = not path.exists()
         writer = JournalWriter.create(path, self._embedder.fingerprint) if new else JournalWriter(path, wait=wait)
         try:
-            _require_embedder(path, writer.embedder, self._embedder)
+            door.require_embedder(path, writer.embedder, self._embedder)
             if new and len(self._state):
                 writer.append(*self._state.events(self.iteration))
             elif not new and not writer.replay(seq=back_to).has_skills_of(self._state):
@@ -200,9 +197,8 @@ class SkillBank:
 
         They keep their ids, utilities, counts and worth. Raises `BankError` if that bank is of another embedder.
         """
-        path = door.path_of(path)
-        journal = Journal(path)
-        _require_embedder(path, journal.embedder, self._embedder)
+        journal = Journal(path := door.path_of(path))
+        door.require_embedder(path, journal.embedder, self._embedder)
         other, _, kept = KeptKeys.replay(journal)
         rows = other.rows(None, "active")
         skills = tuple(replace(other.skill(row), created=0) for row in rows.tolist())
@@ -212,9 +208,8 @@ class SkillBank:
                 raise objected(path, skill, why)
         tallies = {skill.id: other.tallies[skill.id] for skill in skills if skill.id in other.tallies}
         with self._ledger.change():
-            self._ledger.do(
-                Insert(skills, 0, {"from": str(path)}, worth, {}, tuple(sorted(other.credited_tasks)), tallies)
-            )
+            tasks = tuple(sorted(other.credited_tasks))
+            self._ledger.do(Insert(skills, 0, {"from": str(path)}, worth, {}, tasks, tallies))
             if vouched := [skill.id for skill in skills if skill.id in other.vouched]:
                 self.hold(vouched)
                 self.admit(vouched, reason=f"as in {path}")
@@ -237,7 +232,7 @@ class SkillBank:
 
     def apply(self, event: Event) -> None:
         """Applies an event of another bank with the same skills, after which both retrieve the same."""
-        self._ledger.do(event)
+        self._ledger.do(event, follow=True)
         self._index.add_missing()
 
     @property
@@ -258,7 +253,7 @@ class SkillBank:
             self._ledger.writer.snapshot()
 
     def close(self) -> None:
-        """Closes the journal; the bank goes on in memory."""
+        """Closes the journal; the bank can still be read."""
         self._ledger.detach()
         self._index.kept = None
 
@@ -350,9 +345,18 @@ class SkillBank:
         """Returns how well mean signals repeat, see `BankState.reliability`."""
         return self._state.reliability(granularity)
 
-    def advise(self, pairs: Sequence[tuple[str, str]], *, trial: bool = False) -> list[Advised]:
-        """Returns for each (task, first observation) the procedure and the situations to show; counts none."""
-        return [self.knowledge.advise(task_text, start, trial=trial) for task_text, start in door.pairs_of(pairs)]
+    @overload
+    def advise(self, pairs: tuple[str, str], *, trial: bool = False) -> Advised: ...
+
+    @overload
+    def advise(self, pairs: Sequence[tuple[str, str]], *, trial: bool = False) -> list[Advised]: ...
+
+    def advise(
+        self, pairs: tuple[str, str] | Sequence[tuple[str, str]], *, trial: bool = False
+    ) -> Advised | list[Advised]:
+        """Returns procedure and situations for a (task, first observation), or for each of some; counts none."""
+        found = [self.knowledge.advise(task_text, start, trial=trial) for task_text, start in door.pairs_of(pairs)]
+        return found[0] if door.is_pair(pairs) else found
 
     def learn(self, groups: Sequence[Group], iteration: SupportsIndex | None = None) -> Consolidated:
         """Counts what trajectories show, as support and refutation of consolidated skills, and adds new ones.
@@ -360,7 +364,7 @@ class SkillBank:
         A group has all trajectories of one task, with skills or without, won or lost. Returns the changes as counts.
         """
         with self._ledger.change(iteration) as now:
-            return self.knowledge.consolidate(gather(groups, self.knowledge.known), now)
+            return self.knowledge.consolidate(gather(door.groups_of(groups), self.knowledge.known), now)
 
     def recall(self, sample: int = 100) -> dict[Granularity, float]:
         """Returns how much of the exact answer the approximate index finds, of each pool that is large enough for one.
@@ -401,8 +405,8 @@ class SkillBank:
 
     def add_probes(self, effects: Mapping[str, Sequence[tuple[float, bool]]]) -> None:
         """Records the effects of leaving skills out of single prompts (see `d2skill.evaluation.skill_probe`)."""
-        if effects:
-            self._ledger.do(Probe({skill_id: list(own) for skill_id, own in effects.items()}, self.iteration))
+        if checked := door.effects_of(effects):
+            self._ledger.do(Probe(checked, self.iteration))
 
     def insert(
         self, drafts: Draft | Sequence[Draft], iteration: SupportsIndex | None = None, *, origin: Origin | None = None
@@ -524,22 +528,29 @@ class SkillBank:
         iteration: SupportsIndex | None = None,
         similarity: float | None = None,
         granularity: Granularity | None = None,
+        *,
+        dry_run: bool = False,
     ) -> dict[str, list[str]]:
         """Merges near-duplicates among the active skills; returns the ids that went into each one that stays.
 
         The skill with most signals stays, the older one where they tie, with its text and utility. The signals of the
-        others count for its worth as well, until they are admitted again. `similarity` is the least cosine of keys and
-        of texts, None for bank.duplicate; without a granularity both pools are merged.
+        others count for its worth as well, until they are admitted again.
+
+        Args:
+            iteration: Iteration of the merge, None for the present one.
+            similarity: Least cosine of keys and of texts, None for bank.duplicate.
+            granularity: The pool, None for both.
+            dry_run: Only returns what would be merged.
         """
-        least = self._bank.duplicate if similarity is None else similarity
+        least = door.similarity_of(similarity, self._bank.duplicate)
         merged: dict[str, list[str]] = {}
-        kinds: tuple[Granularity, ...] = (one,) if (one := door.granularity_of(granularity)) else ("task", "step")
-        for kind in kinds:
-            skills = self.skills(kind)
-            skills.sort(key=lambda skill: -self.worth(skill.id).signals)
+        for kind in (one,) if (one := door.granularity_of(granularity)) else self._retriever.gate:
+            skills = sorted(self.skills(kind), key=lambda skill: -self.worth(skill.id).signals)
             rows = [self._state.row(skill.id) for skill in skills]
             for keeper, others in self._index.pool(kind).near_duplicates(rows, least):
                 merged[self._state.skill(keeper).id] = [self._state.skill(row).id for row in others]
+        if dry_run:
+            return merged
         with self._ledger.change(iteration) as now:
             for keeper_id, ids in merged.items():
                 self._ledger.do(Change("merged", tuple(ids), now, f"key and text {least:g} alike or more", keeper_id))
@@ -587,12 +598,3 @@ class SkillBank:
                 raise BankError(
                     f"skill {skill_id!r} was {mark.status} in iteration {mark.iteration} and is not shown to policies"
                 )
-
-
-def _require_embedder(path: Path, made_with: str, embedder: Embedder) -> None:
-    if made_with != embedder.fingerprint:
-        raise BankError(
-            f"{path} was made with embedder {made_with}, not with {embedder.fingerprint}: set the embedder it was made "
-            "with (embedder.kind, embedder.model, embedder.dimension), make one for the new embedder by "
-            "`d2skill bank reembed`, or start a new bank"
-        )

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import math
 import operator
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, SupportsIndex, get_args
 
 from d2skill.bank.draft import Draft
 from d2skill.bank.journal import Status
+from d2skill.config import BankConfig, CreditConfig, EmbedderConfig, RetrievalConfig
+from d2skill.config.parts import EMBEDDER, require_protocol
+from d2skill.embedders import make_embedder
 from d2skill.errors import BankError
-from d2skill.types import Granularity, SkillText
+from d2skill.protocols import Embedder
+from d2skill.types import Granularity, Group, SkillText, Task, Trajectory
+from d2skill.utils import arguments
 from d2skill.utils.text import short
 
 _GRANULARITIES: tuple[Granularity, ...] = get_args(Granularity)
@@ -22,10 +26,100 @@ _LEAST, _MOST = -1.0 - 1e-9, 1.0 + 1e-9  # signals are differences of success ra
 
 
 def path_of(path: Path | str) -> Path:
-    """Returns a path that may be given as a string."""
-    if not isinstance(path, (str, os.PathLike)):
-        raise BankError(f"a path is a string or a Path, not {short(path)}")
-    return Path(path)
+    """Returns a path, which may be given as a string, that a later change of the current folder does not move."""
+    return arguments.path_of(path, "a path", BankError).absolute()
+
+
+def only_read(path: Path) -> str:
+    """Returns why a bank that was opened to read takes no changes."""
+    return (
+        f"the bank of {path} was opened to read, and a change would be lost: open it to write by "
+        "SkillBank.open(..., create=True)"
+    )
+
+
+def point_of(at: SupportsIndex | None, event: SupportsIndex | None, create: bool) -> tuple[int | None, int | None]:
+    """Returns the iteration and the event of which a bank is wanted, None for the present state."""
+    if create and (at is not None or event is not None):
+        raise BankError("a past state of a bank cannot be written: leave out create, or at and event")
+    return number_of(at, "an iteration"), number_of(event, "an event")
+
+
+def require_reached(at: int | None, iteration: int, path: Path) -> None:
+    """Raises `BankError` for an iteration that a bank has not reached."""
+    if at is not None and not 0 <= at <= iteration:
+        raise BankError(f"the bank of {path} has reached iteration {iteration}: there is no iteration {at}")
+
+
+def number_of(number: SupportsIndex | None, name: str) -> int | None:
+    """Returns the number of an event or an iteration, or None for none."""
+    return None if number is None else arguments.whole_of(number, name, error=BankError)
+
+
+def settings_of(
+    bank: BankConfig | None, retrieval: RetrievalConfig | None, credit: CreditConfig | None
+) -> tuple[BankConfig, RetrievalConfig, CreditConfig]:
+    """Returns the settings of a bank, those that are None by default."""
+    made: list[Any] = []
+    for given, kind in ((bank, BankConfig), (retrieval, RetrievalConfig), (credit, CreditConfig)):
+        if given is not None and not isinstance(given, kind):
+            raise BankError(f"{short(given)} is no {kind.__name__}: make one by d2skill.config.{kind.__name__}(...)")
+        made.append(given or kind())
+    return made[0], made[1], made[2]
+
+
+def embedder_of(embedder: Embedder | None) -> Embedder:
+    """Returns an embedder, the default one for None."""
+    if embedder is None:
+        return make_embedder(EmbedderConfig())
+    require_protocol(EMBEDDER, short(embedder), embedder)
+    return embedder
+
+
+def require_embedder(path: Path, made_with: str, embedder: Embedder) -> None:
+    """Raises `BankError` for a journal that was made with another embedder."""
+    if made_with != embedder.fingerprint:
+        raise BankError(
+            f"{path} was made with embedder {made_with}, not with {embedder.fingerprint}: set the embedder it was made "
+            "with (embedder.kind, embedder.model, embedder.dimension), make one for the new embedder by "
+            "`d2skill bank reembed`, or start a new bank"
+        )
+
+
+def groups_of(groups: Group | Sequence[Group]) -> list[Group]:
+    """Returns a list of groups, also of one alone."""
+    wanted = "a list of groups, d2skill.Group(Task(...), (Trajectory.of(...), ...))"
+    found = [groups] if isinstance(groups, Group) else _iterated(groups, wanted)
+    for group in found:
+        parts = (group.task, *_iterated(group.trajectories, wanted)) if isinstance(group, Group) else ()
+        if not parts or [type(part) for part in parts] != [Task, *[Trajectory] * (len(parts) - 1)]:
+            raise BankError(f"{short(group)} is not one of {wanted}")
+    return found
+
+
+def effects_of(effects: Mapping[str, Sequence[tuple[float, bool]]]) -> dict[str, list[tuple[float, bool]]]:
+    """Returns the effects of leaving skills out of prompts, by id."""
+    wanted = 'a dict of (log-probability, changed) pairs by id of a skill, such as {"t1": [(0.5, True)]}'
+    if not isinstance(effects, Mapping):
+        raise BankError(f"{short(effects)} is not {wanted}")
+    found: dict[str, list[tuple[float, bool]]] = {}
+    for skill_id, own in effects.items():
+        pairs = [tuple(_iterated(pair, wanted)) for pair in _iterated(own, wanted)]
+        if strange := [pair for pair in pairs if len(pair) != 2]:
+            raise BankError(f"{short(strange[0])} of skill {skill_id} is not in {wanted}")
+        name = f"an effect of skill {text_of(skill_id, 'an id of a skill')}"
+        found[skill_id] = [(arguments.number_of(gain, name, error=BankError), bool(changed)) for gain, changed in pairs]
+    return found
+
+
+def similarity_of(similarity: float | None, default: float) -> float:
+    """Returns the least similarity of near-duplicates."""
+    return default if similarity is None else arguments.number_of(similarity, "similarity", 0, 1, BankError)
+
+
+def seconds_of(seconds: float) -> float:
+    """Returns the seconds to wait."""
+    return arguments.number_of(seconds, "wait", 0, error=BankError)
 
 
 def granularity_of(granularity: Granularity | None) -> Granularity | None:
@@ -37,14 +131,14 @@ def granularity_of(granularity: Granularity | None) -> Granularity | None:
 
 def texts_of(texts: str | Sequence[str]) -> list[str]:
     """Returns a list of texts, also of one alone."""
-    found = [texts] if isinstance(texts, str) else list(_iterated(texts, "a text or a list of texts"))
+    found = [texts] if isinstance(texts, str) else _iterated(texts, "a text or a list of texts")
     return [text_of(text, "a text") for text in found]
 
 
 def pairs_of(pairs: Any) -> list[tuple[str, str]]:
     """Returns a list of pairs of a task text and an observation, also of one pair alone."""
     wanted = "a pair of a task text and an observation, or a list of such pairs"
-    found = [pairs] if is_pair(pairs) else list(_iterated(pairs, wanted))
+    found = [pairs] if is_pair(pairs) else _iterated(pairs, wanted)
     if strange := [pair for pair in found if not is_pair(pair)]:
         raise BankError(f"{short(strange[0])} is not {wanted}")
     return [tuple(pair) for pair in found]
@@ -57,7 +151,7 @@ def is_pair(value: Any) -> bool:
 
 def drafts_of(drafts: Draft | Sequence[Draft]) -> list[Draft]:
     """Returns a list of drafts, also of one alone."""
-    found = [drafts] if isinstance(drafts, Draft) else list(_iterated(drafts, "a Draft or a list of drafts"))
+    found = [drafts] if isinstance(drafts, Draft) else _iterated(drafts, "a Draft or a list of drafts")
     for draft in found:
         if not isinstance(draft, Draft):
             raise BankError(f"{short(draft)} is no Draft: d2skill.Draft(granularity, SkillText(...), task_text)")
@@ -76,7 +170,7 @@ def drafts_of(drafts: Draft | Sequence[Draft]) -> list[Draft]:
 
 def ids_of(ids: str | Iterable[str]) -> list[str]:
     """Returns a list of ids of skills, also of one alone, without repetitions."""
-    found = [ids] if isinstance(ids, str) else list(_iterated(ids, "an id of a skill or a list of ids"))
+    found = [ids] if isinstance(ids, str) else _iterated(ids, "an id of a skill or a list of ids")
     return list(dict.fromkeys(text_of(skill_id, "an id of a skill") for skill_id in found))
 
 
@@ -153,14 +247,10 @@ def status_of(status: Status | None) -> Status | None:
     return status
 
 
-def _iterated(values: Any, wanted: str) -> Iterable[Any]:
-    if not isinstance(values, Iterable) or isinstance(values, (str, bytes)):
-        raise BankError(f"{short(values)} is not {wanted}")
-    return values
+def _iterated(values: Any, wanted: str) -> list[Any]:
+    return arguments.items_of(values, wanted, BankError)
 
 
 def text_of(value: Any, name: str) -> str:
     """Returns a text; `name` says in an error of which."""
-    if not isinstance(value, str):
-        raise BankError(f"{name} is a string, not {short(value)}")
-    return value
+    return arguments.text_of(value, name, BankError)

@@ -53,11 +53,13 @@ class Ledger:
         self._written: list[Event] = []  # events of which not all have been told
         self._last = 0  # number of the last event that is known to be in the journal
         self._unsure = ""  # the reason why memory and journal may have parted
+        self.refusal = ""  # the reason why nothing may be changed: it would be lost
 
     def attach(self, writer: JournalWriter) -> None:
         """Ties the ledger to a journal that has the same state."""
         head = writer.head()
         self.writer, self._last, self._unsure, self.iteration = writer, head.seq, "", head.iteration
+        self.refusal = ""
 
     def detach(self) -> None:
         """Closes the journal; raises `BankError` inside a change, which could not be written then."""
@@ -65,6 +67,10 @@ class Ledger:
             self.require_no_change("closed")
             self._recover()
             self.writer.close()
+            self.refusal = (
+                f"the bank of {self.writer.path} is closed, and a change would be lost: make it before `close`, inside "
+                "the `with` block, or open the bank again with create=True"
+            )
             self.writer = None
 
     def require_no_change(self, done: str) -> None:
@@ -72,27 +78,30 @@ class Ledger:
         if self._depth():
             raise BankError(f"a batch has not ended, and the bank cannot be {done} before: end its `with` block first")
 
-    def change(self, iteration: SupportsIndex | None = None) -> AbstractContextManager[int]:
+    def change(self, iteration: SupportsIndex | None = None, *, follow: bool = False) -> AbstractContextManager[int]:
         """Returns a block whose events count all or not at all; it yields the iteration.
 
         They are written at the end of the outermost block, and taken back if a block raises. `iteration` is the present
-        one for None. Raises `BankError` for one before it, and changes nothing then.
+        one for None. Raises `BankError` for one before it, and changes nothing then; so where there is a `refusal`,
+        unless the events `follow` those of another bank.
         """
-        block = contextmanager(self._block)(iteration)
+        block = contextmanager(self._block)(iteration, follow)
         self._blocks.append(weakref.ref(block.gen))
         return block
 
-    def do(self, event: Event) -> None:
-        """Applies an event, as part of the present change or as one of its own."""
+    def do(self, event: Event, *, follow: bool = False) -> None:
+        """Applies an event, as part of the present change or as one of its own (see `change`)."""
         if not self._depth():
-            with self.change(event.iteration):
+            with self.change(event.iteration, follow=follow):
                 self.do(event)
             return
         self._pending.append((event, self.state.savepoint(event)))
         self.state.apply(event)
         self._applied(event)
 
-    def _block(self, iteration: SupportsIndex | None) -> Generator[int, None, None]:
+    def _block(self, iteration: SupportsIndex | None, follow: bool) -> Generator[int, None, None]:
+        if self.refusal and not follow:
+            raise BankError(self.refusal)
         outermost = self._depth() == 1
         if outermost:
             self._recover()

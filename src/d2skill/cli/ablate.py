@@ -18,9 +18,10 @@ from d2skill.config import cli_flags
 from d2skill.errors import ConfigError
 from d2skill.evaluation import plots
 from d2skill.evaluation.ablation import VARIANTS, AblationRun, RunResult, run_ablation
-from d2skill.evaluation.curves import compare_groups, group_by_method, read_curve
+from d2skill.evaluation.curves import HEADLINE, compare_groups, group_by_method, read_curve
 from d2skill.utils.text import counted
 
+_SUCCESS = f"success % (mean of the last {HEADLINE} validations)"
 _BEST = "best evaluation (not comparable)"
 _INTERVALS = "After ± is half the 95 % interval over seeds; differences are paired by seed."
 
@@ -143,7 +144,7 @@ class _Progress:
 
 def _print_rows(report: Mapping[str, Any]) -> None:
     """Prints the table of an ablation."""
-    columns = ["row", "seeds", "success %", "to full", "without skills", "bank", "steps", _BEST]
+    columns = ["row", "seeds", _SUCCESS, "to full", "without skills", "bank", "steps", _BEST]
     table = table_of(columns, ["row"])
     for row in report["rows"]:
         if row["headline"] is None:
@@ -175,7 +176,7 @@ def _print_groups(report: Mapping[str, Any]) -> None:
     for sentence in report["not_comparable"]:
         say(f"Not comparable: {sentence}")
     goal = f"{_percent(report['level'])} %"
-    columns = ["group", "seeds", "success %", "to the first", "without skills", f"steps to {goal}"]
+    columns = ["group", "seeds", _SUCCESS, "to the first", "without skills", f"steps to {goal}"]
     table = table_of([*columns, f"seconds to {goal}", _BEST], ["group"])
     steps = [f"{place['env_steps']:,}" for place in report["groups"][0]["at_env_steps"]]
     curves = table_of(["success % at steps", *steps, "mean up to there"], ["success % at steps"])

@@ -15,6 +15,7 @@ from d2skill.errors import D2SkillError
 _OF_RUNS = {"evaluate", "resume", "compare", *(name for name in COMMANDS if name.startswith("bank "))}
 _RUN_FLAGS = {"--replay", "--bank", "--run", "--like", "--bank.start"}
 _OF_IDS = {"bank show", "bank blame", "bank admit", "bank hold", "bank note"}
+_LISTS = {"--arms", "--track"}  # flags that take several values with commas between them
 _DEPTH = 3  # folders below runs/
 
 
@@ -26,15 +27,22 @@ def print_completions(words: Sequence[str]) -> None:
 
 def complete(words: Sequence[str]) -> list[str]:
     """Returns what the last of some words after `d2skill` may be completed to."""
-    *before, last = words or [""]
-    return [found for found in _candidates(list(before), last) if found.startswith(last)]
+    *before, last = [word for word in words if word != "="] or [""]  # bash splits at each "="
+    if words and words[-1] == "=":
+        before, last = [*before, last], ""
+    flag, equals, value = last.partition("=")
+    if equals and flag.startswith("--"):
+        return [f"{flag}={found}" for found in complete([*before, flag, value])]
+    listed = last.rpartition(",")[0] + "," if before and before[-1] in _LISTS and "," in last else ""
+    candidates = (listed + found for found in _candidates(list(before), last))
+    return [found for found in candidates if found.startswith(last)]
 
 
 def _candidates(before: list[str], last: str) -> Iterable[str]:
     """Returns all that may follow some words."""
     if not before:
         return dict.fromkeys(name.partition(" ")[0] for name in COMMANDS)
-    if before[0] in ("bank", "config"):
+    if before[0] in ("bank", "config", "models"):
         if len(before) == 1:
             return [name.partition(" ")[2] for name in COMMANDS if name.startswith(f"{before[0]} ")]
         before[:2] = [" ".join(before[:2])]
@@ -51,12 +59,24 @@ def _candidates(before: list[str], last: str) -> Iterable[str]:
 
         return presets()
     if flag:
-        return _flags(command).get(flag, ())
+        return _flags(command).get(flag) or _names(flag)
     if command in _OF_IDS and given:
         from d2skill.cli.bank.open import read
 
         return [skill.id for skill in read(Path(given[0])).skills]
     return _runs() if command in _OF_RUNS else _choices(command)
+
+
+def _names(flag: str) -> Iterable[str]:
+    """Returns the values of a flag whose annotation does not tell them."""
+    if flag == "--arms":
+        from d2skill.evaluation.arms import ARMS
+
+        return ARMS
+    from d2skill.config.parts import ENVIRONMENT, TRACKER
+
+    part = {"--env": ENVIRONMENT, "--track": TRACKER}.get(flag)
+    return part.built_in if part else ()
 
 
 def _runs() -> list[str]:

@@ -19,25 +19,31 @@ _SCRIPTS = {
     "bash": """\
 # Put `source <(d2skill completion bash)` into ~/.bashrc.
 _d2skill() {
-    local IFS=$'\\n'
-    COMPREPLY=($(compgen -W "$(d2skill __complete "${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null)" -- \\
-        "${COMP_WORDS[COMP_CWORD]}"))
+    local IFS=$'\\n' found="$(d2skill __complete "${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null)"
+    COMPREPLY=($(compgen -W "$found" -- "${COMP_WORDS[COMP_CWORD]#=}"))
 }
 complete -o default -F _d2skill d2skill""",
     "zsh": """\
-# Put `source <(d2skill completion zsh)` into ~/.zshrc, behind `compinit`.
+#compdef d2skill
+# Put `source <(d2skill completion zsh)` into ~/.zshrc, behind `compinit`;
+# or write this script into a file _d2skill in a folder of fpath.
 _d2skill() {
     local -a found
-    found=("${(@f)$(d2skill __complete "${(@)words[2,CURRENT]}" 2>/dev/null)}")
+    found=("${(@f)$(d2skill __complete "${(@Q)words[2,CURRENT]}" 2>/dev/null)}")
     [[ -n "${found[1]}" ]] && compadd -a found || _files
 }
-compdef _d2skill d2skill""",
+[[ "$funcstack[1]" == _d2skill ]] && _d2skill "$@" || compdef _d2skill d2skill""",
     "fish": """\
 # Put `d2skill completion fish | source` into ~/.config/fish/config.fish.
 function __d2skill_complete
-    d2skill __complete (commandline -opc)[2..] (commandline -ct) 2>/dev/null
+    set -l found (d2skill __complete (commandline -opc)[2..] (commandline -ct) 2>/dev/null)
+    if set -q found[1]
+        printf '%s\\n' $found
+    else
+        __fish_complete_path (commandline -ct)
+    end
 end
-complete -c d2skill -a '(__d2skill_complete)'""",
+complete -c d2skill -f -a '(__d2skill_complete)'""",
 }
 
 

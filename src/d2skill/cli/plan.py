@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from d2skill.cli.bank.tables import print_rows, say
-from d2skill.cli.output import JSON, Output
+from d2skill.cli.output import JSON, Output, json_alone
 from d2skill.config import cli_flags, toml_files
 from d2skill.errors import ConfigError
 from d2skill.planning.devices import format_bytes
@@ -31,7 +31,8 @@ def plan(arguments: list[str]) -> None:
         options = PlanOptions(**{name: getattr(given, name) for name in PlanOptions.model_fields})
     except ValidationError as error:
         raise ConfigError(f"--{toml_files.explain(error)}") from None
-    report = plan_run(config, options)
+    with json_alone(given.json):
+        report = plan_run(config, options)
     Output(report, partial(_print, report)).print(given.json)
 
 

@@ -30,7 +30,7 @@ def train(arguments: list[str]) -> None:
             folder = api.new_folder(config)
             # verl has its own output
             displays = [] if config.engine == "verl" else [LiveDisplay(config, Console(), folder)]
-            output = _output(api.train(config, displays, folder=folder))
+            output = _output(api.train(config, trackers=displays, folder=folder), folder)
         output.print(flags.json)
 
 
@@ -53,20 +53,17 @@ def resume(run: Positional[Path], processes: int | None = None, track: str | Non
             if api.has_ended(folder, progress):
                 console.print(f"{run} has ended; this is its summary.", highlight=False, soft_wrap=True)
             else:
-                console.print(
-                    f"Going on with {run} after iteration {progress.iteration}.", highlight=False, soft_wrap=True
-                )
                 earlier = [line for line in Run(run).metrics if line["iteration"] <= progress.iteration]
                 displays = [LiveDisplay(config, console, run, earlier)]
         trackers = None if track is None else [name.strip() for name in track.split(",") if name.strip()]
-        return _output(api.resume(run, displays, processes, track=trackers))
+        return _output(api.resume(run, trackers=displays, processes=processes, track=trackers), run)
     raise SystemExit  # the others of several processes have nothing to print
 
 
-def _output(run: Run) -> Output:
+def _output(run: Run, folder: Path) -> Output:
     summary = run.summary
-    show = partial(print_summary, Console(), summary, run.metrics, run.bank.skills(), run.folder)
-    return Output({"run": str(run.folder), **summary}, show)
+    show = partial(print_summary, Console(), summary, run.metrics, run.bank.skills(), folder)
+    return Output({"run": str(folder), **summary}, show)
 
 
 @contextmanager

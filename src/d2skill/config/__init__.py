@@ -129,6 +129,21 @@ class Config(Settings):
             )
         return self
 
+    @property
+    def following(self) -> set[str]:
+        """Names of the settings that are what others make of them where none is given, as `resolved` does."""
+        normalise = self.advantage.model_copy(update={"normalise": None}).chosen(self.bank.skills)
+        names = {"advantage.normalise"} if self.advantage.normalise in (None, normalise) else set()
+        if self.policy.kind in POLICY.built_in:
+            adapter = self.policy.kind == "causal-lm" and self.policy.lm.lora_rank > 0
+            unset = (one.model_copy(update={"learning_rate": None}) for one in (self.optim, self.warm_start))
+            default = step_sizes(self.policy.kind, *unset, adapter=adapter)  # type: ignore[arg-type]
+            given = {"optim": self.optim.learning_rate, "warm_start": self.warm_start.learning_rate}
+            for (name, rate), chosen in zip(given.items(), default, strict=True):
+                if rate in (None, chosen):
+                    names.add(f"{name}.learning_rate")
+        return names
+
     def resolved(self) -> Config:
         """Returns the settings as a run records them: step sizes chosen by the policy, paths absolute.
 

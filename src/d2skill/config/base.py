@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from d2skill.config.parts import Table
+
+_REQUEST_FIELDS = "model messages input stream n max_tokens max_completion_tokens".split()
 
 
 class ShortFlag(str):
@@ -30,3 +37,33 @@ class EndpointConfig(Settings):
     """Times that a request is sent again when the server is busy, fails or hangs up, after longer and longer waits"""
     concurrency: int = Field(8, ge=1, le=256)
     """Requests at a time"""
+    extra: Table = Field({})
+    """More fields of each request, as the server has them, such as top_p or reasoning_effort; also one by one, as in
+    --reflect.endpoint.extra.top_p 0.9"""
+    thinking: bool | None = None
+    """Thinking before the answer, sent as chat_template_kwargs.enable_thinking, which vLLM, SGLang and llama.cpp take;
+    without a value the server decides"""
+
+    @model_validator(mode="after")
+    def _extra_is_free(self) -> EndpointConfig:
+        refuse_fields(self.extra, _REQUEST_FIELDS, "each request has its own")
+        template = self.extra.get("chat_template_kwargs", {})
+        if self.thinking is not None and not (isinstance(template, dict) and "enable_thinking" not in template):
+            raise ValueError(
+                "an endpoint has thinking and extra.chat_template_kwargs, which says the same: leave one out"
+            )
+        return self
+
+    @property
+    def request_fields(self) -> dict[str, Any]:
+        """Additional fields of each request: `extra`, and the switch of `thinking`."""
+        if self.thinking is None:
+            return dict(self.extra)
+        template: Any = self.extra.get("chat_template_kwargs", {})
+        return self.extra | {"chat_template_kwargs": template | {"enable_thinking": self.thinking}}
+
+
+def refuse_fields(extra: Mapping[str, Any], names: Iterable[str], reason: str) -> None:
+    """Raises `ValueError` for the first of some names that a table of additional fields has."""
+    if name := next((name for name in names if name in extra), ""):
+        raise ValueError(f"the extra field {name} of an endpoint cannot be set ({reason}): leave it out")

@@ -52,7 +52,7 @@ Settings come from a preset or a TOML file (--config), and each of them can be s
   d2skill train --config webshop --train.iterations 300 --out runs/shop"""
 _SHOWN = (
     *("config", "env.kind", "env.data", "policy.kind", "out", "seed", "train.iterations"),
-    *("rollout.group_size", "validation.every", "engine"),
+    *("bank.skills", "rollout.group_size", "validation.every", "engine"),
 )
 """Settings on the first page of the help."""
 
@@ -118,7 +118,8 @@ def _parse(
     values = _values(base)
     shown = {field[0]: values[field[0]] for field in flags}
     default = shape(**{field[0]: field[2] for field in own}, config=name, **shown)
-    spelled = _with_tables(_spelled(arguments, _switches(type(base))), _tables(base))
+    words = _spelled(arguments, _switches(type(base)), _switches(type(base), bool | None))
+    spelled = _with_tables(words, _tables(base))
     given: Any = tyro.cli(shape, prog=prog, description=description, args=spelled, default=default)
     values = base.model_dump() | {name: dataclasses.asdict(given)[name] for name in shown}
     if "rollout" in values and values["rollout"]["with_skills"] and _follows(arguments):
@@ -202,24 +203,32 @@ def _last(arguments: Sequence[str], *flags: str) -> str:
     return found
 
 
-def _switches(model: type[BaseModel], path: str = "") -> set[str]:
-    """Returns the names of a model's boolean settings, such as bank.retire."""
+def _switches(model: type[BaseModel], kind: Any = bool, path: str = "") -> set[str]:
+    """Returns the names of a model's boolean settings, such as bank.retire, or of those of another kind."""
     found: set[str] = set()
     for name, info in model.model_fields.items():
         if isinstance(info.default, BaseModel):
-            found |= _switches(type(info.default), f"{path}{name}.")
-        elif info.annotation is bool:
+            found |= _switches(type(info.default), kind, f"{path}{name}.")
+        elif info.annotation == kind:
             found.add(path + name)
     return found
 
 
-def _spelled(arguments: Sequence[str], switches: Collection[str]) -> list[str]:
-    """Returns the arguments with --policy.train false written as --policy.no-train, tyro's form."""
+def _spelled(arguments: Sequence[str], switches: Collection[str], optional: Collection[str]) -> list[str]:
+    """Returns the arguments with --policy.train false written as --policy.no-train, tyro's form.
+
+    `optional` are the names of booleans that may be unset, for which tyro wants True or False.
+    """
     spelled: list[str] = []
     words = list(arguments)
     while words:
         flag, equals, value = words.pop(0).partition("=")
-        is_switch = flag.startswith("--") and flag[2:].replace("-", "_") in switches
+        name = flag[2:].replace("-", "_") if flag.startswith("--") else ""
+        if name in optional:
+            value = value if equals else words.pop(0) if words else ""
+            spelled += [flag, value.capitalize()] if value else [flag]
+            continue
+        is_switch = name in switches
         if not is_switch or (equals and value.lower() not in ("true", "false")):
             spelled.append(flag + equals + value)
             continue

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from d2skill.config import Config
 from d2skill.config.toml_files import explain, load, parse, presets
 from d2skill.errors import ConfigError
+from d2skill.utils.arguments import path_of
 
 
 def load_config(source: str | PathLike[str] = "laptop", **overrides: Any) -> Config:
@@ -45,7 +46,7 @@ def load_config(source: str | PathLike[str] = "laptop", **overrides: Any) -> Con
 
 
 def _load(source: str | PathLike[str]) -> Config:
-    file = Path(source) / "config.toml"
+    file = path_of(source, "a source of settings") / "config.toml"
     if file.is_file():
         return parse(file.read_text("utf-8"), str(file), of_run=True).model_copy(update={"out": None})
     known = presets()

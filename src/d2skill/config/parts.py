@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 import sys
 import sysconfig
 import traceback
@@ -18,6 +19,7 @@ from importlib.metadata import entry_points
 from importlib.util import find_spec
 from inspect import Parameter, signature
 from pathlib import Path
+from pkgutil import iter_modules
 from typing import Annotated, Any, cast, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, JsonValue, ValidationError, ValidationInfo
@@ -288,9 +290,21 @@ def folder_of(kind: str, folder: Path | None = None) -> Path | None:
 
 def described(error: BaseException) -> str:
     """Returns an exception in words, with its innermost line, which is the one to look at."""
+    if isinstance(error, SyntaxError):
+        return f"{type(error).__name__}: {error}"  # its text names file and line
     frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith("<")]
     at = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno}, in {frames[-1].name})" if frames else ""
     return f"{type(error).__name__}: {error}{at}"
+
+
+def _own_class(kind: str) -> str:
+    """Returns the class of a module in the current folder, given by its name alone, as a question; "" if none."""
+    file = Path(f"{kind}.py")
+    if not kind.isidentifier() or not file.is_file():
+        return ""
+    names = re.findall(r"^class (\w+)", file.read_text("utf-8", "replace"), re.MULTILINE)
+    alike = [name for name in names if name.lower() == kind.replace("_", "").lower()]
+    return f" (did you mean {kind}:{[*alike, *names][0]}?)" if names else ""
 
 
 def _entry_point(part: PartType, kind: str) -> str:
@@ -299,8 +313,8 @@ def _entry_point(part: PartType, kind: str) -> str:
     if kind in declared:
         return declared[kind].partition("[")[0].strip()
     known = [*part.built_in, *sorted(declared)]
-    dotted = [":".join(kind.rpartition(".")[::2])] if "." in kind else []
-    hint = _did_you_mean(dotted or get_close_matches(kind, known, 1))
+    dotted = ":".join(kind.rpartition(".")[::2])
+    hint = f" (did you mean {dotted}?)" if "." in kind else _own_class(kind) or _did_you_mean(kind, known)
     raise ConfigError(
         f'there is no {part.name} "{kind}"{hint}: set {_setting(part)} to one of {", ".join(known)}, or to '
         "package.module:Class" + " or gymnasium:package.module:Class" * (part is ENVIRONMENT)
@@ -312,8 +326,21 @@ def _setting(part: PartType) -> str:
     return "track" if part is TRACKER else f"{part.section}.kind"
 
 
-def _did_you_mean(guesses: list[str]) -> str:
-    return f" (did you mean {guesses[0]}?)" if guesses else ""
+def _did_you_mean(word: str, known: Iterable[str], form: str = "{}") -> str:
+    """Returns the known word that is most like a misspelt one, as a question; "" if none is like it."""
+    words = {one.lower(): one for one in known}
+    near = get_close_matches(word.lower(), words, 1)
+    return f" (did you mean {form.format(words[near[0]])}?)" if near else ""
+
+
+def _nearest_module(module: str, absent: str, name: str, places: list[str]) -> str:
+    """Returns the class in the module most like one that is absent, a file or package in its folder, as a question."""
+    parent = absent.rpartition(".")[0]
+    inside = getattr(sys.modules.get(parent), "__path__", None)
+    word, form = absent, f"{{}}{module[len(absent) :]}:{name}"
+    if inside is not None:
+        word, form = absent.rpartition(".")[2], f"{parent}.{form}"
+    return _did_you_mean(word, (found.name for found in iter_modules(inside or places)), form)
 
 
 def _make_importable(folder: Path | None) -> list[str]:
@@ -329,7 +356,7 @@ def _make_importable(folder: Path | None) -> list[str]:
 def _import(part: PartType, path: str, folder: Path | None) -> Callable[..., Any]:
     """Imports "module:Class"."""
     module, _, name = path.partition(":")
-    if not module or not name:
+    if not module or not name or "/" in module or module.startswith("."):
         raise ConfigError(f'"{path}" names no class: write package.module:Class')
     places = _make_importable(folder)
     try:
@@ -338,21 +365,22 @@ def _import(part: PartType, path: str, folder: Path | None) -> Callable[..., Any
         what = f"module {module} of {part.name} {path}"
         absent = error.name if isinstance(error, ModuleNotFoundError) else None
         if absent and f"{module}.".startswith(f"{absent}."):
-            there = [file.stem for place in places for file in Path(place).glob("*.py")]
             raise ConfigError(
                 f"{what} is neither in {' nor in '.join(places)} nor installed"
-                f"{_did_you_mean(get_close_matches(module, there, 1))}: run from the folder it lies in, "
+                f"{_nearest_module(module, absent, name, places)}: run from the folder it lies in, "
                 f"{'' if part is TRACKER else f'or set {part.section}.folder to it, '}or install its package"
             ) from None
         said = f"{what} was found, but its own import fails ({described(error)}): mend that first"
         raise ConfigError(said) from error
+    before = f"{module}:"
     for step in name.split("."):
         if not hasattr(target, step):
-            there = [key for key, value in vars(target).items() if _is_own_class(value, module)]
+            callables = [key for key in getattr(target, "__dict__", ()) if callable(getattr(target, key, None))]
+            there = [key for key in callables if _is_own_class(getattr(target, key), module)]
             known = f"it has {', '.join(there)}" if there else "it has no class of its own"
-            hint = _did_you_mean(get_close_matches(step, there, 1))
+            hint = _did_you_mean(step, there, before + "{}") or _did_you_mean(step, callables, before + "{}")
             raise ConfigError(f"module {module} has no {name}{hint}: {known}")
-        target = getattr(target, step)
+        target, before = getattr(target, step), f"{before}{step}."
     if not callable(target):
         raise ConfigError(f"{path} is a {type(target).__name__}, not a class: name the class, not an object of it")
     return cast(Callable[..., Any], target)
@@ -400,8 +428,7 @@ def _arguments(
 
 def _unknown(part: PartType, kind: str, name: str, known: list[str]) -> str:
     there = f"it takes {', '.join(known)}" if known else "it takes none"
-    hint = _did_you_mean(get_close_matches(name, known, 1))
-    return f"{part.section}.{part.table}.{name} is no setting of {kind}{hint}: {there}"
+    return f"{part.section}.{part.table}.{name} is no setting of {kind}{_did_you_mean(name, known)}: {there}"
 
 
 def _explain(part: PartType, kind: str, model: type[BaseModel], error: ValidationError) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from d2skill.config.base import EndpointConfig, Settings, ShortFlag
+from d2skill.config.base import EndpointConfig, Settings, ShortFlag, refuse_fields
 from d2skill.config.parts import POLICY, Kind, Table, require_own_kind
 
 
@@ -75,12 +75,21 @@ class ServedConfig(Settings):
     """The served policy: a model behind an OpenAI-compatible server (needs d2skill[llm]); it does not learn."""
 
     endpoint: EndpointConfig = EndpointConfig()
+    answer: Literal["choice", "free"] = "free"
+    """choice: the server is given the admissible actions as a JSON schema, and answers with one of them; free: any
+    text, with <action> tags"""
     answer_tokens: int = Field(512, ge=16)
     """Tokens of an answer, at most; a model that reasons first needs more"""
     price_in: float = Field(0, ge=0)
     """Price of a million tokens of questions"""
     price_out: float = Field(0, ge=0)
     """Price of a million tokens of answers"""
+
+    @model_validator(mode="after")
+    def _extra_is_free(self) -> ServedConfig:
+        refuse_fields(self.endpoint.extra, ["temperature"], "it is rollout.temperature")
+        refuse_fields(self.endpoint.extra, ("seed", "stop", "response_format"), "each decision has its own")
+        return self
 
 
 class PolicyConfig(Settings):
@@ -139,6 +148,9 @@ class WarmStartConfig(Settings):
     """Share of demonstrations with advice in the prompt"""
     misled: float = Field(0.3, ge=0, le=1)
     """Share of the advice that is about another game, so that the policy does not trust advice blindly"""
+    trajectories: Path | None = None
+    """File of saved trajectories, such as a run's trajectories.jsonl.gz; those that were won are imitated, played again
+    in the environment, in place of an expert's"""
 
 
 _STEP_SIZES: dict[str, tuple[float, float]] = {

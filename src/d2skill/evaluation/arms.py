@@ -16,6 +16,7 @@ from d2skill.errors import ConfigError
 from d2skill.evaluation.consolidated_arms import BestSupported, Placebo
 from d2skill.protocols import SkillSource
 from d2skill.types import Arm, Retrieved, Skill
+from d2skill.utils.arguments import items_of, text_of
 from d2skill.utils.rng import generator
 
 Retrievals = list[tuple[Retrieved, ...]]
@@ -25,9 +26,13 @@ UNRETRIEVED = frozenset({"shuffled", "top"})
 """Arms that show skills which were not retrieved."""
 
 
-def require_arms(names: Sequence[str]) -> tuple[str, ...]:
-    """Returns the arms of some names, each once. Raises `ConfigError` for an unknown name and for none."""
-    arms = tuple(dict.fromkeys(names))
+def require_arms(names: str | Sequence[str]) -> tuple[str, ...]:
+    """Returns the arms of some names, or of a text with commas, each once.
+
+    Raises `ConfigError` for an unknown name and for none.
+    """
+    listed = names.split(",") if isinstance(names, str) else items_of(names, "a list of arms")
+    arms = tuple(text_of(name, "an arm").strip() for name in dict.fromkeys(listed))
     if unknown := [name for name in arms if name not in ARMS]:
         raise ConfigError(f'there is no arm "{unknown[0]}": --arms takes some of {",".join(ARMS)}')
     if not arms:

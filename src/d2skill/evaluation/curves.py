@@ -306,10 +306,11 @@ def _not_comparable(groups: Sequence[RunGroup]) -> list[str]:
     first, sentences = groups[0], []
     settings = [method_settings(group.curves[0].config) for group in groups]
     for group, own in zip(groups[1:], settings[1:], strict=True):
+        follow = first.curves[0].config.following & group.curves[0].config.following
         other = [
             f"{name} {_shown(value)}, not {_shown(settings[0].get(name))}"
             for name, value in own.items()
-            if value != settings[0].get(name)
+            if value != settings[0].get(name) and name not in follow
         ]
         if measured := [text for text in other if text.startswith(_MEASURE)]:
             sentences.append(f"{group.name} is measured otherwise than {first.name}: {'; '.join(measured)}.")

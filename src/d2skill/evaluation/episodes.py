@@ -9,6 +9,7 @@ from typing import Any
 from d2skill.bank import SkillBank
 from d2skill.config import Config
 from d2skill.evaluation.arms import arm_view, half_of_arm
+from d2skill.policies.answers import require_actions
 from d2skill.prompts import AnswerFormat, render
 from d2skill.protocols import Environment, Policy
 from d2skill.rollout import Member, Rollouts
@@ -103,6 +104,7 @@ class EpisodePlayer:
         half = half_of_arm(batch.arm)
         members = [Member(task, half, batch.member, derive(batch.seed, "validate", task)) for task in batch.tasks]
         trajectories = self._rollouts_of(batch).play_shard(members, self.temperature)
+        require_actions(trajectories)
         outcomes = [self._outcome(batch, task, t) for task, t in zip(batch.tasks, trajectories, strict=True)]
         return PlayedBatch(outcomes, list(map(Saved.of, trajectories)) if self.keep else [])
 
@@ -116,7 +118,9 @@ class EpisodePlayer:
 
     def _outcome(self, batch: EpisodeBatch, task: str, trajectory: Trajectory) -> Outcome:
         turns = trajectory.turns
-        answer: AnswerFormat = self.config.policy.lm.answer if self.config.policy.kind == "causal-lm" else "free"
+        policy = self.config.policy
+        formats: dict[str, AnswerFormat] = {"causal-lm": policy.lm.answer, "served": policy.served.answer}
+        answer = formats.get(policy.kind, "free")
         prompts = (render(turn.prompt, answer)[0]["content"] for turn in turns)
         return Outcome(
             batch.arm,

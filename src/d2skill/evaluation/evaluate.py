@@ -15,7 +15,7 @@ from d2skill.bank.safety import objection
 from d2skill.components import OwnParts, own_classes, require_own_parts, restore
 from d2skill.config import Config
 from d2skill.embedders import make_embedder
-from d2skill.errors import BankError, ConfigError
+from d2skill.errors import BankError, ConfigError, RunError
 from d2skill.evaluation.arms import UNRETRIEVED, require_arms
 from d2skill.evaluation.episodes import EpisodeBatch, EpisodePlayer, PlayedBatch, episode_batches
 from d2skill.evaluation.outcome_summary import summarize_outcomes
@@ -28,6 +28,7 @@ from d2skill.runs.folder import RunFolder
 from d2skill.runs.run import Run
 from d2skill.runs.tasks import RunTasks, TaskSet, select_panel
 from d2skill.runs.trajectories import write as write_trajectories
+from d2skill.utils.arguments import number_of, path_of, text_of, whole_of
 from d2skill.utils.runtime import available_cores, tuned_process
 
 _PARTS = ("environment", "policy", "embedder")  # an evaluation does not reflect
@@ -93,10 +94,17 @@ def evaluate(
     """
     if isinstance(run, Run):
         own = OwnParts(**{**run.own, **own})
-    run, bank = Path(run), None if bank is None else Path(bank)
+    run, bank = path_of(run, "a run folder", RunError), None if bank is None else path_of(bank, "--bank")
     for name, number in {"seeds": seeds, "workers": workers, "tasks": tasks}.items():
-        if number is not None and number < 1:
-            raise ConfigError(f"--{name} is {number}: it is 1 or more")
+        if number is not None or name == "seeds":
+            whole_of(number, f"--{name}", 1)
+    whole_of(seed, "--seed")
+    for name, text in {"model": model, "url": url, "key-env": key_env}.items():
+        if text is not None:
+            text_of(text, f"--{name}")
+    panel = None if panel is None else str(path_of(panel, "--panel"))
+    if trajectories is not None:
+        trajectories = path_of(trajectories, "--trajectories")
     if url is not None and model is None:
         raise ConfigError(f"--url {url} needs --model, the name of the model there")
     folder, point = _open(run)
@@ -105,6 +113,7 @@ def evaluate(
     shows_skills = config.rollout.with_skills or bank is not None
     names = require_arms(arms if arms is not None else ("bank", "none") if shows_skills else ("none",))
     temperature = config.validation.temperature if temperature is None else temperature
+    temperature = number_of(temperature, "--temperature", 0)
     server = {"model": model, "url": url, "key_env": key_env}
     make_player = partial(_make_player, point, bank, server, temperature, trajectories is not None, own)
     player = make_player()
@@ -177,7 +186,8 @@ def _make_player(
         from d2skill.policies.served import ServedPolicy
 
         served = config.policy.served
-        policy = ServedPolicy(served.model_copy(update={"endpoint": served.endpoint.model_copy(update=server)}))
+        served = served.model_copy(update={"endpoint": served.endpoint.model_copy(update=server)})
+        policy = ServedPolicy(served, config.prompt.max_tokens)
         config = config.model_copy(update={"policy": config.policy.model_copy(update={"kind": "served"})})
     return EpisodePlayer(components.environment, policy, bank, config, temperature=temperature, keep=keep)
 

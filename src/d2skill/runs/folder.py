@@ -31,6 +31,12 @@ if TYPE_CHECKING:
 _ROLLOUT = re.compile(r"(\d{6,})\.jsonl\.gz")
 
 
+def shown_path(path: Path) -> Path:
+    """Returns a path for a sentence: relative to the current folder if it lies in it."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
+
+
 class RunFolder:
     """The files of one run."""
 
@@ -50,6 +56,7 @@ class RunFolder:
     def create(cls, path: Path) -> RunFolder:
         """Makes a new folder; raises `RunError` when something is in the way."""
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            path = shown_path(path)
             raise RunError(
                 f"{path} exists and is not empty: choose another --out, or go on with it by `d2skill resume {path}`"
             )
@@ -60,7 +67,7 @@ class RunFolder:
     def open(cls, path: Path) -> RunFolder:
         """Returns an existing run; raises `RunError` when the folder is not one."""
         if not (path / "config.toml").is_file():
-            raise RunError(f"{path} is not a run folder: it has no config.toml")
+            raise RunError(f"{shown_path(path)} is not a run folder: it has no config.toml")
         return cls(path)
 
     def begin(self, config: Config, tasks: dict[str, Any], own_parts: Mapping[str, str] | None = None) -> None:

@@ -15,8 +15,9 @@ from d2skill.config import Config
 from d2skill.errors import ConfigError, RunError
 from d2skill.protocols import Policy
 from d2skill.runs import checkpoint, trajectories
-from d2skill.runs.folder import RunFolder
+from d2skill.runs.folder import RunFolder, shown_path
 from d2skill.runs.trajectories import Saved
+from d2skill.utils.arguments import path_of
 from d2skill.utils.atomic_files import read_json
 
 
@@ -41,7 +42,7 @@ class Run(PathLike[str]):
             bank: The bank of the run; without it, it is read when it is first asked for.
             own: Those parts: environment, policy, reflector, embedder.
         """
-        self.folder = Path(folder)
+        self.folder = path_of(folder, "a run folder", RunError).absolute()
         self.own = own
         self._files = RunFolder.open(self.folder)
         if bank is not None:
@@ -64,7 +65,9 @@ class Run(PathLike[str]):
     def summary(self) -> dict[str, Any]:
         """The result (docs/metrics.md). Raises `RunError` for a run that has not ended."""
         if not self._files.summary.exists():
-            raise RunError(f"{self.folder} has not ended: go on with it by d2skill.resume, or look at its metrics")
+            raise RunError(
+                f"{shown_path(self.folder)} has not ended: go on with it by d2skill.resume, or look at its metrics"
+            )
         summary: dict[str, Any] = read_json(self._files.summary)
         return summary
 
@@ -87,7 +90,9 @@ class Run(PathLike[str]):
         kept = self._files.kept_rollouts()
         if iteration not in kept:
             there = f"those of {kept[0]} to {kept[-1]}, counted from 0" if kept else "none (train.keep_rollouts)"
-            raise RunError(f"{self.folder} keeps no trajectories of iteration {iteration}: there are {there}")
+            raise RunError(
+                f"{shown_path(self.folder)} keeps no trajectories of iteration {iteration}: there are {there}"
+            )
         return trajectories.read(self._files.rollout(iteration))
 
     def trajectories_frame(self, iteration: int | None = None) -> Any:
@@ -104,7 +109,7 @@ class Run(PathLike[str]):
 
     @cached_property
     def bank(self) -> SkillBank:
-        """The skill bank after the last checkpoint. It has the journal closed: what is done to it stays in memory."""
+        """The skill bank after the last checkpoint, to read: it takes no changes."""
         require_own_parts(self.folder, self.own, ("embedder",))
         return restore_bank(self.config, checkpoint.latest(self.folder), self.own.get("embedder"))
 
@@ -116,10 +121,10 @@ class Run(PathLike[str]):
 
     def __repr__(self) -> str:
         said = "; ".join(f"{name}: {value}" for name, value in self._rows())
-        return f"<Run {self.folder}; {said}>"
+        return f"<Run {shown_path(self.folder)}; {said}>"
 
     def _repr_html_(self) -> str:
-        rows = [*self._rows(), ("folder", str(self.folder))]
+        rows = [*self._rows(), ("folder", str(shown_path(self.folder)))]
         cells = "".join(f"<tr><th>{name}</th><td>{escape(value)}</td></tr>" for name, value in rows)
         return f"<table><tbody>{cells}</tbody></table>"
 

@@ -11,8 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from d2skill.config import Config
 from d2skill.errors import ConfigError
 from d2skill.protocols import Environment
+from d2skill.utils.arguments import items_of
 from d2skill.utils.atomic_files import read_json
 from d2skill.utils.rng import derive, generator
+from d2skill.utils.text import short
 
 
 class TaskSet(BaseModel):
@@ -84,10 +86,19 @@ def select_panel(environment: Environment, split: str, tasks: int) -> list[str]:
 
     A split that has fewer tasks is taken whole. Raises `ConfigError` for an empty split.
     """
-    ids = environment.task_ids(split)
+    ids = _ids_of(environment, split)
     if not ids:
         raise ConfigError(f'split "{split}" has no tasks: choose another with --env.validation-split')
     return sorted(sorted(ids, key=lambda task_id: derive("panel", task_id))[:tasks])
+
+
+def _ids_of(environment: Environment, split: str) -> list[str]:
+    """Returns the ids of a split's tasks. Raises `ConfigError` for one that is no text."""
+    named = f"task_ids({split!r}) of {type(environment).__name__}"
+    ids: list[str] = items_of(environment.task_ids(split), f"a list of ids, which {named} has to return")
+    if strange := [task_id for task_id in ids if not isinstance(task_id, str)]:
+        raise ConfigError(f"{named} returns {short(strange[0])} among the ids: ids are texts, such as '{split}/7'")
+    return ids
 
 
 def sample_tasks(ids: Sequence[str], count: int, seed: int) -> list[str]:
@@ -99,7 +110,7 @@ def sample_tasks(ids: Sequence[str], count: int, seed: int) -> list[str]:
 def _others(environment: Environment, split: str, panel: Sequence[str]) -> list[str]:
     """Returns the tasks of the split that the panel leaves. Raises `ConfigError` when there are none."""
     held_out = set(panel)
-    ids = [task_id for task_id in environment.task_ids(split) if task_id not in held_out]
+    ids = [task_id for task_id in _ids_of(environment, split) if task_id not in held_out]
     if not ids:
         raise ConfigError(
             f'split "{split}" has no tasks to train on beside the validation panel: choose another with '

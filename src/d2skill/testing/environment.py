@@ -16,10 +16,10 @@ from d2skill.config.parts import described
 from d2skill.errors import ConfigError
 from d2skill.protocols import Environment, SupportsExpert
 from d2skill.testing.recording import MAX_STEPS, RecordedEpisode, as_observation, checked_step, malformation
-from d2skill.testing.rules import Finding, RuleViolation, findings_of, require, rule
+from d2skill.testing.rules import Finding, Hint, RuleViolation, findings_of, require, rule
 from d2skill.types import Observation, Task
 from d2skill.utils.rng import derive, generator
-from d2skill.utils.text import short
+from d2skill.utils.text import action_words, argument, content, short
 
 _NONSENSE = "xyzzy 42"
 _FREE_TEXT = ("look", "inventory", "help", "wait")
@@ -47,7 +47,7 @@ def check_environment(
         [checks.plays, checks.expert] if isinstance(environment, SupportsExpert) else [checks.plays],
         [checks.form, checks.listed, checks.success, checks.current, checks.same_start],
         [checks.repeats],
-        [checks.inadmissible, checks.independent],
+        [checks.inadmissible, checks.independent, checks.countable],
     ]
     return findings_of(stages)
 
@@ -61,6 +61,7 @@ class _Checks:
         self._episodes = max(1, episodes)
         self._seed = seed
         self._chosen: list[str] = []
+        self._texts: dict[str, str] = {}  # of tasks, by id
         self._records: list[RecordedEpisode] = []
 
     @rule("task_ids(split) returns ids, each a text of its own")
@@ -106,6 +107,7 @@ class _Checks:
             require(task.split == self._split, f"{task_id!r} is in {self._split!r}, its task.split is {task.split!r}")
             has_text = isinstance(task.text, str) and task.text.strip()
             require(has_text, f"session.task.text of {task_id!r} is {task.text!r}: say what is to be done")
+            self._texts[task_id] = task.text
             done = as_observation(session.observation, "session.observation").done
             require(not done, f"{task_id!r} is done before the first action: start where something is to be done")
         return f"{len(self._chosen)} sessions started"
@@ -210,6 +212,28 @@ class _Checks:
             other.replay(self._environment.start(other.task_id))
             episode.replay(session, start=middle)
         return f"{len(pairs)} pairs of episodes played side by side"
+
+    @rule("actions are worded so that skills can be counted")
+    def countable(self) -> str:
+        worded, seen = 0, ""
+        for episode in self._records:
+            actions = {action for observation in episode.observations for action in observation.actions}
+            wanted = content(self._texts[episode.task_id])
+            worded += any(_is_on_two(action, wanted) for action in actions)
+            seen = seen or next((action for action in sorted(actions) if argument(action) is None), "")
+        if seen and not worded:
+            raise Hint(
+                f"no action that was offered, such as {seen!r}, names a thing of its task and then another one, so "
+                'consolidated skills have little to count: write "take mug 1 from shelf 2", with words of the task '
+                "(docs/environments.md)"
+            )
+        return f"in {worded} of {len(self._records)} episodes an action names a thing of the task beside another one"
+
+
+def _is_on_two(action: str, wanted: frozenset[str]) -> bool:
+    """Returns True if an action is on a thing of a task, whose words are `wanted`, and on another, as an act has to."""
+    named = action_words(action).entities
+    return len(named) > 1 and named[0].kind in wanted
 
 
 def _any_action(rng: np.random.Generator, observation: Observation) -> str:

@@ -17,18 +17,27 @@ _Checks = TypeVar("_Checks")
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The result of one rule; `detail` says what was seen and, if the rule is broken, how to fix it."""
+    """The result of one rule; `detail` says what was seen and, if the rule is broken, how to fix it.
+
+    A `hint` is no fault, but says what a part would gain by a change.
+    """
 
     ok: bool
     rule: str
     detail: str
+    hint: bool = False
 
     def __str__(self) -> str:
-        return f"{'ok   ' if self.ok else 'WRONG'} {self.rule}" + f": {self.detail}" * bool(self.detail)
+        mark = "WRONG" if not self.ok else "hint " if self.hint else "ok   "
+        return f"{mark} {self.rule}" + f": {self.detail}" * bool(self.detail)
 
 
 class RuleViolation(Exception):
     """A rule does not hold; the message says what was seen and how to fix it."""
+
+
+class Hint(Exception):
+    """A part keeps the contract, but could do better; the message says how."""
 
 
 def require(holds: object, message: str) -> None:
@@ -44,6 +53,8 @@ def rule(text: str) -> Callable[[Callable[[_Checks], str]], Callable[[_Checks], 
         def run(checks: _Checks) -> Finding:
             try:
                 return Finding(True, text, check(checks))
+            except Hint as hint:
+                return Finding(True, text, str(hint), hint=True)
             except Exception as error:  # code that is not ours; a finding, whatever it is
                 return Finding(False, text, str(error) if isinstance(error, RuleViolation) else described(error))
 

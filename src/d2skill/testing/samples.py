@@ -5,7 +5,7 @@ from __future__ import annotations
 from d2skill.testing.tiny_environment import TinyEnvironment
 from d2skill.types import Arm, Decision, Group, Prompt, Skill, SkillText, Trajectory, Turn
 
-_SKILL = Skill("t1", "task", SkillText("Open box 2 first", "Open box 2.", "always"), "get the copper coin", utility=0.3)
+_SKILL = Skill("t1", "task", SkillText("Open box 2 first", "Open box 2.", "always"), "get the ruby", utility=0.3)
 
 
 def sample_prompts() -> list[Prompt]:
@@ -39,7 +39,7 @@ def episode(number: int, wins: bool, *, with_skill: bool = False, index: int = 0
 
     Args:
         number: Number of the task in the split train.
-        wins: Whether the coin is found.
+        wins: Whether the treasure is found.
         with_skill: Whether the prompts show a skill.
         index: Index in the group.
         arm: Half of the group.

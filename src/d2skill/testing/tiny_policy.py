@@ -26,6 +26,7 @@ class TinyPolicy:
         """Settings of the policy: `--policy.settings.rate 0.2`, or [policy.settings] in TOML."""
 
         rate: float = Field(0.1, gt=0)
+        clip: float = Field(0.2, gt=0)
         buckets: int = Field(4096, ge=16)
 
     def __init__(self, settings: Settings | None = None) -> None:
@@ -65,9 +66,18 @@ class TinyPolicy:
         return scores
 
     def update(self, rows: Sequence[Row], seed: int) -> dict[str, float]:
-        """Takes one pass of policy-gradient steps over the rows, and returns metrics."""
-        rows = [row for row in rows if row.decision.tokens]
-        gains = [self._learn(row.prompt, row.decision.tokens[0], row.advantage) for row in rows]
+        """Takes one pass of policy-gradient steps over the rows, and returns metrics.
+
+        A row whose decision is much likelier or less likely by now than when it was made, as its advantage asks for,
+        is left out (Eq. 6 clips it): without that, many rows of one sign would drive the policy too far.
+        """
+        gains = []
+        for row in rows:
+            if row.decision.tokens:
+                choice = row.decision.tokens[0]
+                moved = float(self._log_probs(row.prompt)[choice]) - row.decision.log_probs[0]
+                if moved * np.sign(row.advantage) <= self.settings.clip:
+                    gains.append(self._learn(row.prompt, choice, row.advantage))
         return {"policy/loss": -float(np.mean(gains))} if gains else {}
 
     def imitate(self, demonstrations: Sequence[tuple[Prompt, str]], seed: int) -> dict[str, float]:
@@ -104,8 +114,11 @@ class TinyPolicy:
         return np.asarray(scores - np.log(np.exp(scores).sum()))
 
     def _features(self, prompt: Prompt) -> list[list[int]]:
-        """Returns the numbers of the features of each action."""
-        advice = [skill.text.principle for skill in (*prompt.task_skills, *prompt.step_skills)]
-        words = " ".join([prompt.task, prompt.observation, *advice]).lower().split()
-        pairs = [[f"{action} | {word}" for word in dict.fromkeys(["", *words])] for action in prompt.actions]
+        """Returns the numbers of the features of each action: it beside each word, and whether the advice names it."""
+        advice = " ".join(skill.text.principle for skill in (*prompt.task_skills, *prompt.step_skills)).lower()
+        words = dict.fromkeys(["", *f"{prompt.task} {prompt.observation} {advice}".lower().split()])
+        pairs = [
+            [*(f"{action} | {word}" for word in words), *["advised"] * (action.lower() in advice)]
+            for action in prompt.actions
+        ]
         return [[crc32(pair.encode("utf-8", "replace")) % len(self._weights) for pair in own] for own in pairs]

@@ -12,4 +12,4 @@ from d2skill.trackers.named import NamedTracker
 
 def make_trackers(config: Config, folder: Path) -> list[NamedTracker]:
     """Returns the trackers of `track`; raises `ConfigError` for one that is not there or lacks its package."""
-    return [NamedTracker(kind, RunFolder(folder), config) for kind in config.track]
+    return [NamedTracker(kind, RunFolder(folder.absolute()), config) for kind in config.track]

@@ -44,11 +44,14 @@ class LiveDisplay:
         self._first: dict[str, Any] = {}
         self._validated: dict[str, Any] = {}
         self._curves: dict[str, list[float]] = {name: [] for name in _HALVES}
+        self._after = earlier[-1]["iteration"] if earlier else None
         self._preparing = "Preparing ..." if earlier else "Preparing: warm start and validation ..."
         for metrics in earlier:
             self._remember(metrics)
 
     def __enter__(self) -> LiveDisplay:
+        if self._after is not None:
+            self._say(f"Going on with {self._folder} after iteration {self._after}.")
         self._say(f"Environment {self._config.env.kind}, run folder {self._folder}")
         if self._live:
             self._live.start()

@@ -91,12 +91,11 @@ def test_tasks_of_evidence_are_seen_and_revised_texts_are_read(path, capsys, tmp
     assert "texts that no bank takes: t1 (it asks to ignore" in fails(capsys, path).err
 
 
-def test_verify_tells_tasks_by_split(path, capsys):
+def test_the_bank_of_an_own_agent_has_no_splits_and_no_panel(path, capsys):
     assert verified(capsys, path) == [
         f"{path} is whole: 4 events up to iteration 1.",
-        "Its 2 skills were written from failures in 3 tasks (2 of train, 1 of valid_seen).",
-        "Their signals are from 3 tasks (2 of train, 1 of no known split).",
-        "It is in no run folder, so it has no panel: --panel names the tasks.json of a run to hold it against.",
+        "Its 2 skills were written from failures in 3 tasks.",
+        "Their signals are from 3 tasks.",
         "Every text is one that a bank takes.",
     ]
 
@@ -111,6 +110,7 @@ def test_verify_holds_skills_against_a_panel(path, capsys, tmp_path):
     (tmp_path / "config.toml").write_text("")
     tasks(tmp_path / "tasks.json", "valid_seen/9")
     said = verified(capsys, tmp_path)
+    assert verified(capsys, path) == said, "its journal alone is the run's as well"
     assert "None of these tasks is in the run's validation panel." in said
     assert "Their signals are from 3 tasks (3 of own_training)." in said, "as the run's own list has it"
     assert f"In {panel}: 2 of these tasks" in "\n".join(verified(capsys, tmp_path, "--panel", other))

@@ -54,12 +54,17 @@ from d2skill.errors import BankError
 from d2skill.knowledge.procedures import sentence, steps_in
 from d2skill.types import Skill, SkillText
 from d2skill.utils.atomic_files import write_folder
+from d2skill.utils.text import counted
 
 FILE = "SKILL.md"
 LONGEST_NAME, LONGEST_DESCRIPTION = 64, 1024
 """Limits of the specification, in characters."""
 
 _OURS = "d2skill-"
+_START = 200
+"""Characters of a first observation that a body repeats"""
+_FACTS = "## What d2skill knows of it"
+"""Heading of a section that is not read again: the metadata has it exactly"""
 _TITLE = re.compile(r"\s*^# +(.*)$", re.MULTILINE)
 _WHEN = re.compile(r"^##+ +when to (?:apply|use)\b.*$", re.MULTILINE | re.IGNORECASE)
 _HEADING = re.compile(r"^#+ ", re.MULTILINE)
@@ -108,6 +113,7 @@ def render(skill: Skill, tally: Tally | None = None) -> str:
     description = " ".join(f"{text.principle} {when}".split()) or " ".join(text.title.split()) or folder_name(skill)
     top = {"name": folder_name(skill), "description": description[:LONGEST_DESCRIPTION].rstrip()}
     body = f"\n# {text.title}\n\n{_principle(skill)}\n\n## When to apply\n\n{text.when_to_apply}\n"
+    body += _facts(skill, tally)
     plain = _skill(top, {}, body.replace("\r\n", "\n"))  # what `parse` would return without metadata
     ours = {
         _OURS + key.replace("_", "-"): json.dumps(value) if isinstance(value, dict) else str(value)
@@ -139,6 +145,18 @@ def _principle(skill: Skill) -> str:
     return written if _procedure(written) == (principle, skill.task_text) else principle
 
 
+def _facts(skill: Skill, tally: Tally | None) -> str:
+    """Returns the section about the first observation that a step skill is for, and about its evidence; "" if none."""
+    facts = []
+    if skill.granularity == "step" and skill.observation.strip():
+        start = " ".join(skill.observation.split())
+        facts.append(f"It was seen where an episode begins so: {start[:_START]}{'...' * (len(start) > _START)}")
+    if tally:
+        supports, refutes = (counted(len(tasks), "task") for tasks in (tally.supports, tally.refutes))
+        facts.append(f"Evidence: {supports} for it, {refutes} against it.")
+    return f"\n{_FACTS}\n\n" + "\n\n".join(facts) + "\n" if facts else ""
+
+
 def _procedure(written: str) -> tuple[str, str] | None:
     """Returns principle and pattern of a procedure that is written as a list; None if it is not."""
     about = _ABOUT_SLOTS.search(written)
@@ -151,7 +169,7 @@ def _procedure(written: str) -> tuple[str, str] | None:
 
 def _skill(top: Mapping[str, str], ours: Mapping[str, str], body: str) -> FlatSkill:
     """Returns the skill of name and description, metadata of ours, and body."""
-    text, key = _text(top["name"], top["description"], body), top["description"]
+    text, key = _text(top["name"], top["description"], body.partition(f"\n{_FACTS}\n")[0]), top["description"]
     if procedure := _procedure(text.principle):
         text, key = replace(text, principle=procedure[0]), procedure[1]
     values = asdict(text) | {"granularity": "task", "task_text": key}

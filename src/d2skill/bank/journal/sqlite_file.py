@@ -23,6 +23,7 @@ from d2skill.bank.journal.lock import WriteLock
 from d2skill.errors import BankError
 
 PAGE_BYTES = 4096
+_HEADER_BYTES = 100
 _COLUMNS = "seq, iteration, back_to, body, checksum"
 _APPLICATION_ID = 0xD25C111
 _TROUBLE = {
@@ -154,6 +155,8 @@ def create(path: Path, events: Iterable[StoredEvent]) -> None:
 
 def check_exists(path: Path) -> None:
     """Raises `BankError` if there is no file."""
+    if path.is_dir():
+        raise BankError(f"{path} is a folder: name the journal of a bank, a file such as {path.name}/bank.db")
     if not path.is_file():
         raise BankError(f"{path} is missing: is it the journal of a bank?")
 
@@ -241,4 +244,17 @@ def explain_errors(path: Path) -> Iterator[None]:
         for beginning, meaning in _TROUBLE.items():
             if name.startswith(beginning):
                 raise BankError(f"{path}: {meaning} ({error})") from error
+        if name == "SQLITE_NOTADB" and _is_text(path):
+            raise BankError(
+                f"{path} is no journal of a bank: name a bank.db, or import a text by `d2skill bank import`"
+            ) from error
         raise DamageError(path, str(error)) from error
+
+
+def _is_text(path: Path) -> bool:
+    """Returns True for a file without zero bytes in its header, where a journal has some, however it was damaged.
+
+    Nothing but a file that SQLite has refused is read: to close another file of it would end SQLite's locks.
+    """
+    with path.open("rb") as file:
+        return b"\0" not in file.read(_HEADER_BYTES)

@@ -37,6 +37,7 @@ from d2skill.bank.history.timeline import (
 )
 from d2skill.cli.bank.open import listed, open_journal
 from d2skill.cli.bank.tables import (
+    SkillId,
     format_tally,
     format_worth,
     print_rows,
@@ -55,7 +56,11 @@ _ENDS = 8  # rows at either end of a long table
 
 
 def bank_blame(
-    run: Positional[Path], id: Positional[str], signals: bool = False, rewound: bool = False, all: bool = False
+    run: Positional[Path],
+    id: SkillId,
+    signals: bool = False,
+    rewound: bool = False,
+    all: bool = False,
 ) -> Output:
     """Show the history of a skill: the failure it was written from, when it was shown, its evidence and utility.
 

@@ -19,7 +19,7 @@ from d2skill.bank.history.statistics import count_undone
 from d2skill.bank.journal import Journal, JournalHead, JournalWriter, Note, Rewind, Status
 from d2skill.bank.safety import clean, objection
 from d2skill.cli.bank.open import find_skill, one_line, open_journal, read, settings_of
-from d2skill.cli.bank.tables import print_rows, print_table, print_undo_hint, say, table_of
+from d2skill.cli.bank.tables import SkillId, print_rows, print_table, print_undo_hint, say, table_of
 from d2skill.cli.output import Output
 from d2skill.embedders import make_embedder
 from d2skill.errors import BankError
@@ -53,9 +53,8 @@ def bank_merge(
         raise BankError(f"--similarity is {least:g}: it is above 0, and 1 at most")
     with _open_bank(run, to_write=not dry_run) as (bank, head):
         signals = {skill.id: bank.worth(skill.id).signals for skill in bank.skills()}
-        with bank.batch(head.iteration):
-            merged = bank.merge(head.iteration, least, granularity)
-        left = len(bank)
+        merged = bank.merge(head.iteration, least, granularity, dry_run=dry_run)
+        left = len(bank) - (sum(map(len, merged.values())) if dry_run else 0)
         titles = {id: bank.get(id).text.title for keeper, ids in merged.items() for id in (keeper, *ids)}
     record = {"similarity": least, "merged": merged, "active": left, "dry_run": dry_run, "event_before": head.seq}
     if not merged:
@@ -144,7 +143,7 @@ def bank_hold(run: Positional[Path], ids: Ids, reason: str) -> Output:
     return Output({"held": list(before), "before": before, "reason": why, "event_before": head.seq}, show)
 
 
-def bank_note(run: Positional[Path], id: Positional[str], text: Positional[str]) -> Output:
+def bank_note(run: Positional[Path], id: SkillId, text: Positional[str]) -> Output:
     """Put a note about a skill on record, which bank show and bank blame print.
 
     Args:
@@ -212,7 +211,7 @@ def _last_event(run: Path, journal: Journal, to: int | None) -> int:
 
 @contextmanager
 def _open_bank(run: Path, *, to_write: bool = True) -> Iterator[tuple[SkillBank, JournalHead]]:
-    """Opens a bank with the settings of its run, to change it on disk or only in memory; yields its journal's head."""
+    """Opens a bank with the settings of its run, to change it or only to read it; yields its journal's head."""
     path, config = open_journal(run).path, settings_of(run)
     bank = SkillBank.open(path, make_embedder(config.embedder), config.bank, config.retrieval, config.credit)
     if to_write:

@@ -54,6 +54,8 @@ def bank_export(
 
     def show() -> None:
         say(f"{count_skills(bank, skills)} written to {out}")
+        if format == "skill-md" and granularity is None and any(skill.granularity == "step" for skill in skills):
+            say("Step skills are about single starts: `--granularity task` writes the task skills alone.")
         if hidden:
             say(f"Left out: {count_statuses(bank, hidden)}.")
         if rejected:

@@ -25,6 +25,7 @@ from d2skill.bank.journal import GONE, BankState, Tally
 from d2skill.bank.worth import Influence
 from d2skill.cli.bank.open import find_skill, listed, open_journal, read
 from d2skill.cli.bank.tables import (
+    SkillId,
     format_tally,
     print_rows,
     replay_command,
@@ -47,7 +48,7 @@ _ALTERNATIVES = 8
 Rows = list[tuple[str, str]]
 
 
-def bank_show(run: Positional[Path], id: Positional[str], at: int | None = None) -> Output:
+def bank_show(run: Positional[Path], id: SkillId, at: int | None = None) -> Output:
     """Show one skill: its text and key, its status, whether it helps, and what it was written from.
 
     Args:

@@ -7,12 +7,14 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import tyro
 from rich import box
 from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
+from tyro.conf import Positional
 
 from d2skill.bank.history.diff import status_name
 from d2skill.bank.journal import GONE, JournalHead
@@ -26,6 +28,10 @@ if TYPE_CHECKING:
 
 _WIDE = 1000
 BLOCKS = "▁▂▃▄▅▆▇█"
+
+
+SkillId = Annotated[Positional[str], tyro.conf.arg(metavar="ID")]
+"""An argument that is the id of a skill"""
 
 
 def say(*sentences: str) -> None:

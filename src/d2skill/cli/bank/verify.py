@@ -40,7 +40,9 @@ def bank_verify(run: Positional[Path], panel: Path | None = None) -> Output:
     journal = open_journal(run)
     journal.verify()
     head = journal.head()
-    own = RunTasks.read(RunFolder.open(run).tasks) if run.is_dir() else None
+    folder = RunFolder(journal.path.absolute().parent)
+    is_of_run = run.is_dir() or (folder.tasks.is_file() and (folder.path / "config.toml").is_file())
+    own = RunTasks.read(folder.tasks) if is_of_run else None
     panel_tasks = RunTasks.read(panel) if panel else own
     recall = _recall(run, journal)
     seen, state = seen_tasks(journal), journal.replay(seq=head.seq)
@@ -59,12 +61,10 @@ def bank_verify(run: Positional[Path], panel: Path | None = None) -> Output:
     def show() -> None:
         say(f"{journal.path} is whole: {counted(head.seq, 'event')} up to iteration {head.iteration}.")
         _print_recall(recall, settings_of(run).retrieval.candidates)
-        _print_tasks(seen, own, len(state))
+        _print_tasks(seen, _splits(own, panel_tasks), len(state))
         if panel_tasks:
             name = f"the validation panel of {panel}" if panel else "the run's validation panel"
             _print_seen(seen, panel_tasks, name)
-        else:
-            say("It is in no run folder, so it has no panel: --panel names the tasks.json of a run to hold it against.")
         if rejected:
             raise BankError(_objection(journal.path, rejected))
         say("Every text is one that a bank takes.")
@@ -72,14 +72,14 @@ def bank_verify(run: Positional[Path], panel: Path | None = None) -> Output:
     return Output(record, show, status=2 if rejected else 0)
 
 
-def _print_tasks(seen: SeenTasks, own: RunTasks | None, skills: int) -> None:
+def _print_tasks(seen: SeenTasks, splits: Mapping[str, str] | None, skills: int) -> None:
     """Prints how many tasks the skills were written from, and how many their signals and evidence are from."""
     attempts = "trajectories of" if seen.counted else "failures in"
     were = "was" if skills == 1 else "were"
-    say(f"Its {counted(skills, 'skill')} {were} written from {attempts} {_count_tasks(seen.written, own)}.")
-    say(f"Their signals are from {_count_tasks(seen.credited, own)}.")
+    say(f"Its {counted(skills, 'skill')} {were} written from {attempts} {_count_tasks(seen.written, splits)}.")
+    say(f"Their signals are from {_count_tasks(seen.credited, splits)}.")
     if seen.counted:
-        say(f"The evidence for and against them is from {_count_tasks(seen.counted, own)}.")
+        say(f"The evidence for and against them is from {_count_tasks(seen.counted, splits)}.")
 
 
 def _objection(path: Path, rejected: Sequence[tuple[Skill, str]]) -> str:
@@ -124,9 +124,17 @@ def _print_seen(seen: SeenTasks, tasks: RunTasks, panel: str) -> None:
     say(f"In {panel}: {len(tasks_of_panel)} of these tasks, {listed(list(tasks_of_panel))}{skills}.")
 
 
-def _count_tasks(ids: Collection[str], tasks: RunTasks | None) -> str:
-    """Returns in words the number of tasks, and of those of each split."""
-    splits = {id: part.split for part in (tasks.training, tasks.validation) for id in part.task_ids} if tasks else {}
+def _splits(own: RunTasks | None, panel: RunTasks | None) -> dict[str, str] | None:
+    """Returns the splits of a run's tasks; None for a bank of one's own agent, whose tasks have none."""
+    if own is None:
+        return None if panel is None else {}
+    return {id: part.split for part in (own.training, own.validation) for id in part.task_ids}
+
+
+def _count_tasks(ids: Collection[str], splits: Mapping[str, str] | None) -> str:
+    """Returns in words the number of tasks, and of those of each split if there are splits."""
+    if splits is None:
+        return counted(len(ids), "task")
     counts = Counter(splits.get(id) or id.rpartition("/")[0].partition("/")[0] or "no known split" for id in ids)
     parts = ", ".join(f"{count} of {split}" for split, count in counts.most_common())
     return f"{counted(len(ids), 'task')}{f' ({parts})' if parts else ''}"
