@@ -698,7 +698,7 @@ def kill_writers(path, times, seed):
         assert found[-2:] == list(batch(len(found) // 2 - 1)) if found else not acknowledged
         journal.verify()
         assert len(ids(journal)) == 10 * len(found)
-    assert acknowledged > times
+    assert acknowledged > times // 4, "the machine is too busy: next to nothing was written before the kills"
     return lost
 
 

@@ -189,15 +189,16 @@ def test_progress_stays_within_the_steps_whatever_is_played(turns):
     ("action", "step"),
     [
         ("click[army green]", "click the color that the task names"),
-        ("click[army]", f"click {NAMED}"),  # a part of the value is another option
+        ("click[army]", "click the color that the task names"),  # as far as a shop may have it
+        ("click[green]", f"click {NAMED}"),
+        ("click[arm]", "click arm"),
         ("click[X-Large Tall]", "click the size that the task names"),
-        ("click[x-large]", f"click {NAMED}"),
         ("click[7]", f"click {FITTING}"),
         ("click[slim]", "click the type that the task names"),
         ("click[30.00 dollars]", f"click {NAMED}"),
     ],
 )
-def test_a_field_is_named_by_its_whole_value(action, step):
+def test_a_field_is_named_by_the_beginning_of_its_value(action, step):
     fields = "color: army green, and size: x-large tall, fit type: slim and price lower than 30.00 dollars"
     task = f"find me a coat with {fields}"
     assert general_choice(action, task) == step

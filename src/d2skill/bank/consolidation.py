@@ -151,7 +151,7 @@ class Consolidation:
             skill = self._state.skill(self._state.row(skill_id))
             if skill.granularity == "step" or skill_id in self._state.marks:
                 continue
-            best = max(self.known.procedures(example(skill.task_text)), key=standing_of)
+            best = self.known.procedures(example(skill.task_text))[0]
             if standing_of(skill) < _RIVAL * standing_of(best) and best.supports >= skill.supports:
                 self._do(Change("retired", (skill_id,), iteration, f"contradicted more often than {best.id}"))
 

@@ -20,7 +20,7 @@ ASKED = "the task names"
 _FIELD = "the {} that the task names"
 _LAST_WORD = re.compile(r"[a-z]+\Z")
 _LONGEST_NAME = 40
-_END_OF_VALUE = re.compile(r"\Z|[,;]|\.\Z|and\b")
+_WORD_GOES_ON = re.compile(r"\w")
 _BEGINNING = 3
 """Words of a task, at most, that tell its kind"""
 
@@ -142,14 +142,15 @@ def _names(action: str, task: str) -> bool:
 
 @lru_cache(maxsize=2**16)
 def _field(action: str, task: str) -> tuple[str, int]:
-    """Returns the field of a task whose whole value an action chooses, and its place; "" if there is none.
+    """Returns the field of a task whose value an action chooses, and its place; "" if there is none.
 
-    It is "size" of "size: large" for the choice of "large", and none for that of "large tall" or "lar".
+    It is "size" of "size: large tall" for the choice of "large tall", and for that of "large" as well, since shops
+    offer values in other words than tasks; it is none for that of "lar" or "tall".
     """
     chosen, text, at = (argument(action) or "").lower(), task.lower(), -1
     while chosen and (at := text.find(f": {chosen}", at + 1)) >= 0:
-        name, behind = _LAST_WORD.search(text, max(0, at - _LONGEST_NAME), at), text[at + 2 + len(chosen) :].lstrip()
-        if name and _END_OF_VALUE.match(behind):
+        name, behind = _LAST_WORD.search(text, max(0, at - _LONGEST_NAME), at), at + 2 + len(chosen)
+        if name and not _WORD_GOES_ON.match(text, behind):
             return name[0], name.start()
     return "", -1
 
