@@ -1,4 +1,4 @@
-"""What a JSON schema of the admissible actions does to a served model's answers; prints one JSON object.
+"""Answers of a served model with a JSON schema of the admissible actions and without; prints one JSON object.
 
 The first tasks of an environment are played for some steps, once with `policy.served.answer` choice and once with free:
 the share of admissible actions, the tokens of an answer, the seconds of a decision. Without --url, llama.cpp's server

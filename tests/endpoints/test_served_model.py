@@ -1,4 +1,4 @@
-"""What a server says of its model is compared with what a run assumes: its name, its context, the fields it takes."""
+"""A server's account of its model is compared with what a run assumes: its name, its context, the fields it takes."""
 
 import pytest
 from chat_server import ChatServer

@@ -148,7 +148,7 @@ def test_progress_takes_what_the_task_names_in_any_order():
         ("click[red]", product),
         ("click[buy now]", ()),
     ):
-        progress.update(action, offered)
+        progress.follow(action, offered)
         done.append(progress.done)
     assert done == [1, 2, 2, 2, 4, 5]
 
@@ -161,11 +161,11 @@ def test_progress_goes_back_with_the_episode_and_remembers_what_was_looked_at():
         ("click[large]", ("click[< prev]", "click[large]", "click[buy now]")),
         ("click[< prev]", RESULTS),
     ):
-        progress.update(action, offered)
+        progress.follow(action, offered)
     assert (progress.done, progress.got) == (1, ("search[socks]", "click[b01]"))
-    progress.update("click[next >]", ("click[b03]",))
+    progress.follow("click[next >]", ("click[b03]",))
     assert progress.done == 1
-    progress.update("click[back to search]", ("search[socks]", "search[red socks]"))
+    progress.follow("click[back to search]", ("search[socks]", "search[red socks]"))
     assert (progress.done, progress.got) == (0, ("search[socks]", "click[b01]"))
 
 
@@ -180,7 +180,7 @@ PLAYED = [*RESULTS, "click[red]", "click[large]", "click[buy now]", "search[sock
 def test_progress_stays_within_the_steps_whatever_is_played(turns):
     progress = ChoiceProgress(STEPS, FIELDS)
     for action, offered in turns:
-        progress.update(action, tuple(offered))
+        progress.follow(action, tuple(offered))
         assert 0 <= progress.done <= len(STEPS)
         assert set(progress.got) <= {action for action, _ in turns}
 
@@ -214,5 +214,5 @@ def test_a_kind_of_task_keeps_a_word_of_its_beginning_or_is_none():
 def test_a_step_that_comes_again_is_done_again():
     progress = ChoiceProgress((f"click {NAMED}", "click next", f"click {NAMED}"), "find red large socks")
     for action in ("click[red]", "click[next]", "click[large]"):
-        progress.update(action, ())
+        progress.follow(action, ())
     assert progress.done == 3

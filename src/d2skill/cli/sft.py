@@ -57,8 +57,8 @@ def _fine_tune(files: Sequence[Path], config: Config) -> Output:
         raise ConfigError("where is the model to go? name a folder with --out")
     if out.exists() and any(out.iterdir() if out.is_dir() else [out]):
         raise ConfigError(f"{out} is there already: choose another --out")
-    chats = [chat for file in files if _is_of_chats(file) for chat in _chats(file)]
     played = [file for file in files if not _is_of_chats(file)]
+    chats = [chat for file in files if file not in played for chat in _chats(file)]
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -67,8 +67,8 @@ def _fine_tune(files: Sequence[Path], config: Config) -> Output:
     environment = make_environment(config.env) if played or config.policy.lm.model == "tiny" else None
     policy: Any = make_policy(config, lambda: sample_texts(environment, config.env.train_split) if environment else [])
     demonstrations: list[Demonstration] = []
-    for file in played:
-        if environment:
+    if environment:
+        for file in played:
             demonstrations += demonstrated_again(config, environment, policy, file)
     metrics = _learn(policy, demonstrations, chats, derive(config.seed, "imitate"))
     policy.fine_tuning.save(out, policy.chat.tokenizer)
@@ -107,9 +107,10 @@ def _learn(
 
 @contextmanager
 def _progress(policy: CausalLMPolicy, name: str) -> Iterator[None]:
-    words = TextColumn("learning from {task.description}"), TextColumn("{task.completed}/{task.total} steps")
-    columns = words[0], BarColumn(), words[1]
-    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as progress:
+    """Shows a bar of the optimiser steps of a policy meanwhile."""
+    before, behind = TextColumn("learning from {task.description}"), TextColumn("{task.completed}/{task.total} steps")
+    console = Console(stderr=True)
+    with Progress(before, BarColumn(), behind, TimeRemainingColumn(), console=console) as progress:
         bar = progress.add_task(name, total=None)
         policy.on_imitation_step = lambda step, steps: progress.update(bar, completed=step, total=steps)
         try:

@@ -77,11 +77,8 @@ class Advice:
                 thing.shown = thing.way = None
             ways = [(skill, Way.of(skill)) for skill in thing.left]
             thing.left = [skill for skill, way in ways if way and not _refutes(words, actions, way)]
-        if isinstance(self._progress, ChoiceProgress):
-            self._progress.update(action, actions)
-        elif self._progress:
-            self._progress.update(words)
-            self._progress.lose(actions)
+        if self._progress:
+            self._progress.follow(action, actions)
         self._choose(actions)
 
     def _choose(self, actions: Sequence[str]) -> None:

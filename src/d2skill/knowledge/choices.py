@@ -52,7 +52,7 @@ class ChoiceProgress:
         """Choices that were made, in order."""
         return tuple(self._made)
 
-    def update(self, action: str, actions: Sequence[str]) -> None:
+    def follow(self, action: str, actions: Sequence[str]) -> None:
         """Follows an action that was played, and the actions that are possible after it."""
         step = general_choice(action, self._task)
         possible = [at for at in range(until(self._steps, self.done)) if self._steps[at] == step]

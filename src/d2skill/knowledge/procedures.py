@@ -74,8 +74,12 @@ class ActProgress:
         elif self.next and self.next.fits(action) and not self._gets_again(action):
             self._played.append(action)
 
-    def lose(self, actions: Sequence[str]) -> None:
-        """Follows the actions that are possible now: a thing that was only got is lost if it can be got again."""
+    def follow(self, action: str, actions: Sequence[str]) -> None:
+        """Follows an action that was played, and the actions that are possible after it.
+
+        A thing that was only got is lost if it can be got again.
+        """
+        self.update(action_words(action))
         last = self._played[-1] if self._played else None
         if last and last.verb == self._acts[0].verb and last.entities:
             offered = map(action_words, actions)

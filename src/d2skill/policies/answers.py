@@ -37,8 +37,6 @@ _WAYS_OUT: dict[AnswerKind, str] = {
     "cut": "raise policy.lm.max_new_tokens (policy.served.answer_tokens), or turn thinking off",
     "thought_only": "raise policy.lm.max_new_tokens (policy.served.answer_tokens), or turn thinking off",
     "tool_call": "serve the model without tools",
-    "list": "",
-    "no_tag": "",
 }
 
 
@@ -88,7 +86,7 @@ def require_actions(trajectories: Sequence[Trajectory]) -> None:
     kinds = [(kind, count) for kind, count in counts.most_common() if kind != "action"]
     seen = ", ".join(f"{count:,} {_MEANINGS[kind]}" for kind, count in kinds)
     texts = (turn.decision.text for one in trajectories for turn in one.turns if not turn.decision.action)
-    ways = [_WAYS_OUT[kinds[0][0]], "let only admissible actions be written with answer choice"]
+    ways = [_WAYS_OUT.get(kinds[0][0], ""), "let only admissible actions be written with answer choice"]
     raise RunError(
         f"{total - named:,} of {counted(total, 'answer')} name no action ({seen}; the first is {short(next(texts))}): "
         f"{', or '.join(filter(None, ways))}, or imitate first (warm_start.tasks, d2skill sft)"
