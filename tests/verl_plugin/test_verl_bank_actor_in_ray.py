@@ -125,7 +125,7 @@ def test_all_processes_find_the_bank_actor_of_a_run_and_of_no_other(tmp_path):
 def test_errors_of_a_bank_actor_are_told_in_one_sentence(tmp_path):
     run = run_folder(tmp_path)
     run.bank.write_bytes(b"no journal")
-    with pytest.raises(D2SkillError, match=r"^\S*bank.db: .*d2skill bank salvage") as told:
+    with pytest.raises(D2SkillError, match=r"^\S*bank.db is no journal of a bank: .*d2skill bank import") as told:
         start_bank_actor(run.path)
     assert "\n" not in str(told.value)
     with pytest.raises(RunError, match=r"^\S* is not a run folder"):

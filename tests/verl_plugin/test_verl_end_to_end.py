@@ -135,10 +135,12 @@ def test_a_tracker_is_told_the_metrics(run):
 def test_bank_and_checkpoint_are_read_by_the_other_commands(run):
     listed = d2skill("bank", "list", run)
     assert listed.returncode == 0 and listed.stdout.count("\n") > 2, listed.stderr
-    played = d2skill("evaluate", run, "--json", run / "evaluated.json")
+    played = d2skill("evaluate", run, "--tasks", "2", "--json", run / "evaluated.json")
     assert played.returncode == 0, played.stderr
     arms = json.loads((run / "evaluated.json").read_text())["arms"]
-    assert {name: arm["n"] for name, arm in arms.items()} == {"bank": 4, "none": 4}
+    assert {name: arm["n"] for name, arm in arms.items()} == {"bank": 2, "none": 2}
+    refused = d2skill("evaluate", run)
+    assert refused.returncode == 2 and "32 of 32 answers name no action" in refused.stderr, "more than a small sample"
 
 
 def test_it_goes_on_from_a_checkpoint(run, tmp_path):
