@@ -1,4 +1,6 @@
-"""Writes README's results table, the tables of docs/results.md and docs/skills.md from results/weak_start_*.json.
+"""Writes README's results table, the tables of docs/results.md and docs/skills.md from results/*_start_*.json.
+
+Both kinds of start are of benchmarks/weak_start.py: few demonstrated games (weak) or many (strong).
 
 `--check` only says whether they are up to date.
 """
@@ -12,23 +14,33 @@ from typing import Any
 
 ROOT = Path(__file__).parent.parent
 START, END = "<!-- results: made by benchmarks/readme_table.py -->\n", "<!-- end of results -->\n"
+STRONG = ", strong start"
 NAMES = {"panel": "validation panel", "test": "held-out tasks", "unseen": "unseen floor plans"}
 
 
 def results() -> dict[str, dict[str, Any]]:
-    """Returns the results of all settings by name, such as "alfworld 25 steps"."""
-    files = sorted((ROOT / "results").glob("weak_start_*.json"))
-    return {one.stem.removeprefix("weak_start_").replace("_", " "): json.loads(one.read_text()) for one in files}
+    """Returns the results of all settings by name, such as "alfworld 25 steps", and then those of strong starts."""
+    found = {}
+    for start, ending in (("weak", ""), ("strong", STRONG)):
+        for file in sorted((ROOT / "results").glob(f"{start}_start_*.json")):
+            name = file.stem.removeprefix(f"{start}_start_").replace("_", " ") + ending
+            found[name] = json.loads(file.read_text())
+    return found
 
 
 def summary_table() -> str:
-    """Returns the table of README: success at a third and at the end of the environment steps."""
+    """Returns the table of README: success at a third and at the end of the environment steps.
+
+    Of strong starts it has the held-out tasks alone; docs/results.md has all panels.
+    """
     rows = [
         "| environment, tasks | seeds | steps | D2Skill | GRPO | difference | D2Skill without its bank − GRPO |",
         "|---|---|---|---|---|---|---|",
     ]
     for name, result in results().items():
         for panel, found in result["panels"].items():
+            if name.endswith(STRONG) and panel != "test":
+                continue
             skilled, plain, alone = (found[method] for method in ("d2skill", "grpo", "d2skill, no skills"))
             for at in (len(result["marks"]) // 3, len(result["marks"]) - 1):
                 rates = [f"{row['at'][at]['mean']:.1f} %" for row in (skilled, plain)]
@@ -62,7 +74,7 @@ def skills_page() -> str:
     """Returns the lists of docs/skills.md: skills drawn at random from the bank of seed 0 of each setting."""
     parts = []
     for name, result in results().items():
-        for granularity, skills in (result.get("skills") or {}).items():
+        for granularity, skills in ({} if name.endswith(STRONG) else result.get("skills") or {}).items():
             rows = [f"**{name}, {granularity} skills**\n", "| title | principle | tally |", "|---|---|---|"]
             rows += [f"| {s['title']} | {s['principle']} | {s['supports']}/{s['refutes']} |" for s in skills]
             parts.append("\n".join(rows))
