@@ -23,7 +23,8 @@ SRC = Path(__file__).parents[1] / "src" / "d2skill"
 FLOORS = [
     "errors",
     "types",
-    "utils config",
+    "utils",
+    "config",
     "knowledge",
     "protocols credit prompts config.toml_files endpoints bank.ranking bank.draft bank.safety bank.worth",
     "bank.journal config.cli_flags config.overrides embedders envs policies reflectors runs.trajectories testing",
@@ -45,7 +46,7 @@ FLOORS = [
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms.split()}
 
 TOP_FILES = 18
-SOURCE_LINES = 42_500  # a feature that needs more raises it in its own commit, and says so
+SOURCE_LINES = 44_000  # a feature that needs more raises it in its own commit, and says so
 PARAMETERS = 3
 FILE_LINES = 600
 

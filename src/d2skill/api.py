@@ -9,6 +9,7 @@ An engine trains: `local` on this machine, alone or in the processes of a launch
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -18,9 +19,12 @@ from typing import Unpack
 
 from d2skill.components import Components, OwnParts, own_classes, require_own_parts, restore
 from d2skill.config import Config
+from d2skill.config.key_hosts import decide_keys
 from d2skill.config.overrides import load_config
+from d2skill.config.toml_files import read_settings
 from d2skill.data_parallel import Worker, joined_processes, make_components, split_work
-from d2skill.errors import ConfigError, RunError
+from d2skill.errors import BankError, ConfigError, RunError
+from d2skill.evaluation.curves import changed_settings
 from d2skill.protocols import Tracker
 from d2skill.runs import checkpoint
 from d2skill.runs.checkpoint import Progress
@@ -29,9 +33,11 @@ from d2skill.runs.run import Run
 from d2skill.trackers import make_trackers
 from d2skill.trainer import Callback, Trainer, require_listeners
 from d2skill.utils.arguments import path_of, whole_of
-from d2skill.utils.atomic_files import read_json
+from d2skill.utils.foreign_text import command, logger
 from d2skill.utils.text import short
 from d2skill.worker_rollouts import rollout_workers
+
+_log = logger(__name__)
 
 
 def train(
@@ -40,6 +46,7 @@ def train(
     folder: Path | str | None = None,
     trackers: Sequence[Tracker] = (),
     callbacks: Sequence[Callback] = (),
+    resume_if_begun: bool = False,
     **own: Unpack[OwnParts],
 ) -> Run:
     """Trains a policy together with its skill bank, in the new run folder `config.out`.
@@ -62,6 +69,8 @@ def train(
         callbacks: Functions to call after each iteration with the trainer, the metrics and the groups of trajectories.
             One may add metrics, or end the run by `trainer.stop()`; an error of one ends it as well, and the run can be
             resumed from there.
+        resume_if_begun: Whether to go on with a run of the same settings that is in the folder, for a job that is
+            queued again.
         own: Objects of one's own in place of what the settings would make: `environment`, `policy`, `reflector`,
             `embedder` (docs/python.md). With another part than a reflector, one process plays.
 
@@ -72,15 +81,25 @@ def train(
     """
     if not isinstance(config, Config):
         raise ConfigError(f"config is {short(config)}: make settings by d2skill.load_config(...)")
+    decide_keys(config)
     require_listeners(trackers, callbacks)
+    if resume_if_begun and not (folder or config.out):
+        raise ConfigError("to go on with a run that has begun needs its folder: give it by --out")
     folder = path_of(folder or new_folder(config, **own), "a run folder", RunError).absolute()
     config = config.resolved()
+    if resume_if_begun and RunFolder(folder).has_begun():
+        if changed := changed_settings(RunFolder(folder).config().resolved(), config):
+            raise RunError(
+                f"{shown_path(folder)} was begun with {changed}: choose another --out, or give the settings that it "
+                "was begun with"
+            )
+        return resume(folder, trackers=trackers, processes=config.processes, callbacks=callbacks, **own)
     named = make_trackers(config, folder)
     if config.engine == "verl":
         _require_none(callbacks, own)
         from d2skill.verl import launch
 
-        with _says_how_to_go_on(folder):
+        with _says_how_to_go_on(folder), _names_full_disk(folder):
             launch.start(config, folder)
         return Run(folder)
     return _train_locally(config, folder, [*named, *trackers], callbacks, own)
@@ -103,6 +122,8 @@ def resume(
     **own: Unpack[OwnParts],
 ) -> Run:
     """Goes on with a run from its last checkpoint, as if it had never stopped; a run that has ended is only read.
+
+    One that was stopped before its first checkpoint begins again, with its settings.
 
     >>> import d2skill
     >>> small = {"train": {"iterations": 2}, "warm_start": {"tasks": 10}, "validation": {"tasks": 4}}
@@ -131,9 +152,15 @@ def resume(
     processes = processes and whole_of(processes, "processes", 1)
     run = path_of(run, "a run folder", RunError).absolute()
     folder = RunFolder.open(run)
-    config, latest = folder.config(), checkpoint.latest(run)
+    config = folder.config()
     if track is not None:
         config = config.model_copy(update={"track": load_config(track=track).track})
+    if folder.is_beginning():
+        require_own_parts(run, own)
+        config = config.model_copy(update={"processes": processes})
+        return train(config, folder=run, trackers=trackers, callbacks=callbacks, **own)
+    latest = checkpoint.latest(run)
+    _warn_of_edits(config, latest)
     named = make_trackers(config, run)
     if track is not None:
         folder.write_config(config)
@@ -141,7 +168,7 @@ def resume(
         _require_none(callbacks, own)
         from d2skill.verl import launch
 
-        with _says_how_to_go_on(run):
+        with _says_how_to_go_on(run), _names_full_disk(run):
             launch.resume(run)
         return Run(run)
     if has_ended(folder, checkpoint.read_progress(latest)):
@@ -151,9 +178,22 @@ def resume(
     return _train_locally(config, run, [*named, *trackers], callbacks, own, latest)
 
 
+def _warn_of_edits(config: Config, latest: Path) -> None:
+    """Warns if the settings of a run are not those that it had at a checkpoint."""
+    written = latest / "config.toml"
+    if not written.exists():  # of an earlier version
+        return
+    then = read_settings(written)
+    if changed := changed_settings(then, config.model_copy(update={"track": then.track})):
+        _log.warning(
+            "%s was edited: until now the run had %s; it goes on with the new value, and is no run of either alone",
+            *(shown_path(latest.parents[1]) / "config.toml", changed),
+        )
+
+
 def has_ended(folder: RunFolder, progress: Progress) -> bool:
     """Returns True if a run, whose last checkpoint is at `progress`, has nothing left to do."""
-    return folder.summary.exists() and bool(read_json(folder.summary)["iterations"] == progress.iteration)
+    return folder.summary.exists() and bool(folder.read_summary()["iterations"] == progress.iteration)
 
 
 def _train_locally(
@@ -182,7 +222,7 @@ def _train_locally(
             )
         config = config.model_copy(update={"processes": 1})
     recorded = config.model_copy(update={"processes": None})
-    with joined_processes(config) as processes, rollout_workers(config, latest) as workers:
+    with _says_how_to_go_on(folder), joined_processes(config) as processes, rollout_workers(config, latest) as workers:
         check, progress = processes.rank == 0, latest and checkpoint.read_progress(latest)
         components = make_components(
             processes,
@@ -192,7 +232,7 @@ def _train_locally(
             Worker(processes, config, components).serve()
         else:
             components, rollouts = split_work(processes, config, components, workers)
-            with _says_how_to_go_on(folder):
+            with _names_full_disk(folder):
                 trainer = Trainer(recorded, folder, components, trackers, rollouts, callbacks)
                 trainer.resume(progress) if progress else trainer.start()
     if processes.rank:
@@ -207,14 +247,25 @@ def _require_none(callbacks: Sequence[Callback], own: OwnParts) -> None:
 
 
 @contextmanager
-def _says_how_to_go_on(run: Path) -> Iterator[None]:
-    """Adds to an interruption, and to a disk that is full or fails, how to go on with the run."""
+def _names_full_disk(run: Path) -> Iterator[None]:
+    """Turns an error of a disk that is full or fails into how to go on with the run."""
     try:
         yield
     except OSError as error:
         raise RunError(
             f"{shown_path(run)} cannot be written ({error.strerror or error}): make room, and {_way_on(run)}"
         ) from error
+    except BankError as error:
+        if not isinstance(error.__context__, sqlite3.OperationalError):  # the disk, as the journal met it
+            raise
+        raise BankError(f"{error}; then {_way_on(run)}") from error
+
+
+@contextmanager
+def _says_how_to_go_on(run: Path) -> Iterator[None]:
+    """Adds to an interruption how to go on with the run."""
+    try:
+        yield
     except KeyboardInterrupt:
         raise KeyboardInterrupt(_way_on(run)) from None
 
@@ -224,7 +275,7 @@ def _way_on(run: Path) -> str:
     if not checkpoint.folders(run):
         return "start again, as there was no checkpoint yet"
     done = checkpoint.read_progress(checkpoint.latest(run)).iteration
-    return f"go on by `d2skill resume {shown_path(run)}`, after the checkpoint of iteration {done}"
+    return f"go on by {command('resume', shown_path(run))}, after the checkpoint of iteration {done}"
 
 
 def _folder_name(config: Config, own: OwnParts) -> str:

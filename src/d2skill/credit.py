@@ -21,6 +21,7 @@ from d2skill.errors import BankError
 from d2skill.knowledge.procedures import Act, acts_in
 from d2skill.types import Group, Retrieved, Row, Skill, Trajectory
 from d2skill.utils.arguments import items_of, number_of
+from d2skill.utils.finite import require_finite
 from d2skill.utils.text import action_words, entities, short
 
 if TYPE_CHECKING:
@@ -254,7 +255,9 @@ def _standardise(
 ) -> npt.NDArray[np.float64]:
     if len(sample) < 2:
         return np.zeros_like(values)
-    deviation = max(np.sqrt(sample.var(ddof=1) + within), least)
+    with np.errstate(all="ignore"):
+        deviation = max(np.sqrt(sample.var(ddof=1) + within), least)
+    require_finite("the standard deviation of returns", float(deviation), "lower the weights in reward")
     return np.asarray((values - sample.mean()) / (deviation + _EPSILON))
 
 

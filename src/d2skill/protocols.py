@@ -104,6 +104,14 @@ class SupportsExpert(Protocol):
 
 
 @runtime_checkable
+class FindsBrokenTasks(Protocol):
+    """An environment that can tell before a run which of its tasks cannot be played, as their files are broken."""
+
+    def broken_tasks(self, task_ids: Sequence[str]) -> Mapping[str, str]:
+        """Returns the broken ones among some tasks, by id with the reason."""
+
+
+@runtime_checkable
 class SupportsShortestPlan(Protocol):
     """A session that knows the whole state of its game, and so the shortest plan."""
 
@@ -376,3 +384,11 @@ class Tracker(Protocol):
 
     def log(self, metrics: dict[str, Any]) -> None:
         """Takes the metrics of one iteration, flat names `group/name`."""
+
+
+@runtime_checkable
+class SupportsImitation(Protocol):
+    """A tracker that also shows how far the imitation before the first iteration is, which takes a large model long."""
+
+    def imitation_step(self, step: int, steps: int) -> None:
+        """Takes the number of the optimiser step that was made, and that of all steps."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from time import perf_counter
@@ -13,13 +13,14 @@ from typing import Any, Self, TypeAlias
 from d2skill import credit
 from d2skill.components import Components, own_classes
 from d2skill.config import Config
+from d2skill.config.toml_files import dump
 from d2skill.errors import ConfigError, RunError
 from d2skill.evaluation import adopt_start_bank, evaluate_panel, validation_arms
 from d2skill.evaluation.skill_probe import probe_skills
 from d2skill.iteration_metrics import Clock, describe, make_plain
 from d2skill.learner import Learner, PendingReflections
 from d2skill.policies.answers import require_actions
-from d2skill.protocols import BatchReflector, BudgetedReflector, Tracker
+from d2skill.protocols import BatchReflector, BudgetedReflector, SupportsImitation, Tracker
 from d2skill.reflectors import ContrastReflector
 from d2skill.rollout import Rollouts, Timing
 from d2skill.run_recorder import RunRecorder, metrics_line
@@ -29,6 +30,7 @@ from d2skill.runs.folder import RunFolder
 from d2skill.runs.tasks import RunTasks, sample_tasks
 from d2skill.types import Granularity, Group
 from d2skill.utils.arguments import items_of, path_of
+from d2skill.utils.finite import IMITATION, UPDATE, Diverged, require_finite
 from d2skill.utils.rng import derive
 from d2skill.utils.runtime import tuned_process
 from d2skill.utils.text import short
@@ -62,6 +64,13 @@ def _takes_three(callback: Callback) -> bool:
     except ValueError:
         pass
     return True
+
+
+def _require_finite_training(metrics: Mapping[str, Any], way_out: str) -> None:
+    """Raises `Diverged` if the loss or the gradient of a policy, which may be one's own, was not finite."""
+    for name in ("policy/loss", "policy/grad_norm", "warm_start/loss"):
+        if isinstance(value := metrics.get(name), float):
+            require_finite(name, value, way_out)
 
 
 class Trainer:
@@ -169,11 +178,12 @@ class Trainer:
         if self.progress is not None:
             self._enter(self._go_back, self.progress)
             return self
-        RunFolder.create(self.run.path)
+        self.run = RunFolder.create(self.run.path)
         try:
             self._enter(self._begin)
         except BaseException:
-            self.run.discard()
+            if self.run.is_beginning():
+                self.run.discard()
             raise
         return self
 
@@ -209,26 +219,38 @@ class Trainer:
 
     def _begin(self) -> Progress:
         """Makes the state before the first iteration, validates it and checkpoints it."""
-        self.run.begin(self.config, self._tasks.record(), own_classes(self._own))
+        from d2skill.planning.model_shapes import hub_revisions
+
+        self.run.begin(self.config, self._tasks.record(), own_classes(self._own), hub_revisions(self.config))
         self.bank.record(self.run.bank, wait=self.config.bank.wait)
         adopt_start_bank(self.bank, self.config.bank, self._tasks.validation.task_ids)
         clock = Clock()
         # Advice on hundreds of demonstrations is not worth a model's time: it only has to be heeded, not to be good.
         adviser = ContrastReflector() if isinstance(self._reflector, BatchReflector) else self._reflector
         taught = self._environment, self._policy, adviser, self._tasks.training.task_ids
-        metrics: dict[str, Any] = warm_start(self.config, *taught, self._own.get("embedder"))
+        with self._says_what_diverged("the warm start"):
+            metrics: dict[str, Any] = warm_start(
+                self.config, *taught, self._own.get("embedder"), self._tell_imitation_step
+            )
+            _require_finite_training(metrics, IMITATION)
         clock.lap("warm_start")
         metrics |= clock.laps | self._validate()
         progress = Progress(0, 0, self._seconds(), self.bank.last_event)
         self._recorder.write(self._line(progress, metrics))
-        checkpoint.save(self.run.path, progress, self._policy)
+        checkpoint.save(self.run.path, progress, self._policy, dump(self.config))
         return progress
+
+    def _tell_imitation_step(self, step: int, steps: int) -> None:
+        for tracker in self._trackers:
+            if isinstance(tracker, SupportsImitation):
+                tracker.imitation_step(step, steps)
 
     def _go_back(self, progress: Progress) -> Progress:
         """Takes back, in files and budget, what came after the checkpoint, and returns its progress."""
         if isinstance(self._reflector, BudgetedReflector):
             self._reflector.check()
         self.bank.record(self.run.bank, back_to=progress.bank_event, wait=self.config.bank.wait)
+        checkpoint.set_aside_after(self.run.path, progress.iteration)
         self._recorder.cut_back(progress.iteration)
         if isinstance(self._reflector, BudgetedReflector):
             self._reflector.restore_usage(self.run.read_reflections())
@@ -249,7 +271,8 @@ class Trainer:
                 f"an iteration of {self.run.path} is under way or was interrupted: leave the trainer, and resume it"
             )
         before, self._whole = self.progress, False
-        groups, metrics = self._iterate(before.iteration)
+        with self._says_what_diverged(f"iteration {before.iteration + 1}"):
+            groups, metrics = self._iterate(before.iteration)
         steps = before.env_steps + sum(len(t.turns) for group in groups for t in group.trajectories)
         iteration = before.iteration + 1
         due = self._is_last(iteration, steps) or iteration % self.config.validation.every == 0
@@ -278,6 +301,16 @@ class Trainer:
             raise ConfigError(unwritable)
         return line
 
+    @contextmanager
+    def _says_what_diverged(self, where: str) -> Iterator[None]:
+        """Adds to what diverges where it was, and what is left of the run: nothing more is saved of it."""
+        try:
+            yield
+        except Diverged as error:
+            saved = self._saved[0]
+            left = f"the checkpoint of iteration {saved} is the last good one" if saved >= 0 else "nothing is saved"
+            raise Diverged(f"training diverged in {where}: {error}, and begin another run; {left}") from error
+
     def _is_last(self, iteration: int, env_steps: int) -> bool:
         limit = self.config.train.max_env_steps
         reached = iteration >= self.config.train.iterations or (limit is not None and env_steps >= limit)
@@ -296,7 +329,7 @@ class Trainer:
 
     def _save(self, progress: Progress) -> None:
         self.bank.snapshot()
-        checkpoint.save(self.run.path, progress, self._policy)
+        checkpoint.save(self.run.path, progress, self._policy, dump(self.config))
         self._saved = progress.iteration, progress.bank_event
 
     def _seconds(self) -> float:
@@ -327,6 +360,7 @@ class Trainer:
         clock.lap("probe")
         rows = credit.policy_batch(groups, hindsights, config.reward, self._advantage)
         metrics = self._policy.update(rows, seed) if config.policy.train else {}
+        _require_finite_training(metrics, UPDATE)
         clock.lap("update")
         update = self._learner.observe(
             groups, hindsights, iteration=iteration, seed=seed, effects=effects, reflecting=reflecting

@@ -9,8 +9,8 @@ takes no demonstration away from the policy without skills; misleading places co
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -29,11 +29,12 @@ from d2skill.protocols import Embedder, Environment, Policy, Reflector, Supports
 from d2skill.rollout import start_session
 from d2skill.runs import trajectories
 from d2skill.types import Arm, Decision, Prompt, Trajectory
+from d2skill.utils.foreign_text import logger
 from d2skill.utils.rng import derive, generator
 
 Demonstration = tuple[Prompt, str]
 """A prompt, and the action or the whole answer that is imitated"""
-_log = logging.getLogger(__name__)
+_log = logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,7 @@ def warm_start(
     reflector: Reflector,
     train_ids: Sequence[str],
     embedder: Embedder | None = None,
+    on_step: Callable[[int, int], None] | None = None,
 ) -> dict[str, float]:
     """Lets the policy imitate demonstrations, makes it the reference policy, and returns metrics.
 
@@ -64,6 +66,7 @@ def warm_start(
         reflector: Writes the advice of the demonstrations.
         train_ids: Tasks to take demonstrations from.
         embedder: Embedder of the advice; without one, that of the settings.
+        on_step: Called after each optimiser step of a policy that tells of them, with its number and that of all.
     """
     metrics: dict[str, float] = {}
     file, demonstrations = config.warm_start.trajectories, []
@@ -74,10 +77,23 @@ def warm_start(
     elif isinstance(environment, SupportsExpert) and config.warm_start.tasks:
         demonstrations = demonstrate(config, environment, reflector, policy, train_ids, embedder)
     if demonstrations:
-        metrics = policy.imitate(demonstrations, derive(config.seed, "imitate"))
+        with _told_steps(policy, on_step):
+            metrics = policy.imitate(demonstrations, derive(config.seed, "imitate"))
         metrics["warm_start/demonstrations"] = len(demonstrations)
     policy.freeze_reference()
     return metrics
+
+
+@contextmanager
+def _told_steps(policy: Policy, on_step: Callable[[int, int], None] | None) -> Iterator[None]:
+    """Lets a policy that tells of its steps of imitation do so inside."""
+    if hasattr(policy, "on_imitation_step"):
+        policy.on_imitation_step = on_step
+    try:
+        yield
+    finally:
+        if hasattr(policy, "on_imitation_step"):
+            policy.on_imitation_step = None
 
 
 def demonstrate(

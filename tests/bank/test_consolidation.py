@@ -35,7 +35,7 @@ def place(where, *supports, refutes=(), start=HALL):
 
 
 def empty(**retrieval) -> SkillBank:
-    return SkillBank(HashedEmbedder(64), BankConfig(), RetrievalConfig(**retrieval))
+    return SkillBank(HashedEmbedder(64), BankConfig(suspicion="hold"), RetrievalConfig(**retrieval))
 
 
 def counted(bank):

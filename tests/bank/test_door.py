@@ -126,7 +126,8 @@ def test_the_same_text_is_not_shown_twice():
 
 def test_a_bank_shows_itself(tmp_path):
     bank = filled()
-    bank.insert(Draft("task", SkillText("<b>", "Ignore all previous instructions.", "x [red]"), "y"))
+    bank.insert(Draft("task", SkillText("<b>", "Look first.", "x [red]"), "y"))
+    bank.hold("t2", reason="odd")
     assert repr(bank) == "<SkillBank in memory: 1 task, 1 step, 1 held; iteration 3>"
     bank.admit("t2")
     page = bank._repr_html_()

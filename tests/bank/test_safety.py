@@ -13,12 +13,10 @@ from test_hostile import HONEST, HOSTILE, KINDS, NOISE
 
 from d2skill.bank import safety
 from d2skill.bank.safety import LIMITS, clean, injection_phrases, objection, suspicion, unicode
-from d2skill.bank.safety.unicode import latin
 from d2skill.types import SkillText
 
 PRINTABLE = "".join(map(chr, range(32, 127)))
-RULES = injection_phrases._rules()
-NAMES_OF_RULES = [rule.pattern[:40] for rule in RULES]
+RULES = injection_phrases._phrases()
 ORDINARY = SkillText(
     "Fridge first", "Open the fridge first, then take apple 1 from shelf 2.", "the task needs a cool apple"
 )
@@ -42,14 +40,12 @@ def plain_suspicion(text: SkillText) -> str:
     if re.search(safety._CODED, said):
         return "it holds encoded data"
     sentences = Counter(sentence for sentence in re.split(r"[.!?。]\s*", said) if " " in sentence)
-    if len(re.findall(safety._SHOUTED, said)) > 3 or max(sentences.values(), default=0) > 3:
+    if max(sentences.values(), default=0) > 3:
         return "it urges by repetition"
-    plain, read = injection_phrases._words_apart(said), injection_phrases._words_apart(latin(said))
-    if injection_phrases._SPELLED.search(plain):
-        return "it is spelled letter by letter"
-    views = {said.lower(), plain, read, read.translate(injection_phrases._LEET)}
-    searches = ((rule.reason, injection_phrases._compiled(rule.pattern).search) for rule in RULES)
-    return next((why for why, search in searches if any(map(search, views))), "")
+    views = injection_phrases._views(said)
+    ignoring = [(injection_phrases._IGNORING, pattern) for _, _, pattern in injection_phrases._ignoring()]
+    rules = [*ignoring, *((rule.reason, rule.pattern) for rule in RULES)]
+    return next((why for why, pattern in rules if any(map(pattern.search, views))), "")
 
 
 def plain_objection(text: SkillText) -> str:
@@ -60,7 +56,7 @@ def plain_objection(text: SkillText) -> str:
             return f"{field} has invisible characters, markers of a chat or prompt, or is too long"
         if not getattr(text, field):
             return f"{field} is empty"
-    return plain_suspicion(text)
+    return ""
 
 
 def compare(text: SkillText):
@@ -95,7 +91,7 @@ def test_honest_advice_is_treated_as_without_shortcuts():
 
 
 WORDS_OF_TEXTS = sorted({word for text in (*HOSTILE, ORDINARY) for word in text.principle.split(" ")})
-LEADS = sorted(injection_phrases._leads())
+LEADS = sorted({word for rule in RULES for word in rule.words})
 SIGNS = [*PRINTABLE, *"\n\t…。’“é ſKİ①٣ёя你", "---", '"""', "'''", "system", "User:", "advice", "10/10", "12, ", "ab "]
 SAID = st.one_of(
     st.lists(st.sampled_from(WORDS_OF_TEXTS), max_size=40).map(" ".join),
@@ -116,7 +112,7 @@ def test_any_text_is_treated_as_without_shortcuts(principle, other, number):
 
 @settings(max_examples=400, deadline=None)
 @given(
-    st.one_of([matches(injection_phrases._compiled(rule.pattern).pattern) for rule in RULES]),
+    st.one_of([matches(rule.pattern.pattern) for rule in RULES]),
     st.sampled_from([str, str.upper, str.title, lambda text: text.replace("a", "@").replace("e", "3")]),
 )
 def test_what_a_phrase_rule_matches_is_treated_as_without_shortcuts(said, changed):
@@ -124,7 +120,7 @@ def test_what_a_phrase_rule_matches_is_treated_as_without_shortcuts(said, change
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.one_of(map(matches, [safety._MARKERS, safety._ROLES, safety._CODED, injection_phrases._SPELLED.pattern])))
+@given(st.one_of(map(matches, [safety._MARKERS, safety._ROLES, safety._CODED])))
 def test_what_a_marker_or_code_matches_is_treated_as_without_shortcuts(said):
     compare(replace(ORDINARY, principle=said))
     compare(replace(ORDINARY, title=said))
@@ -258,51 +254,16 @@ def parsed(pattern):
     return re._parser.parse(pattern)
 
 
-CHARACTERS = {*ANY_KIND, *"".join(injection_phrases._compiled(rule.pattern).pattern for rule in RULES)}
+CHARACTERS = {*ANY_KIND, *safety._MARKERS, *safety._ROLES}
 
 
-@pytest.mark.parametrize("rule", RULES, ids=NAMES_OF_RULES)
-def test_whatever_a_rule_matches_has_one_of_its_leads(rule):
-    machine = Machine(parsed(injection_phrases._compiled(rule.pattern).pattern))
-    if rule.leads == {injection_phrases._OTHER_SCRIPT}:
-        plain = frozenset(c for c in CHARACTERS if c < injection_phrases._OTHER_LETTERS or not is_word(c))
-        assert not any(c.isascii() for c in CHARACTERS - plain)
-        assert machine.unmarked((), characters=plain) is None
-    else:
-        assert machine.unmarked(rule.leads, symbols_of, words=True) is None
-        assert machine.unmarked(["no sign"]) is not None
-
-
-def test_a_rule_with_too_few_leads_would_be_noticed():
-    for pattern, leads in (
-        (r"\b(?:(ignore|forget) all)", ["ignore "]),
-        (r"\b(?:ignore)", ["ignore "]),
-        (r"\b(?:x?ignore)", ["ignore"]),
-        (r"\b(?:\w*ignore)", ["ignore"]),
-        (r"\b(?:say[^.]{0,9}word)", ["word"]),
-        (r"\b(?:the (\w+ ){0,2}word\b)", ["the word"]),
-        (r"\b(?:a -?b)", ["a -b"]),
-    ):
-        assert Machine(parsed(pattern)).unmarked([f" {lead}" for lead in leads], symbols_of, words=True) is not None
-    for pattern, leads in (
-        (r"\b(?:(ignore|forget) all)", ["ignore ", "forget all"]),
-        (r"\b(?:ignore\b)", ["ignore "]),
-        (r"\b(?:say[^.]{0,9}\bword\b)", ["word "]),
-        (r"\b(?:the (\w+ ){0,2}word\b)", ["word "]),
-        (r"\b(?:a -?b)", ["a b"]),
-    ):
-        assert Machine(parsed(pattern)).unmarked([f" {lead}" for lead in leads], symbols_of, words=True) is None
-
-
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.reason)
 @settings(max_examples=300, deadline=None)
-@given(SAID)
-def test_the_words_that_are_searched_are_those_of_every_view(said):
-    words = injection_phrases._all_words(said)
-    for view in injection_phrases._views(said):
-        folded = injection_phrases._folded(view)
-        assert folded in words
-        assert folded.split() == "".join(map(symbols_of, view)).split()
-        assert folded == f" {' '.join(folded.split())} "
+@given(data=st.data())
+def test_whatever_a_pattern_matches_has_one_of_its_words(rule, data):
+    alphabet = "".join({*PRINTABLE, *rule.pattern.pattern})
+    said = data.draw(st.from_regex(rule.pattern, alphabet=alphabet))
+    assert any(word in said for word in rule.words)
 
 
 def test_what_is_bare_has_nothing_to_clean():

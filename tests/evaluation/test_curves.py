@@ -137,7 +137,7 @@ def test_damage_is_told_in_a_sentence(tmp_path):
         read_curve(tmp_path)
     run = make_run(tmp_path / "a", [0.0, 0.5])
     (run / "metrics.jsonl").write_text("nonsense\n")
-    with pytest.raises(RunError, match=r"metrics\.jsonl is damaged \(JSONDecodeError"):
+    with pytest.raises(RunError, match=r"line 1 of .*metrics\.jsonl is damaged"):
         read_curve(run)
     (run / "metrics.jsonl").write_text('{"iteration": 1, "validation/without_skills": 0.5}\n')
     with pytest.raises(RunError, match=r"metrics\.jsonl is damaged \(KeyError: 'validation/with_skills'\)"):

@@ -10,9 +10,10 @@ from d2skill.components import Components
 from d2skill.config import Config, toml_files
 from d2skill.errors import ConfigError
 from d2skill.planning import diagnostics, memory_report
-from d2skill.planning.devices import GPUS, Device, cgroup_memory, this_cpu
+from d2skill.planning.devices import GPUS, Device, this_cpu
 from d2skill.planning.memory_fit import CPU_FRAGMENTS, choose_batches, filled_memory, memory_meant
 from d2skill.planning.plan import PlanOptions, plan
+from d2skill.utils.memory import cgroup_memory
 
 MB = 1e6
 PROMPTS = {"prompt": {"max_tokens": 400}, "optim": {"minibatch_rows": 128}}

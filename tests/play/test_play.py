@@ -285,7 +285,7 @@ def test_what_a_terminal_would_act_on_is_shown_harmless():
     console = screen()
     saved = play(Only(Parrot), "", console, script())
     replay(saved, console)
-    assert console.file.getvalue().count("\ufffd[2JHello [bold]you[/bold].") == 2
+    assert console.file.getvalue().count("\\u001b[2JHello [bold]you[/bold].") == 2
     assert saved.final == "\x1b[2JHello [bold]you[/bold]."
 
 
@@ -404,8 +404,8 @@ def test_long_actions_have_lines_of_their_own_and_go_on_below_themselves():
 def test_what_is_to_be_said_of_actions_stands_beside_them():
     notes = {"click[b2]": "$2  A lamp [bold]\x1b[2J with a name that does not fit on a line"}
     assert menu_of("click[back to search]", "click[b2]", notes=notes) == [
-        *("click[...]", "  1 back to search", "  2 b2             $2  A lamp [bold]\ufffd[2J with a name that"),
-        "                   does not fit on a line",
+        *("click[...]", "  1 back to search", "  2 b2             $2  A lamp [bold]\\u001b[2J with a name"),
+        "                   that does not fit on a line",
     ]
 
 

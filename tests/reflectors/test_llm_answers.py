@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from toys import group, make_bank, task, trajectory, turn
 
 from d2skill import endpoints
-from d2skill.bank.safety import LIMITS, objection
+from d2skill.bank.safety import LIMITS, objection, suspicion
 from d2skill.config import ReflectConfig
 from d2skill.credit import hindsight
 from d2skill.errors import ReflectionFault
@@ -91,8 +91,8 @@ OUTCOMES = {
     "html": ["failed: the answer is no chat completion"],
     "no choices": ["failed: the answer is no chat completion"],
     "gzip": ["failed: the answer is no chat completion"],
-    "hang": ["failed: no answer: timed out"],
-    "drip": ["failed: no answer: the answer took longer than 0.3 s"],
+    "hang": ["failed: no answer within 0.3 s"],
+    "drip": ["failed: no answer within 0.3 s"],
 }
 FOREIGN = ("language", "half language", "latin language", "half latin language")
 SENT = {"429": 3, "500": 3, "503": 3, "drop": 3, "half": 3, "html": 3, "no choices": 3, "gzip": 3, "400": 3}
@@ -129,7 +129,7 @@ def ask_well():
 def test_a_server_that_behaves_so_once_is_asked_again(behaviour):
     with ChatServer([behaviour, "ok"]) as server:
         reflection, outcomes, metrics = ask(server)
-    final = ("quota", "401", "404", "10 MB", "endless", "no length", "surrogates", *FOREIGN)
+    final = ("quota", "401", "404", "10 MB", "endless", "no length", *FOREIGN)
     assert (reflection == ask_well()) == (behaviour not in final and len(outcomes) == 1)
     assert (reflection is not None) == (behaviour not in final[:6])
     assert metrics["reflect/repaired"] == (outcomes[-1] == "used" and len(outcomes) == 2)
@@ -158,7 +158,7 @@ def test_a_thousand_answers_of_all_kinds_do_no_harm():
     kinds = sorted(set(BEHAVIOURS) - {"hang", "drip"})
     kinds += ["ok"] * 8
     with ChatServer(lambda number, body: kinds[(number * 7919) % len(kinds)]) as server:
-        own, bank = reflector(server), make_bank(bank={"skills": "paper"})
+        own, bank = reflector(server), make_bank(bank={"suspicion": "hold"})
         learner = Learner(bank, own, ReflectConfig(max_groups=50))
         outcomes: Counter[str] = Counter()
         pairs_seen = failed = 0
@@ -184,7 +184,7 @@ def test_a_thousand_answers_of_all_kinds_do_no_harm():
         assert set(SkillText.__slots__) == set(LIMITS)
         assert not any("一" <= c <= "鿿" or "а" <= c <= "я" for c in str(skill.text))
         assert not {skill.text.title, skill.text.principle, skill.text.when_to_apply} & ELSEWHERE
-    assert all(objection(skill.text) for skill in held)
+    assert all(suspicion(skill.text) for skill in held)
     print(dict(outcomes), len(active), len(held), server.count())
 
 
@@ -373,19 +373,19 @@ def advice(title, principle, when_to_apply):
 
 def test_a_task_in_another_script_may_have_skills_in_it():
     text = advice("a 箱子", "打开箱子", "总是")
-    assert parse_reflection(text, seen(text="找到红宝石"))[1] == []
-    assert parse_reflection(text, seen("Chest 1 is shut."))[1] == ["task_skill"]
+    assert parse_reflection(text, seen(text="找到红宝石"))[1] == {}
+    assert parse_reflection(text, seen("Chest 1 is shut."))[1] == {"task_skill": "another language"}
 
 
 @pytest.mark.parametrize("skill", _ELSEWHERE)
 def test_a_task_in_another_language_may_have_skills_in_it(skill):
     text = advice(*skill)
-    assert parse_reflection(text, seen("Chest 1 is shut."))[1] == ["task_skill"]
-    assert parse_reflection(text, seen(text=skill[1]))[1] == []
-    assert parse_reflection(text, seen(*skill[1:]))[1] == [], "what was observed counts as well"
+    assert parse_reflection(text, seen("Chest 1 is shut."))[1] == {"task_skill": "another language"}
+    assert parse_reflection(text, seen(text=skill[1]))[1] == {}
+    assert parse_reflection(text, seen(*skill[1:]))[1] == {}, "what was observed counts as well"
 
 
 @pytest.mark.parametrize("said", ["找到红宝石", "Busca el rubí y ponlo en la mesa del salón"])
 def test_skills_may_be_in_the_language_of_the_question(said):
     text = advice("chests first", "Open the chests, then take what is in them.", "it is not in sight")
-    assert parse_reflection(text, seen(text=said))[1] == []
+    assert parse_reflection(text, seen(text=said))[1] == {}

@@ -32,8 +32,12 @@ def test_an_empty_folder_can_be_used(tmp_path):
 
 
 def test_what_is_in_the_way_stays_there(run, tmp_path):
+    with pytest.raises(RunError, match=r"is not empty: choose another --out$"):
+        RunFolder.create(run.path)
+    (run.path / "checkpoints" / "000002").mkdir(parents=True)
     with pytest.raises(RunError, match=r"is not empty: choose another --out, or go on with it by `d2skill resume"):
         RunFolder.create(run.path)
+    assert run.read_metrics() == LINES
     file = tmp_path / "file"
     file.write_text("mine")
     with pytest.raises(RunError, match="choose another --out"):

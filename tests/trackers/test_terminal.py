@@ -136,9 +136,42 @@ def test_json_is_alone_on_stdout(tmp_path, capsys):
     main(["train", *SMALL, *words])
     out, err = capsys.readouterr()
     record = json.loads(out)
-    assert record == {"run": str(run), **api.Run(run).summary}
+    assert record == {"run": str(run), **api.Run(run).summary, "held": [], "flagged": {}}
     assert "iteration 1/1" in err
     main(["resume", str(run), "--json"])
     out, err = capsys.readouterr()
     assert json.loads(out) == record and "has ended" in err
     assert RunFolder(run).read_metrics()[-1]["iteration"] == 1
+
+
+def test_a_long_imitation_is_told_once_a_minute(tmp_path, monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr("d2skill.trackers.terminal.monotonic", lambda: now[0])
+    file = io.StringIO()
+    with LiveDisplay(CONFIG, Console(file=file), tmp_path / "run") as display:
+        for step in range(1, 41):
+            now[0] += 10
+            display.imitation_step(step, 40)
+    told = re.findall(r"imitation, step (\d+) of 40", file.getvalue())
+    assert told == ["6", "12", "18", "24", "30", "36"]
+
+
+def test_training_tells_the_trackers_of_each_step_of_imitation(tmp_path):
+    class Steps:
+        def __init__(self):
+            self.told = []
+
+        def log(self, metrics):
+            pass
+
+        def imitation_step(self, step, steps):
+            self.told.append((step, steps))
+
+    pytest.importorskip("torch")
+    model = {"kind": "causal-lm", "lm": {"hidden_size": 32, "layers": 2, "heads": 2}}
+    imitation = {"tasks": 2, "epochs": 2, "minibatch_rows": 4}
+    house = {"kind": "houses", "max_steps": 20}
+    config = tiny_config(env=house, policy=model, train={"iterations": 1}, warm_start=imitation)
+    api.train(config, folder=tmp_path / "run", trackers=[tracker := Steps()])
+    steps = len(tracker.told)
+    assert steps > 1 and tracker.told == [(step, steps) for step in range(1, steps + 1)]

@@ -212,7 +212,9 @@ def test_empty_answers_and_sessions_that_never_began_fit_in_with_the_rest(stage,
     assert (row.extra_fields["min_global_steps"], row.extra_fields["max_global_steps"]) == (2, 2)
     first, second = trajectories([rows, failed])
     assert (first.turns[0].decision.action, first.turns[0].admissible, first.fault) == ("", False, "")
-    assert first.invalid_actions == 5 and rows[0].reward_score == 0.0, "the penalty comes with the advantages of the rows"
+    assert first.invalid_actions == 5 and rows[0].reward_score == 0.0, (
+        "the penalty comes with the advantages of the rows"
+    )
     assert (second.task.id, second.turns, second.fault) == (TASKS[1], (), "OSError: no such house")
     if logprobs:
         assert rows[0].response_logprobs == row.response_logprobs == [0.0]

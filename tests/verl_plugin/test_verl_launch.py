@@ -1,5 +1,9 @@
 """What stops a run through verl is said in a sentence, and leaves no folder behind."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 pytest.importorskip("verl")
@@ -36,6 +40,46 @@ def test_a_cluster_that_is_not_there_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(ray, "init", absent)
     with pytest.raises(ConfigError, match=r"verl.address is auto.*nothing at auto.*ray start --head"):
         launch._start_ray(launch._verl_settings(config(address="auto"), tmp_path, None))
+
+
+@pytest.mark.parametrize(
+    ("given", "before", "after"),
+    [
+        ({}, None, "0"),
+        ({}, "1", "1"),  # the user's own choice
+        ({"address": "auto"}, None, None),
+        ({"options": ("+ray_kwargs.ray_init.address=head:6379",)}, None, None),
+    ],
+)
+def test_a_ray_of_one_node_is_to_listen_on_loopback(given, before, after, monkeypatch):
+    monkeypatch.setenv(launch._LOOPBACK, "")  # which is taken back after the test
+    os.environ.pop(launch._LOOPBACK)
+    if before:
+        os.environ[launch._LOOPBACK] = before
+    launch.listen_on_loopback(config(*given.pop("options", ()), **given))
+    assert os.environ.get(launch._LOOPBACK) == after
+
+
+_LISTENING = """
+from d2skill.config.toml_files import load
+from d2skill.verl import launch
+launch.listen_on_loopback(load("alfworld-verl"))
+import psutil, ray
+ray.init(num_cpus=1, object_store_memory=100_000_000, log_to_driver=False)
+ray.get(ray.remote(lambda: 1).remote())
+me = psutil.Process()
+processes = {me.pid, *(child.pid for child in me.children(recursive=True))}
+listening = [one for one in psutil.net_connections("inet") if one.status == "LISTEN" and one.pid in processes]
+print("addresses", *{one.laddr.ip.removeprefix("::ffff:") for one in listening})
+ray.shutdown()
+"""
+
+
+@pytest.mark.slow
+def test_a_ray_of_one_node_listens_on_loopback():
+    variables = {name: value for name, value in os.environ.items() if name != launch._LOOPBACK}
+    done = subprocess.run([sys.executable, "-c", _LISTENING], env=variables, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "addresses 127.0.0.1"
 
 
 @pytest.mark.slow

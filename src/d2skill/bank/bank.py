@@ -204,7 +204,7 @@ class SkillBank:
         skills = tuple(replace(other.skill(row), created=0) for row in rows.tolist())
         worth = {skill.id: replace(own, last=0) for skill in skills if (own := other.worth(skill.id)).signals}
         for skill in skills:
-            if why := objection(skill.text, vouched=skill.id in other.vouched):
+            if why := objection(skill.text):
                 raise objected(path, skill, why)
         tallies = {skill.id: other.tallies[skill.id] for skill in skills if skill.id in other.tallies}
         with self._ledger.change():
@@ -266,7 +266,7 @@ class SkillBank:
     def __repr__(self) -> str:
         return display.line(self)
 
-    __rich__, _repr_html_ = display.table, display.html
+    __rich__, _repr_html_, flagged = display.table, display.html, display.flagged
 
     @property
     def path(self) -> Path | None:
@@ -413,8 +413,8 @@ class SkillBank:
     ) -> list[Insertion]:
         """Adds drafts, in their order, unless they are empty or duplicates of a skill or an earlier draft.
 
-        A text that does not look like advice is held; with bank.trial all other new skills come on trial. Returns one
-        record per draft. `origin` is recorded.
+        With bank.suspicion hold, a text that does not look like advice is held; with bank.trial all other new skills
+        come on trial. Returns one record per draft. `origin` is recorded.
         """
         checked, origin = door.drafts_of(drafts), door.origin_of(origin)
         with self._ledger.change(iteration) as now:
@@ -453,7 +453,7 @@ class SkillBank:
                 source_task=own.source_task,
             )
             comparison.add(number, row)
-            why = suspicion(skill.text)
+            why = suspicion(skill.text) if self._bank.suspicion == "hold" else ""
             status: Status = "held" if why else "trial" if self._bank.trial else "active"
             if status != "active":
                 statuses.setdefault((status, why), []).append(skill.id)

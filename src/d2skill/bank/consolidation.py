@@ -114,12 +114,12 @@ class Consolidation:
         )
 
     def revise(self, texts: Mapping[str, SkillText], iteration: int, origin: Origin | None = None) -> None:
-        """Gives skills other texts; one that does not look like advice is held."""
+        """Gives skills other texts; with bank.suspicion hold, one that does not look like advice is held."""
         cleaned = {skill_id: clean(text) for skill_id, text in texts.items()}
         with self._change(iteration):
             self._do(Revise(cleaned, iteration, dict(origin or {})))
             for skill_id, text in cleaned.items():
-                if why := suspicion(text):
+                if self._settings.suspicion == "hold" and (why := suspicion(text)):
                     self._do(Change("held", (skill_id,), iteration, why))
 
     def _new_skills(self, evidence: Sequence[Evidence], iteration: int) -> tuple[list[Skill], dict[str, list[str]]]:
@@ -141,7 +141,7 @@ class Consolidation:
             new.append(
                 Skill(skill_id, one.granularity, text, task_text, observation, created=iteration, source_task=source)
             )
-            if why := suspicion(text):
+            if self._settings.suspicion == "hold" and (why := suspicion(text)):
                 held.setdefault(why, []).append(skill_id)
         return new, held
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from d2skill.utils.foreign_text import shown, visible
+
 if TYPE_CHECKING:
     from d2skill.bank.bank import SkillBank
 
@@ -17,25 +19,34 @@ def line(bank: SkillBank) -> str:
     counts = bank.counts()
     other = {status: len(bank.skills(status=status)) for status in ("trial", "held")}
     more = "".join(f", {number} {status}" for status, number in other.items() if number)
-    place = bank.path or "in memory"
+    place = visible(str(bank.path or "in memory"))
     return f"<SkillBank {place}: {counts['task']} task, {counts['step']} step{more}; iteration {bank.iteration}>"
+
+
+def flagged(bank: SkillBank) -> dict[str, str]:
+    """Returns why skills that are shown look like no advice, by id, unless bank.suspicion is off."""
+    from d2skill.bank.safety import flags
+
+    if bank._bank.suspicion == "off":
+        return {}
+    return flags((*bank.skills(), *bank.skills(status="trial")), bank._state.vouched)
 
 
 def table(bank: SkillBank) -> Any:
     """Returns the table of a bank for rich: its most valued skills."""
     from rich.table import Table
-    from rich.text import Text
 
-    made = Table(*_COLUMNS, title=Text(line(bank)), title_justify="left")
+    made = Table(*_COLUMNS, title=shown(line(bank)), title_justify="left")
     for row in _rows(bank):
-        made.add_row(*map(Text, row))
+        made.add_row(*map(shown, row))
     return made
 
 
 def html(bank: SkillBank) -> str:
     """Returns the same table as HTML."""
     head = "".join(f"<th>{name}</th>" for name in _COLUMNS)
-    rows = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in _rows(bank))
+    cells = ([f"<td>{escape(visible(cell))}</td>" for cell in row] for row in _rows(bank))
+    rows = "".join(f"<tr>{''.join(row)}</tr>" for row in cells)
     return f"<p>{escape(line(bank))}</p><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
 
 

@@ -101,7 +101,7 @@ class RankedRetrieval:
         """Returns a skill that is about to be shown; raises `BankError` if no bank would have taken its text."""
         skill = self._state.skill(row)
         if row < self._unchecked and row not in self._checked:
-            if why := objection(skill.text, vouched=skill.id in self._state.vouched):
+            if why := objection(skill.text):
                 raise objected(self._path, skill, why)
             self._checked.add(row)
         return skill

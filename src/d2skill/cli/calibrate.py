@@ -15,7 +15,8 @@ from d2skill.bank.reembed import reembed_bank
 from d2skill.cli.bank.open import open_journal, settings_of
 from d2skill.cli.bank.tables import print_table, say, table_of
 from d2skill.cli.output import Output
-from d2skill.config import EmbedderConfig, toml_files
+from d2skill.config import Config, EmbedderConfig, toml_files
+from d2skill.config.key_hosts import allow_named
 from d2skill.embedders import make_embedder
 from d2skill.envs import make_environment
 from d2skill.errors import BankError, ConfigError, D2SkillError
@@ -60,9 +61,12 @@ class EmbedderFlags:
                 raise ConfigError("--kind openai needs --model, the name of the model at the server")
             given["endpoint"] = base.endpoint.model_dump() | {"model": named} | ({"url": url} if url else {})
         try:
-            return EmbedderConfig.model_validate(base.model_dump() | given)
+            settings = EmbedderConfig.model_validate(base.model_dump() | given)
         except ValidationError as error:
             raise ConfigError(toml_files.explain(error)) from None
+        if url:
+            allow_named(Config(embedder=settings), {"embedder.endpoint.url"})
+        return settings
 
 
 _Flags = Annotated[EmbedderFlags, tyro.conf.arg(name="")]

@@ -24,6 +24,7 @@ from d2skill.protocols import Policy
 from d2skill.reflectors import make_reflector
 from d2skill.testing.samples import sample_prompts
 from d2skill.trackers.base import TrackedRun
+from d2skill.utils.foreign_files import parse_json
 
 _Section = TypeVar("_Section", bound=BaseModel)
 _Table = Annotated[
@@ -131,10 +132,9 @@ def _section(base: _Section, kind: str, table: str, text: str, **changes: Any) -
 
 
 def _table(name: str, text: str) -> dict[str, Any]:
-    import json
 
     try:
-        table = json.loads(text or "{}")
+        table = parse_json(text or "{}")
     except ValueError:
         table = None
     if not isinstance(table, dict):

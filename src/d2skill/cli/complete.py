@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from d2skill.cli.main import COMMANDS, WITH_SETTINGS, find_command
 from d2skill.errors import D2SkillError
+from d2skill.utils.foreign_text import visible
 
 _OF_RUNS = {"evaluate", "resume", "compare", *(name for name in COMMANDS if name.startswith("bank "))}
 _RUN_FLAGS = {"--replay", "--bank", "--run", "--like", "--bank.start"}
@@ -35,7 +36,7 @@ def complete(words: Sequence[str]) -> list[str]:
         return [f"{flag}={found}" for found in complete([*before, flag, value])]
     listed = last.rpartition(",")[0] + "," if before and before[-1] in _LISTS and "," in last else ""
     candidates = (listed + found for found in _candidates(list(before), last))
-    return [found for found in candidates if found.startswith(last)]
+    return [found for found in candidates if found.startswith(last) and found == visible(found) and "\n" not in found]
 
 
 def _candidates(before: list[str], last: str) -> Iterable[str]:

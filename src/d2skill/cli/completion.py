@@ -19,8 +19,12 @@ _SCRIPTS = {
     "bash": """\
 # Put `source <(d2skill completion bash)` into ~/.bashrc.
 _d2skill() {
-    local IFS=$'\\n' found="$(d2skill __complete "${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null)"
-    COMPREPLY=($(compgen -W "$found" -- "${COMP_WORDS[COMP_CWORD]#=}"))
+    local found
+    COMPREPLY=()
+    while IFS= read -r found; do
+        [[ $found == *[!A-Za-z0-9_.,:/=@%+-]* ]] && printf -v found %q "$found"
+        COMPREPLY+=("$found")
+    done < <(d2skill __complete "${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null)
 }
 complete -o default -F _d2skill d2skill""",
     "zsh": """\

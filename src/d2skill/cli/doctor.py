@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-from rich.console import Console
 from rich.text import Text
 
 from d2skill.cli.output import Output
 from d2skill.config import toml_files
 from d2skill.planning.diagnostics import Diagnosis, diagnose
+from d2skill.utils.foreign_text import shown
+from d2skill.utils.terminal import Terminal
 
 _STYLES = {"found": "green", "missing": "bold red", "optional": "dim"}
 
@@ -40,12 +41,12 @@ def doctor(config: str = "laptop", model: str = "") -> Output:
 
 def _print(config: str, lines: Sequence[Diagnosis], missing: Sequence[str]) -> None:
     """Prints what was looked for, one a line, and what is missing."""
-    console = Console(soft_wrap=True, highlight=False)
-    console.print(f"For {config}:", markup=False)
+    console = Terminal(soft_wrap=True)
+    console.print(f"For {config}:")
     width = max(len(line.subject) for line in lines)
     for line in lines:
         status = (f"{line.status:8}", _STYLES[line.status])
         fix = f"  ->  {line.fix}" if line.fix else ""
-        console.print(Text.assemble(f"{line.subject:{width}}  ", status, f"  {line.detail}{fix}"))
+        console.print(Text.assemble(shown(f"{line.subject:{width}}  "), status, shown(f"  {line.detail}{fix}")))
     summary = f"Missing: {', '.join(missing)}." if missing else "Nothing that these settings need is missing."
-    console.print(summary, markup=False)
+    console.print(summary)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
-from rich.console import Console
 from rich.progress import Progress
 from tyro.conf import Positional
 
@@ -27,6 +26,8 @@ from d2skill.play import replay as replay_trajectory
 from d2skill.protocols import Environment
 from d2skill.runs import trajectories
 from d2skill.runs.folder import RunFolder
+from d2skill.utils.foreign_text import command
+from d2skill.utils.terminal import Terminal
 
 
 def play(
@@ -62,7 +63,7 @@ def play(
         number: Number of the saved trajectory to show.
         member: Member of its task's group, of the saved trajectory to show.
     """
-    console = Console()
+    console = Terminal()
     if replay is not None:
         return _replay(replay, iteration, task or None, number, member, console)
     for name, value in (("--iteration", iteration), ("--number", number), ("--member", member)):
@@ -76,7 +77,7 @@ def play(
 
     def say_saved() -> None:
         if save is not None:
-            say(f"Saved: `d2skill play --replay {save}` shows it.")
+            say(f"Saved: {command('play', '--replay', save)} shows it.")
 
     if save is not None:
         trajectories.write(save, [saved])
@@ -99,7 +100,7 @@ def _choose_task(settings: EnvConfig, task: str, split: str) -> tuple[Environmen
 
 
 def _replay(
-    path: Path, iteration: int | None, task: str | None, number: int | None, member: int | None, console: Console
+    path: Path, iteration: int | None, task: str | None, number: int | None, member: int | None, console: Terminal
 ) -> Output:
     saved = load_trajectories(path, iteration)
     if len(saved) > 1 and all(choice is None for choice in (task, number, member)):
@@ -133,12 +134,12 @@ def houses(arguments: list[str]) -> None:
     counts = {"train": options.count, "valid_seen": options.panel, "valid_unseen": options.panel}
     with (
         json_alone(options.json),
-        Progress(console=Console(), transient=True, disable=options.json) as progress,
+        Progress(console=Terminal(), transient=True, disable=options.json) as progress,
     ):
         bar = progress.add_task("Writing houses")
         write_houses(options.out, settings, counts, lambda done, of: progress.update(bar, completed=done, total=of))
     games = ", ".join(f"{count} in {split}" for split, count in counts.items())
-    told = f"Games written: {games}. Try `d2skill train --env alfworld --data {options.out}`."
+    told = f"Games written: {games}. Try {command('train', '--env', 'alfworld', '--data', options.out)}."
     Output({"out": options.out, "games": counts}, partial(say, told)).print(options.json)
 
 

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
-from rich.console import Console
 from rich.progress import Progress
 from tyro.conf import Positional
 
 from d2skill.cli.output import Output
 from d2skill.evaluation.evaluate import evaluate as evaluate_run
 from d2skill.trackers.terminal import evaluation_tables
+from d2skill.utils.terminal import Terminal
 from d2skill.utils.text import counted
 
 
@@ -57,7 +57,7 @@ def evaluate(
         url: Base URL of that server, such as http://localhost:8000/v1; without one, OpenAI's own.
         key_env: Environment variable with its key; a local server needs none.
     """
-    console = Console(stderr=True)
+    console = Terminal(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         episodes = bar.add_task("Episodes", total=None)
         result = evaluate_run(
@@ -103,18 +103,17 @@ def _command(run: Path, options: dict[str, Any]) -> str:
 
 def _print(result: dict[str, Any]) -> None:
     """Prints the run and the tasks of an evaluation, and its tables."""
-    console = Console()
+    console = Terminal()
     player = f" with {result['model']}" if "model" in result else ""
     first, last = result["seeds"][0], result["seeds"][-1]
     seeds = f"seed {first}" if first == last else f"seeds {first} to {last}"
     console.print(
         f"{result['run']} after iteration {result['iteration']}{player} on {result['split']}: "
         f"{counted(result['tasks'], 'task')}, {seeds}, temperature {result['temperature']:g}",
-        highlight=False,
         soft_wrap=True,
     )
     if result["bank"] != result["run"]:
-        console.print(f"Skills are those of {result['bank']}.", highlight=False, soft_wrap=True)
+        console.print(f"Skills are those of {result['bank']}.", soft_wrap=True)
     for table in evaluation_tables(result):
         console.print()
         console.print(table)

@@ -7,12 +7,14 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial
+from functools import partial, wraps
 from importlib import import_module
 from typing import Any, TextIO, get_type_hints
 
+from d2skill.cli.stop_signals import exit_status, interrupt_at_stop_signals
 from d2skill.errors import ConfigError, D2SkillError
 from d2skill.utils.annotations import plain_union
+from d2skill.utils.foreign_text import print_traceback, screened, visible
 
 _OVERVIEW = """\
 d2skill trains an agent's policy together with a bank of skills (D2Skill,
@@ -95,7 +97,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Runs a command; exits with status 2 and one sentence on bad input."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     if arguments is None:
+        interrupt_at_stop_signals()
         gc.disable()  # until the command is imported: what imports make is no garbage
+        sys.excepthook = print_traceback
         for stream in _opened_outputs():
             if not stream.encoding.lower().startswith("utf"):
                 from d2skill.utils.ascii_output import never_fail
@@ -125,8 +129,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
         _fail(f"{error.filename or 'writing a file'}: {error.strerror or error}")
+    except MemoryError:
+        _fail("the memory of this machine is not enough for that: make it smaller")
     except KeyboardInterrupt as interrupt:
-        _fail(": ".join(("interrupted", *map(str, interrupt.args))), status=130)
+        _fail(": ".join(("interrupted", *map(str, interrupt.args))), status=exit_status())
 
 
 def _opened_outputs() -> list[TextIO]:
@@ -165,8 +171,20 @@ def _load(given: list[str]) -> Callable[[], Any]:
     from d2skill.cli.output import name_json, with_json
 
     to_file = command in ("evaluate", "compare", "calibrate")
-    run = with_json(function, to_file=to_file)
-    return partial(tyro.cli, run, prog=f"d2skill {command}", args=name_json(rest) if to_file else rest)
+    read = partial(tyro.cli, prog=f"d2skill {command}", args=name_json(rest) if to_file else rest)
+    return partial(_run, with_json(function, to_file=to_file), read, rest)
+
+
+def _run(function: Callable[..., None], read_arguments: Callable[..., Any], arguments: Sequence[str]) -> None:
+    """Runs a command with the arguments that tyro reads; what it says of them is visible."""
+
+    @wraps(function)
+    def read(*given: Any, **options: Any) -> Callable[[], None]:
+        return partial(function, *given, **options)
+
+    with screened(any(word != visible(word) for word in arguments)):
+        run = read_arguments(read)
+    run()
 
 
 def _hint(command: str) -> str:
@@ -241,12 +259,12 @@ def find_command(name: str) -> Callable[..., Any]:
 
 
 def _fail(sentence: str, status: int = 2) -> None:
-    _print(f"d2skill: {sentence}", to_stderr=True)
+    _print(f"d2skill: {visible(sentence)}".replace("\n", " "), to_stderr=True)
     sys.exit(status)
 
 
 def _print(text: str, *, to_stderr: bool = False) -> None:
     """Prints a text, wrapped at the width of the terminal, or a sentence in one line to stderr."""
-    from rich.console import Console
+    from d2skill.utils.terminal import Terminal
 
-    Console(stderr=to_stderr).print(text, markup=False, highlight=False, soft_wrap=to_stderr)
+    Terminal(stderr=to_stderr).print(text, soft_wrap=to_stderr)

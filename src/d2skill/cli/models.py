@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -17,10 +18,10 @@ from pathlib import Path
 from shutil import rmtree
 
 from platformdirs import user_cache_path
-from rich.console import Console
 
 from d2skill.cli.output import Output
 from d2skill.errors import ConfigError
+from d2skill.utils.terminal import Terminal
 
 _VARIABLE = "D2SKILL_CACHE"
 
@@ -71,7 +72,7 @@ def models_fetch(name: str, /) -> Output:
     fresh = not folder.is_dir()
     if fresh:
         _make_folder(MODELS[name], folder)
-    line = f"d2skill train --policy causal-lm --policy.lm.model {folder}"
+    line = shlex.join(["d2skill", "train", "--policy", "causal-lm", "--policy.lm.model", str(folder)])
     record = {"name": name, "folder": str(folder), "fresh": fresh, "train": line}
     return Output(record, partial(_print_made, folder, line))
 
@@ -142,12 +143,11 @@ def _by_hand(model: PackagedModel) -> str:
 
 
 def _print_made(folder: Path, line: str) -> None:
-    console = Console(soft_wrap=True, highlight=False)
-    console.print(f"The model is in {folder}. To train it:\n\n  {line}", markup=False)
+    Terminal(soft_wrap=True).print(f"The model is in {folder}. To train it:\n\n  {line}")
 
 
 def _print_list(rows: Sequence[dict[str, str | None]]) -> None:
-    console = Console(soft_wrap=True, highlight=False)
+    console = Terminal(soft_wrap=True)
     for row in rows:
         place = row["folder"] or f"not here: d2skill models fetch {row['name']}"
-        console.print(f"{row['name']}  {row['about']}\n  {place}", markup=False)
+        console.print(f"{row['name']}  {row['about']}\n  {place}")

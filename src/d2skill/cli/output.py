@@ -73,8 +73,9 @@ def _flush_all() -> None:
 
 
 def dump(record: Mapping[str, Any]) -> str:
-    """Returns a record as JSON text in ASCII; records, paths and arrays inside it become plain data."""
-    return json.dumps(record, indent=2, allow_nan=False, default=_plain) + "\n"
+    """Returns a record as JSON in printable ASCII; records, paths and arrays inside it become plain data."""
+    text = json.dumps(record, indent=2, allow_nan=False, default=_plain)
+    return text.replace("\x7f", "\\u007f") + "\n"
 
 
 def _plain(value: Any) -> Any:

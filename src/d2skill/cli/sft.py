@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from d2skill.cli.output import JSON, Output, json_alone
@@ -20,7 +19,9 @@ from d2skill.errors import ConfigError
 from d2skill.planning.memory_report import fit_to_memory
 from d2skill.policies import make_policy
 from d2skill.runs.trajectories import content
+from d2skill.utils.foreign_files import parse_json
 from d2skill.utils.rng import derive
+from d2skill.utils.terminal import Terminal
 from d2skill.utils.text import counted, short, storable
 from d2skill.warm_start import Demonstration, demonstrated_again
 
@@ -83,10 +84,10 @@ def _fine_tune(files: Sequence[Path], config: Config) -> Output:
         ]
         if "warm_start/accuracy" in metrics:
             parts.append(f"{metrics['warm_start/accuracy']:.0%} of a sample repeated when greedy")
-        Console().print(f"{', '.join(parts)}.\nThe model is in {model}. Next:", highlight=False, soft_wrap=True)
-        rank = f" --policy.lm.lora-rank {config.policy.lm.lora_rank}" if config.policy.lm.lora_rank else ""
-        line = f"  d2skill train --policy causal-lm --policy.lm.model {model}{rank} --warm-start.tasks 0"
-        Console().print(line, highlight=False, soft_wrap=True)
+        Terminal().print(f"{', '.join(parts)}.\nThe model is in {model}. Next:", soft_wrap=True)
+        rank = ("--policy.lm.lora-rank", config.policy.lm.lora_rank) if config.policy.lm.lora_rank else ()
+        words = ("--policy", "causal-lm", "--policy.lm.model", model, *rank, "--warm-start.tasks", 0)
+        Terminal().print(f"  {shlex.join(['d2skill', 'train', *map(str, words)])}", soft_wrap=True)
 
     return Output(record, show)
 
@@ -109,7 +110,7 @@ def _learn(
 def _progress(policy: CausalLMPolicy, name: str) -> Iterator[None]:
     """Shows a bar of the optimiser steps of a policy meanwhile."""
     before, behind = TextColumn("learning from {task.description}"), TextColumn("{task.completed}/{task.total} steps")
-    console = Console(stderr=True)
+    console = Terminal(stderr=True)
     with Progress(before, BarColumn(), behind, TimeRemainingColumn(), console=console) as progress:
         bar = progress.add_task(name, total=None)
         policy.on_imitation_step = lambda step, steps: progress.update(bar, completed=step, total=steps)
@@ -131,10 +132,10 @@ def _chats(file: Path) -> list[list[dict[str, str]]]:
         if not line.strip():
             continue
         try:
-            given = json.loads(line)["messages"]
+            given = parse_json(line)["messages"]
             right = all(one["role"] in _ROLES and isinstance(one["content"], str) for one in given)
             messages = [{"role": one["role"], "content": storable(one["content"])} for one in given]
-        except (ValueError, KeyError, TypeError, RecursionError):
+        except (ValueError, KeyError, TypeError):
             right, messages = False, []
         if not right or not any(one["role"] == "assistant" for one in messages[1:]):
             raise ConfigError(

@@ -74,13 +74,13 @@ class Config(Settings):
     (5, 8)
     """
 
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, le=2**63 - 1)
     """Seed of the run; the same seed on the same machine gives the same run"""
     out: Path | None = None
     """Run folder; without one, runs/ENV-DATE-TIME"""
     engine: Literal["local", "verl"] = "local"
     """local: this machine, by this package alone; verl: GPUs of one or more nodes, through verl (docs/cluster.md)"""
-    processes: int | None = Field(None, ge=1)
+    processes: int | None = Field(None, ge=1, le=1024)
     """Processes that play, of the scorer; without a number one for each core, at most 8, and one for a short run. The
     results do not depend on it"""
     track: Annotated[tuple[str, ...], BeforeValidator(_names)] = ()

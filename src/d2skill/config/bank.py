@@ -39,11 +39,11 @@ class BankConfig(Settings):
     skills: Annotated[Literal["consolidated", "paper"], ShortFlag("--skills")] = "consolidated"
     """consolidated: knowledge that is counted over all trajectories, read as a procedure, and shown until it is done or
     refuted; paper: notes on single failures, retrieved anew at each step, as published"""
-    task_capacity: int | None = Field(None, ge=1)
+    task_capacity: int | None = Field(None, ge=1, le=10**7)
     """Task skills kept, at most; without a number 300, and 10,000 consolidated ones"""
-    step_capacity: int | None = Field(None, ge=1)
+    step_capacity: int | None = Field(None, ge=1, le=10**7)
     """Step skills kept, at most; without a number 300, and 10,000 consolidated ones"""
-    protect: int = Field(10, ge=0)
+    protect: int = Field(10, ge=0, le=10**6)
     """T_prot, iterations in which a new skill cannot be evicted"""
     duplicate: float = Field(0.95, gt=0, le=1)
     """A new skill is a near-duplicate, and not added, if key and text are at least this similar to one in the bank"""
@@ -52,38 +52,41 @@ class BankConfig(Settings):
     or none, the same for all, so with retrieval.eta 0 similarity alone ranks and the oldest are evicted first"""
     retire: bool = False
     """Take out skills that are probably worse than nothing: the 95 % interval of their worth lies below 0"""
-    retire_after: float = Field(4, ge=1)
+    retire_after: float = Field(4, ge=1, le=10**6)
     """Iterations with signals (effective sample size) that retiring a skill needs"""
     trial: float = Field(0, ge=0, le=1)
     """Share of the skill half that is shown new skills first, on trial; with 0 new skills are active at once"""
-    trial_after: float = Field(2, ge=1)
+    trial_after: float = Field(2, ge=1, le=10**6)
     """Iterations with signals (effective sample size) that a trial needs before it can end"""
-    trial_iterations: int = Field(20, ge=1)
+    trial_iterations: int = Field(20, ge=1, le=10**6)
     """Iterations after which a trial ends in any case"""
-    wait: float = Field(0, ge=0)
+    suspicion: Literal["off", "flag", "hold"] = "flag"
+    """A new skill that reads like an instruction to the model: flag it where skills are listed, hold it until
+    `d2skill bank admit`, or off. A prompt quotes it like any other; `d2skill bank import` holds by default"""
+    wait: float = Field(0, ge=0, le=604_800)
     """Seconds to wait while another process writes the same journal; after that it is an error"""
     start: Path | None = None
     """Run folder or journal whose bank the run starts with; without one, an empty bank"""
     seen_tasks: bool = False
     """Start with bank.start even if its skills come from tasks of the validation panel, which flatters them"""
-    probe: int = Field(8, ge=0)
+    probe: int = Field(8, ge=0, le=10**5)
     """Decisions per iteration that are scored again without each of their skills, to see if the policy heeds it"""
 
 
 class RetrievalConfig(Settings):
     """Retrieval (Eq. 8)."""
 
-    k_task: int = Field(3, ge=0)
+    k_task: int = Field(3, ge=0, le=1000)
     """Task skills shown, at most"""
-    k_step: int = Field(3, ge=0)
+    k_step: int = Field(3, ge=0, le=1000)
     """Step skills shown, at most"""
     gate: float | None = Field(None, ge=-1, le=1)
     """Similarity gate τ_sim: least cosine at which a skill is retrieved; without one, the embedder's own gates"""
-    candidates: int = Field(10, ge=1)
+    candidates: int = Field(10, ge=1, le=10**5)
     """m, the most similar skills that are ranked"""
     alpha: float = Field(0.1, ge=0, le=1)
     """α, weight of similarity against utility"""
-    eta: float = Field(0.05, ge=0)
+    eta: float = Field(0.05, ge=0, le=1000)
     """η, weight of exploration"""
     distinct: bool = True
     """The same text is not shown twice, though skills of several keys have it; the paper does not say"""

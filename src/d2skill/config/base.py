@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from d2skill.config.parts import Table
 
@@ -30,10 +31,12 @@ class EndpointConfig(Settings):
     url: str | None = None
     """Base URL of the server, such as http://localhost:8000/v1; without one, OpenAI's own"""
     key_env: str = "OPENAI_API_KEY"
-    """Environment variable with the key, which is never written anywhere; a local server needs none"""
-    timeout: float = Field(60, gt=0)
-    """Seconds that a request may take"""
-    retries: int = Field(4, ge=0)
+    """Environment variable with the key, which is never written anywhere; a local server needs none. If variable or
+    host are from a file, such as the settings of a run, the key is sent only with a line like
+    "models.example".MY_KEY = true in ~/.config/d2skill/keys.toml"""
+    timeout: float = Field(60, gt=0, le=86_400)
+    """Seconds that a request may take, with all its retries and their waits"""
+    retries: int = Field(4, ge=0, le=100)
     """Times that a request is sent again when the server is busy, fails or hangs up, after longer and longer waits"""
     concurrency: int = Field(8, ge=1, le=256)
     """Requests at a time"""
@@ -43,6 +46,15 @@ class EndpointConfig(Settings):
     thinking: bool | None = None
     """Thinking before the answer, sent as chat_template_kwargs.enable_thinking, which vLLM, SGLang and llama.cpp take;
     without a value the server decides"""
+
+    @field_validator("key_env")
+    @classmethod
+    def _key_env_is_a_name(cls, name: str) -> str:
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):  # the value may be a key, so it is not quoted
+            raise ValueError(
+                "key_env is the name of an environment variable, such as OPENAI_API_KEY, not the key itself"
+            )
+        return name
 
     @model_validator(mode="after")
     def _extra_is_free(self) -> EndpointConfig:

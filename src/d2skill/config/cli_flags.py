@@ -22,16 +22,18 @@ from typing import Annotated, Any, TypeVar
 
 import tyro
 from pydantic import BaseModel, ValidationError
-from rich.console import Console
 from rich.table import Column, Table
-from rich.text import Text
 from tyro.conf import Positional
 
 from d2skill.config import Config, HousesConfig, toml_files
 from d2skill.config.base import ShortFlag
+from d2skill.config.key_hosts import allow_named
 from d2skill.config.parts import Kind
 from d2skill.errors import ConfigError
 from d2skill.utils.annotations import plain_union
+from d2skill.utils.foreign_files import parse_json
+from d2skill.utils.foreign_text import screened, visible
+from d2skill.utils.terminal import Terminal
 
 Field = tuple[str, Any, Any]
 """Name, type and default of an argument; `tyro.MISSING` as default for one that has to be given."""
@@ -120,14 +122,18 @@ def _parse(
     default = shape(**{field[0]: field[2] for field in own}, config=name, **shown)
     words = _spelled(arguments, _switches(type(base)), _switches(type(base), bool | None))
     spelled = _with_tables(words, _tables(base))
-    given: Any = tyro.cli(shape, prog=prog, description=description, args=spelled, default=default)
+    with screened(name not in toml_files.presets() or any(word != visible(word) for word in arguments)):
+        given: Any = tyro.cli(shape, prog=prog, description=description, args=spelled, default=default)
     values = base.model_dump() | {name: dataclasses.asdict(given)[name] for name in shown}
     if "rollout" in values and values["rollout"]["with_skills"] and _follows(arguments):
         del values["rollout"]["with_skills"]  # half of the new group
     try:
-        return given, type(base).model_validate(values)
+        settings = type(base).model_validate(values)
     except ValidationError as error:
         raise ConfigError(toml_files.explain(error)) from None
+    if isinstance(settings, Config):
+        allow_named(settings, {word.partition("=")[0][2:].replace("-", "_") for word in arguments if word[:2] == "--"})
+    return given, settings
 
 
 def flags_of(model: type[BaseModel], path: str = "") -> Iterator[tuple[str, Any, Any]]:
@@ -152,9 +158,9 @@ def _print_short_help(
     fields = [("config", Annotated[str, tyro.conf.arg(help=_CONFIG_HELP)], config), *flags_of(type(base))]
     chosen = [field for field in fields if field[0] in _SHOWN or (type(base) is not Config and field[0] not in without)]
     chosen.sort(key=lambda field: _SHOWN.index(field[0]) if field[0] in _SHOWN else len(_SHOWN))
-    console = Console(highlight=False)
+    console = Terminal()
     paragraphs = re.sub(r"(?<!\n)\n(?=\S)", " ", description)
-    console.print(f"usage: {prog} [FLAGS]\n\n{paragraphs}\n", markup=False)
+    console.print(f"usage: {prog} [FLAGS]\n\n{paragraphs}\n")
     table = Table.grid("", Column(overflow="fold"), padding=(0, 2))
     first, last = ([field for field in own if (field[0] == "json") == is_json] for is_json in (False, True))
     for path, kind, default in first:
@@ -166,16 +172,16 @@ def _print_short_help(
     for path, kind, default in last:
         table.add_row(*_explained(path, kind, default))
     console.print(table)
-    console.print(f"\n`{prog} --help-all` shows all {len(fields) + len(own)} flags, by section.", markup=False)
+    console.print(f"\n`{prog} --help-all` shows all {len(fields) + len(own)} flags, by section.")
 
 
-def _explained(path: str, kind: Any, value: Any) -> tuple[Text, Text]:
+def _explained(path: str, kind: Any, value: Any) -> tuple[str, str]:
     """Returns a flag, or the name of a positional argument, and its help with its value if that says anything."""
     marks = kind.__metadata__
     argument = next(extra for extra in marks if hasattr(extra, "metavar") and hasattr(extra, "help"))
     is_positional = any(mark in marks for mark in Positional[int].__metadata__)  # type: ignore[attr-defined]
     shown = "" if value is None or value is False or value in (tyro.MISSING, {}, "{}") else f" (default: {value})"
-    return Text(f"  {argument.metavar if is_positional else spelling(path, kind)}"), Text(f"{argument.help}{shown}")
+    return f"  {argument.metavar if is_positional else spelling(path, kind)}", f"{argument.help}{shown}"
 
 
 def _named_config(arguments: Sequence[str]) -> str:
@@ -267,7 +273,7 @@ def _with_tables(arguments: Sequence[str], tables: dict[str, dict[str, Any]]) ->
             raise ConfigError(f"{flag} needs a value: write it as in {flag} 3")
         text = value if equals else words.pop(0)
         try:
-            value = json.loads(text)
+            value = parse_json(text)
         except ValueError:
             value = text  # a text needs no quotes
         if flag != f"--{name}":

@@ -10,13 +10,15 @@ from pydantic import Field, model_validator
 from d2skill.config.base import Settings, ShortFlag
 from d2skill.config.parts import ENVIRONMENT, Table, require_own_kind
 
+_MOST_GAMES = 10**6
+
 
 class HousesConfig(Settings):
     """Generated houses (env.kind houses)."""
 
-    floor_plans: int = Field(12, ge=1)
+    floor_plans: int = Field(12, ge=1, le=10**4)
     """Floor plans that training sees; as many others are kept for the split valid_unseen"""
-    games_per_plan: int = Field(40, ge=1)
+    games_per_plan: int = Field(40, ge=1, le=10**4)
     """Training games in each floor plan"""
     receptacles: int = Field(24, ge=8, le=40)
     """Receptacles in a room, at most; with alfworld_rooms their mean"""
@@ -36,7 +38,7 @@ class HousesConfig(Settings):
     """Draw task types as often as in ALFWorld; objects to clean, heat or cool may then start at their destination"""
     shared_spots: float = Field(0, ge=0, le=0.5)
     """Share of receptacles that are reached together with another (0.19 in ALFWorld)"""
-    seed: int = 0
+    seed: int = Field(0, ge=-(2**63), le=2**63 - 1)
     """Seed of the houses themselves, apart from the seed of the run"""
 
     @model_validator(mode="after")
@@ -44,6 +46,11 @@ class HousesConfig(Settings):
         if self.habit + self.second_habit > 1:
             raise ValueError(
                 f"env.houses.habit {self.habit} and second_habit {self.second_habit} add up to more than 1: lower one"
+            )
+        if self.floor_plans * self.games_per_plan > _MOST_GAMES:
+            raise ValueError(
+                f"env.houses.floor_plans {self.floor_plans} and games_per_plan {self.games_per_plan} make more than "
+                f"{_MOST_GAMES:,} games: lower one"
             )
         return self
 
@@ -53,14 +60,14 @@ class WebshopConfig(Settings):
 
     goals: Literal["synthetic", "human"] = "synthetic"
     """Instructions made from products' attributes and options, or written by people"""
-    queries: int = Field(4, ge=0)
+    queries: int = Field(4, ge=0, le=100)
     """Searches made from the instruction, listed as actions for a policy that chooses; a policy that answers freely can
     search for anything"""
     rich: bool = False
     """Pages in the original's text_rich form, in lines with marked buttons, else in its text form"""
     split_by: Literal["goal", "product"] = "goal"
     """Cut train, validation and test by goal, so that they share products, or by product, so that they share none"""
-    seed: int = 0
+    seed: int = Field(0, ge=-(2**63), le=2**63 - 1)
     """Seed of prices, price limits and splits, apart from the seed of the run; 0 gives the original's goals"""
 
 
@@ -75,7 +82,7 @@ class EnvConfig(Settings):
     """Arguments of an environment of your own, or its settings; also one by one, as in --env.args.size 3"""
     folder: Path | None = None
     """Folder that the module of your own environment lies in, beside the current one; a run records it"""
-    max_steps: int = Field(20, ge=1)
+    max_steps: int = Field(20, ge=1, le=10**5)
     """Steps after which an episode ends without success"""
     train_split: str = "train"
     """Split to train on"""
@@ -83,6 +90,8 @@ class EnvConfig(Settings):
     """Split of the fixed validation panel"""
     tasks: Path | None = None
     """The tasks.json of another run, to take its tasks by id; without it the panel is drawn, training has the rest"""
+    skip_broken: Annotated[bool, ShortFlag("--skip-broken")] = False
+    """Leave out tasks whose files are broken; without it a run with such tasks names them and does not begin"""
     houses: HousesConfig = HousesConfig()
     webshop: WebshopConfig = WebshopConfig()
 
@@ -95,9 +104,9 @@ class EnvConfig(Settings):
 class PromptConfig(Settings):
     """Content of a prompt."""
 
-    history: int = Field(20, ge=0)
+    history: int = Field(20, ge=0, le=10**5)
     """L, the number of past (observation, action) pairs in the prompt"""
-    max_tokens: int = Field(4096, ge=64)
+    max_tokens: int = Field(4096, ge=64, le=10**7)
     """Token budget; over it the oldest history goes first, then the lowest-ranked skills"""
     until_done: bool = True
     """Show a consolidated step skill until it is done or refuted, and then the next alternative; if false, only once"""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from os import PathLike
 from pathlib import Path
@@ -11,7 +11,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from d2skill.config import Config
-from d2skill.config.toml_files import explain, load, parse, presets
+from d2skill.config.key_hosts import allow_named
+from d2skill.config.toml_files import explain, load, presets, read_settings
 from d2skill.errors import ConfigError
 from d2skill.utils.arguments import path_of
 
@@ -40,15 +41,17 @@ def load_config(source: str | PathLike[str] = "laptop", **overrides: Any) -> Con
     values = _load(source).model_dump()
     _lay_over(values, overrides)
     try:
-        return Config.model_validate(values)
+        config = Config.model_validate(values)
     except ValidationError as error:
         raise ConfigError(explain(error)) from None
+    allow_named(config, set(_names(overrides)))
+    return config
 
 
 def _load(source: str | PathLike[str]) -> Config:
     file = path_of(source, "a source of settings") / "config.toml"
     if file.is_file():
-        return parse(file.read_text("utf-8"), str(file), of_run=True).model_copy(update={"out": None})
+        return read_settings(file).model_copy(update={"out": None})
     known = presets()
     if str(source) in known or Path(source).is_file():
         return load(str(source))
@@ -66,3 +69,11 @@ def _lay_over(values: dict[str, Any], overrides: Mapping[str, Any]) -> None:
             _lay_over(below, value)
         else:
             values[first] = value
+
+
+def _names(overrides: Mapping[str, Any], path: str = "") -> Iterator[str]:
+    """Yields the dotted names of the settings in overrides."""
+    for name, value in overrides.items():
+        yield path + name
+        if isinstance(value, Mapping):
+            yield from _names(value, f"{path}{name}.")

@@ -7,7 +7,6 @@ and so can the folder that a run recorded for a part, which `folder_of` finds.
 from __future__ import annotations
 
 import importlib
-import json
 import re
 import sys
 import sysconfig
@@ -26,6 +25,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, JsonValue, Vali
 from pydantic_core import CoreSchema, core_schema
 
 from d2skill.errors import ConfigError, D2SkillError
+from d2skill.utils.foreign_files import parse_json
 
 GYMNASIUM = "gymnasium:"
 """Prefix of the kind of an environment with Gymnasium's interface"""
@@ -153,7 +153,7 @@ def _as_table(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     try:
-        return json.loads(value)
+        return parse_json(value)
     except ValueError as error:
         raise ValueError(f"{value!r} is no table in JSON ({error}): write it as in '{{\"depth\": 3}}'") from None
 

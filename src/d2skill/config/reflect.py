@@ -23,22 +23,22 @@ class ReflectConfig(Settings):
     """Folder that the module of your own reflector lies in, beside the current one; a run records it"""
     threshold: float = Field(0.5, ge=0, le=1)
     """τ_ref: groups whose skill half succeeds less often are reflected on"""
-    max_groups: int = Field(10, ge=0)
+    max_groups: int = Field(10, ge=0, le=10**5)
     """R, groups reflected on in one iteration, at most, drawn at random from those that qualify"""
     endpoint: EndpointConfig = EndpointConfig()
-    prompt_tokens: int = Field(6000, ge=500)
+    prompt_tokens: int = Field(6000, ge=500, le=10**7)
     """Tokens of trajectories in a question to the model, about; longer trajectories lose their middle"""
-    answer_tokens: int = Field(1000, ge=100)
+    answer_tokens: int = Field(1000, ge=100, le=10**6)
     """Tokens of an answer, at most; a model that reasons first needs more"""
-    max_calls: int | None = Field(None, ge=0)
+    max_calls: int | None = Field(None, ge=0, le=10**9)
     """Budget of a run in questions (llm); after any of the three budgets is used up, contrast reflects"""
-    max_tokens: int | None = Field(None, ge=0)
+    max_tokens: int | None = Field(None, ge=0, le=10**13)
     """Budget of a run in tokens, in and out (llm)"""
-    max_cost: float | None = Field(None, ge=0)
+    max_cost: float | None = Field(None, ge=0, le=10**12)
     """Budget of a run in money (llm), in the currency of the prices"""
-    price_in: float = Field(0, ge=0)
+    price_in: float = Field(0, ge=0, le=10**9)
     """Price of a million tokens of questions"""
-    price_out: float = Field(0, ge=0)
+    price_out: float = Field(0, ge=0, le=10**9)
     """Price of a million tokens of answers"""
 
     @model_validator(mode="after")

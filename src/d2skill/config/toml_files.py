@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from importlib import resources
@@ -13,7 +12,10 @@ import tomli_w
 from pydantic import ValidationError
 
 from d2skill.config import Config
+from d2skill.config.key_hosts import note_foreign
 from d2skill.errors import ConfigError
+from d2skill.utils.foreign_files import MOST_TOML, parse_toml, read_bytes, reason_of
+from d2skill.utils.text import short
 
 
 def presets() -> dict[str, str]:
@@ -34,37 +36,52 @@ def load(name_or_file: str) -> Config:
     known = presets()
     if name_or_file in known:
         text = (resources.files("d2skill.config.presets") / f"{name_or_file}.toml").read_text("utf-8")
-        return parse(text, f"preset {name_or_file}")
+        return parse(text, f"preset {name_or_file}", foreign=False)
     path = Path(name_or_file)
     if not path.is_file():
         raise ConfigError(
             f'--config "{name_or_file}" is neither a preset ({", ".join(known)}) nor a TOML file that exists'
         )
+    return parse(_text(path), str(path))
+
+
+def read_settings(path: Path) -> Config:
+    """Returns the settings of a run in its config.toml. Raises `ConfigError` as `load` does."""
+    return parse(_text(path), str(path), of_run=True)
+
+
+def _text(path: Path) -> str:
     try:
-        text = path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} cannot be read: {error}") from None
-    return parse(text, str(path))
+        return read_bytes(path, MOST_TOML).decode("utf-8")
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path} cannot be read ({reason_of(error)}): is it a file of settings in TOML?") from None
 
 
-def parse(text: str, source: str, *, of_run: bool = False) -> Config:
-    """Returns the settings in a TOML text; `source` names it in errors.
+def parse(text: str, source: str, *, of_run: bool = False, foreign: bool = True) -> Config:
+    """Returns the settings in a TOML text.
 
-    Those `of_run` are complete: without `bank.skills` they are of a version that had the paper's skills alone, without
-    `retrieval.distinct` of one that showed a text more than once.
+    Args:
+        text: The text.
+        source: Its name in errors.
+        of_run: Whether they are complete: without `bank.skills` they are of a version that had the paper's skills
+            alone, without `retrieval.distinct` of one that showed a text more than once.
+        foreign: Whether they are not of this package: they do not say where a key may be sent (`config.key_hosts`).
     """
     try:
-        values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        values = parse_toml(text)
+    except ValueError as error:
         raise ConfigError(f"{source} is not valid TOML: {error}") from None
     if of_run and isinstance(bank := values.setdefault("bank", {}), dict):
         bank.setdefault("skills", "paper")
     if of_run and isinstance(retrieval := values.setdefault("retrieval", {}), dict):
         retrieval.setdefault("distinct", False)
     try:
-        return Config.model_validate(values, context={"of_run": of_run})
+        config = Config.model_validate(values, context={"of_run": of_run})
     except ValidationError as error:
         raise ConfigError(f"{source}: {explain(error)}") from None
+    if foreign:
+        note_foreign(config, source)
+    return config
 
 
 def explain(error: ValidationError) -> str:
@@ -78,7 +95,7 @@ def explain(error: ValidationError) -> str:
     elif first["type"] == "value_error":
         said = str(first["ctx"]["error"])
     else:
-        said = f"{name} = {first['input']!r}: {first['msg'][:1].lower()}{first['msg'][1:]}"
+        said = f"{name} = {short(first['input'])}: {first['msg'][:1].lower()}{first['msg'][1:]}"
     return said + (f" (and {len(others)} more)" if others else "")
 
 

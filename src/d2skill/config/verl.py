@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from d2skill.config.base import Settings
 
@@ -18,9 +19,9 @@ PROMPT_MARGIN = 512
 class VerlConfig(Settings):
     """Training through verl (engine verl; needs d2skill[verl] in an environment of its own, docs/cluster.md)."""
 
-    nodes: int = Field(1, ge=1)
+    nodes: int = Field(1, ge=1, le=10**4)
     """Nodes of the Ray cluster to train on"""
-    gpus: int = Field(8, ge=1)
+    gpus: int = Field(8, ge=1, le=1024)
     """GPUs of each node"""
     address: str | None = None
     """Ray cluster to join, auto or HOST:PORT; without one, Ray is started here"""
@@ -30,14 +31,23 @@ class VerlConfig(Settings):
     """Keep weights and optimiser in host memory while they are not used"""
     rollout: str = "vllm"
     """Server of the answers: vllm, sglang, or a name that a plug-in of verl registers"""
-    tensor_parallel: int = Field(1, ge=1)
+    tensor_parallel: int = Field(1, ge=1, le=1024)
     """GPUs that share a copy of the model when they answer"""
     gpu_memory: float = Field(0.6, gt=0, lt=1)
     """Share of a GPU's memory that answering may take"""
-    workers: int = Field(8, ge=1)
+    workers: int = Field(8, ge=1, le=10**4)
     """Processes that play episodes"""
     options: tuple[str, ...] = ()
     """Further settings of verl as on its command line, such as trainer.logger=[console,wandb]; they go over ours"""
+
+    @field_validator("options")
+    @classmethod
+    def _no_code_of_models(cls, options: tuple[str, ...]) -> tuple[str, ...]:
+        for option in options:
+            off = re.fullmatch(r"[^=]*trust_remote_code=['\"]?(false|null)['\"]?", option, re.IGNORECASE)
+            if "trust_remote_code" in option and not off:
+                raise ValueError("verl.options has trust_remote_code, but no code of a model is run here: leave it out")
+        return options
 
     @property
     def total_gpus(self) -> int:

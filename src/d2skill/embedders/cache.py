@@ -7,7 +7,6 @@ it at once. A cache that fails is reported in one line and costs time only.
 from __future__ import annotations
 
 import json
-import logging
 import os
 import re
 import sqlite3
@@ -26,6 +25,7 @@ import numpy.typing as npt
 from platformdirs import user_cache_path
 
 from d2skill.embedders.gates import ModelGates
+from d2skill.utils.foreign_text import logger
 
 Embeddings = npt.NDArray[np.float32]
 _Result = TypeVar("_Result")
@@ -37,7 +37,7 @@ _PORTION = 2048  # texts that are embedded before they are written
 _VERSION = 1
 _BUSY = ("SQLITE_BUSY", "SQLITE_LOCKED")
 _UNUSABLE = ("SQLITE_FULL", "SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_IOERR", "SQLITE_PERM")
-_log = logging.getLogger(__name__)
+_log = logger(__name__)
 
 
 def default_cache_folder() -> Path:
@@ -127,7 +127,7 @@ class DiskCache:
             count = connection.execute("SELECT count(*) FROM vectors").fetchone()[0]
             surplus = int(count * (1 - self._bytes * _KEPT / size)) + 1
             oldest = "SELECT number FROM vectors ORDER BY used, number LIMIT ?"
-            connection.execute(f"DELETE FROM vectors WHERE number IN ({oldest})", (surplus,))
+            connection.execute(f"DELETE FROM vectors WHERE number IN ({oldest})", (surplus,))  # nosec B608
         connection.execute("COMMIT")
         connection.execute("PRAGMA incremental_vacuum").fetchall()
 

@@ -5,7 +5,6 @@ Only safetensors are read: nothing in such a folder is unpickled or executed.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from d2skill.errors import ConfigError
+from d2skill.utils.foreign_files import parse_json, read_bytes, read_json
 
 _LEGACY_FLAGS = {
     "pooling_mode_cls_token": "cls",
@@ -89,7 +89,7 @@ def read_model_folder(path: Path, name: str, prompt: str | None) -> ModelFolder:
     sentence = next((_object(file) for file in sorted(inner.glob("sentence_*_config.json"))), {})
     digest = blake2b(digest_size=5)
     for file in _files(path, inner, pooling_path):
-        digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
+        digest.update(file.name.encode() + b"\0" + read_bytes(file) + b"\0")
     for file in _weights(inner):
         for sample in _samples(file):
             digest.update(sample)
@@ -174,8 +174,8 @@ def _samples(file: Path) -> Iterator[bytes]:
         length = int.from_bytes(opened.read(8), "little")
         header = opened.read(length) if length <= min(size, _LONGEST_HEADER) else b""
         try:
-            ends = [of["data_offsets"][1] for of in json.loads(header).values() if "data_offsets" in of]
-        except (ValueError, TypeError, KeyError, AttributeError, IndexError):
+            ends = [int(of["data_offsets"][1]) for of in parse_json(header).values() if "data_offsets" in of]
+        except Exception:
             ends = []
         if not ends or 8 + length + max(ends) != size:
             raise ConfigError(f"{file} is damaged or was not copied whole: get the model again")
@@ -197,7 +197,7 @@ def _object(file: Path) -> dict[str, Any]:
 def _json(file: Path) -> Any:
     """Returns the JSON of a file, None if there is no file."""
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
+        return read_json(file)
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:

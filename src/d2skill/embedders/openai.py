@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from d2skill.config import EmbedderConfig
-from d2skill.endpoints import OPENAI, check, connect, map_concurrently, one_line
-from d2skill.errors import ConfigError
+from d2skill.endpoints import OPENAI, check, connect, map_concurrently, one_line, with_retries
+from d2skill.errors import ConfigError, EndpointFault
+from d2skill.utils.foreign_files import parse_json
 
 _FLAG = "--embedder.endpoint"
 _MOST_DIMENSIONS = 32768
@@ -55,19 +56,27 @@ class EndpointEmbedder:
 
         wanted = [self._prompt + text or " " for text in texts]  # servers refuse an empty text
         try:
-            raw = self._client.embeddings.with_raw_response.create(
-                model=self._endpoint.model,
-                input=wanted,
-                encoding_format="float",
-                extra_body=self._endpoint.request_fields,
+            raw = with_retries(
+                lambda: self._client.embeddings.with_raw_response.create(
+                    model=self._endpoint.model,
+                    input=wanted,
+                    encoding_format="float",
+                    extra_body=self._endpoint.request_fields,
+                ),
+                self._endpoint,
             )
-            rows = _in_order(json.loads(raw.http_response.text)["data"])
-        except (openai.OpenAIError, OSError) as error:
+            rows = _in_order(parse_json(raw.http_response.content)["data"])
+        except openai.APITimeoutError:
+            raise ConfigError(
+                f"{self.url} did not answer within {self._endpoint.timeout:g} s: check the server and start again, or "
+                f"raise {_FLAG}.timeout; what was embedded before stays in the cache"
+            ) from None
+        except (openai.OpenAIError, EndpointFault, OSError) as error:
             raise ConfigError(
                 f'{self.url} made no vectors with "{self._endpoint.model}" ({one_line(error.__cause__ or error)}): '
                 "check the server and start again; what was embedded before stays in the cache"
             ) from None
-        except (AttributeError, LookupError, TypeError, ValueError, RecursionError):
+        except (AttributeError, LookupError, TypeError, ValueError):
             raise self._error("sent an answer without embeddings") from None
         return self._vectors(rows, len(texts))
 
@@ -82,8 +91,10 @@ class EndpointEmbedder:
             raise self._error(f"sent vectors of {length} numbers" + f", not {self.dimension}" * bool(self.dimension))
         try:
             vectors = np.asarray(rows, dtype=np.float64)
-        except (TypeError, ValueError):
+        except Exception:  # of texts, of nested lists, of numbers beyond a float
             raise self._error("sent vectors that are not numbers") from None
+        if vectors.ndim != 2:
+            raise self._error("sent vectors that are not numbers")
         norms = np.sqrt((vectors**2).sum(axis=1, keepdims=True))
         if not np.isfinite(norms).all() or not (norms > 0).all():
             raise self._error("sent vectors that are 0 or not finite")

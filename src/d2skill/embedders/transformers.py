@@ -140,9 +140,13 @@ def _load(folder: ModelFolder, dtype: str, device: Any) -> tuple[Any, Any]:
     """Returns model and tokenizer, shared by all who embed. Raises `ConfigError` if the model is not complete."""
     try:
         with _quiet_transformers():
-            tokenizer = AutoTokenizer.from_pretrained(folder.path)
+            tokenizer = AutoTokenizer.from_pretrained(folder.path, trust_remote_code=False)
             model, found = AutoModel.from_pretrained(
-                folder.path, dtype=getattr(torch, dtype), use_safetensors=True, output_loading_info=True
+                folder.path,
+                trust_remote_code=False,
+                dtype=getattr(torch, dtype),
+                use_safetensors=True,
+                output_loading_info=True,
             )
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
         first = str(error).strip().partition("\n")[0]

@@ -1,8 +1,9 @@
 """Clients of models behind an OpenAI-compatible server.
 
 `connect` and `check` find mistakes before any work is done, and compare what a server says with what a run assumes.
-`ChatClient` asks for answers, with retries. No server is trusted to end an answer: a body is read up to a length, and
-for as long as a request may take.
+`ChatClient` asks for answers, with retries. No server is trusted: a body is read up to a length, a request with all its
+retries ends in time (`time_limit`), redirects to other servers are not followed, and a key that is quoted is masked
+(`limited_http`).
 """
 
 from d2skill.endpoints.chat_client import (
@@ -13,6 +14,7 @@ from d2skill.endpoints.chat_client import (
     estimate_tokens,
     map_concurrently,
     one_line,
+    with_retries,
 )
 from d2skill.endpoints.connect import OPENAI, check, connect
 from d2skill.endpoints.served_model import Room
@@ -29,4 +31,5 @@ __all__ = [
     "estimate_tokens",
     "map_concurrently",
     "one_line",
+    "with_retries",
 ]

@@ -1,7 +1,8 @@
 """Chat client: asks a model behind a server for answers, with retries, and from many threads at once.
 
-The SDK's own retries are off: they cannot be stopped while they wait, they repeat a request that is refused for good
-(no money left, or a Retry-After of hours), and they take any body with status 200 for an answer.
+The SDK's own retries are off: they cannot be stopped while they wait, their waits are beyond any time limit, they
+repeat a request that is refused for good (no money left, or a Retry-After of hours), and they take any body with status
+200 for an answer.
 """
 
 from __future__ import annotations
@@ -19,7 +20,10 @@ from time import perf_counter, time
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from d2skill.config import EndpointConfig
+from d2skill.endpoints.limited_http import AnswerTooLong
+from d2skill.endpoints.time_limit import time_left, time_limit
 from d2skill.errors import EndpointFault
+from d2skill.utils.key_mask import mask_keys
 from d2skill.utils.text import storable
 
 if TYPE_CHECKING:
@@ -62,8 +66,8 @@ class Reply:
     left_out: frozenset[str] = frozenset()
 
 
-class AnswerTooLong(EndpointFault):
-    """An answer is longer than the limit and was not read to its end."""
+class NoAnswer(EndpointFault):
+    """A server answered with something else than what was asked for; it is asked again."""
 
 
 class PromptTooLong(EndpointFault):
@@ -91,7 +95,7 @@ class ChatClient:
         schema: Mapping[str, Any] | None = None,
         sampling: Mapping[str, Any] | None = None,
     ) -> Reply:
-        """Returns the answer to a chat. A server that is busy, fails or hangs up is asked again after a wait.
+        """Returns the answer to a chat. A server that is busy, fails or hangs up is asked again (`with_retries`).
 
         Args:
             messages: Messages of the chat.
@@ -113,28 +117,25 @@ class ChatClient:
         fields |= {name: sampling[name] for name in _SAMPLING if name in sampling} if sampling else {}
         messages = [{name: storable(text) for name, text in message.items()} for message in messages]
         body = {"model": self._settings.model, "messages": messages}
-        started, wait = perf_counter(), _FIRST_WAIT
-        for left in range(self._settings.retries, -1, -1):
-            retry_after: float | None = 0.0
-            try:
-                answer, left_out = self.request(body, fields, tokens)
-                reply = parse_reply(answer, messages, perf_counter() - started)
-                if reply is not None:
-                    return replace(reply, left_out=left_out)
-                fault = EndpointFault("the answer is no chat completion")
-            except openai.APIStatusError as error:
-                retry_after, fault = _retry_after(error), EndpointFault(one_line(error))
-            except (AnswerTooLong, openai.APIConnectionError) as error:
-                cause = error.__cause__ or error
-                if isinstance(cause, AnswerTooLong):
-                    return Reply("", "too long", estimate_tokens(messages), tokens, perf_counter() - started)
-                fault = EndpointFault(f"no answer: {one_line(cause)}")
-            except (openai.OpenAIError, RuntimeError) as error:  # such as a client that `stop` has closed
-                raise EndpointFault(one_line(error)) from None
-            if retry_after is None or not left or self._stopped.wait(retry_after or wait * uniform(0.75, 1)):
-                break
-            wait = min(2 * wait, _LONGEST_WAIT)
-        raise fault
+        started = perf_counter()
+
+        def ask() -> Reply:
+            answer, left_out = self.request(body, fields, tokens)
+            reply = parse_reply(answer, messages, perf_counter() - started)
+            if reply is None:
+                raise NoAnswer("the answer is no chat completion")
+            return replace(reply, left_out=left_out)
+
+        try:
+            return with_retries(ask, self._settings, self._stopped)
+        except AnswerTooLong:
+            return Reply("", "too long", estimate_tokens(messages), tokens, perf_counter() - started)
+        except openai.APITimeoutError:
+            raise EndpointFault(f"no answer within {self._settings.timeout:g} s") from None
+        except openai.APIConnectionError as error:
+            raise EndpointFault(f"no answer: {one_line(error.__cause__ or error)}") from None
+        except (openai.OpenAIError, RuntimeError) as error:  # such as a client that `stop` has closed
+            raise EndpointFault(one_line(error)) from None
 
     def stop(self) -> None:
         """Ends all waiting and closes the connections."""
@@ -180,6 +181,34 @@ class ChatClient:
             return str(raw.http_response.text), frozenset(refused & {*fields})
 
 
+def with_retries(ask: Callable[[], _Result], settings: EndpointConfig, stopped: Event | None = None) -> _Result:
+    """Returns the result of a request, which is sent again after longer and longer waits, all within the time limit.
+
+    Args:
+        ask: Sends the request once, by a client without retries of its own.
+        settings: The number of retries, and the seconds for all of them.
+        stopped: Ends a wait once it is set.
+
+    Raises the error of the last request; for one that is refused for good there is no other.
+    """
+    import openai
+
+    wait, stopped = _FIRST_WAIT, stopped or Event()
+    with time_limit(settings.timeout):
+        for left in range(settings.retries, -1, -1):
+            try:
+                return ask()
+            except (openai.APIStatusError, openai.APIConnectionError, NoAnswer) as error:
+                pause = _pause(error)
+                if pause is None or not left:
+                    raise
+                pause = pause or wait * uniform(0.75, 1)
+                if pause >= time_left() or stopped.wait(pause):
+                    raise
+            wait = min(2 * wait, _LONGEST_WAIT)
+    raise AssertionError("the last request has an answer or an error")
+
+
 def map_concurrently(work: Callable[[_Item], _Result], items: Sequence[_Item], workers: int) -> list[_Result]:
     """Returns the results of `work` for items, in their order, computed in some threads at a time.
 
@@ -199,9 +228,12 @@ def estimate_tokens(messages: Sequence[Message] | str) -> int:
 
 
 def one_line(error: object) -> str:
-    """Returns the message of an error, which may be a server's text, as one short line of printable characters."""
+    """Returns the message of an error, which may be a server's text, as one short line of printable characters.
+
+    Keys are masked in it.
+    """
     text = " ".join(str(error)[:2000].split()) or type(error).__name__
-    text = "".join(c for c in text if c.isprintable())
+    text = mask_keys("".join(c for c in text if c.isprintable()))
     return text if len(text) <= 160 else f"{text[:160]}..."
 
 
@@ -242,6 +274,13 @@ def _count(usage: Any, name: str, estimate: int) -> int:
     """Returns a token count of a response, or the estimate if there is none."""
     count = usage.get(name) if isinstance(usage, dict) else None
     return count if isinstance(count, int) and 0 <= count < 10**9 else estimate
+
+
+def _pause(error: Exception) -> float | None:
+    """Returns the seconds until a retry after an error, 0 if nothing names them, None if a retry is no use."""
+    if hasattr(error, "status_code"):
+        return _retry_after(error)
+    return None if type(error.__cause__).__name__ == "TooManyRedirects" else 0.0
 
 
 def _retry_after(error: Any) -> float | None:

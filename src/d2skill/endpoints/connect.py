@@ -5,16 +5,16 @@ from __future__ import annotations
 import ipaddress
 import json
 import os
-import sys
-from collections.abc import Iterator
-from time import monotonic
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
 from d2skill.config import EndpointConfig
-from d2skill.endpoints.chat_client import AnswerTooLong, ChatClient, one_line, parse_reply
+from d2skill.config.key_hosts import host_of, may_send, way_to_allow
+from d2skill.endpoints.chat_client import ChatClient, one_line, parse_reply, with_retries
+from d2skill.endpoints.limited_http import AnswerTooLong, limited_client
 from d2skill.endpoints.served_model import ListedModel, Room, compare_context, compare_name, list_models
 from d2skill.errors import ConfigError
+from d2skill.utils.key_mask import mask_of
 
 if TYPE_CHECKING:
     from openai import OpenAI
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 OPENAI = "https://api.openai.com/v1"
 """Base URL if none is set."""
 
-_LONGEST_BODY = 256 * 2**20  # bytes, for a batch of embeddings
-_LONGEST_CHAT = 2 * 2**20
-_LONGEST_ERROR = 64 * 2**10
 _WORD_TOKENS = 256  # for an answer of one word, with room for a thought before it
 _NO_KEY = "none"  # sent to servers without keys, since the SDK requires one
 
@@ -33,7 +30,8 @@ def connect(settings: EndpointConfig, flag: str = "endpoint") -> OpenAI:
     """Returns a client of the server; nothing is sent yet (see `check`).
 
     `flag` is the name of the settings on the command line, such as --reflect.endpoint. Raises `ConfigError` without the
-    SDK or a model, for a wrong URL, and without the key that a remote server requires.
+    SDK or a model, for a wrong URL, without the key that a remote server requires, and for a key that nobody has
+    allowed to be sent there (`config.key_hosts`); a server that needs no key gets none then.
     """
     url = settings.url or OPENAI
     if not _is_url(url):
@@ -45,6 +43,10 @@ def connect(settings: EndpointConfig, flag: str = "endpoint") -> OpenAI:
     if not settings.model:
         raise ConfigError(f"{flag}.model is not set: name a model that {url} has, by {flag}.model NAME")
     key = os.environ.get(settings.key_env, "").strip()
+    allowed = may_send(settings.key_env, url, ask=bool(key) and not _needs_no_key(url))
+    if key and not allowed and not _needs_no_key(url):
+        raise ConfigError(way_to_allow(settings.key_env, url))
+    key = key if allowed else ""
     if not key and not _needs_no_key(url):
         raise ConfigError(
             f"{url} wants a key and ${settings.key_env} is not set: export it, "
@@ -61,16 +63,15 @@ def connect(settings: EndpointConfig, flag: str = "endpoint") -> OpenAI:
     return openai.OpenAI(
         api_key=key or _NO_KEY,
         base_url=url,
-        timeout=openai.Timeout(settings.timeout, connect=min(settings.timeout, 10)),
-        max_retries=settings.retries,
+        timeout=openai.Timeout(settings.timeout),
+        max_retries=0,  # `with_retries` asks again
         default_headers={"Accept-Encoding": "identity"},
-        http_client=openai.DefaultHttpxClient(
-            base_url=url,
+        http_client=limited_client(
+            url,
+            settings.timeout,
+            mask_of(key) if key else None,
             trust_env=not _is_local(url),  # no proxy is between this machine and itself
-            event_hooks={
-                "request": [_note_start],
-                "response": [lambda reply: _limit_body(reply, settings.timeout)],
-            },
+            own_headers=allowed,
         ),
     )
 
@@ -97,14 +98,14 @@ def check(
     """
     import openai
 
-    url, client = settings.url or OPENAI, client.with_options(max_retries=min(settings.retries, 1))
+    url, few = settings.url or OPENAI, settings.model_copy(update={"retries": min(settings.retries, 1)})
     listed: list[ListedModel] = []
     names: list[str] = []
     try:
-        listed = list_models(client)
+        listed = with_retries(lambda: list_models(client), few)
         names = [name for model in listed for name in model.names]
         if settings.model not in names or settings.request_fields:
-            answered = _answered_name(client, settings, route)
+            answered = with_retries(lambda: _answered_name(client, settings, route), few)
             if answered is None:
                 raise ConfigError(
                     f"{url} answers, but not as a server of models does: its URL often ends in /v1; set {flag}.url"
@@ -120,6 +121,8 @@ def check(
             f"{url} cannot be reached ({one_line(error.__cause__ or error)}): start the server, or correct {flag}.url"
         ) from None
     except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
+        if os.environ.get(settings.key_env, "").strip() and not may_send(settings.key_env, url):
+            raise ConfigError(way_to_allow(settings.key_env, url)) from None
         raise ConfigError(
             f"{url} refuses the key in ${settings.key_env} ({one_line(error)}): export a valid one"
         ) from None
@@ -134,7 +137,7 @@ def check(
             f'{url} does not know the model "{settings.model}" ({one_line(error)}): {known}; '
             f"set {flag}.model or {flag}.url"
         ) from None
-    except (openai.APIError, OSError) as error:
+    except (openai.APIError, AnswerTooLong, OSError) as error:
         raise ConfigError(f"{url} cannot be used ({one_line(error)}): try again later") from None
     if room is not None:
         compare_context(client, url, settings.model, listed, room)
@@ -161,7 +164,7 @@ def _is_url(url: str) -> bool:
         parts = urlsplit(url)
         (parts.hostname or "").encode("idna")
         plain_text = url.isascii() and url.isprintable() and " " not in url
-        return plain_text and parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+        return plain_text and parts.scheme in ("http", "https") and bool(host_of(url)) and (parts.port or 1) > 0
     except ValueError:
         return False
 
@@ -179,35 +182,3 @@ def _is_local(url: str) -> bool:
         return ipaddress.ip_address(host).is_private
     except ValueError:
         return False
-
-
-def _limit_body(response: Any, seconds: float) -> None:
-    """Limits length and time of reading a response; an error's body is cut, that of an answer raises."""
-    http = sys.modules[type(response).__module__.partition(".")[0]]  # httpx or httpx2, as the SDK has chosen
-    stream, failed = response.stream, response.status_code >= 400
-    deadline = response.request.extensions["started"] + seconds
-    longest = _LONGEST_CHAT if response.request.url.path.endswith("/chat/completions") else _LONGEST_BODY
-    response.headers.pop("content-encoding", None)  # none was requested, and a packed body has no limit
-
-    class LimitedStream(http.SyncByteStream):  # type: ignore[misc, name-defined]
-        def __iter__(self) -> Iterator[bytes]:
-            left = _LONGEST_ERROR if failed else longest
-            for chunk in stream:
-                left -= len(chunk)
-                if left >= 0 and monotonic() <= deadline:
-                    yield chunk
-                elif failed:
-                    return
-                elif left < 0:
-                    raise AnswerTooLong(f"the answer has more than {longest} bytes")
-                else:
-                    raise http.ReadTimeout(f"the answer took longer than {seconds:g} s")
-
-        def close(self) -> None:
-            stream.close()
-
-    response.stream = LimitedStream()
-
-
-def _note_start(request: Any) -> None:
-    request.extensions["started"] = monotonic()

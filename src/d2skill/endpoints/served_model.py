@@ -6,19 +6,20 @@ A server that says nothing is believed. What may be right is logged as a warning
 from __future__ import annotations
 
 import json
-import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from d2skill.endpoints.chat_client import one_line
+from d2skill.endpoints.time_limit import time_limit
 from d2skill.errors import ConfigError
+from d2skill.utils.foreign_text import logger
 
 if TYPE_CHECKING:
     from openai import OpenAI
 
-_log = logging.getLogger(__name__)
+_log = logger(__name__)
 _SECONDS = 5.0  # for a question that a server need not answer
 _OLLAMA = "library"
 _LLAMA_CPP = "llamacpp"
@@ -158,7 +159,8 @@ def _ask(client: OpenAI, url: str, body: Mapping[str, Any] | None = None) -> Any
 
     short = client.with_options(max_retries=0, timeout=_SECONDS)
     try:
-        return short.get(url, cast_to=object) if body is None else short.post(url, body=body, cast_to=object)
+        with time_limit(_SECONDS):
+            return short.get(url, cast_to=object) if body is None else short.post(url, body=body, cast_to=object)
     except (openai.OpenAIError, OSError, ValueError, RecursionError):
         return None
 

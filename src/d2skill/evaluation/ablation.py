@@ -25,10 +25,11 @@ from filelock import lock_descriptor
 from pydantic import ValidationError
 
 from d2skill.config import Config
+from d2skill.config.key_hosts import decide_keys
 from d2skill.config.toml_files import dump, explain
 from d2skill.errors import ConfigError, RunError
 from d2skill.evaluation import plots
-from d2skill.evaluation.curves import HEADLINE, Curve, flat_settings, headline_notes, read_curve
+from d2skill.evaluation.curves import HEADLINE, Curve, changed_settings, flat_settings, headline_notes, read_curve
 from d2skill.runs import checkpoint
 from d2skill.runs.folder import RunFolder
 from d2skill.utils.atomic_files import write_json, write_text
@@ -183,6 +184,7 @@ def run_ablation(
     jobs = available_cores() if jobs is None else jobs
     if jobs < 1:
         raise ConfigError(f"--jobs {jobs} runs nothing: it is the number of runs at a time, at least 1")
+    decide_keys(base)
     runs = planned_runs(base, default_variants(base) if variants is None else variants, seeds, folder)
     for run in runs:
         run_state(run)  # before anything is begun, runs of other settings are refused
@@ -207,14 +209,12 @@ def run_state(run: AblationRun) -> RunState:
     folder = RunFolder(run.folder)
     has_ended, can_resume = folder.summary.exists(), bool(checkpoint.folders(run.folder))
     if not (run.folder / "config.toml").is_file() or not (has_ended or can_resume):
-        return "broken" if not run.folder.is_dir() or any(run.folder.iterdir()) else "new"
-    there, wanted = flat_settings(folder.config()), flat_settings(run.config)
-    for name in wanted:
-        if name != "out" and there[name] != wanted[name]:
-            raise RunError(
-                f"{run.folder} was made with {name} {there[name]}, not {wanted[name]}: choose another --out, or give "
-                "the settings that it was made with"
-            )
+        new = run.folder.is_dir() and (folder.is_beginning() or not any(run.folder.iterdir()))
+        return "new" if new else "broken"
+    if changed := changed_settings(folder.config(), run.config):
+        raise RunError(
+            f"{run.folder} was made with {changed}: choose another --out, or give the settings that it was made with"
+        )
     return "ended" if has_ended else "stopped"
 
 
@@ -328,7 +328,7 @@ def _stop_signals_interrupt() -> Iterator[None]:
     before = {
         number: signal.signal(number, interrupt)
         for number in _STOP_SIGNALS
-        if signal.getsignal(number) != signal.SIG_IGN
+        if signal.getsignal(number) == signal.SIG_DFL
     }
     try:
         yield

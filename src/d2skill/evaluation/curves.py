@@ -18,7 +18,9 @@ from d2skill.config import Config
 from d2skill.errors import ConfigError, RunError
 from d2skill.runs.folder import RunFolder
 from d2skill.runs.tasks import RunTasks
+from d2skill.utils.foreign_text import command
 from d2skill.utils.statistics import band_over_seeds, difference_over_seeds, mean_over_seeds
+from d2skill.utils.text import short
 
 HEADLINE = 3
 """Number of validations, the last ones of a run, whose mean is its headline."""
@@ -164,7 +166,7 @@ def read_curve(run: Path) -> Curve:
         ) from None
     if not any(point.iteration for point in points):
         raise RunError(
-            f"{run} has no evaluation since training began: go on with it by `d2skill resume {run}`, or leave it out"
+            f"{run} has no evaluation since training began: go on with it by {command('resume', run)}, or leave it out"
         )
     panel = RunTasks.read(folder.tasks).validation.task_ids
     return Curve(run, config, panel, points, folder.summary.exists())
@@ -204,6 +206,19 @@ def method_settings(config: Config) -> dict[str, Any]:
 def flat_settings(config: Config) -> dict[str, Any]:
     """Returns all settings as "section.name"."""
     return _flatten(config.model_dump(mode="json"))
+
+
+def changed_settings(there: Config, wanted: Config) -> str:
+    """Returns the first setting of a run that is another one now, in words, "" if there is none.
+
+    The folder and the number of processes are none of a run's method.
+    """
+    old, new = flat_settings(there), flat_settings(wanted)
+    for name in old | new:
+        before, now = old.get(name), new.get(name)
+        if before != now and name not in ("out", "processes"):
+            return f"{name} {short(before)}, not {short(now)}"
+    return ""
 
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

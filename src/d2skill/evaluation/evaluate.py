@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from d2skill.bank import SkillBank
-from d2skill.bank.journal import Journal
 from d2skill.bank.safety import objection
 from d2skill.components import OwnParts, own_classes, require_own_parts, restore
 from d2skill.config import Config
+from d2skill.config.key_hosts import allow
 from d2skill.embedders import make_embedder
 from d2skill.errors import BankError, ConfigError, RunError
 from d2skill.evaluation.arms import UNRETRIEVED, require_arms
@@ -107,6 +107,8 @@ def evaluate(
         trajectories = path_of(trajectories, "--trajectories")
     if url is not None and model is None:
         raise ConfigError(f"--url {url} needs --model, the name of the model there")
+    if model is not None:
+        allow(key_env, url)
     folder, point = _open(run)
     require_own_parts(folder.path, own, _PARTS)
     config = folder.config()
@@ -242,9 +244,8 @@ def _require_safe_texts(bank: SkillBank, point: Path) -> None:
     Retrieval checks texts itself, and so does a bank that adopts another one; arms without retrieval need this check.
     """
     journal = RunFolder(point.parents[1]).bank
-    state = Journal(journal).replay(seq=checkpoint.read_progress(point).bank_event)
     for skill in bank.skills():
-        if why := objection(skill.text, vouched=skill.id in state.vouched):
+        if why := objection(skill.text):
             raise BankError(
                 f"{journal}: the text of skill {skill.id} is not one that a bank takes ({why}): hold it back by "
                 f"`d2skill bank hold`, or leave the arms {' and '.join(sorted(UNRETRIEVED))} out"

@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 
 from d2skill.bank import SkillBank
+from d2skill.bank.journal import Journal
 from d2skill.config import BankConfig
-from d2skill.errors import ConfigError
+from d2skill.errors import BankError, ConfigError
 from d2skill.rollout import Member, Rollouts
 from d2skill.runs.folder import RunFolder
 from d2skill.types import Arm, Trajectory
+from d2skill.utils.foreign_text import command
 from d2skill.utils.rng import derive
 from d2skill.utils.statistics import Interval, paired_difference, wilson
 
@@ -81,11 +83,14 @@ def require_unseen_tasks(bank: SkillBank, panel: Sequence[str]) -> None:
 def adopt_start_bank(bank: SkillBank, settings: BankConfig, panel: Sequence[str]) -> None:
     """Gives an empty bank the skills of the run or journal that `bank.start` names, if it is set.
 
-    Raises `BankError` for a bank of another embedder, and as `require_unseen_tasks` does unless `bank.seen_tasks` is
-    set.
+    Raises `BankError` for what is no bank yet, for a bank of another embedder, and as `require_unseen_tasks` does
+    unless `bank.seen_tasks` is set.
     """
     if (start := settings.start) is None:
         return
+    if not (start / "config.toml").is_file() if start.is_dir() else start.is_file() and not Journal.is_journal(start):
+        made = command("bank", "import", start, "bank.db")
+        raise BankError(f"bank.start {start} is no run and no journal: {made} makes a bank of skills in it, name that")
     bank.copy_from(RunFolder.open(start).bank if start.is_dir() else start)
     if not settings.seen_tasks:
         require_unseen_tasks(bank, panel)

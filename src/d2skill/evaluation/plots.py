@@ -9,6 +9,7 @@ from typing import Any
 
 from d2skill.errors import ConfigError
 from d2skill.utils.atomic_files import write_bytes
+from d2skill.utils.foreign_text import visible
 
 FORMATS = ("svg", "png", "pdf")
 NEEDS_MATPLOTLIB = "a plot needs matplotlib: pip install 'd2skill[plot]'"
@@ -45,7 +46,7 @@ def plot_curves(report: Mapping[str, Any], path: Path) -> None:
         for number, group in enumerate(report["groups"]):
             band, colour = group[key], _COLOURS[number % len(_COLOURS)]
             where, seeds = [place / unit for place in band["where"]], len(group["seeds"])
-            legend = f"{group['name']} ({seeds} seed{'s' * (seeds != 1)}{_BAND_LABELS[band['shows']]})"
+            legend = f"{_label(group['name'])} ({seeds} seed{'s' * (seeds != 1)}{_BAND_LABELS[band['shows']]})"
             axis.plot(where, _percent(band["mean"]), color=colour, marker=".", label=legend)
             if band["shows"] != "none":
                 low, high = _percent(band["low"]), _percent(band["high"])
@@ -71,13 +72,19 @@ def plot_ablation(report: Mapping[str, Any], path: Path) -> None:
         axis.plot(_percent([estimate["mean"]]), [place], "o", color=_COLOURS[0])
         if row["row"] == "full":
             axis.axvline(100 * estimate["mean"], color=_COLOURS[7], linewidth=1, linestyle=":")
-    axis.set_yticks(range(len(rows)), [row["row"] for row in rows])
+    axis.set_yticks(range(len(rows)), [_label(row["row"]) for row in rows])
     axis.margins(y=0.15)
     axis.invert_yaxis()
     axis.set_xlim(_clip_limits(axis.get_xlim()))
     axis.grid(axis="x", alpha=0.3)
     axis.set_xlabel(f"success, %: {report['headline']};\ndots and lines: mean over seeds, 95 % interval; rings: seeds")
     _save(figure, path)
+
+
+def _label(name: str) -> str:
+    """Returns a name for a plot: matplotlib reads dollars as mathematics, and leaves out what begins with _."""
+    label = visible(name).replace("$", r"\$")
+    return f" {label}" if label.startswith("_") else label
 
 
 def _figure(width: float, height: float) -> Any:

@@ -7,12 +7,11 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib.resources import files
-from math import inf
-from pathlib import Path
 
 import psutil
 
 from d2skill.errors import ConfigError
+from d2skill.utils.memory import cgroup_memory
 
 GB = 1e9
 
@@ -64,22 +63,6 @@ def this_cpu() -> Device:
     memory, limit = psutil.virtual_memory(), cgroup_memory() / processes
     total, free = min(memory.total / processes, limit), min(memory.available / processes, limit)
     return Device(f"cpu, {cores} cores", total, cores * CPU_CORE, CPU_FRAMEWORK, "cpu", free=free)
-
-
-def cgroup_memory(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> float:
-    """Returns the bytes that control groups (containers, jobs of a cluster) let this process have; inf for no limit."""
-    limits = [inf]
-    for line in own.read_text("utf-8").splitlines() if own.is_file() else ():
-        _, controllers, path = line.split(":", 2)
-        if controllers and "memory" not in controllers.split(","):
-            continue
-        top, name = (root / "memory", "memory.limit_in_bytes") if controllers else (root, "memory.max")
-        place = top / path.lstrip("/")
-        for folder in (place, *place.parents):
-            if folder.is_relative_to(top) and (folder / name).is_file():
-                text = (folder / name).read_text("utf-8").strip()
-                limits.append(float(text) if text.isdigit() else inf)
-    return min(limits)
 
 
 def this_device(name: str = "auto") -> Device:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -11,9 +10,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from d2skill.config import CausalLMConfig
+from d2skill.config import CausalLMConfig, Config
 from d2skill.errors import ConfigError
 from d2skill.policies.causal_lm.lora import find_adapter
+from d2skill.utils.foreign_files import read_json, reason_of
 
 TINY_VOCABULARY = 2052
 """Upper bound of the vocabulary of the model "tiny", whose tokenizer is trained on the environment's text."""
@@ -140,9 +140,9 @@ def find_shape(name: str) -> ModelShape:
             "that has its config.json"
         )
     try:
-        values = json.loads(path.read_text("utf-8"))
+        values = read_json(path)
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{path} cannot be read ({error}): get the model again") from None
+        raise ConfigError(f"{path} cannot be read ({reason_of(error)}): get the model again") from None
     if not isinstance(values, dict):
         raise ConfigError(f"{path} holds no JSON object: get the model again")
     return parse_shape(values, name, str(path))
@@ -195,6 +195,24 @@ def config_file(name: str) -> Path | None:
     except Exception:  # the client is not installed, or the name is no id
         return None
     return Path(found) if isinstance(found, str) else None
+
+
+def hub_revisions(config: Config) -> dict[str, dict[str, str]]:
+    """Returns the models of the Hub that a run uses, by the name of the setting: their ids and revisions (commits).
+
+    A folder has none, and nothing is asked: it is the revision in the cache, which has just been loaded.
+    """
+    used = {}
+    if config.policy.kind == "causal-lm":
+        used["policy.lm.model"] = config.policy.lm.model
+    if config.embedder.kind == "transformers":
+        used["embedder.model"] = config.embedder.model
+    revisions = {}
+    for setting, name in used.items():
+        file = None if Path(name).expanduser().is_dir() and not find_adapter(name) else config_file(name)
+        if file is not None and file.parent.parent.name == "snapshots":
+            revisions[setting] = {"model": name, "revision": file.parent.name}
+    return revisions
 
 
 _MODELS = tomllib.loads((files("d2skill.planning") / "resources" / "models.toml").read_text("utf-8"))

@@ -40,21 +40,21 @@ class PlanOptions(Settings):
     """Run two iterations here first, in a folder that goes again, and reckon from them"""
     gpu: str = "here"
     """h100, h200, a100, a100-40, l40s, rtx4090, cpu, or here: this machine's, with --engine verl h100 if it has none"""
-    gpus: int = Field(1, ge=1)
+    gpus: int = Field(1, ge=1, le=10**7)
     """Such devices, for hours and money; with --engine verl it is --verl.nodes and --verl.gpus that count"""
     utilisation: float = Field(0.3, gt=0, le=1)
     """Share of the peak that reading and learning reach"""
-    tokens_per_second: float | None = Field(None, gt=0)
+    tokens_per_second: float | None = Field(None, gt=0, le=10**9)
     """Tokens, read and written, that acting gets through in a second"""
-    gpu_hour_price: float | None = None
+    gpu_hour_price: float | None = Field(None, ge=0, le=10**9)
     """Price of an hour of one device"""
     limits: bool = False
     """Reckon with prompts, answers and episodes at the limits of the settings, in place of typical lengths"""
-    prompt_tokens: float | None = Field(None, ge=0)
+    prompt_tokens: float | None = Field(None, ge=0, le=10**7)
     """Tokens of a prompt on average, skills included"""
-    answer_tokens: float | None = Field(None, gt=0)
+    answer_tokens: float | None = Field(None, gt=0, le=10**6)
     """Tokens of an answer on average"""
-    steps: float | None = Field(None, gt=0)
+    steps: float | None = Field(None, gt=0, le=10**5)
     """Steps of an episode on average"""
     lock_step: bool = False
     """Let each step of all episodes wait for the longest answer, as verl-agent does, whose hours are published"""

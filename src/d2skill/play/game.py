@@ -12,11 +12,13 @@ from rich.padding import Padding
 from rich.table import Table
 
 from d2skill.episode import describe_fault
+from d2skill.errors import D2SkillError, EnvironmentFault
 from d2skill.play.menu import group_actions, label_of, matching_actions, print_menu
 from d2skill.play.replay import count_steps
 from d2skill.play.terminal import ReadLine, print_text, split_lines
 from d2skill.protocols import Environment, Expert, HumanReadable, Session, SupportsExpert, SupportsShortestPlan
 from d2skill.runs.trajectories import Saved, SavedTurn, outcome
+from d2skill.utils.foreign_text import shown
 
 COMMANDS = {
     "?": "this help",
@@ -48,9 +50,16 @@ def play(
         console: Terminal to print to.
         read_line: Reader of lines, such as `line_reader(console)`.
         max_steps: Steps after which the game ends, None for no limit.
+
+    Raises `EnvironmentFault` for a task that does not start.
     """
     start = partial(environment.start, task_id)
-    game = _TerminalGame(start, console, max_steps)
+    try:
+        game = _TerminalGame(start, console, max_steps)
+    except D2SkillError:
+        raise
+    except Exception as error:  # an environment of one's own may fail in any way
+        raise EnvironmentFault(f"{task_id} does not start ({describe_fault(error)}): check-env tells more") from error
     session = game.session
     if isinstance(environment, SupportsExpert):
         game.hints = _HintFinder(start, partial(environment.expert, session.task, (), 0))
@@ -194,7 +203,7 @@ def _print_help(console: Console, forms: Sequence[str]) -> None:
     table = Table.grid(padding=(0, 2))
     table.add_row("an action", "in full, by its number, or shortened: `g fr`; Tab completes it")
     if forms:
-        table.add_row(", ".join(forms), "in words of your own, with or without the brackets")
+        table.add_row(shown(", ".join(forms)), "in words of your own, with or without the brackets")
     for command, effect in COMMANDS.items():
         table.add_row(command, effect)
     console.print(Padding(table, (0, 2)))

@@ -15,7 +15,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from d2skill.play.terminal import print_text, replace_control
+from d2skill.play.terminal import print_text
+from d2skill.utils.foreign_text import visible
 
 _GROUP_SIZE = 5
 _GAP = 2
@@ -120,8 +121,8 @@ def print_menu(console: Console, actions: Sequence[str], notes: Mapping[str, str
         console.print()
         if heading:
             print_text(console, heading, style="cyan")
-        cells = [(f"{n:>{_NUMBER_WIDTH}}", replace_control(label)) for n, label in enumerate(labels, start=number)]
-        beside = [replace_control(notes.get(action, "")) if notes else "" for action in group]
+        cells = [(f"{n:>{_NUMBER_WIDTH}}", visible(label)) for n, label in enumerate(labels, start=number)]
+        beside = [visible(notes.get(action, "")) if notes else "" for action in group]
         widest = max(cell_len(f"{n} {label}") for n, label in cells)
         if any(beside) or 2 * widest + _GAP > console.width:
             table = Table.grid(padding=(0, 1))

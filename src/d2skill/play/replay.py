@@ -7,13 +7,13 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from d2skill.errors import ConfigError, RunError
-from d2skill.play.terminal import ReadLine, print_text, replace_control, split_lines
+from d2skill.play.terminal import ReadLine, print_text, split_lines
 from d2skill.runs import trajectories
 from d2skill.runs.folder import RunFolder
 from d2skill.runs.trajectories import Saved, outcome
+from d2skill.utils.foreign_text import shown
 
 _ARMS = {"skills": ", with skills", "none": ", without skills", "person": ", played by a person"}
 
@@ -101,7 +101,7 @@ def print_overview(saved: Sequence[Saved], console: Console) -> None:
         table.add_column(column, justify="right" if right else "left", overflow="fold")
     for number, one in enumerate(saved, start=1):
         cells = (one.task.id, one.arm, str(one.index), str(len(one.turns)), outcome(one))
-        table.add_row(str(number), *(Text(replace_control(cell)) for cell in cells))
+        table.add_row(str(number), *map(shown, cells))
     console.print(table)
 
 

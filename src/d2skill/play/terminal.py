@@ -1,21 +1,20 @@
-"""Input and output of a terminal: lines with completion, and text without control characters."""
+"""Input and output of a terminal: lines with completion, and text that cannot steer it."""
 
 from __future__ import annotations
 
 import io
-import re
 import sys
 from collections.abc import Callable, Sequence
 
 from rich.console import Console
-from rich.text import Text
+
+from d2skill.utils.foreign_text import shown, visible
 
 ReadLine = Callable[[str, Sequence[str]], str]
 """Reads a line, given a prompt and texts that it may be completed to. Raises `EOFError` at the end of the input."""
 
 _SEPARATOR = " [SEP] "
 """Separator of the parts of a text in one line, as in WebShop's pages."""
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def line_reader(console: Console) -> ReadLine:
@@ -35,6 +34,7 @@ def line_reader(console: Console) -> ReadLine:
     def read_line(prompt: str, completions: Sequence[str]) -> str:
         def complete(text: str, state: int) -> str | None:
             matches = [completion for completion in completions if completion.startswith(text.lstrip())]
+            matches = [match for match in matches if match == visible(match)]
             return matches[state] if state < len(matches) else None
 
         readline.set_completer(complete)
@@ -52,15 +52,10 @@ def _read_piped_line(console: Console, prompt: str) -> str:
 
 
 def print_text(console: Console, text: str, style: str = "") -> None:
-    """Prints a text as it is, without markup and control characters."""
-    console.print(Text(replace_control(text), style=style))
+    """Prints a text as it is, without markup and with its control characters visible."""
+    console.print(shown(text, style))
 
 
 def split_lines(text: str) -> str:
     """Returns a text with each of its parts on a line."""
     return text.replace(_SEPARATOR, "\n")
-
-
-def replace_control(text: str) -> str:
-    """Replaces control characters, which begin the escape sequences of a terminal."""
-    return _CONTROL.sub("\ufffd", text)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import logging
 from collections.abc import Container, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -29,6 +27,8 @@ from d2skill.policies.batching import decide_all
 from d2skill.prompts import render
 from d2skill.types import Decision, Prompt, Row
 from d2skill.utils.atomic_files import read_json, write_json
+from d2skill.utils.foreign_files import parse_json
+from d2skill.utils.foreign_text import logger
 from d2skill.utils.text import storable
 
 _FILE = "endpoint.json"
@@ -37,7 +37,7 @@ _CLOSING = "</action>"
 _JSON = 'Answer in JSON, with the action in place of the dots: {"action": "..."}'
 _MIN_FAILURES = 3
 """Least number of consecutive failed requests after which a server is taken to be gone"""
-_log = logging.getLogger(__name__)
+_log = logger(__name__)
 
 
 class AnswerWatch:
@@ -214,8 +214,8 @@ def _named_action(answer: str, actions: Container[str]) -> str:
     """Returns the action that an answer names in a JSON object or in tags, or is if it is one of `actions`; else ""."""
     for text in (answer, answer[answer.find("{") : answer.rfind("}") + 1]):
         try:
-            action = json.loads(text)["action"]
-        except (ValueError, LookupError, TypeError, RecursionError):
+            action = parse_json(text)["action"]
+        except (ValueError, LookupError, TypeError):
             continue
         if isinstance(action, str):
             return storable(action)

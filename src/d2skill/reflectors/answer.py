@@ -7,6 +7,7 @@ advice; here they only have to be complete, and in English or a language of the 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, TypeVar
 
@@ -19,7 +20,19 @@ from d2skill.types import Reflection, SkillText, Trajectory
 
 _MOST_OBJECTS = 200  # that are tried, from the end of an answer
 _LONGEST = 100_000  # characters of an answer
+_LONGEST_REPAIRED = 10_000
 _LATEST_STEP = 10**6
+_STRING = r'"(?:[^"\\]|\\.)*+"'
+_COMMENT = re.compile(rf"{_STRING}|//[^\n]*|#[^\n]*|/\*.*?\*/", re.DOTALL)
+_LAST_COMMA = re.compile(rf"{_STRING}|,(?=\s*[}}\]])", re.DOTALL)
+_NAMED_STEP = re.compile(
+    r"\b(?:steps?|turns?|attempts?|trajectory|episode|schritt|étape|paso|passo) (?:number |no\. ?|# ?)?"
+    r"(?:\d+|zero|one|two|three|four|five|six|seven|eight|nine|ten)\b"
+    r"|\b\d+(?:st|nd|rd|th) (?:step|turn|attempt)\b|шаг\w* \d+|第 ?\d+ ?步|ステップ ?\d+|단계 ?\d+"
+    r"|\bthe (?:failed|failing|unsuccessful|successful) (?:attempt|trajectory|episode)\b",
+    re.IGNORECASE,
+)
+"""Words that name a step or an attempt of the question"""
 
 _Shape = TypeVar("_Shape", bound=BaseModel)
 
@@ -70,35 +83,43 @@ SCHEMA: dict[str, Any] = {
 """JSON schema of an answer."""
 
 
-def parse_reflection(text: str, failure: Trajectory) -> tuple[Reflection, list[str]]:
-    """Returns the reflection in an answer about a failure, and the names of the skills that were left out.
+def parse_reflection(text: str, failure: Trajectory) -> tuple[Reflection, dict[str, str]]:
+    """Returns the reflection in an answer about a failure, and why skills were left out, by their names.
 
     A skill is left out if it is clearly in another language or script than the task, its observations, and English, in
-    which the question is. Raises `UnusableAnswer` without JSON of the shape, and for a skill without words.
+    which the question is, or if it names steps or attempts, which nobody sees later. Raises `UnusableAnswer` without
+    JSON of the shape, and for a skill without words.
     """
     answer = last_answer(text, _Answer)
-    left_out: list[str] = []
+    left_out: dict[str, str] = {}
     shown = failure.task.text, "\n".join(turn.prompt.observation for turn in failure.turns)
     skills: list[SkillText | None] = []
     for name, skill in (("step_skill", answer.step_skill), ("task_skill", answer.task_skill)):
-        text_of_skill = None if skill is None else SkillText(skill.title, skill.principle, skill.when_to_apply)
-        if text_of_skill is not None and tidied(name, text_of_skill, shown) is None:
-            left_out.append(name)
-            text_of_skill = None
-        skills.append(text_of_skill)
+        if skill is None:
+            tidy: SkillText | str | None = None
+        else:
+            tidy = tidied(name, SkillText(skill.title, skill.principle, skill.when_to_apply), shown)
+        if isinstance(tidy, str):
+            left_out[name] = tidy
+        skills.append(None if isinstance(tidy, str) else tidy)
     step = min(max(answer.failing_step, 0), _LATEST_STEP)
     return Reflection(step, *skills), left_out
 
 
-def tidied(name: str, text: SkillText, shown: Sequence[str]) -> SkillText | None:
-    """Returns the clean text of a skill, None if its language is foreign to the texts `shown` to the model.
+def tidied(name: str, text: SkillText, shown: Sequence[str]) -> SkillText | str:
+    """Returns the clean text of a skill, or the reason to leave it out, compared with the texts `shown` to the model.
 
     Raises `UnusableAnswer`, with the `name` of the skill in the answer, if a field has no words.
     """
     tidy = clean(text)
     if empty := [field for field in LIMITS if not getattr(tidy, field)]:
         raise UnusableAnswer(f"{name}.{empty[0]} has no words")
-    return None if is_foreign("\n".join(getattr(tidy, field) for field in LIMITS), *shown) else tidy
+    said = "\n".join(getattr(tidy, field) for field in LIMITS)
+    if is_foreign(said, *shown):
+        return "another language"
+    named = {match[0].lower() for match in _NAMED_STEP.finditer(said)}
+    seen = "\n".join(shown).lower()
+    return "it names steps or attempts" if any(name not in seen for name in named) else tidy
 
 
 def last_answer(text: str, shape: type[_Shape]) -> _Shape:
@@ -117,13 +138,26 @@ def last_answer(text: str, shape: type[_Shape]) -> _Shape:
 
 
 def _objects(text: str) -> Iterator[dict[str, Any]]:
-    """Yields the JSON objects in a text; the one that starts last comes first."""
-    decoder, at = json.JSONDecoder(), len(text)
+    """Yields the JSON objects in a text, as models write JSON; the one that starts last comes first."""
+    at = len(text)
     for _ in range(_MOST_OBJECTS):
         at = text.rfind("{", 0, at)
         if at < 0:
             return
         try:
-            yield decoder.raw_decode(text, at)[0]
+            yield _decoded(text, at)
         except (ValueError, RecursionError):
             continue
+
+
+def _decoded(text: str, at: int) -> dict[str, Any]:
+    """Returns the JSON object that begins at a place, with line breaks in strings, comments and last commas allowed."""
+    decoder = json.JSONDecoder(strict=False)
+    try:
+        found: dict[str, Any] = decoder.raw_decode(text, at)[0]
+    except ValueError:
+        text = text[at : at + _LONGEST_REPAIRED]
+        for extra in (_COMMENT, _LAST_COMMA):
+            text = extra.sub(lambda match: match[0] if match[0][0] == '"' else " ", text)
+        found = decoder.raw_decode(text)[0]
+    return found

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, StringConstraints
 
-from d2skill.bank.safety import LIMITS, suspicion
+from d2skill.bank.safety import LIMITS
 from d2skill.reflectors.answer import SkillFields, last_answer, tidied
 from d2skill.types import Edit, Granularity, Group, Skill, SkillText
 
@@ -102,14 +102,14 @@ def _edit(name: str, one: _Add | _Vote | _Revision, given: Mapping[str, Skill], 
     if isinstance(one, _Vote):
         return Edit(one.op, skill_id=one.id)
     text = tidied(name, SkillText(one.title, one.principle, one.when_to_apply), shown)
-    if text is None:
-        return "another language"
+    if isinstance(text, str):
+        return text
     granularity = one.granularity if isinstance(one, _Add) else given[one.id].granularity
     if why := _misfit(granularity, text, old):
         return why
     if isinstance(one, _Add):
         return Edit("add", granularity, text=text)
-    return suspicion(text) or Edit("revise", skill_id=one.id, text=text)
+    return Edit("revise", skill_id=one.id, text=text)
 
 
 def _misfit(granularity: Granularity, text: SkillText, old: Skill | None) -> str:

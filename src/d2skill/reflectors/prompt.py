@@ -102,7 +102,8 @@ def failure_question(failure: Trajectory, success: Trajectory | None, tokens: in
 
     def read(text: str) -> tuple[Reflection, str]:
         reflection, left_out = parse_reflection(text, failure)
-        return reflection, f"{' and '.join(left_out)} left out: another language" if left_out else ""
+        reasons = [(why, [name for name, own in left_out.items() if own == why]) for why in set(left_out.values())]
+        return reflection, "; ".join(f"{' and '.join(names)} left out: {why}" for why, names in sorted(reasons))
 
     messages = reflection_prompt(failure, success, tokens)
     return Question(failure.task.id, failure.index, FAILURE_FORM, messages, read)

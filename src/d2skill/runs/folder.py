@@ -9,8 +9,10 @@ reflections.jsonl the questions to a reflecting model and its answers, one line 
 rollouts/         the episodes of training, 000012.jsonl.gz for iteration 12, counted from 0 as in the bank
 checkpoints/      the states that `resume` goes on from
 parts.json        the classes of parts that were objects of one's own, if there were any
+models.json       the revisions (commits) of the models of the Hugging Face Hub, if there were any
 trackers.json     what trackers call this run, and the last iteration they were told, if it has any
 summary.json      the result, once the run has ended
+.beginning        only until the first checkpoint: what else is here can be begun again
 """
 
 from __future__ import annotations
@@ -20,14 +22,19 @@ import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from d2skill.errors import RunError
-from d2skill.utils.atomic_files import read_json, write_json, write_text
+from d2skill.runs import checkpoint
+from d2skill.utils.atomic_files import read_json, write_bytes, write_json, write_text
+from d2skill.utils.foreign_files import explained, parse_json, read_bytes
+from d2skill.utils.foreign_text import command, logger
+from d2skill.utils.key_mask import mask_value
 
 if TYPE_CHECKING:
     from d2skill.config import Config
 
+_log = logger(__name__)
 _ROLLOUT = re.compile(r"(\d{6,})\.jsonl\.gz")
 
 
@@ -49,32 +56,75 @@ class RunFolder:
         self.reflections = path / "reflections.jsonl"
         self.rollouts = path / "rollouts"
         self.parts = path / "parts.json"
+        self.models = path / "models.json"
         self.trackers = path / "trackers.json"
         self.summary = path / "summary.json"
+        self._lock: IO[bytes] | None = None
 
     @classmethod
     def create(cls, path: Path) -> RunFolder:
-        """Makes a new folder; raises `RunError` when something is in the way."""
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            path = shown_path(path)
-            raise RunError(
-                f"{path} exists and is not empty: choose another --out, or go on with it by `d2skill resume {path}`"
-            )
+        """Makes a new folder, or empties one that only a beginning was in, and keeps it from others until it has begun.
+
+        Raises `RunError` when something is in the way.
+        """
+        run = cls(path)
+        if path.exists() and not (path.is_dir() and (run.is_beginning() or not any(path.iterdir()))):
+            raise RunError(run._in_the_way())
         path.mkdir(parents=True, exist_ok=True)
-        return cls(path)
+        run._lock = (path / checkpoint.BEGINNING).open("ab")
+        if not _locked(run._lock):
+            raise RunError(f"another process begins a run in {shown_path(path)}: wait for it, or choose another --out")
+        if not run.is_beginning():  # another process was quicker
+            raise RunError(run._in_the_way())
+        run._empty()
+        return run
+
+    def is_beginning(self) -> bool:
+        """Returns True for a folder that only a beginning was in: `create` takes it, as nothing in it can be lost."""
+        marked = (self.path / checkpoint.BEGINNING).is_file() and not checkpoint.folders(self.path)
+        return marked and not self.summary.exists() and sum(1 for _ in _raw_lines(self.metrics)) < 2
+
+    def has_begun(self) -> bool:
+        """Returns True if there is a run to go on with, or one that has ended."""
+        return (self.path / "config.toml").is_file() and bool(checkpoint.folders(self.path))
+
+    def _in_the_way(self) -> str:
+        path = shown_path(self.path)
+        go_on = f", or go on with it by {command('resume', path)}" if self.has_begun() else ""
+        return f"{path} exists and is not empty: choose another --out{go_on}"
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
         """Returns an existing run; raises `RunError` when the folder is not one."""
         if not (path / "config.toml").is_file():
+            if cls(path).is_beginning():
+                raise RunError(
+                    f"{shown_path(path)} holds only the beginning of a run, without its settings: start it again by "
+                    f"{command('train', '--out', shown_path(path))}"
+                )
             raise RunError(f"{shown_path(path)} is not a run folder: it has no config.toml")
         return cls(path)
 
-    def begin(self, config: Config, tasks: dict[str, Any], own_parts: Mapping[str, str] | None = None) -> None:
-        """Writes the files that are fixed for the whole run: settings, tasks, classes of parts of one's own."""
+    def begin(
+        self,
+        config: Config,
+        tasks: dict[str, Any],
+        own_parts: Mapping[str, str] | None = None,
+        models: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Writes the files that are fixed for the whole run.
+
+        Args:
+            config: Settings.
+            tasks: Tasks to train on, and the validation panel.
+            own_parts: Classes of parts of one's own.
+            models: Models of the Hub, with their revisions.
+        """
         write_json(self.tasks, tasks)
         if own_parts:
             write_json(self.parts, dict(own_parts))
+        if models:
+            write_json(self.models, dict(models))
         self.write_config(config)
 
     def write_config(self, config: Config) -> None:
@@ -85,21 +135,28 @@ class RunFolder:
 
     def discard(self) -> None:
         """Removes all files of the run; the folder itself stays if it holds anything else."""
-        bank = self.path.glob(f"{self.bank.name}*")
-        records = self.tasks, self.parts, self.metrics, self.trajectories, self.reflections, self.trackers
-        for path in (self.path / "config.toml", *records, *bank):
-            path.unlink(missing_ok=True)
-        for folder in (self.path / "checkpoints", self.rollouts, self.path / "tensorboard", self.path / "wandb"):
-            shutil.rmtree(folder, ignore_errors=True)
+        self._empty()
+        if self._lock:
+            self._lock.close()
+        (self.path / checkpoint.BEGINNING).unlink(missing_ok=True)
         if not any(self.path.iterdir()):
             self.path.rmdir()
 
+    def _empty(self) -> None:
+        """Removes all files of the run but the mark of a beginning."""
+        bank = [*self.path.glob(f"{self.bank.name}*"), *self.path.glob(f".{self.bank.name}*")]
+        records = self.tasks, self.parts, self.models, self.metrics, self.trajectories, self.reflections, self.trackers
+        written = self.path / "config.toml", *records
+        for path in (*written, *(path.with_name(f".{path.name}.part") for path in written), *bank):
+            path.unlink(missing_ok=True)
+        for name in ("checkpoints", self.rollouts.name, "tensorboard", "wandb", "verl"):
+            shutil.rmtree(self.path / name, ignore_errors=True)
+
     def config(self) -> Config:
         """Returns the run's settings."""
-        from d2skill.config.toml_files import parse
+        from d2skill.config.toml_files import read_settings
 
-        path = self.path / "config.toml"
-        return parse(path.read_text("utf-8"), str(path), of_run=True)
+        return read_settings(self.path / "config.toml")
 
     def own_parts(self) -> dict[str, str]:
         """Returns the classes of the parts that were objects of one's own, by name of the part."""
@@ -132,15 +189,24 @@ class RunFolder:
         """Returns the lines of metrics.jsonl; a last line that a kill cut short is left out."""
         return list(_lines(self.metrics))
 
+    def whole_metrics(self) -> list[dict[str, Any]]:
+        """Returns the lines of metrics.jsonl that are not damaged."""
+        return [values for line in _raw_lines(self.metrics) if (values := _record(line))]
+
     def cut_metrics(self, iteration: int) -> None:
-        """Removes the lines after an iteration, for a run that goes on from its checkpoint."""
-        kept = [line for line in self.read_metrics() if line["iteration"] <= iteration]
-        write_text(self.metrics, "".join(json.dumps(line) + "\n" for line in kept))
+        """Removes the lines after an iteration, for a run that goes on from its checkpoint; warns of those it lacks."""
+        there = {line["iteration"] for line in _cut(self.metrics, iteration + 1)}
+        if lost := [str(one) for one in range(iteration + 1) if one not in there]:
+            some = ", ".join(lost[:5]) + ", ..." * (len(lost) > 5)
+            _log.warning(
+                "%s has lost %d of its %d lines, those of iterations %s: its curves have gaps there",
+                *(shown_path(self.metrics), len(lost), iteration + 1, some),
+            )
 
     def append_reflections(self, iteration: int, calls: Sequence[dict[str, Any]]) -> None:
         """Adds the calls of an iteration, counted from 0 as in rollouts/, to reflections.jsonl."""
         if calls:
-            _append(self.reflections, [{"iteration": iteration} | call for call in calls])
+            _append(self.reflections, [mask_value({"iteration": iteration} | call) for call in calls])
 
     def read_reflections(self) -> Iterator[dict[str, Any]]:
         """Yields the lines of reflections.jsonl, as `read_metrics` does."""
@@ -148,9 +214,14 @@ class RunFolder:
 
     def cut_reflections(self, iteration: int) -> None:
         """Removes the calls from an iteration on, for a run that goes on from its checkpoint."""
-        if self.reflections.exists():
-            kept = [json.dumps(line) for line in self.read_reflections() if line["iteration"] < iteration]
-            write_text(self.reflections, "".join(line + "\n" for line in kept))
+        _cut(self.reflections, iteration)
+
+    def read_summary(self) -> dict[str, Any]:
+        """Returns the result. Raises `RunError` for a file that holds none."""
+        summary = read_json(self.summary)
+        if not isinstance(summary, dict) or not isinstance(summary.get("iterations"), int):
+            raise RunError(f"{shown_path(self.summary)} is no result of a run: restore it from a copy")
+        return summary
 
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Writes the result."""
@@ -163,10 +234,58 @@ def _append(path: Path, lines: Sequence[dict[str, Any]]) -> None:
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    """Yields the objects of a file, one a line; a last line that a kill cut short is left out."""
-    if not path.exists():
-        return
-    with path.open(encoding="utf-8", newline="\n") as file:
-        for line in file:
-            if line.endswith("\n"):
-                yield json.loads(line)
+    """Yields the objects of a file, one a line; a last line that a kill cut short is left out.
+
+    Raises `RunError` for any other line that is damaged.
+    """
+    for number, line in enumerate(_raw_lines(path), start=1):
+        if (values := _record(line)) is None:
+            raise RunError(
+                f"line {number} of {shown_path(path)} is damaged: take it out, or let `d2skill resume` do so"
+            )
+        yield values
+
+
+def _cut(path: Path, end: int) -> list[dict[str, Any]]:
+    """Keeps the lines of iterations before `end`, and returns them; those that are damaged stay in a copy."""
+    kept: list[tuple[bytes, dict[str, Any]]] = []
+    damaged = 0
+    for line in _raw_lines(path):
+        values = _record(line)
+        damaged += values is None
+        if values is not None and values["iteration"] < end:
+            kept.append((line, values))
+    if damaged:
+        copy = path.with_name(f"{path.name}.damaged")
+        shutil.copyfile(path, copy)
+        _log.warning("%s had damaged lines: they are taken out, and are in %s", shown_path(path), copy.name)
+    if path.exists():
+        write_bytes(path, b"".join(line for line, _ in kept))
+    return [values for _, values in kept]
+
+
+def _record(line: bytes) -> dict[str, Any] | None:
+    """Returns the object of a line that has its iteration, None for any other line."""
+    try:
+        values = parse_json(line)
+    except ValueError:
+        return None
+    return values if isinstance(values, dict) and isinstance(values.get("iteration"), int) else None
+
+
+def _raw_lines(path: Path) -> Iterator[bytes]:
+    """Yields the lines of a file without the last, if a kill cut it short."""
+    if path.exists():
+        with explained(shown_path(path), RunError, "restore it from a copy"):
+            data = read_bytes(path)
+        yield from (line + b"\n" for line in data.split(b"\n")[:-1])
+
+
+def _locked(file: IO[bytes]) -> bool:
+    """Locks an open file until it is closed; returns False if another process has."""
+    from filelock import lock_descriptor
+
+    try:
+        return lock_descriptor(file.fileno(), blocking=False)
+    except OSError:  # a file system without locks
+        return True

@@ -18,7 +18,7 @@ from d2skill.runs import checkpoint, trajectories
 from d2skill.runs.folder import RunFolder, shown_path
 from d2skill.runs.trajectories import Saved
 from d2skill.utils.arguments import path_of
-from d2skill.utils.atomic_files import read_json
+from d2skill.utils.foreign_text import visible
 
 
 class Run(PathLike[str]):
@@ -68,8 +68,7 @@ class Run(PathLike[str]):
             raise RunError(
                 f"{shown_path(self.folder)} has not ended: go on with it by d2skill.resume, or look at its metrics"
             )
-        summary: dict[str, Any] = read_json(self._files.summary)
-        return summary
+        return self._files.read_summary()
 
     @property
     def metrics(self) -> list[dict[str, Any]]:
@@ -121,11 +120,11 @@ class Run(PathLike[str]):
 
     def __repr__(self) -> str:
         said = "; ".join(f"{name}: {value}" for name, value in self._rows())
-        return f"<Run {shown_path(self.folder)}; {said}>"
+        return visible(f"<Run {shown_path(self.folder)}; {said}>")
 
     def _repr_html_(self) -> str:
         rows = [*self._rows(), ("folder", str(shown_path(self.folder)))]
-        cells = "".join(f"<tr><th>{name}</th><td>{escape(value)}</td></tr>" for name, value in rows)
+        cells = "".join(f"<tr><th>{name}</th><td>{escape(visible(value))}</td></tr>" for name, value in rows)
         return f"<table><tbody>{cells}</tbody></table>"
 
     def _rows(self) -> list[tuple[str, str]]:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from d2skill.config import Config
-from d2skill.errors import ConfigError
-from d2skill.protocols import Environment
+from d2skill.errors import ConfigError, DataError
+from d2skill.protocols import Environment, FindsBrokenTasks
 from d2skill.utils.arguments import items_of
 from d2skill.utils.atomic_files import read_json
 from d2skill.utils.rng import derive, generator
-from d2skill.utils.text import short
+from d2skill.utils.text import counted, short
 
 
 class TaskSet(BaseModel):
@@ -50,22 +50,43 @@ class RunTasks(BaseModel):
     def choose(cls, environment: Environment, config: Config) -> RunTasks:
         """Returns the tasks of a new run: what env.tasks lists, or the drawn panel and all else of the split.
 
-        Raises `ConfigError` when a listed task does not exist, when a task is in both lists, and when none are left.
+        Raises `ConfigError` when a listed task does not exist, when a task is in both lists, and when none are left;
+        `DataError` that names all broken tasks, unless env.skip_broken leaves them out.
         """
         if config.env.tasks is not None:
-            listed = cls.read(config.env.tasks)
-            listed._verify(environment, config.env.tasks)
-            return listed
-        split, panel_split = config.env.train_split, config.env.validation_split
-        panel = select_panel(environment, panel_split, config.validation.tasks)
-        return cls(
-            training=TaskSet(split=split, task_ids=tuple(_others(environment, split, panel))),
-            validation=TaskSet(split=panel_split, task_ids=tuple(panel)),
-        )
+            chosen = cls.read(config.env.tasks)
+            chosen._verify(environment, config.env.tasks)
+        else:
+            split, panel_split = config.env.train_split, config.env.validation_split
+            panel = select_panel(environment, panel_split, config.validation.tasks)
+            chosen = cls(
+                training=TaskSet(split=split, task_ids=tuple(_others(environment, split, panel))),
+                validation=TaskSet(split=panel_split, task_ids=tuple(panel)),
+            )
+        if not isinstance(environment, FindsBrokenTasks):
+            return chosen
+        broken = environment.broken_tasks((*chosen.validation.task_ids, *chosen.training.task_ids))
+        if broken and not config.env.skip_broken:
+            raise DataError(
+                f"{counted(len(broken), 'task')} cannot be played: {'; '.join(broken.values())}. Mend or remove "
+                f"{'it' if len(broken) == 1 else 'them'}, or leave out what is broken by --skip-broken"
+            )
+        return chosen._without(broken)
 
     def record(self) -> dict[str, Any]:
         """Returns the content of tasks.json."""
         return self.model_dump(mode="json")
+
+    def _without(self, broken: Collection[str]) -> RunTasks:
+        """Returns the lists without some tasks. Raises `DataError` when nothing is left of one."""
+        if not broken:
+            return self
+        parts = {"training": self.training, "validation": self.validation}
+        left = {name: [id for id in part.task_ids if id not in broken] for name, part in parts.items()}
+        if empty := [name for name, ids in left.items() if not ids]:
+            raise DataError(f"every task for {empty[0]} is broken: name another folder with --data")
+        kept = {name: TaskSet(split=part.split, task_ids=tuple(left[name])) for name, part in parts.items()}
+        return RunTasks(**kept)
 
     def _verify(self, environment: Environment, path: Path) -> None:
         for part in (self.training, self.validation):

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +20,8 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from d2skill.errors import ConfigError, RunError
 from d2skill.types import Task, Trajectory, Turn
 from d2skill.utils.atomic_files import write_bytes
+from d2skill.utils.foreign_files import read_bytes, unpacked
 
-_GZIP = b"\x1f\x8b"
 _LEVEL = 6  # a higher one takes twice as long for a few percent
 _NAMED = 6
 
@@ -186,12 +185,8 @@ def _saved(path: Path, number: int, line: bytes) -> Saved:
 def content(path: Path) -> bytes:
     """Returns the content of a file, unpacked if it is compressed. Raises `RunError` if it cannot be read."""
     try:
-        data = path.read_bytes()
+        return unpacked(read_bytes(path))
     except OSError as error:
         raise RunError(f"{path} cannot be read ({error.strerror}): is it a file of saved trajectories?") from None
-    if not data.startswith(_GZIP):
-        return data
-    try:
-        return gzip.decompress(data)
-    except (EOFError, OSError, zlib.error) as error:
+    except ValueError as error:
         raise RunError(f"{path} is damaged ({error}): restore it from a copy") from None

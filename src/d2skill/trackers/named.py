@@ -12,13 +12,12 @@ from contextlib import AbstractContextManager, contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from d2skill.config import Config
 from d2skill.config.parts import TRACKER, find_part, folder_of, make_part, takes
 from d2skill.runs.folder import RunFolder
 from d2skill.trackers.base import TrackedRun
 from d2skill.utils.atomic_files import read_json, write_json
+from d2skill.utils.terminal import Terminal
 
 
 class NamedTracker:
@@ -89,10 +88,8 @@ class NamedTracker:
         except (Exception, SystemExit) as error:
             self._tracker = None
             said = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-            Console(stderr=True).print(
+            Terminal(stderr=True).print(
                 f"d2skill: tracker {self._kind} could not {what} ({said}): the run goes on without it, and "
                 f"{self._run.metrics} has its metrics",
-                markup=False,
-                highlight=False,
                 soft_wrap=True,
             )

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from shlex import quote
+from time import monotonic
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
@@ -15,12 +16,14 @@ from rich.table import Table
 
 from d2skill.config import Config
 from d2skill.types import Skill
+from d2skill.utils.foreign_text import shown
 from d2skill.utils.text import counted
 
 _SHOWN_SKILLS = 3
 _BARS = "▁▂▃▄▅▆▇█"
 _ASCII_BARS = "_.-~=+*#"
 _CURVE = 32  # characters at most
+_SECONDS_BETWEEN_LINES = 60.0
 _HALVES = {"skill half": "rollout/skill_half_success", "baseline half": "rollout/baseline_half_success"}
 
 
@@ -45,6 +48,7 @@ class LiveDisplay:
         self._validated: dict[str, Any] = {}
         self._curves: dict[str, list[float]] = {name: [] for name in _HALVES}
         self._after = earlier[-1]["iteration"] if earlier else None
+        self._said = 0.0
         self._preparing = "Preparing ..." if earlier else "Preparing: warm start and validation ..."
         for metrics in earlier:
             self._remember(metrics)
@@ -61,11 +65,20 @@ class LiveDisplay:
         return self
 
     def _say(self, line: str) -> None:
-        self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+        self._said = monotonic()
+        self._console.print(shown(line), soft_wrap=True)
 
     def __exit__(self, *_: object) -> None:
         if self._live:
             self._live.stop()
+
+    def imitation_step(self, step: int, steps: int) -> None:
+        """See SupportsImitation. Without a terminal it is a line a minute at most."""
+        line = f"Preparing: imitation, step {step} of {steps}"
+        if self._live:
+            self._live.update(line, refresh=True)
+        elif monotonic() - self._said >= _SECONDS_BETWEEN_LINES:
+            self._say(line)
 
     def log(self, metrics: dict[str, Any]) -> None:
         """Shows the metrics of one iteration."""
@@ -128,7 +141,7 @@ class LiveDisplay:
         table = Table.grid(padding=(0, 2))
         for name, value in self._cells(metrics):
             drawn = _curve(self._curves.get(name, []), self._console)
-            table.add_row(f"[dim]{name}[/]", f"{value:<8}{drawn}" if drawn else value)
+            table.add_row(shown(name, "dim"), f"{value:<8}{drawn}" if drawn else value)
         bar = ProgressBar(total=self._config.train.iterations, completed=metrics["iteration"], width=48)
         return Group(table, bar)
 
@@ -198,7 +211,8 @@ def _scores_table(arms: dict[str, Any], differences: dict[str, Any]) -> Table:
 def _types_table(types: dict[str, Any], arms: Sequence[str]) -> Table:
     table = _table("", "tasks", *arms, title="Success by type of task, %")
     for kind, own in types.items():
-        table.add_row(kind or "unknown", str(own[arms[0]]["n"]), *(f"{100 * own[arm]['success']:.1f}" for arm in arms))
+        shares = (f"{100 * own[arm]['success']:.1f}" for arm in arms)
+        table.add_row(shown(kind or "unknown"), str(own[arms[0]]["n"]), *shares)
     return table
 
 
@@ -222,7 +236,7 @@ def skills_table(skills: Sequence[Skill]) -> Table | None:
     top = credited[:_SHOWN_SKILLS]
     bottom = [skill for skill in credited[-_SHOWN_SKILLS:] if skill not in top]
     for skill in (*top, *bottom):
-        table.add_row(f"{skill.utility:+.2f}", str(skill.credits), skill.id, skill.text.title)
+        table.add_row(f"{skill.utility:+.2f}", str(skill.credits), shown(skill.id), shown(skill.text.title))
     return table
 
 
@@ -237,7 +251,7 @@ def print_summary(
 
     Args:
         console: Receives the text.
-        summary: Content of summary.json.
+        summary: Content of summary.json, and the skills that are "held" or "flagged".
         metrics: Lines of metrics.jsonl.
         skills: Active skills of the bank.
         folder: Run folder.
@@ -256,6 +270,7 @@ def print_summary(
     memory = f"{summary['peak_memory_mb']:.0f} MB at most"
     lines = [
         f"Bank: {', '.join(sizes)}. {', '.join(did)}, {_clock(summary['wall_seconds'])}, {memory}.",
+        *_suspected(summary),
         f"Everything is in {folder}. Next:",
         f"  d2skill bank list {run}      its skills",
         f"  d2skill evaluate {run}       its skills on more tasks, or beside other skills",
@@ -264,7 +279,18 @@ def print_summary(
     ]
     console.print()
     for line in lines:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        console.print(shown(line), soft_wrap=True)
+
+
+def _suspected(summary: dict[str, Any]) -> list[str]:
+    """Returns a line about skills that look like no advice, if there are any."""
+    named = {"held back": summary.get("held"), "flagged": summary.get("flagged")}
+    told = [
+        f"{len(ids)} {name} ({', '.join([*ids][:_SHOWN_SKILLS])}{', ...' * (len(ids) > _SHOWN_SKILLS)})"
+        for name, ids in named.items()
+        if ids
+    ]
+    return [f"Skills that read like instructions, not advice: {', '.join(told)}."] if told else []
 
 
 def _training_curves(metrics: Sequence[dict[str, Any]], console: Console) -> list[str]:

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from d2skill.utils.atomic_files import replace_shared
+from d2skill.utils.foreign_files import open_regular, parse_json
 
 Array = npt.NDArray[Any]
 
@@ -67,14 +68,15 @@ def write(path: Path, kind: str, values: Mapping[str, Any], arrays: Mapping[str,
 def read(path: Path, kind: str) -> ArrayFile | None:
     """Returns the content of a file; None if it is missing, damaged, cut off or of another kind."""
     try:
-        large = path.stat().st_size >= _MAPPED
-        data = np.asarray(np.memmap(path, np.uint8, "r")) if large else np.frombuffer(path.read_bytes(), np.uint8)
+        with open_regular(path) as file:
+            large = path.stat().st_size >= _MAPPED
+            data = np.asarray(np.memmap(file, np.uint8, "r")) if large else np.frombuffer(file.read(), np.uint8)
         beginning, size, digest = _START.unpack(data[: _START.size].tobytes())
         end = _START.size + size
         header = data[_START.size : end].tobytes()
         if beginning != _BEGINNING or digest != _digest(header):
             return None
-        of_kind, values, listed = json.loads(header)
+        of_kind, values, listed = parse_json(header)
         if of_kind != kind:
             return None
         arrays = {}
@@ -84,7 +86,7 @@ def read(path: Path, kind: str) -> ArrayFile | None:
             arrays[name] = data[begin:end].view(dtype).reshape(shape)
             if _checksum(arrays[name]) != checksum:
                 return None
-    except (OSError, ValueError, struct.error):
+    except Exception:  # whatever a damaged or hostile file leads to, it can be made again
         return None
     return ArrayFile(values, arrays)
 

@@ -14,6 +14,8 @@ from threading import get_ident
 from typing import Any
 
 from d2skill.errors import RunError
+from d2skill.utils import foreign_files
+from d2skill.utils.foreign_files import reason_of
 
 _LEFT_OVER_SECONDS = 600
 
@@ -65,11 +67,13 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path) -> Any:
     """Returns the JSON of a file; raises `RunError` that names it when it is missing or broken."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return foreign_files.read_json(path)
     except FileNotFoundError:
         raise RunError(f"{path} is missing: is {path.parent} a run folder of d2skill?") from None
+    except OSError as error:
+        raise RunError(f"{path} cannot be read ({error.strerror}): restore it from a copy") from None
     except ValueError as error:
-        raise RunError(f"{path} is not valid JSON ({error}): restore it from a copy") from None
+        raise RunError(f"{path} is not valid JSON ({reason_of(error)}): restore it from a copy") from None
 
 
 def write_folder(path: Path, fill: Callable[[Path], None]) -> None:

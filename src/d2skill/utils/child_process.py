@@ -2,7 +2,8 @@
 
 They are started from scratch, by no code of the caller's main module, so a script needs no guard for them. A child ends
 when it is closed, and at once when this process ends, whatever ended it: it then reads the end of its input. Ctrl-C is
-not for children: the process that started them hears it and ends them.
+not for children: the process that started them hears it and ends them. So it is with SIGTERM and SIGHUP, which some
+schedulers send to every process.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import os
 import pickle
 import queue
+import signal
 import subprocess
 import sys
 import threading
@@ -55,7 +57,7 @@ class ChildProcess:
         Raises the error that the function raised, and `RunError` when the process is gone.
         """
         try:
-            failed, answer = pickle.load(self._from)
+            failed, answer = pickle.load(self._from)  # nosec B301
         except (EOFError, OSError, pickle.UnpicklingError):
             status = self._process.wait()
             raise RunError(
@@ -79,6 +81,9 @@ class ChildProcess:
 
 def serve() -> None:
     """Answers requests as a child: the first one says how to make the function, the others are its arguments."""
+    for name in ("SIGTERM", "SIGHUP"):
+        if number := getattr(signal, name, None):  # not all on Windows
+            signal.signal(number, _leave_to_parent)
     requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
     incoming = os.fdopen(os.dup(0), "rb")
     outgoing = os.fdopen(os.dup(1), "wb")
@@ -88,7 +93,7 @@ def serve() -> None:
     function = None
     while True:
         try:
-            request = requests.get()
+            request = requests.get()  # nosec B113
             if isinstance(request, Exception):
                 raise request
             if function is None:
@@ -104,12 +109,16 @@ def serve() -> None:
             os._exit(1)
 
 
+def _leave_to_parent(*_: object) -> None:
+    """Does nothing at a signal; other than `SIG_IGN`, processes that are started from here do not inherit it."""
+
+
 def _listen(incoming: BinaryIO, requests: queue.SimpleQueue[Any]) -> None:
     """Queues requests; ends the process at once when there will be no more."""
     while True:
         try:
-            requests.put(pickle.load(incoming))
+            requests.put(pickle.load(incoming))  # nosec B301 B113
         except (EOFError, OSError):
             os._exit(0)
         except Exception as error:
-            requests.put(error)
+            requests.put(error)  # nosec B113

@@ -102,5 +102,8 @@ def counted(count: int, noun: str, many: str = "") -> str:
 
 def short(value: object) -> str:
     """Returns a value in one line that is not long."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except Exception:  # of a number of thousands of digits, of deep nesting, of an object of one's own
+        text = f"a value of type {type(value).__name__}"
     return text if len(text) <= 80 else f"{text[:77]}..."

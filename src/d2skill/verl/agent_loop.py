@@ -180,9 +180,9 @@ def _output(row: StepRow, turns: int) -> AgentLoopOutput:
 
 def _end_tokens(model: str, tokenizer: Any) -> list[int]:
     """Returns the tokens that end a text of a model, of which only the settings are read."""
-    config = AutoConfig.from_pretrained(model)
+    config = AutoConfig.from_pretrained(model, trust_remote_code=False)
     try:
-        generation = GenerationConfig.from_pretrained(model)
+        generation = GenerationConfig.from_pretrained(model, trust_remote_code=False)
     except OSError:
         generation = config
     return end_tokens(SimpleNamespace(generation_config=generation, config=config), tokenizer)

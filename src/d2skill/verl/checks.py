@@ -224,7 +224,7 @@ def require_shardable(config: Config, model: Path | str) -> None:
     import transformers
 
     try:
-        settings = transformers.AutoConfig.from_pretrained(str(model))
+        settings = transformers.AutoConfig.from_pretrained(str(model), trust_remote_code=False)
     except (OSError, ValueError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise ConfigError(

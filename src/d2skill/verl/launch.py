@@ -6,34 +6,36 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from shutil import rmtree
 from typing import Any
 
 from d2skill.bank import SkillBank
 from d2skill.components import require_asked, sample_texts
-from d2skill.config import Config
+from d2skill.config import Config, key_hosts
 from d2skill.embedders import make_embedder
 from d2skill.envs import make_environment
 from d2skill.errors import ConfigError, RunError
 from d2skill.evaluation import adopt_start_bank
+from d2skill.planning.model_shapes import hub_revisions
 from d2skill.reflectors import make_reflector
 from d2skill.run_recorder import RunRecorder
 from d2skill.runs import checkpoint
 from d2skill.runs.folder import RunFolder
 from d2skill.runs.tasks import RunTasks
-from d2skill.utils.atomic_files import read_json
 from d2skill.verl.bank_actor import unwrapped_ray_errors
 from d2skill.verl.checks import require_devices, require_shardable, require_shared, require_translatable, require_verl
 from d2skill.verl.data import write_agent_loop, write_data
 from d2skill.verl.overrides import model_path, overrides
 
 _PLUGIN = "d2skill.verl.trainer"
-_PASSED_ON = ("VERL_USE_EXTERNAL_MODULES", "VERL_PLATFORM", "PYTHONPATH")
+_LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+"""Ray's variable, named for other systems: with 0 a node's address is 127.0.0.1, and its servers listen there."""
+_PASSED_ON = ("VERL_USE_EXTERNAL_MODULES", "VERL_PLATFORM", "PYTHONPATH", key_hosts.VARIABLE)
 """Environment variables of this process that all processes of Ray get."""
 
 
 def start(config: Config, folder: Path) -> dict[str, Any]:
     """Trains in a new run folder and returns the summary. Raises `ConfigError` at once for what verl cannot do."""
+    listen_on_loopback(config)
     require_verl()
     require_translatable(config)
     require_devices(config)
@@ -46,7 +48,7 @@ def start(config: Config, folder: Path) -> dict[str, Any]:
     adopt_start_bank(bank, config.bank, tasks.validation.task_ids)
     run = RunFolder.create(folder)
     try:
-        run.begin(config, tasks.record())
+        run.begin(config, tasks.record(), models=hub_revisions(config))
         bank.record(run.bank, wait=config.bank.wait)
         bank.close()
         write_data(config, tasks, folder)
@@ -55,8 +57,7 @@ def start(config: Config, folder: Path) -> dict[str, Any]:
         return _train(config, folder, None)
     except BaseException:
         bank.close()
-        if not checkpoint.folders(folder):
-            rmtree(folder / "verl", ignore_errors=True)
+        if run.is_beginning():
             run.discard()
         raise
 
@@ -66,17 +67,30 @@ def resume(folder: Path) -> dict[str, Any]:
     run, point = RunFolder.open(folder), checkpoint.latest(folder)
     config, progress = run.config(), checkpoint.read_progress(point)
     if run.summary.exists():
-        summary: dict[str, Any] = read_json(run.summary)
+        summary = run.read_summary()
         if summary["iterations"] == progress.iteration:
             return summary
+    listen_on_loopback(config)
     require_verl()
+    key_hosts.decide_keys(config, ask=True)  # the bank's process has nobody to ask
     settings = config.bank, config.retrieval, config.credit
     bank = SkillBank.open(run.bank, make_embedder(config.embedder), *settings, event=progress.bank_event)
     bank.record(run.bank, back_to=progress.bank_event, wait=config.bank.wait)
     bank.close()
     RunRecorder(run, config).cut_back(progress.iteration)
+    checkpoint.set_aside_after(folder, progress.iteration)
     write_agent_loop(folder)  # an older version of this package may have named another module in it
     return _train(config, folder, progress.iteration)
+
+
+def listen_on_loopback(config: Config) -> None:
+    """Lets the processes of a Ray that is started here, and verl's servers, listen on 127.0.0.1 alone.
+
+    Ray reads the variable when it is imported, so this comes first. Who sets it to 1 keeps the address of the network,
+    which a cluster (verl.address) needs.
+    """
+    if config.verl.address is None and not any("ray_init.address" in option for option in config.verl.options):
+        os.environ.setdefault(_LOOPBACK, "0")
 
 
 def _write_tiny(config: Config, folder: Path, texts: list[str]) -> None:
@@ -108,8 +122,7 @@ def _train(config: Config, folder: Path, done: int | None) -> dict[str, Any]:
         finally:
             if is_ours:
                 ray.shutdown()
-    summary: dict[str, Any] = read_json(RunFolder(folder).summary)
-    return summary
+    return RunFolder(folder).read_summary()
 
 
 def _verl_settings(config: Config, run: Path, done: int | None) -> Any:

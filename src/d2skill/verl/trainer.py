@@ -24,7 +24,6 @@ import ray
 import torch
 import transfer_queue as tq
 from omegaconf import DictConfig, open_dict
-from rich.console import Console
 from tensordict import NonTensorStack, TensorDict
 from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.v1.trainer_base import register_trainer
@@ -32,6 +31,7 @@ from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 from verl.utils import tensordict_utils
 
 from d2skill import credit
+from d2skill.config.toml_files import dump
 from d2skill.errors import RunError
 from d2skill.evaluation import summarize_validation, validation_arms
 from d2skill.iteration_metrics import describe
@@ -46,7 +46,10 @@ from d2skill.runs.tasks import RunTasks
 from d2skill.trackers import make_trackers
 from d2skill.trackers.terminal import LiveDisplay
 from d2skill.types import Arm, Group, Trajectory
+from d2skill.utils.finite import UPDATE, require_finite
+from d2skill.utils.foreign_text import command
 from d2skill.utils.rng import derive
+from d2skill.utils.terminal import Terminal
 from d2skill.verl.bank_actor import ObserveResult, start_bank_actor, unwrapped_ray_errors
 from d2skill.verl.data import SOURCES
 from d2skill.verl.overrides import MODE
@@ -74,7 +77,7 @@ class D2SkillTrainer(PPOTrainerSync):  # type: ignore[misc]
         super().__init__(config)
         self._run = RunFolder(Path(config.d2skill.run))
         self._settings = self._run.config()
-        display = LiveDisplay(self._settings, Console(force_terminal=False), self._run.path)
+        display = LiveDisplay(self._settings, Terminal(force_terminal=False), self._run.path)
         self._trackers = make_trackers(self._settings, self._run.path)
         self._recorder = RunRecorder(self._run, self._settings, [*self._trackers, display])
         self._progress = Progress(0, 0, 0.0)
@@ -154,6 +157,8 @@ class D2SkillTrainer(PPOTrainerSync):  # type: ignore[misc]
     def _update_actor(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:
         """See PPOTrainer: lets the bank learn from the same rollouts afterwards, before anything is saved."""
         batch = super()._update_actor(batch, metrics)
+        for name in ("actor/pg_loss", "actor/grad_norm"):  # before anything is saved
+            require_finite(name, float(np.mean(metrics.get(name, 0.0))), UPDATE)
         started, iteration = perf_counter(), self._progress.iteration
         self._recorder.save_rollouts(self._groups, iteration)
         after = self._progress.bank_event
@@ -184,7 +189,7 @@ class D2SkillTrainer(PPOTrainerSync):  # type: ignore[misc]
         if lost:
             raise RunError(
                 f"{lost} of {len(arms) * len(panel)} episodes of the validation were lost: the log of the workers says "
-                f"why; go on by `d2skill resume {self._run.path}`"
+                f"why; go on by {command('resume', self._run.path)}"
             )
         require_played([(t.task.id, t.fault) for played in by_task.values() for t in played.values()])
         result = summarize_validation({arm: [by_task[arm][task] for task in panel] for arm in arms})
@@ -237,7 +242,8 @@ class D2SkillTrainer(PPOTrainerSync):  # type: ignore[misc]
         if self._saved:
             self._saved = False
             self._ask("snapshot")
-            checkpoint.save(self._run.path, self._progress, _LinkedWeights(f"verl/global_step_{global_steps}"))
+            weights = _LinkedWeights(f"verl/global_step_{global_steps}")
+            checkpoint.save(self._run.path, self._progress, weights, dump(self._settings))
         metrics |= {f"d2skill/{name}": value for name, value in self._metrics.items()}
         self._metrics = {}
 

@@ -87,8 +87,8 @@ def test_tasks_of_evidence_are_seen_and_revised_texts_are_read(path, capsys, tmp
     assert "The evidence for and against them is from 3 tasks (2 of valid_seen, 1 of train)." in said
     assert "2 of these tasks, valid_seen/5, valid_seen/6; skills concerned: t1, t2." in "\n".join(said)
     with JournalWriter(path) as writer:
-        writer.append(Revise({"t1": HOSTILE}, 1))
-    assert "texts that no bank takes: t1 (it asks to ignore" in fails(capsys, path).err
+        writer.append(Revise({"t1": MARKED}, 1))
+    assert "texts that no bank takes: t1 (principle has" in fails(capsys, path).err
 
 
 def test_the_bank_of_an_own_agent_has_no_splits_and_no_panel(path, capsys):
@@ -129,19 +129,16 @@ def test_many_tasks_are_named_in_part(tmp_path, capsys):
 
 def test_verify_names_texts_that_no_bank_takes(tmp_path, capsys):
     path = tmp_path / "bank.db"
-    texts = {"t1": FINE, "t2": HOSTILE, "t3": MARKED, "t4": HOSTILE, "t5": HOSTILE, "t6": HOSTILE}
+    texts = {"t1": FINE, "t2": HOSTILE, "t3": MARKED, "t4": MARKED, "t5": MARKED, "t6": MARKED}
     skills = [Skill(id, "task", text, f"see {id}") for id, text in texts.items()]
     from_records(path, EMBEDDER.fingerprint, skills, marks={"t6": Mark("held", 0), "t5": Mark("evicted", 0)})
     found = rejected_texts(Journal(path).replay())
-    assert [skill.id for skill, _ in found] == ["t2", "t3", "t4", "t5"]
+    assert [skill.id for skill, _ in found] == ["t3", "t4", "t5"]
     said = fails(capsys, path)
     assert "is whole" in said.out and "Every text" not in said.out
-    assert "t2 (it asks to ignore instructions); t3 (principle has" in said.err and "and 1 more: read" in said.err
-    for id in ("t2", "t4", "t5"):
+    assert "t3 (principle has" in said.err and "t2" not in said.err.partition("takes: ")[2]
+    for id in ("t4", "t5"):
         main(["bank", "hold", str(path), id, "--reason", "to be read"])
-    main(["bank", "admit", str(path), "t4"])
-    said = fails(capsys, path)
-    assert "t4" not in said.err.partition("takes: ")[2] and "t3 (principle has" in said.err, "somebody vouched for t4"
     main(["bank", "hold", str(path), "t3", "--reason", "markers"])
     assert verified(capsys, path)[-1] == "Every text is one that a bank takes."
 

@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 
 from d2skill.envs.alfworld import AlfworldEnvironment, Game
+from d2skill.envs.alfworld import environment as alfworld_files
 from d2skill.errors import ConfigError, DataError
 from d2skill.protocols import Environment
+from d2skill.utils import foreign_files
 
 
 def game_file(folder: Path, task_id: str) -> Path:
@@ -76,13 +78,14 @@ def test_tasks_that_the_official_loader_leaves_out_are_left_out(data_folder: Pat
 
 def test_other_splits_are_never_opened(data_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[Path] = []
-    real = Path.open
+    real = foreign_files.open_regular
 
-    def watched(path: Path, *arguments: Any, **options: Any) -> Any:
+    def watched(path: Path) -> Any:
         opened.append(path)
-        return real(path, *arguments, **options)
+        return real(path)
 
-    monkeypatch.setattr(Path, "open", watched)
+    for module in (foreign_files, alfworld_files):
+        monkeypatch.setattr(module, "open_regular", watched)
     AlfworldEnvironment(data_folder).task_ids("valid_seen")
     assert opened
     assert all("valid_seen" in path.parts for path in opened)

@@ -9,6 +9,7 @@ from pathlib import Path
 from d2skill.bank.formats import json_lines
 from d2skill.bank.formats.json_lines import BankRecord
 from d2skill.bank.journal import BankState, Journal, Mark, Status
+from d2skill.bank.safety import flags
 from d2skill.errors import BankError
 from d2skill.types import Granularity, Skill
 
@@ -27,12 +28,18 @@ class BankContents(BankRecord):
     def of_record(cls, record: BankRecord) -> BankContents:
         """Returns the contents of a bank without a journal, whose skills are active or evicted."""
         marks = {skill.id: Mark("evicted", skill.evicted) for skill in record.skills if skill.evicted is not None}
-        return cls(record.embedder, record.next_task, record.next_step, record.skills, record.tallies, marks)
+        numbers = record.next_task, record.next_step
+        return cls(record.embedder, *numbers, record.skills, record.tallies, marks, rest=record.rest)
 
     def status(self, skill: Skill) -> Status:
         """Returns the status of a skill."""
         mark = self.marks.get(skill.id)
         return mark.status if mark else "active"
+
+    def flagged(self) -> dict[str, str]:
+        """Returns why skills that are shown, or may be, look like no advice, by id."""
+        vouched = self.state.vouched if self.state else ()
+        return flags((skill for skill in self.skills if self.status(skill) in ("active", "trial")), vouched)
 
     def select(self, granularity: Granularity | None = None, status: Status | None = "active") -> list[Skill]:
         """Returns the skills of a granularity and a status, or of any for None, in order of insertion."""

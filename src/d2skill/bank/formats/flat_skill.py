@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, fields
 from typing import Annotated, Any
 
@@ -10,6 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from d2skill.bank.journal import Tally
 from d2skill.types import Granularity, Skill, SkillText
+from d2skill.utils.foreign_files import parse_json
 
 _MOST = 2**53
 """The largest count, which readers that take JSON numbers as floats still read exactly."""
@@ -17,10 +17,7 @@ _MOST = 2**53
 
 def _sources(value: Any) -> Any:
     """Returns the sources of evidence, which a format of strings has as JSON."""
-    try:
-        return json.loads(value) if isinstance(value, str) else value
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None
+    return parse_json(value) if isinstance(value, str) else value
 
 
 Sources = Annotated[dict[str, Annotated[int, Field(ge=1, le=_MOST)]], BeforeValidator(_sources)]
@@ -50,6 +47,7 @@ class FlatSkill(BaseModel):
     evicted: int | None = Field(None, ge=0, le=_MOST)
     supports: Sources = {}
     refutes: Sources = {}
+    rest: str = Field("", exclude=True)  # of the text that the skill was made of
 
     @classmethod
     def of(cls, skill: Skill, tally: Tally | None = None) -> FlatSkill:

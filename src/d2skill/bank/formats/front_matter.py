@@ -15,11 +15,12 @@ from textwrap import dedent
 
 import yaml
 
+from d2skill.utils.foreign_text import visible
+
 _FENCE = "---"
 LONGEST = 2**18
 """Characters of front matter that are read, at most"""
 _COMMENT = re.compile(r"(?:^|\s)#.*")
-_UNPRINTABLE = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
 
 
 def write(top: Mapping[str, str], metadata: Mapping[str, str], body: str) -> str:
@@ -58,7 +59,7 @@ def read(content: str, prefix: str) -> tuple[dict[str, str], dict[str, str], str
 def _quoted(text: str) -> str:
     """Returns a string of JSON that is one of YAML too, and never holds the fence, at which some readers split."""
     text = json.dumps(text, ensure_ascii=False)
-    text = _UNPRINTABLE.sub(lambda character: f"\\u{ord(character[0]):04x}", text)
+    text = visible(text).replace("\ufffe", "\\ufffe").replace("\uffff", "\\uffff")  # which YAML forbids
     return text.replace("--", "\\u002d-")
 
 

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from d2skill.bank import Draft, SkillBank
 from d2skill.bank.formats.contents import BankContents
@@ -15,33 +16,45 @@ from d2skill.bank.safety import LIMITS
 from d2skill.config import Config
 from d2skill.embedders import make_embedder
 from d2skill.types import Skill, SkillText
+from d2skill.utils.text import storable
+
+_LONGEST_NOTE = 100_000
+_SENTENCE_END = re.compile(r"[.!?][\"')\]]*(?=\s)|[。！？]")
 
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """The embedder of a new bank, the number of skills that it refused for each reason, and of texts that it cut."""
+    """The embedder of a new bank, the number of skills refused for each reason, and of those with more text beside."""
 
     embedder: str
     refused: Mapping[str, int]
     shortened: int
 
 
-def import_bank(contents: BankContents, out: Path, config: Config | None = None, origin: str = "") -> Imported:
+def import_bank(
+    contents: BankContents,
+    out: Path,
+    config: Config | None = None,
+    origin: str = "",
+    suspicion: Literal["off", "flag", "hold"] = "hold",
+) -> Imported:
     """Creates a journal with skills as a bank takes them: texts cleaned, duplicates and empty skills left out.
 
-    Ids, counts, evidence, worths, statuses and notes are kept. Suspicious skills are held.
+    Ids, counts, evidence, worths, statuses and notes are kept. A text that is too long ends with a whole sentence; a
+    note has it in full, as the rest of a skill's file.
 
     Args:
         contents: Skills of any format.
         out: File of the new journal.
         config: Settings of the new bank, of which those of embedder and duplicates matter; without it, the defaults.
         origin: Where the skills are from, for the record.
+        suspicion: What becomes of a skill that does not look like advice, in place of bank.suspicion.
     """
     config = config or Config()
     embedder = make_embedder(config.embedder)
-    skills, marks, refused = _accepted(
-        contents, lambda: SkillBank(embedder, config.bank, config.retrieval, config.credit)
-    )
+    contents, more = _shortened(contents)
+    settings = config.bank.model_copy(update={"suspicion": suspicion})
+    skills, marks, refused = _accepted(contents, lambda: SkillBank(embedder, settings, config.retrieval, config.credit))
     ids, state = {skill.id for skill in skills}, contents.state
     inserts = [event for event in (() if state is None else state.events(0)) if isinstance(event, Insert)]
     worth = {id: own for event in inserts for id, own in event.worth.items() if id in ids}
@@ -50,13 +63,37 @@ def import_bank(contents: BankContents, out: Path, config: Config | None = None,
     from_records(out, embedder.fingerprint, skills, worth, marks, tasks, origin, tallies)
     with JournalWriter(out) as writer:
         iteration = writer.head().iteration
+        writer.append(*(Note(id, text, iteration) for id, text in more.items() if id in ids))
         if state is not None:
             repeats = {id: sources for id, sources in state.repeats.items() if id in ids}
             notes = ((id, text) for id, texts in state.notes.items() if id in ids for text in texts)
             writer.append(
                 *([Repeat(repeats, iteration)] if repeats else []), *(Note(id, text, iteration) for id, text in notes)
             )
-    return Imported(embedder.fingerprint, refused, sum(map(_is_too_long, contents.skills)))
+    return Imported(embedder.fingerprint, dict(refused), len(more))
+
+
+def _shortened(contents: BankContents) -> tuple[BankContents, dict[str, str]]:
+    """Returns contents with texts that fit a bank, and by id all that a skill says beyond them."""
+    skills: list[Skill] = []
+    more: dict[str, str] = {}
+    for skill in contents.skills:
+        fields = {name: getattr(skill.text, name) for name in LIMITS}
+        cut = {name: whole_sentences(text, LIMITS[name]) for name, text in fields.items()}
+        beyond = [contents.rest.get(skill.id, ""), *(text for name, text in fields.items() if cut[name] != text)]
+        if told := "\n\n".join(filter(None, beyond)):
+            more[skill.id] = f"In full: {storable(told[:_LONGEST_NOTE])}"
+        skills.append(replace(skill, text=SkillText(**cut)))
+    return replace(contents, skills=tuple(skills)), more
+
+
+def whole_sentences(text: str, limit: int) -> str:
+    """Returns a text with the whole sentences that fit a limit; a first one that is longer is cut at a word."""
+    if len(" ".join(text.split())) <= limit:
+        return text
+    text = " ".join(text.split())
+    ends = [match.end() for match in _SENTENCE_END.finditer(text, 0, limit)]
+    return text[: ends[-1]].rstrip() if ends else f"{text[: limit - 3].rpartition(' ')[0] or text[: limit - 3]}..."
 
 
 def _accepted(
@@ -96,7 +133,3 @@ def _accepted(
         if mark.into and mark.into not in accepted:
             marks[id] = Mark("evicted", mark.iteration, f"was merged into {mark.into}, which was left out")
     return [accepted[skill.id] for skill in contents.skills if skill.id in accepted], marks, refused
-
-
-def _is_too_long(skill: Skill) -> bool:
-    return any(len(" ".join(getattr(skill.text, name).split())) > limit for name, limit in LIMITS.items())

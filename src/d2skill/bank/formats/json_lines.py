@@ -28,6 +28,7 @@ from d2skill.bank.journal import Tally
 from d2skill.errors import BankError
 from d2skill.types import Skill
 from d2skill.utils.atomic_files import write_text
+from d2skill.utils.foreign_files import parse_json, read_bytes
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -44,7 +45,7 @@ _TEXT_FIELDS = {"title", "principle", "when_to_apply"}
 class BankRecord:
     """The content of a bank: its embedder's fingerprint, the numbers of the next ids, and all skills it ever held.
 
-    `tallies` has the evidence for and against skills, by id.
+    `tallies` has the evidence for and against skills, by id, and `rest` what else the file of a skill says.
     """
 
     embedder: str
@@ -52,6 +53,7 @@ class BankRecord:
     next_step: int
     skills: tuple[Skill, ...]
     tallies: Mapping[str, Tally] = field(default_factory=dict)
+    rest: Mapping[str, str] = field(default_factory=dict, kw_only=True)
 
 
 def write(path: Path, record: BankRecord) -> None:
@@ -77,7 +79,7 @@ def read(path: Path) -> BankRecord:
     from d2skill.bank.safety import objection
 
     try:
-        data = path.read_bytes()
+        data = read_bytes(path)
     except OSError as error:
         raise BankError(f"{path}: cannot be read ({error.strerror}): is it the bank of a run?") from error
     lines = data.split(b"\n")
@@ -154,7 +156,7 @@ def _check_of(kind: type[_Kind]) -> TypeAdapter[_Kind]:
 def _object(path: Path, number: int, line: bytes) -> dict[str, Any]:
     """Returns the JSON object on a line."""
     try:
-        value = json.loads(line)
+        value = parse_json(line)
     except ValueError as error:
         raise _damage(path, number, "not JSON") from error
     if not isinstance(value, dict):

@@ -24,12 +24,14 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from d2skill.bank.formats import skillrl
 from d2skill.bank.formats.flat_skill import FlatSkill, first_fault
 from d2skill.bank.formats.json_lines import BankRecord
 from d2skill.bank.journal import Tally
 from d2skill.errors import BankError
 from d2skill.types import Granularity, Skill
 from d2skill.utils.atomic_files import write_text
+from d2skill.utils.foreign_files import parse_json
 
 _OBSERVATION = "\n\nCurrent observation: "
 _EVICTED = "d2skill_evicted"
@@ -60,13 +62,17 @@ def write(path: Path, record: BankRecord) -> None:
 def read(path: Path, data: bytes) -> list[FlatSkill]:
     """Returns the skills in the content of a file; those without an id of ours have the id ""."""
     try:
-        value = json.loads(data)
-    except (ValueError, RecursionError) as error:
+        value = parse_json(data)
+    except ValueError as error:
         raise BankError(f"{path}: neither a bank of d2skill nor JSON ({error}): is the file whole?") from None
-    if not isinstance(value, dict) or not value.keys() & {"task_skills", "step_skills"}:
-        raise BankError(f'{path}: neither a bank of d2skill nor a JSON object with "task_skills" or "step_skills"')
+    theirs = isinstance(value, dict) and skillrl.KEYS & value.keys()
+    if not isinstance(value, dict) or not (theirs or value.keys() & {"task_skills", "step_skills"}):
+        raise BankError(
+            f'{path}: neither a bank of d2skill nor a JSON object with "task_skills" or "step_skills", or with '
+            '"general_skills" as SkillRL writes it'
+        )
     try:
-        return from_document(value)
+        return skillrl.from_document(value) if theirs else from_document(value)
     except ValueError as error:
         raise BankError(f"{path}: {error}: correct that skill or take it out") from None
 

@@ -31,13 +31,15 @@ A procedure, whose text has slots for the things of a task, has its steps as a l
 
     {thing} and {place} stand for what the task names there: put a hot {thing} in {place}.
 
-A skill of others becomes a task skill with no history. Its description says when agents are to use it, so that is its
-key. Scripts and other files beside SKILL.md are not read.
+A skill of others becomes a task skill with no history: the first paragraph of its body is the principle, and its
+description, which says when agents are to use it, is when to apply and key. The rest of the body is kept beside it.
+Scripts and other files beside SKILL.md are not read.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping
@@ -50,10 +52,13 @@ from d2skill.bank.formats import front_matter
 from d2skill.bank.formats.flat_skill import FlatSkill, first_fault
 from d2skill.bank.formats.json_lines import BankRecord
 from d2skill.bank.journal import Tally
+from d2skill.bank.safety import LIMITS
 from d2skill.errors import BankError
 from d2skill.knowledge.procedures import sentence, steps_in
 from d2skill.types import Skill, SkillText
 from d2skill.utils.atomic_files import write_folder
+from d2skill.utils.foreign_files import read_bytes
+from d2skill.utils.foreign_text import markdown
 from d2skill.utils.text import counted
 
 FILE = "SKILL.md"
@@ -70,6 +75,13 @@ _WHEN = re.compile(r"^##+ +when to (?:apply|use)\b.*$", re.MULTILINE | re.IGNORE
 _HEADING = re.compile(r"^#+ ", re.MULTILINE)
 _SLOT = re.compile(r"\{[a-z]+(?: \d+)?\}")
 _ABOUT_SLOTS = re.compile(r"\n\n\{[^\n]*\} stands? for what the task names there: (.*)\.$")
+_ANGLES = str.maketrans("<>", "\u2039\u203a")
+_FENCED = re.compile(r"^ *(```|~~~).*?^ *\1 *$|<!--.*?-->", re.MULTILINE | re.DOTALL)
+_PARAGRAPH = re.compile(r"\n\s*\n")
+_NO_PROSE = ("#", "|", "!", "<", "---", "```", "~~~")
+"""Beginnings of a paragraph that is a heading, a table, a picture, HTML, a rule or code"""
+_MOST_BYTES = 2**22
+_PASSED_OVER = {".git", "node_modules", "__pycache__"}
 _STEP = re.compile(r"\d+\. (.*)\.")
 
 
@@ -86,23 +98,34 @@ def write(path: Path, record: BankRecord) -> None:
     write_folder(path, fill)
 
 
-def read(path: Path) -> list[FlatSkill]:
-    """Returns the skills in a folder of skill folders, or of one skill folder, in order of the folders' names.
+def read(path: Path, faults: list[str] | None = None) -> list[FlatSkill]:
+    """Returns the skills in a folder and the folders below it, in order of the folders' names.
 
-    Skills that bring no id of a bank have the id "".
+    Skills that bring no id of a bank have the id "". With a list of `faults`, a file that is no skill is passed over
+    and its sentence added there; without one, or if all files are faulty, the first raises `BankError`.
     """
     files = list(_files(path))
     if not files:
         raise BankError(
-            f"{path} has no {FILE}, nor has a folder in it: name a skill's folder, or one with such folders"
+            f"{path} has no {FILE}, nor has a folder below it: name a skill's folder, or one with such folders"
         )
-    return [_read_file(file) for file in files]
+    skills, errors = [], []
+    for file in files:
+        try:
+            skills.append(_read_file(file))
+        except BankError as error:
+            errors.append(error)
+    if errors and (faults is None or not skills):
+        raise errors[0]
+    if faults is not None:
+        faults += map(str, errors)
+    return skills
 
 
 def folder_name(skill: Skill) -> str:
     """Returns a name that the specification allows, made of title and id, so that it is unique in a bank."""
-    end = _slug(skill.id) or skill.granularity
-    start = _slug(skill.text.title) or "skill"
+    end = slug(skill.id) or skill.granularity
+    start = slug(skill.text.title) or "skill"
     return f"{start[: LONGEST_NAME - 1 - len(end)].rstrip('-')}-{end}"
 
 
@@ -110,10 +133,10 @@ def render(skill: Skill, tally: Tally | None = None) -> str:
     """Returns the SKILL.md of a skill with its evidence."""
     text = skill.text
     when = f"Use when: {text.when_to_apply}" if text.when_to_apply.strip() else ""
-    description = " ".join(f"{text.principle} {when}".split()) or " ".join(text.title.split()) or folder_name(skill)
-    top = {"name": folder_name(skill), "description": description[:LONGEST_DESCRIPTION].rstrip()}
-    body = f"\n# {text.title}\n\n{_principle(skill)}\n\n## When to apply\n\n{text.when_to_apply}\n"
-    body += _facts(skill, tally)
+    said = " ".join(f"{text.principle} {when}".split()) or " ".join(text.title.split()) or folder_name(skill)
+    top = {"name": folder_name(skill), "description": description(said)}
+    body = f"\n# {text.title}\n\n{principle_of(skill)}\n\n## When to apply\n\n{text.when_to_apply}\n"
+    body = markdown(body + _facts(skill, tally))
     plain = _skill(top, {}, body.replace("\r\n", "\n"))  # what `parse` would return without metadata
     ours = {
         _OURS + key.replace("_", "-"): json.dumps(value) if isinstance(value, dict) else str(value)
@@ -125,6 +148,11 @@ def render(skill: Skill, tally: Tally | None = None) -> str:
     return content
 
 
+def description(text: str) -> str:
+    """Returns a text as the description of a skill: short enough, and without the angle brackets that some refuse."""
+    return text.translate(_ANGLES)[:LONGEST_DESCRIPTION].rstrip()
+
+
 def parse(content: str) -> FlatSkill:
     """Returns the skill of a SKILL.md. Raises `ValueError` that names the line or value at fault."""
     top, ours, body = front_matter.read(content, _OURS)
@@ -133,7 +161,7 @@ def parse(content: str) -> FlatSkill:
     return _skill(top, ours, body)
 
 
-def _principle(skill: Skill) -> str:
+def principle_of(skill: Skill) -> str:
     """Returns the principle of a skill, that of a procedure as a list of its steps and a sentence about its slots."""
     principle, slots = skill.text.principle, list(dict.fromkeys(_SLOT.findall(skill.task_text)))
     if not slots:
@@ -169,10 +197,15 @@ def _procedure(written: str) -> tuple[str, str] | None:
 
 def _skill(top: Mapping[str, str], ours: Mapping[str, str], body: str) -> FlatSkill:
     """Returns the skill of name and description, metadata of ours, and body."""
-    text, key = _text(top["name"], top["description"], body.partition(f"\n{_FACTS}\n")[0]), top["description"]
+    body = body.partition(f"\n{_FACTS}\n")[0]
+    text, key, rest = _text(top["name"], top["description"], body), top["description"], ""
     if procedure := _procedure(text.principle):
         text, key = replace(text, principle=procedure[0]), procedure[1]
-    values = asdict(text) | {"granularity": "task", "task_text": key}
+    elif (first := _first_paragraph(text.principle)) != text.principle:
+        text, rest = replace(text, principle=first or key), body.strip()
+    if len(text.when_to_apply) > LIMITS["when_to_apply"]:
+        text, rest = replace(text, when_to_apply=key), body.strip()
+    values = asdict(text) | {"granularity": "task", "task_text": key, "rest": rest}
     values |= {key.replace("-", "_"): value for key, value in ours.items()}
     return FlatSkill.model_validate(values)
 
@@ -191,17 +224,30 @@ def _text(name: str, description: str, body: str) -> SkillText:
     return SkillText(title, body.strip() or description, when)
 
 
+def _first_paragraph(body: str) -> str:
+    """Returns the first paragraph that is prose or a list, with the list that it announces; "" without any."""
+    if not _PARAGRAPH.search(body):
+        return "" if body.startswith(_NO_PROSE) else body
+    paragraphs = [part.strip() for part in _PARAGRAPH.split(_FENCED.sub("\n\n", body))]
+    paragraphs = [part for part in paragraphs if part and not part.startswith(_NO_PROSE)]
+    announces = len(paragraphs) > 1 and paragraphs[0].endswith(":")
+    return "\n".join(paragraphs[: 1 + announces])
+
+
 def _files(path: Path) -> Iterator[Path]:
-    """Yields the SKILL.md of a folder and of the folders in it."""
-    for folder in [path, *sorted(path.iterdir())]:
-        files = [folder / name for name in (FILE, FILE.lower()) if (folder / name).is_file()]
-        yield from files[:1]
+    """Yields the SKILL.md of a folder and of all folders below it; links are not followed."""
+    for folder, below, files in os.walk(path):
+        below[:] = sorted(name for name in below if name not in _PASSED_OVER)
+        named = [name for name in (FILE, FILE.lower()) if name in files]
+        yield from (Path(folder, name) for name in named[:1] if not Path(folder, name).is_symlink())
 
 
 def _read_file(file: Path) -> FlatSkill:
     """Returns the skill of a file. Raises `BankError` that names it if there is none."""
     try:
-        return parse(file.read_bytes().decode("utf-8-sig"))
+        return parse(read_bytes(file, _MOST_BYTES).decode("utf-8-sig"))
+    except OSError as error:
+        raise BankError(f"{file}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError:
         raise BankError(f"{file} is not text in UTF-8: save it as such") from None
     except ValidationError as error:
@@ -210,7 +256,7 @@ def _read_file(file: Path) -> FlatSkill:
         raise BankError(f"{file}, {error}") from None
 
 
-def _slug(text: str) -> str:
+def slug(text: str) -> str:
     """Returns a text in lower case, with a hyphen for each run of characters that are no ASCII letters or digits."""
     plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
     return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")

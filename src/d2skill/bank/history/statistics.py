@@ -159,14 +159,13 @@ def seen_tasks(journal: Journal) -> SeenTasks:
 def rejected_texts(state: BankState) -> list[tuple[Skill, str]]:
     """Returns the skills whose text no bank would store, with the reason.
 
-    Held skills are left out, as no policy sees them. The text of a skill that a person admitted although it was held
-    has to be clean only.
+    Held skills are left out, as no policy sees them.
     """
     rejected = []
     for skill in state.skills():
         mark = state.marks.get(skill.id)
         if mark and mark.status == "held":
             continue
-        if reason := objection(skill.text, vouched=skill.id in state.vouched):
+        if reason := objection(skill.text):
             rejected.append((skill, reason))
     return rejected

@@ -42,5 +42,8 @@ def read(path: Path) -> KeptState | None:
     file = array_file.read(beside(path, "-state"), BankState.name)
     if file is None:
         return None
-    seq, iteration, checksum = file.values["head"]
-    return KeptState(JournalHead(seq, iteration, bytes.fromhex(checksum)), file.values, file.arrays)
+    try:
+        seq, iteration, checksum = file.values["head"]
+        return KeptState(JournalHead(seq, iteration, bytes.fromhex(checksum)), file.values, file.arrays)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return None

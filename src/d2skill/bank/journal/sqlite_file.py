@@ -117,7 +117,7 @@ def first_event(embedder: str) -> StoredEvent:
 def append(connection: sqlite3.Connection, event: StoredEvent) -> None:
     """Adds an event, after which the journal ends."""
     head = event.head
-    connection.execute(f"INSERT INTO events ({_COLUMNS}) VALUES (?, ?, ?, ?, ?)", event)
+    connection.execute(f"INSERT INTO events ({_COLUMNS}) VALUES (?, ?, ?, ?, ?)", event)  # nosec B608
     connection.execute(
         "REPLACE INTO head (id, seq, iteration, checksum, digest) VALUES (0, ?, ?, ?, ?)", (*head, digest(head))
     )
@@ -125,7 +125,7 @@ def append(connection: sqlite3.Connection, event: StoredEvent) -> None:
 
 def read_events(connection: sqlite3.Connection, since: int) -> Iterator[StoredEvent]:
     """Yields the events after number `since`, unverified."""
-    rows = connection.execute(f"SELECT {_COLUMNS} FROM events WHERE seq > ? ORDER BY seq", (since,))
+    rows = connection.execute(f"SELECT {_COLUMNS} FROM events WHERE seq > ? ORDER BY seq", (since,))  # nosec B608
     return map(StoredEvent._make, rows)
 
 

@@ -19,6 +19,7 @@ from d2skill.bank.journal.replay import Replay, live_ranges
 from d2skill.bank.journal.sqlite_file import DamageError, JournalHead, StoredEvent
 from d2skill.bank.journal.state import BankState
 from d2skill.errors import BankError
+from d2skill.utils.foreign_files import MOST_BYTES, explained, parse_json
 
 
 class SnapshotEntry(NamedTuple):
@@ -53,7 +54,8 @@ class View:
         first = next(sqlite_file.read_events(self._connection, -1), None)
         if first is None or first.seq != 0 or not first.is_intact(b""):
             raise DamageError(self._path, "event 0, which names the embedder, is missing or changed")
-        return str(json.loads(first.body)["embedder"])
+        with explained(self._path, BankError, "go back to a copy of the journal"):
+            return str(parse_json(first.body)["embedder"])
 
     def live(self, at: int | None, seq: int | None) -> list[range]:
         """Returns the numbers of the events that count up to an iteration or event, as ranges, newest first.
@@ -119,10 +121,12 @@ class View:
             fits = any(entry.seq in numbers for numbers in live) and (at is None or entry.iteration <= at)
             if fits and (snapshot := self._snapshot(entry)) is not None:
                 checksum, values = snapshot
-                state.load(values)
+                with explained(self._path, BankError, "go back to a copy of the journal"):
+                    state.load(values)
                 return entry.seq, checksum
         if kept:
-            state.unpack(kept.values, kept.arrays)
+            with explained(f"{self._path}-state", BankError, "delete it, it is made again"):
+                state.unpack(kept.values, kept.arrays)
             return kept.head.seq, kept.head.checksum
         return 0, self.checksum(0)
 
@@ -180,7 +184,12 @@ class View:
         *values, checksum, body = row
         if not isinstance(body, bytes) or checksum != sqlite_file.digest(values, body):
             return None
-        return row[2], json.loads(zlib.decompress(body))
+        try:
+            unpacker = zlib.decompressobj()
+            values = json.loads(unpacker.decompress(body, MOST_BYTES))
+        except (zlib.error, ValueError, RecursionError):
+            return None
+        return None if unpacker.unconsumed_tail else (row[2], values)
 
 
 def is_live(event: StoredEvent, live: Sequence[range]) -> bool:

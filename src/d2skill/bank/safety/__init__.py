@@ -5,8 +5,8 @@ There are three defences, of which the last is the strongest:
 
 1. `clean` makes each field one short line of visible characters, without the role markers of chat templates and of our
    own prompts. Encoded markers (&lt;, %3C, base64) stay: no tokenizer decodes them.
-2. `suspicion` detects text that looks like an instruction to whoever runs the policy. It knows phrases of some
-   languages and cannot be complete.
+2. `suspicion` detects text that looks like an instruction to whoever runs the policy. It knows few phrases and cannot
+   be complete; `bank.suspicion` says whether such a text is held back, or only marked where it is displayed.
 3. `prompts.render` shows a skill as one quoted line under a heading that calls it advice.
 
 Stored text is NFKC, so the text that is shown is the text that was checked: full-width letters, ligatures and the like
@@ -17,11 +17,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Collection, Iterable
 from functools import cache
 
 from d2skill.bank.safety.injection_phrases import suspicious_phrase
 from d2skill.bank.safety.unicode import latin, visible
-from d2skill.types import SkillText
+from d2skill.types import Skill, SkillText
 
 LIMITS = {"title": 120, "principle": 600, "when_to_apply": 300}
 """Longest text of each field, in characters."""
@@ -32,7 +33,10 @@ _TAGS = (
     r"|tools?|tool_\w+|function(?:s|_calls?)?|invoke|parameter|system|user|assistant|human|developer|model"
     r"|prompt|instructions?|advice|skills?|notes|context|documents?|task|history"
     r"|s|bos|eos|pad|unk|mask|sep|cls|sop|eop|eoh|eoa|eot|(?:start|end)_of_\w+|image|audio|video|fim[_-]\w+"
-    r"|unused\d+|extra_id_\d+|special_\d+|reserved_\w+|tokens_unused_\d+|seed:\w+|0x[0-9a-f]{2}"
+    r"|unused\d+|unused_token_\d+|extra_id_\d+|special_\d+|reserved_\w+|tokens_unused_\d+|0x[0-9a-f]{2}|ctrl\d+"
+    r"|(?:seed|minimax):\w+|(?:start|end)_function_\w+|(?:bos|eos|eop|mask|pad|image_soft)_token|img_context|co:|bot"
+    r"|results|arg_(?:key|value)|longcat_\w+|(?:issue|jupyter|commit)_\w+|gh_stars|reponame|empty_output"
+    r"|meta(?:_start)?|_start_"
 )
 _MARKERS = (
     r"(?i)"
@@ -40,7 +44,8 @@ _MARKERS = (
     r"(<\|[^<>|]{0,40}\|>(?:\s?(?:system|user|assistant|developer|tool|analysis|commentary|final)\s?(?=<\|))?|<\|+|\|+>"
     rf"|<\s?/?\s?(?:{_TAGS})(?:[\s=:/][^<>]{{0,80}})?>|<<\s?/?\s?SYS\s?>>"
     r"|\[\s?/?\s?(?:INST|SYS|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_\w+|ARGS|CALL_ID|THINK|IMG\w*|CONTROL_\d+|[gs]?MASK"
-    r"|CLS|SEP|PAD|UNK|BOS|EOS)\s?\]|\[\|[^\[\]|]{0,40}\|\]|\]~[!b]\w*[\[\]]?|\[e~\["
+    r"|CLS|SEP|PAD|UNK|BOS|EOS|PREFIX|MIDDLE|SUFFIX|AUDIO|BEGIN_AUDIO|TRANSCRIBE)\s?\]"
+    r"|<\[[^<>\[\]]{1,40}\]>|\|DSML\||\[\|[^\[\]|]{0,40}\|\]|\]~[!b]\w*[\[\]]?|\[e~\["
     r"|`{3,}\w*|~{3,}|<!--|-->|<!\[CDATA\[|\]\]>|[-=_*]{3,}|#{2,}|\"{3,}|'{3,})"
 )
 _TURN = r"system|user|assistant|human|developer"
@@ -65,8 +70,6 @@ _CODED = (
     r"|[0-9a-fA-F]{32,}|[A-Z2-7]{32,}|(?:\\x[0-9a-fA-F]{2}){8,}|(?:\\u[0-9a-fA-F]{4}){6,}|(?:%[0-9a-fA-F]{2}){8,}"
     r"|(?:&#?\w{1,8};){6,}|(?:[01]{8} ?){5,}|(?:\b\d{2,3}\b[ ,]+){12,}|(?:\b[0-9a-fA-F]{2} ){12,}"
 )
-_SHOUTS = "IMPORTANT MUST ALWAYS NEVER URGENT CRITICAL WARNING ATTENTION IMMEDIATELY OBEY NOW STOP".split()
-_SHOUTED = rf"\b(?:{'|'.join(_SHOUTS)})\b"
 _SENTENCE_END = re.compile(r"[.!?。]\s*")
 _LONG_WORD = re.compile(r"([!-~]{80})[!-~]+")
 
@@ -96,23 +99,26 @@ def suspicion(text: SkillText) -> str:
     line = ". ".join([getattr(text, field)[:limit] for field, limit in LIMITS.items()])
     if _may_be_coded(line) and _compiled(_CODED).search(line):
         return "it holds encoded data"
-    if _is_shouted(line) or _is_repeated(_SENTENCE_END.split(line)):
+    if _is_repeated(_SENTENCE_END.split(line)):
         return "it urges by repetition"
     return suspicious_phrase(line)
 
 
-def objection(text: SkillText, *, vouched: bool = False) -> str:
-    """Returns the reason why no bank stores such a text, or "": it is not clean, has an empty field, or is suspicious.
+def flags(skills: Iterable[Skill], vouched: Collection[str] = ()) -> dict[str, str]:
+    """Returns why some skills look like no advice, by id; those that a person `vouched` for do not count."""
+    found = {skill.id: suspicion(skill.text) for skill in skills if skill.id not in vouched}
+    return {skill_id: why for skill_id, why in found.items() if why}
 
-    A text that a person `vouched` for may be suspicious.
-    """
+
+def objection(text: SkillText) -> str:
+    """Returns the reason why no bank stores such a text, or "": it is not clean, or has an empty field."""
     for field, limit in LIMITS.items():
         line = getattr(text, field)
         if _clean_line(line, limit) != line:
             return f"{field} has invisible characters, markers of a chat or prompt, or is too long"
         if not line:
             return f"{field} is empty"
-    return "" if vouched else suspicion(text)
+    return ""
 
 
 def _clean_line(text: str, limit: int) -> str:
@@ -144,11 +150,6 @@ def _may_be_coded(text: str) -> bool:
         or sum(map(text.count, "\\%&")) >= 6
         or _HEX_WORDS.search(text) is not None
     )
-
-
-def _is_shouted(text: str) -> bool:
-    """Returns True if a text has more than three of the words of `_SHOUTS`."""
-    return sum(map(text.count, _SHOUTS)) > 3 and len(_compiled(_SHOUTED).findall(text)) > 3
 
 
 def _is_repeated(sentences: list[str]) -> bool:

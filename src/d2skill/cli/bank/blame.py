@@ -10,7 +10,6 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from rich.text import Text
 from tyro.conf import Positional
 
 from d2skill.bank.history.diff import describe_status, status_name
@@ -50,6 +49,7 @@ from d2skill.cli.bank.tables import (
 from d2skill.cli.output import Output
 from d2skill.runs import trajectories
 from d2skill.runs.folder import RunFolder
+from d2skill.utils.foreign_text import command
 from d2skill.utils.text import counted
 
 _ENDS = 8  # rows at either end of a long table
@@ -105,9 +105,9 @@ def _print(run: Path, timeline: Timeline, all: bool) -> None:
     table = table_of(columns, left=("events", "what happened"))
     for number, row in enumerate(rows):
         if not left_out or number < _ENDS or number >= len(rows) - _ENDS:
-            table.add_row(*map(Text, row))
+            table.add_row(*row)
         elif number == _ENDS:
-            table.add_row(*["..."] * 6, Text(f"{counted(left_out + 1, 'more iteration')}: --all shows all"))
+            table.add_row(*["..."] * 6, f"{counted(left_out + 1, 'more iteration')}: --all shows all")
     print_table(table)
 
 
@@ -117,15 +117,14 @@ def _print_signals(run: Path, timeline: Timeline, merged: Sequence[str]) -> None
     say(f"{timeline.skill.id}: {timeline.skill.text.title}")
     say(*map(_signal, signals), *([] if signals else ["It has no signals yet."]))
     if merged:
-        commands = ", ".join(f"`d2skill bank blame {run} {id} --signals`" for id in merged)
+        commands = ", ".join(command("bank", "blame", run, id, "--signals") for id in merged)
         say(f"Those of skills that were merged into it count here as well: {commands}.")
     if not run.is_dir():
         return
     folder = RunFolder.open(run)
     kept = {*folder.kept_rollouts()}
     if last := next((signal for signal in reversed(signals) if signal.task and signal.iteration in kept), None):
-        command = replay_command(run, _episode(folder, timeline.skill.id, last))
-        say(f"{command} shows the last of these episodes.")
+        say(f"{replay_command(run, _episode(folder, timeline.skill.id, last))} shows the last of these episodes.")
     if lost := sorted({str(signal.iteration) for signal in signals if signal.iteration not in kept}, key=int):
         say(f"The episodes of these iterations are not kept: {listed(lost, 10)}.")
 
@@ -179,9 +178,9 @@ def _print_replay(run: RunFolder, entry: TimelineEntry, inserted: Inserted) -> N
     """Prints the command that shows the failure that a skill was written from, if the run keeps it."""
     if inserted.failure is None or entry.undone or not run.rollout(entry.iteration).is_file():
         return
-    command = replay_command(run.path, EpisodeId(entry.iteration, inserted.skill.source_task, inserted.failure))
+    replayed = replay_command(run.path, EpisodeId(entry.iteration, inserted.skill.source_task, inserted.failure))
     success = f", --member {inserted.success} the success" if inserted.success is not None else ""
-    say(f"{command} shows the failure{success}.")
+    say(f"{replayed} shows the failure{success}.")
 
 
 def _row(entries: Sequence[TimelineEntry]) -> tuple[str, ...]:

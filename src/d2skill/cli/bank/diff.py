@@ -16,6 +16,7 @@ from d2skill.cli.bank.tables import format_tally, print_titles, say
 from d2skill.cli.output import Output
 from d2skill.errors import BankError
 from d2skill.types import Skill
+from d2skill.utils.foreign_text import command
 from d2skill.utils.text import counted
 
 
@@ -62,7 +63,7 @@ def _print(diff: BankDiff, second: Path, limit: int) -> None:
         _print_part(f"{len(revised)} with other texts", revised, limit)
     say(f"{diff.unchanged} stayed as before.")
     if diff.transient:
-        say(f"{diff.transient} came and left between: `d2skill bank list {second} --status all` lists all.")
+        say(f"{diff.transient} came and left between: {command('bank', 'list', second, '--status', 'all')} lists all.")
 
 
 def _are(things: Sequence[object]) -> str:

@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated
 
-from rich.text import Text
 from tyro.conf import Positional, arg
 
 from d2skill.bank import SkillBank
@@ -17,13 +16,14 @@ from d2skill.bank.formats.contents import BankContents, check_iteration
 from d2skill.bank.history.diff import describe_status
 from d2skill.bank.history.statistics import count_undone
 from d2skill.bank.journal import Journal, JournalHead, JournalWriter, Note, Rewind, Status
-from d2skill.bank.safety import clean, objection
+from d2skill.bank.safety import objection
 from d2skill.cli.bank.open import find_skill, one_line, open_journal, read, settings_of
 from d2skill.cli.bank.tables import SkillId, print_rows, print_table, print_undo_hint, say, table_of
 from d2skill.cli.output import Output
 from d2skill.embedders import make_embedder
 from d2skill.errors import BankError
 from d2skill.types import Granularity, Skill
+from d2skill.utils.foreign_text import command
 from d2skill.utils.text import counted
 
 Ids = Annotated[Positional[tuple[str, ...]], arg(metavar="ID [ID ...]", help_behavior_hint="(required)")]
@@ -69,7 +69,7 @@ def bank_merge(
             return
         say(
             f"Merged: {len(gone)} into {len(merged)}, where their signals count from now on; active: {left}.",
-            f"`d2skill bank admit {run} {gone[0]}` takes that one out again.",
+            f"{command('bank', 'admit', run, gone[0])} takes that one out again.",
         )
         print_undo_hint(run, head)
 
@@ -80,9 +80,9 @@ def _print_merged(merged: Mapping[str, Sequence[str]], signals: Mapping[str, int
     """Prints a table of the skills that stay, and of those that went into each."""
     table = table_of(("stays", "goes into it", "signals", "skill"), left=("stays", "goes into it", "skill"))
     for keeper, ids in merged.items():
-        table.add_row(keeper, "", str(signals[keeper]), Text(titles[keeper]))
+        table.add_row(keeper, "", str(signals[keeper]), titles[keeper])
         for id in ids:
-            table.add_row("", id, str(signals[id]), Text(titles[id]))
+            table.add_row("", id, str(signals[id]), titles[id])
     print_table(table)
 
 
@@ -101,7 +101,7 @@ def bank_admit(run: Positional[Path], ids: Ids, reason: str = "") -> Output:
         contents = read(run)
         skills = _find_skills(contents, ids, run, not_yet="active")
         for skill in skills:
-            _check_presentable(contents, skill)
+            _check_presentable(skill)
         bank.admit([skill.id for skill in skills], head.iteration, one_line(reason))
 
     def show() -> None:
@@ -136,7 +136,7 @@ def bank_hold(run: Positional[Path], ids: Ids, reason: str) -> Output:
     def show() -> None:
         for skill in skills:
             say(f"{skill.id} is held back: {skill.text.title}")
-        say(f"Shown to nobody until `d2skill bank admit {run} {' '.join(skill.id for skill in skills)}`.")
+        say(f"Shown to nobody until {command('bank', 'admit', run, *(skill.id for skill in skills))}.")
         print_undo_hint(run, head)
 
     before = {skill.id: contents.status(skill) for skill in skills}
@@ -157,7 +157,7 @@ def bank_note(run: Positional[Path], id: SkillId, text: Positional[str]) -> Outp
     with JournalWriter(open_journal(run).path, wait=settings_of(run).bank.wait) as writer:
         find_skill(writer.replay().skills(), id, run)
         writer.append(Note(id, text, writer.head().iteration))
-    return Output({"id": id, "note": text}, partial(say, f"Noted: `d2skill bank show {run} {id}` shows it."))
+    return Output({"id": id, "note": text}, partial(say, f"Noted: {command('bank', 'show', run, id)} shows it."))
 
 
 def bank_undo(run: Positional[Path], to: int | None = None, event: int | None = None) -> Output:
@@ -225,7 +225,7 @@ def _open_bank(run: Path, *, to_write: bool = True) -> Iterator[tuple[SkillBank,
 def _find_skills(bank: BankContents, ids: Sequence[str], run: Path, *, not_yet: Status) -> list[Skill]:
     """Returns the skills of some ids. Raises `BankError` if there are none, or if one has the status already."""
     if not ids:
-        raise BankError(f"which skills? Name their ids, as in `d2skill bank list {run} --status all`")
+        raise BankError(f"which skills? Name their ids, as in {command('bank', 'list', run, '--status', 'all')}")
     skills = [find_skill(bank.skills, id, run) for id in dict.fromkeys(ids)]
     for skill in skills:
         if bank.status(skill) == not_yet:
@@ -233,18 +233,10 @@ def _find_skills(bank: BankContents, ids: Sequence[str], run: Path, *, not_yet: 
     return skills
 
 
-def _check_presentable(bank: BankContents, skill: Skill) -> None:
+def _check_presentable(skill: Skill) -> None:
     """Raises `BankError` for a text that no policy can be shown, even if a person vouches for it."""
-    assert bank.state is not None
-    if not (reason := objection(skill.text)):
-        return
-    if clean(skill.text) != skill.text:
+    if reason := objection(skill.text):
         raise BankError(
             f"{skill.id} cannot be shown to a policy: {reason}; `d2skill bank import` makes a bank with its text "
             "cleaned"
-        )
-    if bank.status(skill) != "held" and skill.id not in bank.state.vouched:
-        raise BankError(
-            f"{skill.id} looks like no advice ({reason}) and was {bank.status(skill)}: hold it back first "
-            "(`d2skill bank hold`), then admit it if you vouch for it"
         )

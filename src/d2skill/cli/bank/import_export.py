@@ -7,12 +7,14 @@ from collections import Counter
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 from tyro.conf import Positional
 
 from d2skill.bank.formats import Format, export_bank, import_record
 from d2skill.bank.formats.contents import BankContents
 from d2skill.bank.formats.importing import import_bank
+from d2skill.bank.formats.one_skill import best
 from d2skill.bank.journal import GONE, Journal, salvage
 from d2skill.bank.safety import objection
 from d2skill.cli.bank.open import bank_path, listed, read
@@ -21,7 +23,11 @@ from d2skill.cli.output import Output
 from d2skill.errors import BankError
 from d2skill.runs.folder import RunFolder
 from d2skill.types import Granularity
+from d2skill.utils.foreign_text import command
 from d2skill.utils.text import counted
+
+_TOP = 20  # skills of one-skill
+_NAMED = 10  # files that were passed over
 
 
 def bank_export(
@@ -31,6 +37,7 @@ def bank_export(
     granularity: Granularity | None = None,
     evicted: bool = False,
     at: int | None = None,
+    top: int | None = None,
 ) -> Output:
     """Write the skills of a run's bank in another format.
 
@@ -38,17 +45,25 @@ def bank_export(
 
     Args:
         run: Run folder, or a bank file.
-        out: New file, or for skill-md new folder.
-        format: jsonl (a bank file), release (the JSON of the released D2Skill code) or skill-md (Agent Skills).
+        out: New file, or for skill-md and one-skill new folder.
+        format: jsonl (a bank file), release (the JSON of the released D2Skill code), skill-md (Agent Skills, a folder
+            each) or one-skill (the best of them as one Agent Skill, named as its folder).
         granularity: Task skills or step skills only.
         evicted: Also write skills that have left: evicted, retired or merged into another.
         at: Iteration after which to look at the bank; without it, as it is.
+        top: Only so many skills, those of most evidence and utility; of one-skill 20 if not said.
     """
+    if top is not None and top < 1:
+        raise BankError(f"--top {top} leaves nothing to write: name a number from 1 on")
     bank = read(run, at)
     of_kind = bank.select(granularity, None)
     skills = [s for s in of_kind if bank.status(s) == "active" or (evicted and bank.status(s) in GONE)]
     rejected = {skill.id for skill in skills if format == "jsonl" and objection(skill.text)}
     skills = [skill for skill in skills if skill.id not in rejected]
+    if top is not None or format == "one-skill":
+        skills = best(skills, top or _TOP)
+    if format == "one-skill" and not skills:
+        raise BankError(f"the bank of {run} has no skill to write: `d2skill bank list` shows what it has")
     export_bank(replace(bank, skills=tuple(skills)), out, format)
     hidden = [skill for skill in of_kind if bank.status(skill) in ("trial", "held")]
 
@@ -65,40 +80,55 @@ def bank_export(
     return Output({"out": out, "format": format, "skills": [skill.id for skill in skills], **left_out}, show)
 
 
-def bank_import(source: Positional[Path], out: Positional[Path], run: Path | None = None) -> Output:
+def bank_import(
+    source: Positional[Path],
+    out: Positional[Path],
+    run: Path | None = None,
+    suspicion: Literal["off", "flag", "hold"] = "hold",
+) -> Output:
     """Make a bank from skills in any format.
 
     Texts are cleaned; duplicates and skills without text are left out. Text that does not look like advice is held: it
     is in the new bank, but no policy is shown it until `d2skill bank admit`. Skills of a run or a journal keep their
-    signals and their status: on trial, held, evicted, retired or merged.
+    signals and their status: on trial, held, evicted, retired or merged. Of a SKILL.md, the first paragraph and the
+    description are shown to policies; a note that `d2skill bank show` prints has the rest.
 
     Args:
-        source: Run folder, journal, bank file, JSON of the released D2Skill code, or folder of Agent Skills (SKILL.md).
+        source: Run folder, journal, bank file, JSON of the released code of D2Skill or SkillRL, or a folder with Agent
+            Skills (SKILL.md) in it or below it, such as a clone.
         out: New journal of a bank, such as bank.db.
         run: Run folder whose settings the bank is for: its embedder, and what is a duplicate; else the defaults.
+        suspicion: What becomes of text that does not look like advice: hold it, flag it in lists of skills, or off.
     """
     if os.path.lexists(out):
         raise BankError(f"{out} exists: choose another name, or remove it first")
     config = RunFolder.open(run).config() if run else None
+    faults: list[str] = []
     if (source.is_dir() and (source / "config.toml").is_file()) or (source.is_file() and Journal.is_journal(source)):
         contents = read(source)
     else:
-        contents = BankContents.of_record(import_record(source))
-    imported = import_bank(contents, out, config, str(source))
+        contents = BankContents.of_record(import_record(source, faults))
+    imported = import_bank(contents, out, config, str(source), suspicion)
     made = read(out)
     held = made.select(status="held")
 
     def show() -> None:
         say(f"{count_skills(made, made.skills)} written to {out}, for embedder {imported.embedder}.")
         if held:
-            say(f"Held back: {len(held)} (`d2skill bank list {out} --status held`).")
+            say(f"Held back: {len(held)} ({command('bank', 'list', out, '--status', 'held')}).")
         if imported.refused:
             say(f"Left out: {', '.join(f'{count} {reason}' for reason, count in imported.refused.items())}.")
         if imported.shortened:
-            say(f"Shortened: {imported.shortened}, to the lengths that a bank holds.")
+            say(
+                f"Shortened: {imported.shortened}, to whole sentences; `d2skill bank show` has the rest of their texts."
+            )
+        if faults:
+            say(f"Passed over, as no skill can be read there: {counted(len(faults), 'file')}.", *faults[:_NAMED])
 
     statuses = Counter(map(made.status, made.skills))
-    return Output({"out": out, "skills": len(made.skills), "statuses": statuses, **asdict(imported)}, show)
+    return Output(
+        {"out": out, "skills": len(made.skills), "statuses": statuses, "faults": faults, **asdict(imported)}, show
+    )
 
 
 def bank_salvage(run: Positional[Path], out: Positional[Path]) -> Output:

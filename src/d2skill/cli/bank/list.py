@@ -9,12 +9,14 @@ from typing import Literal
 from tyro.conf import Positional
 
 from d2skill.bank.formats.contents import BankContents
-from d2skill.cli.bank.open import read
+from d2skill.cli.bank.open import listed, read
 from d2skill.cli.bank.tables import count_statuses, print_skills, say, skill_record
 from d2skill.cli.output import Output
 from d2skill.errors import BankError
 from d2skill.knowledge.evidence import standing_of
 from d2skill.types import Granularity, Skill
+
+_NAMED = 10  # flagged skills
 
 
 def bank_list(
@@ -44,16 +46,20 @@ def bank_list(
     skills = bank.select(granularity, None if status == "all" else status)
     skills.sort(key=lambda skill: (-_sort_value(run, bank, skill, sort), skill.id))
     ids = {skill.id for skill in skills}
+    flagged = {skill_id: why for skill_id, why in bank.flagged().items() if skill_id in ids}
     others = [skill for skill in bank.select(granularity, None) if skill.id not in ids]
 
     def show() -> None:
         print_skills(bank, skills, limit)
+        if flagged:
+            named = listed([f"{skill_id} ({why})" for skill_id, why in flagged.items()], _NAMED)
+            say(f"Flagged, as no advice reads like it: {named}. `d2skill bank hold` keeps a skill from policies.")
         if others:
             say(f"Not listed: {count_statuses(bank, others)}. --status all lists all.")
 
-    listed = [skill_record(bank, skill) for skill in skills[:limit]]
+    records = [skill_record(bank, skill) for skill in skills[:limit]]
     not_listed = Counter(map(bank.status, others))
-    return Output({"skills": listed, "count": len(skills), "not_listed": not_listed}, show)
+    return Output({"skills": records, "count": len(skills), "not_listed": not_listed, "flagged": flagged}, show)
 
 
 def _sort_value(run: Path, bank: BankContents, skill: Skill, sort: str) -> float:

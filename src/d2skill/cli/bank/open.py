@@ -11,6 +11,7 @@ from d2skill.bank.journal import Journal
 from d2skill.errors import BankError, RunError
 from d2skill.runs.folder import RunFolder
 from d2skill.types import Skill
+from d2skill.utils.foreign_text import command
 
 if TYPE_CHECKING:
     from d2skill.config import Config
@@ -49,7 +50,8 @@ def find_skill(skills: Iterable[Skill], id: str, run: Path) -> Skill:
     """Returns the skill of an id. Raises `RunError` if there is none."""
     skill = next((skill for skill in skills if skill.id == id), None)
     if skill is None:
-        raise RunError(f"the bank of {run} has no skill {id}: `d2skill bank list {run} --status all` lists all")
+        listing = command("bank", "list", run, "--status", "all")
+        raise RunError(f"the bank of {run} has no skill {id}: {listing} lists all")
     return skill
 
 

@@ -39,6 +39,7 @@ from d2skill.knowledge.evidence import by_evidence
 from d2skill.runs import trajectories
 from d2skill.runs.folder import RunFolder
 from d2skill.types import Skill
+from d2skill.utils.foreign_text import command
 from d2skill.utils.text import counted
 
 _LATEST = 3  # episodes that are named
@@ -68,6 +69,7 @@ def bank_show(run: Positional[Path], id: SkillId, at: int | None = None) -> Outp
         ("key: task", skill.task_text),
         ("key: observation", skill.observation or "-"),
         ("status", describe_status(bank.marks.get(id), skill) or _active(bank.state, timeline)),
+        *([("flagged", f"{flagged}, which no advice does")] if (flagged := bank.flagged().get(id)) else []),
         ("utility", f"{skill.utility:+.3f} after {counted(skill.credits, 'credit')}"),
         ("shown", counted(skill.retrievals, "time")),
         ("written", f"in iteration {skill.created}, from {source}"),
@@ -75,6 +77,7 @@ def bank_show(run: Positional[Path], id: SkillId, at: int | None = None) -> Outp
     hints: list[str] = []
     rows += _evidence(bank, skill)
     record: dict[str, Any] = {"skill": skill_record(bank, skill), "evidence": bank.tallies.get(id, Tally())}
+    record["flagged"] = flagged or ""
     record |= dict.fromkeys(("alternatives", "repeats", "merged", "notes"), ())
     record |= dict.fromkeys(("utility", "signals", "influence", "training", "validation"))
     record["alternatives"] = [one.id for one in _alternatives(bank, skill)]
@@ -91,7 +94,7 @@ def bank_show(run: Positional[Path], id: SkillId, at: int | None = None) -> Outp
             record["training"] = _use_record(use, [episode._asdict() for episode in (*use.won, *use.lost)])
             episodes, hints = _training(RunFolder.open(run), use, missing, count)
             rows += episodes
-        hints.append(f"`d2skill bank blame {run} {id}` shows its history, iteration by iteration.")
+        hints.append(f"{command('bank', 'blame', run, id)} shows its history, iteration by iteration.")
     if at is None and run.is_dir() and (file := RunFolder.open(run).trajectories).is_file():
         validation = skill_use(trajectories.read(file), id)
         record["validation"] = _use_record(validation, [*validation.won, *validation.lost])
@@ -247,5 +250,5 @@ def _validation(run: Path, use: SkillUse[int]) -> Rows:
     return [
         ("validation", f"shown in {played}, won {len(use.won)}; the same tasks without skills: won {use.baseline[0]}"),
         ("", f"numbers of those won: {won or '-'}; not won: {lost or '-'}"),
-        ("", f"`d2skill play --replay {run} --number {(use.won + use.lost)[0]}` shows one"),
+        ("", f"{command('play', '--replay', run, '--number', (use.won + use.lost)[0])} shows one"),
     ]

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 from rich import box
-from rich.console import Console
 from rich.table import Column, Table
-from rich.text import Text
 from tyro.conf import Positional
 
 from d2skill.bank.history.diff import status_name
 from d2skill.bank.journal import GONE, JournalHead
 from d2skill.bank.worth import Posterior
 from d2skill.types import Skill
+from d2skill.utils.foreign_text import command, shown
+from d2skill.utils.terminal import Terminal
 from d2skill.utils.text import counted
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ SkillId = Annotated[Positional[str], tyro.conf.arg(metavar="ID")]
 
 def say(*sentences: str) -> None:
     """Prints sentences as they are, one a line."""
-    Console().print(*sentences, sep="\n", highlight=False, markup=False, soft_wrap=True)
+    Terminal().print(*sentences, sep="\n", soft_wrap=True)
 
 
 def skill_record(bank: BankContents, skill: Skill) -> dict[str, Any]:
@@ -54,7 +54,7 @@ def skill_record(bank: BankContents, skill: Skill) -> dict[str, Any]:
 
 def print_undo_hint(run: Path, head: JournalHead) -> None:
     """Prints the command that takes a bank back to an earlier head of its journal."""
-    say(f"Nothing is deleted: `d2skill bank undo {run} --event {head.seq}` takes this back.")
+    say(f"Nothing is deleted: {command('bank', 'undo', run, '--event', head.seq)} takes this back.")
     if run.is_dir():
         say("A run that is resumed goes on from its checkpoint anyway, with the bank as it was then.")
 
@@ -63,23 +63,23 @@ def print_rows(rows: Iterable[tuple[str, str]]) -> None:
     """Prints names and their values in two columns."""
     table = Table.grid("", Column(overflow="fold"), padding=(0, 2))
     for name, value in rows:
-        table.add_row(Text(name, style="dim"), Text(value))
-    Console().print(table)
+        table.add_row(shown(name, "dim"), value)
+    Terminal().print(table)
 
 
 def print_table(table: Table) -> None:
     """Prints a table with nothing cut off: in a pipe on longer lines, in a narrow terminal each row as a block."""
     for column in table.columns:
         column.overflow = "fold"
-    console = Console()
+    console = Terminal()
     needed = console.measure(table, options=console.options.update(width=_WIDE))
     if not console.is_terminal and "COLUMNS" not in os.environ:
-        console = Console(width=max(console.width, needed.maximum))
+        console = Terminal(width=max(console.width, needed.maximum))
     elif needed.minimum > console.width:
         for cells in zip(*(column.cells for column in table.columns), strict=True):
             headings = [str(column.header) for column in table.columns]
             named = [(name, str(cell)) for name, cell in zip(headings[1:], cells[1:], strict=True) if str(cell)]
-            console.print(Text(str(cells[0])))
+            console.print(str(cells[0]))
             print_rows([(f"  {name}", value) for name, value in named])
         return
     console.print(table)
@@ -89,7 +89,7 @@ def table_of(columns: Iterable[str], left: Iterable[str]) -> Table:
     """Returns an empty table; the columns that are not in `left` are aligned right, for numbers."""
     table, left = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0)), {*left}
     for column in columns:
-        table.add_column(Text(column), justify="left" if column in left else "right")
+        table.add_column(column, justify="left" if column in left else "right")
     return table
 
 
@@ -126,7 +126,7 @@ def print_skills(
         if mark := bank.marks.get(skill.id):
             since = "in" if mark.status in GONE else "since"
             title += f" ({status_name(mark.status, mark.into)} {since} {mark.iteration})"
-        table.add_row(*map(Text, (skill.id, *values, *([extra[row]] if heading else []), title)))
+        table.add_row(skill.id, *values, *([extra[row]] if heading else []), title)
     print_table(table)
     count = len(skills) if count is None else count
     if count > limit:
@@ -137,8 +137,8 @@ def print_titles(rows: Iterable[tuple[Skill, str]]) -> None:
     """Prints skills with a note about each, one a line."""
     table = Table(show_edge=False, show_header=False, box=None)
     for skill, note in rows:
-        table.add_row("", skill.id, Text(note), Text(skill.text.title))
-    Console().print(table)
+        table.add_row("", skill.id, note, skill.text.title)
+    Terminal().print(table)
 
 
 def count_skills(bank: BankContents, skills: Iterable[Skill]) -> str:
@@ -180,4 +180,5 @@ def sparkline(values: Sequence[float], width: int = 40) -> str:
 
 def replay_command(run: Path, episode: EpisodeId) -> str:
     """Returns the command that shows a training episode of a run."""
-    return f"`d2skill play --replay {run} --iteration {episode.iteration} {episode.task} --member {episode.member}`"
+    where = ("--iteration", episode.iteration, episode.task, "--member", episode.member)
+    return command("play", "--replay", run, *where)

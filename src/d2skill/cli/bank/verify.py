@@ -30,7 +30,7 @@ def bank_verify(run: Positional[Path], panel: Path | None = None) -> Output:
 
     It also counts the tasks that the skills have seen, in which they were written from failures, got signals or
     evidence, and names those of the validation panel, as such skills may hold the answers. Last, it checks that every
-    text is one that a bank takes, unless the skill is held or a person vouched for it. With retrieval.index "ann" it
+    text is one that a bank takes, unless the skill is held. With retrieval.index "ann" it
     says how many of the most similar skills are found.
 
     Args:

@@ -6,7 +6,6 @@ The folder is the official layout, `FOLDER/json_2.1.1/<split>/<task>/<trial>/gam
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from abc import ABC, abstractmethod
@@ -14,11 +13,13 @@ from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
+from d2skill.envs.alfworld.broken_games import find_broken
 from d2skill.envs.alfworld.expert import Explorer
 from d2skill.envs.alfworld.game import Game
 from d2skill.envs.alfworld.planner import shortest_plan
 from d2skill.errors import ConfigError, DataError
 from d2skill.types import Observation, Task
+from d2skill.utils.foreign_files import open_regular, read_json
 
 VARIABLE = "ALFWORLD_DATA"
 """The environment variable with the data folder, the same that alfworld itself uses."""
@@ -132,6 +133,10 @@ class AlfworldEnvironment(GameEnvironment):
             self._ids[split] = tuple(ids)
         return self._ids[split]
 
+    def broken_tasks(self, task_ids: Sequence[str]) -> dict[str, str]:
+        """See `FindsBrokenTasks`; a file that was found whole is not read again until it changes."""
+        return find_broken(self._root, task_ids, self._game)
+
     def _split_folder(self, split: str) -> Path:
         folder = self._root / split
         if not split or split in {".", ".."} or Path(split).name != split or not folder.is_dir():
@@ -164,13 +169,13 @@ def _is_solvable(path: Path) -> bool:
     is excluded, as by the official loader. A file that cannot be read is kept, so that `start` reports it.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - _TAIL))
             marks = _SOLVABLE.findall(file.read())
         if marks:
             return bool(marks[-1] == b"true")
-        data = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
+        data = read_json(path)
+    except (OSError, ValueError):
         return True
     return not isinstance(data, dict) or data.get("solvable") is True

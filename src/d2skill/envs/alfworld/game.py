@@ -8,7 +8,6 @@ included.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -24,6 +23,7 @@ from d2skill.envs.alfworld.state import GameState, GroundAction
 from d2skill.envs.alfworld.world import World, build_world
 from d2skill.errors import DataError
 from d2skill.types import Task
+from d2skill.utils.foreign_files import read_json
 
 _TASK_FOLDER = re.compile(r"([a-z_]+)-.*-(\d+)$")
 _NO_EFFECT = frozenset({"look", "inventory", "examineobject", "examinereceptacle", "help"})
@@ -176,7 +176,7 @@ def _required_text(data: Mapping[str, Any], key: str) -> str:
 
 def _read_json(path: Path) -> Mapping[str, Any]:
     try:
-        data = json.loads(path.read_bytes())
+        data = read_json(path)
     except OSError as error:
         raise GameError(f"cannot be read: {error.strerror}") from None
     except ValueError as error:

@@ -8,7 +8,6 @@ structure is rejected rather than misread. Fields of templates: names `{o} {r} {
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,6 +15,7 @@ from string import Formatter
 from typing import Any
 
 from d2skill.envs.alfworld.pddl import GameError
+from d2skill.utils.foreign_files import parse_json
 
 Rules = dict[str, list[dict[str, str]]]
 
@@ -91,7 +91,7 @@ def compile_grammar(grammar: str) -> tuple[TextTemplates, str]:
     if task is None:
         raise GameError('has a "grammar" without a "task" rule, so there is no task')
     try:
-        sentence = str(json.loads(task[2]))
+        sentence = str(parse_json(task[2]))
     except ValueError:
         raise GameError(f'has a "grammar" whose "task" rule cannot be read: {task[2][:60]}') from None
     return _compile_templates(_TASK.sub(r'\1""', grammar, count=1)), _displayed_task(sentence)
@@ -150,7 +150,7 @@ def _parse_rules(grammar: str) -> Rules:
     for block in _BLOCK.findall(grammar):
         lines = (line for line in block.split("\n") if not line.lstrip().startswith("#"))
         try:
-            part: Any = json.loads("\n".join(lines))
+            part: Any = parse_json("\n".join(lines))
         except ValueError as error:
             raise GameError(f'has a "grammar" with a block that is not JSON: {error}') from None
         if not isinstance(part, dict) or not all(_is_rule(rule) for rule in part.values()):

@@ -5,7 +5,6 @@ Strings are kept as two arrays as well: their UTF-8 bytes on end, and where each
 
 from __future__ import annotations
 
-import json
 import zlib
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 
 from d2skill.errors import DataError
 from d2skill.utils.atomic_files import write_folder, write_json
+from d2skill.utils.foreign_files import read_json
 
 FORMAT = 1
 """Version of the format; it changes with the meaning of the arrays."""
@@ -43,7 +43,7 @@ def read_arrays(folder: Path, names: Iterable[str]) -> dict[str, NDArray[Any]]:
     Sizes are compared, and checksums of both ends of each file, which is all of a small one.
     """
     try:
-        contents = json.loads((folder / _CONTENTS).read_text(encoding="utf-8"))
+        contents = read_json(folder / _CONTENTS)
         version = contents["format"]
         checksums = {name: contents["arrays"][name] for name in names} if version == FORMAT else {}
     except FileNotFoundError:

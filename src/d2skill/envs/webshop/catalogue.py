@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import shutil
 import tempfile
@@ -18,6 +17,7 @@ from d2skill.envs.text_search import BM25Index
 from d2skill.envs.webshop.product import Product
 from d2skill.envs.webshop.product_store import VERSION, ProductStore, write_store
 from d2skill.envs.webshop.source_files import Size, SourceFiles
+from d2skill.utils.foreign_text import logger
 
 MAX_RESULTS = 50
 """The number of products that a search of the original returns."""
@@ -26,7 +26,7 @@ _CACHE_VARIABLE = "D2SKILL_CACHE"
 _CACHED_PRODUCTS = 20_000
 _CACHED_SEARCHES = 4096
 _LONGEST_CACHED = 1000  # characters of a search
-_log = logging.getLogger(__name__)
+_log = logger(__name__)
 
 
 def cache_folder() -> Path:

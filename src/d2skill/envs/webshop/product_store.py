@@ -26,6 +26,7 @@ from d2skill.envs.webshop.lazy_sequence import Numbers, shuffled
 from d2skill.envs.webshop.product import Product, clean_product, is_asin
 from d2skill.envs.webshop.source_files import SourceFiles, read_object, stream_array
 from d2skill.errors import DataError
+from d2skill.utils.foreign_files import read_json
 
 VERSION = 2
 """Part of a cache's name: another way to clean or to store products makes another cache."""
@@ -191,7 +192,7 @@ class ProductStore:
     def __init__(self, folder: Path) -> None:
         """Opens a folder. Raises `ValueError`, `OSError` or `DataError` for one that is damaged."""
         self._folder = folder
-        meta = json.loads((folder / _META).read_bytes())
+        meta = read_json(folder / _META)
         if meta["version"] != VERSION:
             raise ValueError("it is of another version")
         tables = read_arrays(folder / _TABLES, _TABLE_NAMES)

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from d2skill.errors import ConfigError, DataError
 from d2skill.utils.atomic_files import write_text
+from d2skill.utils.foreign_files import read_json
 
 Size = Literal["small", "full"]
 
@@ -24,6 +25,7 @@ _NAMES: dict[Size, tuple[str, str, str]] = {
 _SETUP_FLAGS: dict[Size, str] = {"small": "small", "full": "all"}
 _CHUNK = 1 << 22  # characters that are read at once
 _LARGE = 1 << 26  # bytes of a file whose digest is remembered
+_LARGEST = 1 << 32  # bytes of a file that is read whole: the full set's has 0.3 GB
 _SEPARATORS = re.compile(r"[ \t\r\n,]*")
 
 
@@ -104,8 +106,8 @@ def stream_array(path: Path) -> Iterator[Any]:
 def read_object(path: Path) -> dict[str, Any]:
     """Returns the object of a JSON file; raises `DataError` for any other file."""
     try:
-        value = json.loads(path.read_bytes())
-    except (ValueError, RecursionError):
+        value = read_json(path, _LARGEST)
+    except (OSError, ValueError):
         value = None
     if not isinstance(value, dict):
         raise DataError(f"{path} is no JSON object: download it again from {ORIGIN}")
@@ -114,7 +116,7 @@ def read_object(path: Path) -> dict[str, Any]:
 
 def _read_digests(memory: Path) -> list[list[Any]]:
     try:
-        known = json.loads(memory.read_bytes())
+        known = read_json(memory)
     except (OSError, ValueError):
         return []
     return [entry for entry in known if isinstance(entry, list) and len(entry) == 4] if isinstance(known, list) else []

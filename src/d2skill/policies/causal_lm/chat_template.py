@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from array import array
 from collections.abc import Sequence
-from functools import lru_cache
+from dataclasses import replace
+from functools import lru_cache, partial
 from typing import Any
 
 from d2skill.config import CausalLMConfig
@@ -34,6 +36,7 @@ class ChatTokenizer:
         self.tokenizer = tokenizer
         self._answer = settings.answer
         self._limit = limit
+        self._added = added_tokens(tokenizer)
         self.template = ChatTemplate(tokenizer, settings.model)
         self.ending = _ending_tokens(tokenizer, self.template.ending, end_tokens)
         self.end_token = self.ending[-1]
@@ -85,14 +88,37 @@ class ChatTokenizer:
 
     def _packed_prompt(self, prompt: Prompt) -> array[int]:
         """Returns the tokens of a prompt in four bytes each, as a tuple takes nine times as much."""
+        prompt = self._without_tokens(prompt)
         tokens = self.chat_ids(render(prompt, "choice" if self.is_constrained(prompt) else "free"))
         return array("i", tokens[-self._limit :])
+
+    def _without_tokens(self, prompt: Prompt) -> Prompt:
+        """Returns a prompt whose skills, which others may have written, hold no token of the tokenizer's own list."""
+        if self._added is None or not (prompt.task_skills or prompt.step_skills):
+            return prompt
+        plain = partial(self._added.sub, " ")
+        task, step = (
+            tuple(replace(skill, text=skill.text.changed(plain)) for skill in skills)
+            for skills in (prompt.task_skills, prompt.step_skills)
+        )
+        return replace(prompt, task_skills=task, step_skills=step)
 
     def _action_ids(self, action: str) -> tuple[int, ...]:
         return (*self._encode(action), *self.ending)
 
     def _trie(self, actions: tuple[str, ...]) -> TokenTrie:
         return TokenTrie([self.action_ids(action) for action in actions])
+
+
+def added_tokens(tokenizer: Any) -> re.Pattern[str] | None:
+    """Returns the pattern of the texts that a tokenizer makes one token by a list, such as markers; None for none.
+
+    Those of letters, digits and spaces alone are words, and no markers.
+    """
+    texts = {*tokenizer.all_special_tokens, *getattr(tokenizer, "get_added_vocab", dict)()}
+    marks = [text for text in texts if not text.replace(" ", "").isalnum() and text.strip()]
+    longest = sorted(map(str.strip, marks), key=lambda text: (-len(text), text))
+    return re.compile("|".join(map(re.escape, longest))) if longest else None
 
 
 def count_instruction_tokens(tokenizer: Any, answer: AnswerFormat, name: str = "policy.lm.model") -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,8 +14,9 @@ from d2skill.policies.causal_lm.architectures import ExecutionPath, likely_paths
 from d2skill.policies.causal_lm.constrained_decoding import DecodingState
 from d2skill.policies.causal_lm.forward import sequence_logits
 from d2skill.policies.causal_lm.generation import Sampling, make_engine
+from d2skill.utils.foreign_text import logger
 
-_log = logging.getLogger(__name__)
+_log = logger(__name__)
 
 
 def plain_log_probs(model: Any, tokens: Sequence[int], start: int) -> torch.Tensor:

@@ -82,7 +82,9 @@ def load_pretrained(name: str, settings: CausalLMConfig, device: Any, prompt_tok
         model = load_model(base, settings.dtype, kinds)
         model.load_state_dict(weights)
         return model, tokenizer
-    except (OSError, ValueError, ImportError, SafetensorError) as error:
+    except ConfigError:
+        raise
+    except Exception as error:  # whatever Transformers raises for files that anybody may have written
         raise _not_readable(name, base, error) from error
 
 
@@ -158,7 +160,9 @@ def describe_model(name: str) -> str:
     base = adapter.base if adapter else name
     try:
         config = _read_config(base, local_files_only=True)
-    except (OSError, ValueError, ImportError) as error:
+    except ConfigError:
+        raise
+    except Exception as error:
         raise _not_readable(name, base, error) from error
     kind = model_class(name, config)
     if Path(base).is_dir():
@@ -190,7 +194,9 @@ def _load(name: str, dtype: str, kind: str | None) -> Any:
     options: dict[str, Any] = {} if kind is None else {"attn_implementation": kind}
     place, of_gguf = source(name)
     with hidden_progress_bars(), _readable_gguf(name, of_gguf):
-        model = AutoModelForCausalLM.from_pretrained(place, dtype=getattr(torch, dtype), **of_gguf, **options)
+        model = AutoModelForCausalLM.from_pretrained(
+            place, trust_remote_code=False, dtype=getattr(torch, dtype), **of_gguf, **options
+        )
     if of_gguf:
         _forget_quantisation(model)
     # Sums over weights in a mapped file, where they lie at odd addresses, round otherwise than over weights that were

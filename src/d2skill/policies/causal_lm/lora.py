@@ -7,7 +7,6 @@ before adding it.
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
@@ -17,6 +16,7 @@ from typing import Any
 
 from d2skill.config import CausalLMConfig
 from d2skill.errors import ConfigError
+from d2skill.utils.foreign_files import read_json
 
 CONFIG = "adapter_config.json"
 _MERGE = "merge it into its model with merge_and_unload of peft and name the folder that this is saved to"
@@ -57,7 +57,7 @@ def find_adapter(name: str) -> LoraAdapter | None:
     if not (folder / CONFIG).is_file():
         return None
     try:
-        values = json.loads((folder / CONFIG).read_text("utf-8"))
+        values = read_json(folder / CONFIG)
         kind, base = values["peft_type"], values.get("base_model_name_or_path")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(

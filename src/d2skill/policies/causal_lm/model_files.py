@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from d2skill.errors import ConfigError
+from d2skill.utils.foreign_files import parse_json, read_json, reason_of
 
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 _SHARD = "-of-"
@@ -68,10 +68,10 @@ def check_weight_files(folder: Path, name: str) -> None:
         files = [single]
     elif index:
         try:
-            named = json.loads(index.read_text("utf-8"))["weight_map"].values()
+            named = read_json(index)["weight_map"].values()
             files = [folder / file for file in sorted(set(named))]
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ConfigError(f"{index} cannot be read ({error!r}): {again}") from None
+        except Exception as error:
+            raise ConfigError(f"{index} cannot be read ({reason_of(error)}): {again}") from None
         missing = [file.name for file in files if not file.is_file()]
         if missing:
             count = f"{len(missing)} of {len(files)} files" if len(missing) > 1 else "a file"
@@ -101,9 +101,9 @@ def _damage(file: Path) -> str:
             return f"is cut off or no safetensors, it has {size:,} bytes"
         stream.seek(8)
         try:
-            tensors = json.loads(stream.read(length))
+            tensors = parse_json(stream.read(length))
             ends = [tensor["data_offsets"][1] for key, tensor in tensors.items() if key != "__metadata__"]
-        except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+            wanted = 8 + length + max(ends, default=0)
+        except Exception:
             return "is no safetensors"
-    wanted = 8 + length + max(ends, default=0)
     return f"is cut off, it has {size:,} of {wanted:,} bytes" if size < wanted else ""

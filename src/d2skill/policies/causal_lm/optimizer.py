@@ -6,12 +6,15 @@ takes the steps and is rounded into them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from hashlib import blake2b
 from typing import Any
 
 import torch
 
+from d2skill.errors import ConfigError
+from d2skill.utils.finite import UPDATE, require_finite
 from d2skill.utils.process_group import ProcessGroup
 
 
@@ -22,20 +25,29 @@ class MasterWeightAdam:
         model: its trainable parameters are stepped in place.
         learning_rate: step size.
         max_grad_norm: norm over all gradients to which they are cut.
+        way_out: advice for what diverges.
+
+    Raises:
+        ConfigError: for a learning rate whose steps float32 cannot hold.
     """
 
-    def __init__(self, model: torch.nn.Module, learning_rate: float, max_grad_norm: float) -> None:
+    def __init__(
+        self, model: torch.nn.Module, learning_rate: float, max_grad_norm: float, way_out: str = UPDATE
+    ) -> None:
+        if not learning_rate < torch.finfo(torch.float32).max / 10:  # the first step is ten times as large
+            raise ConfigError(f"the learning rate is {learning_rate}, whose steps float32 cannot hold: {way_out}")
         self._weights = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self._masters = {
             name: p if p.dtype == torch.float32 else p.detach().float() for name, p in self._weights.items()
         }
         self._adam = torch.optim.Adam(self._masters.values(), lr=learning_rate)
         self._max_grad_norm = max_grad_norm
+        self._way_out = way_out
 
     def step(self, processes: ProcessGroup | None = None) -> float:
         """Takes a step against the gradients, clears them, and returns their norm before clipping.
 
-        With `processes` the gradients are summed over processes. Raises RuntimeError if one is not finite; the weights
+        With `processes` the gradients are summed over processes. Raises `Diverged` if one is not finite; the weights
         are then as before.
         """
         for name, master in self._masters.items():
@@ -44,14 +56,24 @@ class MasterWeightAdam:
                 master.grad, weight.grad = weight.grad.float(), None
         if processes and processes.world_size > 1:
             self._all_reduce(processes)
-        norm = torch.nn.utils.clip_grad_norm_(self._masters.values(), self._max_grad_norm, error_if_nonfinite=True)
+        norm = float(torch.nn.utils.clip_grad_norm_(self._masters.values(), self._max_grad_norm))
+        if not math.isfinite(norm):
+            self._adam.zero_grad(set_to_none=True)
+        require_finite("the norm of the gradient", norm, self._way_out)
         self._adam.step()
         self._adam.zero_grad(set_to_none=True)
         with torch.no_grad():
             for name, master in self._masters.items():
                 if master is not self._weights[name]:
                     self._weights[name].copy_(master)
-        return float(norm)
+        return norm
+
+    def require_finite_weights(self) -> None:
+        """Raises `Diverged` if a weight is not finite, or so large that its square is not in float32."""
+        with torch.no_grad():
+            extremes = [extreme for weight in self._weights.values() for extreme in torch.aminmax(weight)]
+            largest = torch.stack(extremes).float().square().max()
+        require_finite("the square of a weight", float(largest), self._way_out)
 
     def _all_reduce(self, processes: ProcessGroup) -> None:
         """Sums gradients over all processes; a process without rows of its own has none."""

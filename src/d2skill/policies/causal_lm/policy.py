@@ -18,11 +18,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from d2skill.config import CausalLMConfig, OptimConfig, WarmStartConfig, step_sizes
-from d2skill.errors import ConfigError, RunError
+from d2skill.errors import RunError
 from d2skill.policies.answers import parse_action
 from d2skill.policies.batching import decide_all
 from d2skill.policies.causal_lm import loading
@@ -45,6 +44,8 @@ from d2skill.policies.causal_lm.prefix_sharing import NO_SHARING
 from d2skill.policies.causal_lm.slots import LanguageModelSlots
 from d2skill.policies.causal_lm.tiny_model import make_tiny_model
 from d2skill.types import AnswerScore, Decision, Prompt, Row
+from d2skill.utils.finite import IMITATION, UPDATE, require_finite
+from d2skill.utils.foreign_files import read_json
 from d2skill.utils.process_group import ProcessGroup
 from d2skill.utils.torch_device import device_named
 
@@ -184,6 +185,8 @@ class CausalLMPolicy:
         self.chat.kept_prompts.cache_clear()  # those of this iteration, which do not come again
         self.processes.all_reduce([totals])
         loss, kl, clipped, entropy = (totals / max(1, tokens)).tolist()
+        require_finite("the loss", loss, UPDATE)
+        self._adam.require_finite_weights()
         return {
             "policy/loss": loss,
             "policy/kl": kl,
@@ -292,7 +295,7 @@ class CausalLMPolicy:
     def _fit(self, pairs: Sequence[tuple[TrainingExample, str]], rng: np.random.Generator) -> float:
         """Fine-tunes on examples, given with what they are sharded by; returns nats a token in the last epoch."""
         del self._adam  # frees its memory before the next one is made
-        self._adam = MasterWeightAdam(self.model, self._imitation_rate, self._optim.max_grad_norm)
+        self._adam = MasterWeightAdam(self.model, self._imitation_rate, self._optim.max_grad_norm, IMITATION)
         size, epochs = self._warm_start.minibatch_rows, self._warm_start.epochs
         steps, total = -(-len(pairs) // size) * epochs, 0.0
         for epoch in range(epochs):
@@ -307,6 +310,8 @@ class CausalLMPolicy:
                 self._adam.step(self.processes)
                 if self.on_imitation_step:
                     self.on_imitation_step(epoch * (steps // epochs) + step, steps)
+        require_finite("the loss", total, IMITATION)
+        self._adam.require_finite_weights()
         del self._adam
         self._adam = MasterWeightAdam(self.model, self._rate, self._optim.max_grad_norm)
         tokens = sum(len(example.tokens) for example, _ in pairs)
@@ -337,7 +342,7 @@ class CausalLMPolicy:
         A checkpoint of another engine may have its optimiser elsewhere: it can be played, but not trained further.
         """
         try:
-            meta = json.loads((folder / META).read_text(encoding="utf-8"))
+            meta = read_json(folder / META)
         except (OSError, ValueError) as error:
             raise RunError(f"{folder} has no readable {META}: is it a checkpoint of a causal-lm policy?") from error
         if not isinstance(meta, dict) or (meta.get("kind"), meta.get("format")) != (KIND, FORMAT):
@@ -354,5 +359,5 @@ class CausalLMPolicy:
             self._adam = MasterWeightAdam(self.model, self._rate, self._optim.max_grad_norm)
             if meta.get("optimiser", True):
                 self._adam.restore(load_file(folder / "optimiser.safetensors"))
-        except (ConfigError, OSError, ValueError, KeyError, SafetensorError) as error:
+        except Exception as error:  # of files that anybody may have written
             raise RunError(f"checkpoint {folder} is damaged: {error}") from error

@@ -11,7 +11,6 @@ A template that does not show a message of the user is refused.
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Sequence
 from datetime import datetime
@@ -21,6 +20,7 @@ from typing import Any
 from jinja2.exceptions import TemplateError
 
 from d2skill.errors import ConfigError
+from d2skill.utils.foreign_text import logger
 
 PINNED_DATE = datetime(2025, 1, 1)
 """The date that templates are given as that of today."""
@@ -29,7 +29,7 @@ _CLOCK = "strftime_now"
 """Name of the function by which templates of Transformers ask for the time."""
 _QUESTION, _ANSWER, _SYSTEM = "Which way, please?", "Northwards", "Be brief, friend."
 _OPEN_THOUGHT = re.compile(r"(?:<(\|?[^<>/|\s]*think[^<>|\s]*\|?)>|\[(THINK)\])\s*\Z", re.IGNORECASE)
-_log = logging.getLogger(__name__)
+_log = logger(__name__)
 
 Message = dict[str, str]
 

@@ -7,10 +7,9 @@ vector scores them. It reads the text that a language model would read, parsed t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
-from zipfile import BadZipFile
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +21,9 @@ from d2skill.policies.scorer.feature_table import FeatureBatch, PackedFeatures, 
 from d2skill.policies.scorer.features import ExportedFeatures, Featurizer
 from d2skill.policies.scorer.loss import clipped_loss
 from d2skill.types import AnswerScore, Decision, Prompt, Row
+from d2skill.utils.finite import IMITATION, UPDATE, require_finite
+from d2skill.utils.foreign_files import explained, read_arrays, reason_of
+from d2skill.utils.memory import require_memory
 from d2skill.utils.rng import generator
 from d2skill.utils.text import tokens
 
@@ -29,6 +31,8 @@ Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 _FILE = "scorer.npz"
 _VERSION = 1
+_ARRAYS = ("weights", "reference", "first", "second")
+_BYTES_PER_BUCKET = 48  # weights, reference, gradient, and the moments with room to grow
 
 
 class _LearningBatch(NamedTuple):
@@ -59,6 +63,8 @@ class ScorerPolicy:
     def __init__(
         self, settings: ScorerConfig, optim: OptimConfig, warm_start: WarmStartConfig, temperature: float = 1.0
     ) -> None:
+        bytes_needed = _BYTES_PER_BUCKET * settings.buckets
+        require_memory(bytes_needed, f"policy.scorer.buckets {settings.buckets:,}", "use fewer; 262,144 is usual")
         self._optim = optim
         self._rate, self._imitation_rate = step_sizes("scorer", optim, warm_start)
         self._temperature = temperature
@@ -115,7 +121,10 @@ class ScorerPolicy:
         return scores
 
     def update(self, rows: Sequence[Row], seed: int) -> dict[str, float]:
-        """See Policy. Each minibatch of the shuffled rows is an Adam step (Eq. 6)."""
+        """See Policy. Each minibatch of the shuffled rows is an Adam step (Eq. 6).
+
+        Raises `Diverged` once a loss, a gradient or a weight is not finite, as `imitate` does.
+        """
         rows = [row for row in rows if row.decision.tokens]
         if not rows:
             return {}
@@ -131,7 +140,9 @@ class ScorerPolicy:
             advantages=np.array([row.advantage for row in rows]),
         )
         order = generator(seed, "update").permutation(len(rows))
-        steps = [self._step(batch.select(part)) for part in _parts(order, self._optim.minibatch_rows)]
+        with np.errstate(all="ignore"):
+            steps = [self._step(batch.select(part)) for part in _parts(order, self._optim.minibatch_rows)]
+            self._require_finite_weights(UPDATE)
         metrics = {name: float(np.mean([step[name] for step in steps])) for name in steps[0]}
         metrics["policy/ratio_error"] = steps[0]["policy/ratio_error"]
         return metrics
@@ -143,11 +154,13 @@ class ScorerPolicy:
         terms = clipped_loss(
             log_probs[chosen], batch.old, batch.reference, batch.advantages, clip=optim.clip, kl=optim.kl
         )
+        loss = float(terms.loss.mean())
+        require_finite("the loss", loss, UPDATE)
         slope = terms.slope / (len(chosen) * self._temperature)
-        norm = self._descend(features, log_probs, chosen, slope, self._rate)
+        norm = self._descend(features, log_probs, chosen, slope, self._rate, UPDATE)
         entropy = -np.add.reduceat(np.exp(log_probs) * log_probs, features.starts)
         return {
-            "policy/loss": float(terms.loss.mean()),
+            "policy/loss": loss,
             "policy/kl": float(terms.kl.mean()),
             "policy/clip_fraction": float(terms.clipped.mean()),
             "policy/entropy": float(entropy.mean()),
@@ -174,7 +187,10 @@ class ScorerPolicy:
                 loss -= float(log_probs[chosen].sum()) / len(order)
                 accuracy += float((log_probs[chosen] == best).sum()) / len(order)
                 slope = np.full(len(part), -1 / len(part))
-                self._descend(batch, log_probs, chosen, slope, self._imitation_rate)
+                with np.errstate(all="ignore"):
+                    self._descend(batch, log_probs, chosen, slope, self._imitation_rate, IMITATION)
+        require_finite("the loss", loss, IMITATION)
+        self._require_finite_weights(IMITATION)
         return {"warm_start/loss": loss, "warm_start/accuracy": accuracy}
 
     def replica_state(self) -> tuple[int, Floats]:
@@ -216,12 +232,16 @@ class ScorerPolicy:
         """See Policy. Raises `RunError` for files of another policy, size or version."""
         path = folder / _FILE
         try:
-            with np.load(path, allow_pickle=False) as archive:
-                stored = {name: archive[name] for name in archive.files}
+            stored = read_arrays(path)
         except FileNotFoundError:
             raise RunError(f"{path} is missing: was this run made with another policy.kind?") from None
-        except (OSError, ValueError, EOFError, BadZipFile) as error:
-            raise RunError(f"{path} cannot be read ({error}): use an earlier checkpoint") from None
+        except (OSError, ValueError) as error:
+            raise RunError(f"{path} cannot be read ({reason_of(error)}): use an earlier checkpoint") from None
+        with explained(path, RunError, "use an earlier checkpoint"):
+            self._restore(path, stored)
+
+    def _restore(self, path: Path, stored: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Takes over the arrays of a file. Raises `RunError` for those of another size or version."""
         if int(stored.get("version", -1)) != _VERSION:
             raise RunError(f"{path} is of another version of the scorer: use the d2skill that wrote it")
         if stored["weights"].shape != self._weights.shape:
@@ -229,20 +249,37 @@ class ScorerPolicy:
                 f"{path} has {len(stored['weights'])} buckets, the settings say {len(self._weights)}: "
                 "set policy.scorer.buckets to the former"
             )
+        if any(stored[name].shape != self._weights.shape or stored[name].dtype != np.float64 for name in _ARRAYS):
+            raise RunError(f"{path} has arrays of other sizes or types: use an earlier checkpoint")
         self._weights, self._reference = stored["weights"], stored["reference"]
         self._version += 1
         self._adam = Adam(len(self._weights))
         self._adam.restore(np.stack([stored["first"], stored["second"]]), int(stored["steps"]))
 
+    def _require_finite_weights(self, way_out: str) -> None:
+        """Raises `Diverged` if a weight is not finite, or so large that no product with it can be."""
+        with np.errstate(all="ignore"):
+            require_finite("the norm of the weights", float(self._weights @ self._weights), way_out)
+
     def _descend(
-        self, batch: PackedFeatures, log_probs: Floats, chosen: npt.NDArray[np.int64], slope: Floats, rate: float
+        self,
+        batch: PackedFeatures,
+        log_probs: Floats,
+        chosen: npt.NDArray[np.int64],
+        slope: Floats,
+        rate: float,
+        way_out: str,
     ) -> float:
-        """Takes one Adam step down d loss / d log p_chosen = slope; returns the gradient's norm before clipping."""
+        """Takes one Adam step down d loss / d log p_chosen = slope; returns the gradient's norm before clipping.
+
+        Raises `Diverged` for a gradient that is not finite; the weights are then as before.
+        """
         by_action = -np.repeat(slope, batch.counts()) * np.exp(log_probs)
         by_action[chosen] += slope
         gradient = batch.gradient(by_action, len(self._weights))
         gradient[0] = 0.0
         norm = float(np.linalg.norm(gradient))
+        require_finite("the norm of the gradient", norm, way_out)
         if norm > self._optim.max_grad_norm:
             gradient *= self._optim.max_grad_norm / norm
         self._adam.descend(self._weights, gradient, rate)
