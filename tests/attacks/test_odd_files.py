@@ -178,8 +178,9 @@ def odd(door, run, file, contents, capsys, monkeypatch):
         before = digests(run.parent)
         status, said = outcome(capsys, words)
         sentence = said.startswith("d2skill: ") and said.count("\n") == 1 and len(said) < 1500
-        if status != 2 or not sentence or "Traceback" in said or mark.exists() or digests(run.parent) != before:
-            yield f"{name}: status {status}, {said}"
+        changed = before.items() ^ digests(run.parent).items()
+        if status != 2 or not sentence or "Traceback" in said or mark.exists() or changed:
+            yield f"{name}: status {status}, {said}, changed: {sorted(changed)}"
 
 
 def answers(door, contents, made, tmp_path, capsys, monkeypatch):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,10 +60,11 @@ def _fine_tune(files: Sequence[Path], config: Config) -> Output:
         raise ConfigError(f"{out} is there already: choose another --out")
     played = [file for file in files if not _is_of_chats(file)]
     chats = [chat for file in files if file not in played for chat in _chats(file)]
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"{out} cannot be made ({error.strerror}): choose another --out") from error
+    with _new_folder(out):
+        return _fine_tune_into(out, played, chats, config)
+
+
+def _fine_tune_into(out: Path, played: Sequence[Path], chats: Sequence[Any], config: Config) -> Output:
     config = fit_to_memory(config.model_copy(update={"policy": config.policy.model_copy(update={"kind": "causal-lm"})}))
     environment = make_environment(config.env) if played or config.policy.lm.model == "tiny" else None
     policy: Any = make_policy(config, lambda: sample_texts(environment, config.env.train_split) if environment else [])
@@ -104,6 +105,23 @@ def _learn(
         with _progress(policy, "chats"):
             metrics |= policy.imitate_chats(chats, seed)
     return metrics
+
+
+@contextmanager
+def _new_folder(out: Path) -> Iterator[None]:
+    """Makes a folder, before any work, and removes it again if nothing comes of that."""
+    there = out.exists()
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{out} cannot be made ({error.strerror}): choose another --out") from error
+    try:
+        yield
+    except BaseException:
+        if not there:
+            with suppress(OSError):  # what is in it already stays
+                out.rmdir()
+        raise
 
 
 @contextmanager

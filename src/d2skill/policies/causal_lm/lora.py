@@ -16,7 +16,7 @@ from typing import Any
 
 from d2skill.config import CausalLMConfig
 from d2skill.errors import ConfigError
-from d2skill.utils.foreign_files import read_json
+from d2skill.utils.foreign_files import read_json, reason_of
 
 CONFIG = "adapter_config.json"
 _MERGE = "merge it into its model with merge_and_unload of peft and name the folder that this is saved to"
@@ -61,7 +61,7 @@ def find_adapter(name: str) -> LoraAdapter | None:
         kind, base = values["peft_type"], values.get("base_model_name_or_path")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(
-            f"{folder / CONFIG} is no configuration of peft ({error!r}): save the adapter again"
+            f"{folder / CONFIG} is no configuration of peft ({reason_of(error)}): save the adapter again"
         ) from None
     if kind != "LORA":
         raise ConfigError(f'policy.lm.model "{name}" is an adapter of the kind {kind} and not LORA: {_MERGE}')
@@ -165,7 +165,8 @@ def load_weights(adapter: LoraAdapter) -> dict[str, Any]:
         tensors: dict[str, Any] = peft.utils.load_peft_weights(str(adapter.folder), device="cpu")
     except Exception as error:  # of pickle and safetensors alike
         raise ConfigError(
-            f'the weights of policy.lm.model "{adapter.folder}" cannot be read ({error}): save the adapter again'
+            f'the weights of policy.lm.model "{adapter.folder}" cannot be read ({reason_of(error)}): '
+            "save the adapter again"
         ) from error
     return tensors
 
@@ -218,4 +219,6 @@ def _lora_config(adapter: LoraAdapter) -> Any:
             warnings.simplefilter("ignore")  # about settings of later versions of peft, which it leaves out
             return _peft(adapter).PeftConfig.from_pretrained(str(adapter.folder))
     except (ValueError, TypeError, KeyError) as error:
-        raise ConfigError(f"{adapter.folder / CONFIG} cannot be read ({error}): save the adapter again") from error
+        raise ConfigError(
+            f"{adapter.folder / CONFIG} cannot be read ({reason_of(error)}): save the adapter again"
+        ) from error
