@@ -24,12 +24,12 @@ MOMENTS = 66
 """Moments of a run until it has begun, about (stopped_commands.py)"""
 SIGNALS = {"SIGINT": 130, "SIGTERM": 143, "SIGHUP": 129}
 STOPS = [
-    *((["SIGINT", "SIGTERM", "SIGHUP"][number % 3], [at]) for number, at in enumerate(range(1, MOMENTS + 6, 6))),
-    *(("SIGINT", [at, at + 3]) for at in (3, 20, 40, 60)),
-    *(("SIGKILL", [at]) for at in (1, 4, 33, 64)),
+    *((["SIGINT", "SIGTERM", "SIGHUP"][number % 3], [at]) for number, at in enumerate(range(1, MOMENTS + 6, 12))),
+    *(("SIGINT", [at, at + 3]) for at in (3, 40)),
+    *(("SIGKILL", [at]) for at in (4, 64)),
 ]
-MORE_STOPS = [(name, [at]) for at in range(2, MOMENTS + 1, 6) for name in (*SIGNALS, "SIGKILL")]
-FILE_SIZES = [0, 100, 2000, 5000, 40_000, 70_000]
+MORE_STOPS = [(name, [at]) for at in range(2, MOMENTS + 1, 8) for name in (*SIGNALS, "SIGKILL")]
+FILE_SIZES = [0, 2000, 40_000]
 
 
 def run_all(cases):

@@ -204,7 +204,7 @@ def test_odd_contents_are_a_sentence_each(door, made, tmp_path, capsys, monkeypa
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("door", DOORS)
 def test_all_odd_contents_are_a_sentence_each(door, made, tmp_path, capsys, monkeypatch):
-    assert not answers(door, CONTENTS, made, tmp_path, capsys, monkeypatch)
+    assert not answers(door, MAIN if door.endswith(SLOW) else CONTENTS, made, tmp_path, capsys, monkeypatch)
 
 
 ODD_VALUES = [None, True, -1, 2**80, 10**400, 1e300, "", "\udcff", [], [[[]]], {}, {"a": {}}]

@@ -138,7 +138,7 @@ def _pattern_of_ends(key: str) -> re.Pattern[str]:
     def tails(least: int) -> str:
         return "|".join(re.escape(key[-length:]) for length in range(last, least - 1, -1))
 
-    patterns = [f"(?:{heads(3)}){_FILLER}(?:(?:{tails(2)}){word_end})?", f"{_FILLER}(?:{tails(3)}){word_end}"]
+    patterns = [f"(?:{heads(3)})(?:{_FILLER}(?:{tails(2)}){word_end}|{_FILLER})", f"{_FILLER}(?:{tails(3)}){word_end}"]
     if len(key) >= _LONG_KEY:
         patterns += [f"(?<![a-z0-9])(?:{heads(4)}|{tails(4)}){word_end}"]
     return re.compile("|".join(patterns))
