@@ -439,6 +439,7 @@ def test_an_older_schema_is_migrated_when_it_is_written(path, monkeypatch):
         connection.execute("CREATE TABLE more (a)")
 
     monkeypatch.setattr(sqlite_file, "_MIGRATIONS", [*sqlite_file._MIGRATIONS, add_a_table])
+    monkeypatch.setattr(sqlite_file, "_TABLES", (*sqlite_file._TABLES, "CREATE TABLE more (a)"))
     monkeypatch.setattr(sqlite_file, "OLDEST_READABLE", 4)
     expected = list(enumerate(HISTORY, start=1))
     with pytest.raises(BankError, match="schema version 3, this d2skill reads 4: open it once with JournalWriter"):

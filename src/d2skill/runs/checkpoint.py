@@ -11,6 +11,7 @@ A run has begun once it has a checkpoint. Before that its folder holds only a be
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import zlib
 from contextlib import suppress
@@ -77,7 +78,11 @@ def save(run: Path, progress: Progress, policy: SavesItself, settings: str = "")
 
 def folders(run: Path) -> list[Path]:
     """Returns the complete checkpoints of a run, oldest first."""
-    return sorted(path for path in (run / "checkpoints").glob("[0-9]*") if path.is_dir())
+    return sorted(
+        path
+        for path in (run / "checkpoints").glob("[0-9]*")
+        if re.fullmatch(r"[0-9]{6,}", path.name) and path.is_dir() and not path.is_symlink()
+    )
 
 
 def latest(run: Path) -> Path:

@@ -144,7 +144,7 @@ class RunFolder:
 
     def _empty(self) -> None:
         """Removes all files of the run but the mark of a beginning."""
-        bank = [*self.path.glob(f"{self.bank.name}*"), *self.path.glob(f".{self.bank.name}*")]
+        bank = [self.bank, *self.path.glob(f"{self.bank.name}-*"), *self.path.glob(f".{self.bank.name}*.part")]
         records = self.tasks, self.parts, self.models, self.metrics, self.trajectories, self.reflections, self.trackers
         written = self.path / "config.toml", *records
         for path in (*written, *(path.with_name(f".{path.name}.part") for path in written), *bank):

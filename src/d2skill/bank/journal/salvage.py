@@ -70,6 +70,8 @@ def _events_before_damage(path: Path) -> Iterator[StoredEvent]:
     """Yields the events up to the first one that is unreadable, missing or changed."""
     seq, checksum = -1, b""
     with suppress(*sqlite_file.UNREADABLE), closing(sqlite_file.connect(path, "rw")) as connection:
+        if not sqlite_file.has_own_events(connection):
+            return
         for event in sqlite_file.read_events(connection, -1):
             if event.seq != seq + 1 or not event.is_intact(checksum):
                 return

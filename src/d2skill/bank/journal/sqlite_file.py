@@ -83,15 +83,18 @@ class DamageError(BankError):
         )
 
 
+_TABLES = (
+    "CREATE TABLE events (seq INTEGER PRIMARY KEY, iteration INTEGER, back_to INTEGER, body BLOB, checksum BLOB)",
+    "CREATE TABLE head (id INTEGER PRIMARY KEY, seq INTEGER, iteration INTEGER, checksum BLOB, digest BLOB)",
+    "CREATE TABLE snapshots (id INTEGER PRIMARY KEY, seq INTEGER, iteration INTEGER, event BLOB, name TEXT, "
+    "digest BLOB, body BLOB)",
+)
+
+
 def _schema_1(connection: sqlite3.Connection) -> None:
     """Creates the tables."""
-    for table in (
-        "events (seq INTEGER PRIMARY KEY, iteration INTEGER, back_to INTEGER, body BLOB, checksum BLOB)",
-        "head (id INTEGER PRIMARY KEY, seq INTEGER, iteration INTEGER, checksum BLOB, digest BLOB)",
-        "snapshots (id INTEGER PRIMARY KEY, seq INTEGER, iteration INTEGER, event BLOB, name TEXT, "
-        "digest BLOB, body BLOB)",
-    ):
-        connection.execute(f"CREATE TABLE {table}")
+    for table in _TABLES:
+        connection.execute(table)
 
 
 def _same_tables(connection: sqlite3.Connection) -> None:
@@ -199,7 +202,15 @@ def schema_version(path: Path, connection: sqlite3.Connection, oldest: int = 0) 
             f"{path} has schema version {version}, this d2skill reads {newest}: open it once with JournalWriter, "
             "which brings it up to date"
         )
+    made = {sql for (sql,) in connection.execute("SELECT sql FROM sqlite_master")}
+    if made - {*_TABLES}:  # such as a view, whose reading may never end
+        raise DamageError(path, "its tables are not those of a journal")
     return version
+
+
+def has_own_events(connection: sqlite3.Connection) -> bool:
+    """Returns True if the events are in a table as this module makes it, and no view, whose reading may never end."""
+    return connection.execute("SELECT sql FROM sqlite_master WHERE name = 'events'").fetchall() == [(_TABLES[0],)]
 
 
 def migrate(path: Path, connection: sqlite3.Connection) -> None:
