@@ -23,3 +23,9 @@ def no_files_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
 def docs() -> Path:
     """The project's documentation."""
     return Path(__file__).parent.parent / "docs"
+
+
+@pytest.fixture(autouse=True)
+def no_keys_of_other_tests(monkeypatch):
+    """A process masks all keys that it has used, and a test that of another would find its texts masked."""
+    monkeypatch.setattr("d2skill.utils.key_mask._masks", {})
