@@ -30,7 +30,7 @@ from typing import Any
 
 from compact_json import compact
 
-from d2skill import Config, Run, evaluate, resume, train
+from d2skill import Config, Run, evaluate, train
 from d2skill.bank.formats.contents import read_bank
 from d2skill.bank.worth import Influence
 from d2skill.config.cli_flags import parse_settings
@@ -71,13 +71,6 @@ def settings(given: argparse.Namespace) -> Config:
     }
     words = [word for name, value in flags.items() for word in (f"--{name}", str(value))]
     return parse_settings([*words, *given.more], "pretrained_model.py")
-
-
-def trained(config: Config, folder: Path) -> Run:
-    """Returns the run in a folder, which is begun, gone on with or only read."""
-    if (folder / "summary.json").exists():
-        return Run(folder)
-    return resume(folder) if any((folder / "checkpoints").glob("*")) else train(config, folder=folder)
 
 
 def evaluated(run: Run, given: argparse.Namespace) -> dict[str, Any]:
@@ -127,14 +120,11 @@ def growth(run: Run) -> dict[str, Any]:
 
 def heeded(run: Run) -> list[dict[str, Any]]:
     """Returns the skills that changed the greedy action in the largest number of probed prompts."""
-    rows: list[dict[str, Any]] = []
     probed = influence(run)
-    for skill in run.bank.skills():
-        found = probed.get(skill.id)
-        if found and found.changes:
-            rows.append({"title": skill.text.title, "probes": found.decisions, "changes": found.changes})
-    rows.sort(key=lambda row: (-row["changes"], row["probes"], row["title"]))
-    return rows[:MOST_HEEDED]
+    found = [(probed[skill.id], skill.text.title) for skill in run.bank.skills() if skill.id in probed]
+    found.sort(key=lambda pair: (-pair[0].changes, pair[0].decisions, pair[1]))
+    rows = ({"title": title, "probes": one.decisions, "changes": one.changes} for one, title in found if one.changes)
+    return list(rows)[:MOST_HEEDED]
 
 
 def main() -> None:
@@ -154,7 +144,7 @@ def main() -> None:
         own, more = own[: own.index("--")], own[own.index("--") + 1 :]
     given = parser.parse_args(own)
     given.more = more
-    run = trained(settings(given), given.out)
+    run = train(settings(given), folder=given.out, resume_if_begun=True)
     imitated = {name: value for name, value in RunFolder(run.folder).read_metrics()[0].items() if "warm_start" in name}
     kept = ("env", "max_steps", "games", "iterations", "tasks", "seeds", "seed")
     print(

@@ -1,4 +1,4 @@
-"""How many published skills suspicion holds back, and how many injections it finds; prints one JSON object.
+"""Shares of published skills that suspicion holds back and of injections that it finds; prints one JSON object.
 
     python benchmarks/suspicion.py FOLDER INJECTIONS
 

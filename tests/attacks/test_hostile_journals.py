@@ -2,6 +2,7 @@
 
 import shutil
 import sqlite3
+from contextlib import closing
 
 import pytest
 
@@ -35,25 +36,24 @@ def journal(tmp_path_factory):
     return path
 
 
+def changed(journal, tmp_path, name):
+    """A copy of a journal with a schema of that name."""
+    path = shutil.copy(journal, tmp_path / "bank.db")
+    with closing(sqlite3.connect(path)) as connection, connection:
+        for statement in SCHEMAS[name]:
+            connection.execute(statement)
+    return path
+
+
 @pytest.mark.parametrize("name", SCHEMAS)
 def test_other_tables_are_refused_and_not_read(name, journal, tmp_path):
-    path = shutil.copy(journal, tmp_path / "bank.db")
-    connection = sqlite3.connect(path)
-    for statement in SCHEMAS[name]:
-        connection.execute(statement)
-    connection.commit()
-    connection.close()
+    path = changed(journal, tmp_path, name)
     with pytest.raises(BankError, match="its tables are not those of a journal"):
         SkillBank.open(path)
 
 
 def test_salvage_reads_no_view(journal, tmp_path):
-    path = shutil.copy(journal, tmp_path / "bank.db")
-    connection = sqlite3.connect(path)
-    for statement in SCHEMAS["view"]:
-        connection.execute(statement)
-    connection.commit()
-    connection.close()
+    path = changed(journal, tmp_path, "view")
     salvage(path, tmp_path / "saved.db")
     assert len(SkillBank.open(tmp_path / "saved.db")) in (0, 1), "it ends, with what a copy of the file gives"
 
