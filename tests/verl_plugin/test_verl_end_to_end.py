@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -140,7 +141,8 @@ def test_bank_and_checkpoint_are_read_by_the_other_commands(run):
     arms = json.loads((run / "evaluated.json").read_text())["arms"]
     assert {name: arm["n"] for name, arm in arms.items()} == {"bank": 2, "none": 2}
     refused = d2skill("evaluate", run)
-    assert refused.returncode == 2 and "32 of 32 answers name no action" in refused.stderr, "more than a small sample"
+    # its weights are random: one answer of 32 may happen to name an action
+    assert refused.returncode == 2 and re.search(r"3[0-2] of 32 answers name no action", refused.stderr), refused.stderr
 
 
 def test_it_goes_on_from_a_checkpoint(run, tmp_path):
