@@ -52,6 +52,7 @@ def settings(given: argparse.Namespace) -> Config:
         "policy.train": "False",
         "policy.lm.model": given.model,
         "policy.lm.lora-rank": 16,
+        "policy.lm.list-actions": "False",  # the choice is among them anyway, and prompts are half as long
         "policy.lm.microbatch-tokens": 1300,
         "policy.lm.generate-batch": 8,
         "prompt.max-tokens": 2048,

@@ -429,6 +429,18 @@ def test_a_prompt_is_tokenised_once_for_acting_and_learning(answer, monkeypatch)
     assert not p.chat.kept_prompts.cache_info().currsize
 
 
+def test_without_the_list_of_actions_prompts_are_shorter_and_choices_the_same_kind():
+    p = policy(SMALL.model_copy(update={"list_actions": False}))
+    prompt = rows(p, count=1)[0].prompt
+    text = p.chat.tokenizer.decode(list(p.chat.prompt_ids(prompt)))
+    assert prompt.observation in text and "Admissible actions:" not in text
+    listed = policy()
+    assert "Admissible actions:" in listed.chat.tokenizer.decode(list(listed.chat.prompt_ids(prompt)))
+    assert p.act([prompt], [0], 1.0)[0].action in prompt.actions
+    free = policy(SMALL.model_copy(update={"list_actions": False, "answer": "free"}))
+    assert "Admissible actions:" in free.chat.tokenizer.decode(list(free.chat.prompt_ids(prompt)))
+
+
 def test_tokens_of_a_text_are_counted_once_and_never_more_are_kept_than_fit(monkeypatch):
     p, asked = policy(), []
     encode = p.chat._encode

@@ -27,7 +27,7 @@ class ChatTokenizer:
 
     Args:
         tokenizer: a Hugging Face tokenizer with a chat template.
-        settings: `answer` is the format of answers.
+        settings: `answer` is the format of answers, `list_actions` False for prompts of choices without their list.
         end_tokens: tokens that end a text for this model; the first is the end of turn if the template shows none.
         limit: tokens of a prompt, at most; a longer one loses its beginning.
     """
@@ -35,6 +35,7 @@ class ChatTokenizer:
     def __init__(self, tokenizer: Any, settings: CausalLMConfig, end_tokens: Sequence[int], limit: int) -> None:
         self.tokenizer = tokenizer
         self._answer = settings.answer
+        self._lists_actions = settings.list_actions
         self._limit = limit
         self._added = added_tokens(tokenizer)
         self.template = ChatTemplate(tokenizer, settings.model)
@@ -88,8 +89,10 @@ class ChatTokenizer:
 
     def _packed_prompt(self, prompt: Prompt) -> array[int]:
         """Returns the tokens of a prompt in four bytes each, as a tuple takes nine times as much."""
-        prompt = self._without_tokens(prompt)
-        tokens = self.chat_ids(render(prompt, "choice" if self.is_constrained(prompt) else "free"))
+        prompt, constrained = self._without_tokens(prompt), self.is_constrained(prompt)
+        if constrained and not self._lists_actions:
+            prompt = replace(prompt, actions=())
+        tokens = self.chat_ids(render(prompt, "choice" if constrained else "free"))
         return array("i", tokens[-self._limit :])
 
     def _without_tokens(self, prompt: Prompt) -> Prompt:
