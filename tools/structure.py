@@ -46,7 +46,7 @@ FLOORS = [
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms.split()}
 
 TOP_FILES = 18
-SOURCE_LINES = 44_000  # a feature that needs more raises it in its own commit, and says so
+SOURCE_LINES = 44_600  # a feature that needs more raises it in its own commit, and says so
 PARAMETERS = 3
 FILE_LINES = 600
 

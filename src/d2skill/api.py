@@ -28,12 +28,12 @@ from d2skill.evaluation.curves import changed_settings
 from d2skill.protocols import Tracker
 from d2skill.runs import checkpoint
 from d2skill.runs.checkpoint import Progress
-from d2skill.runs.folder import RunFolder, shown_path
+from d2skill.runs.folder import RunFolder
 from d2skill.runs.run import Run
 from d2skill.trackers import make_trackers
 from d2skill.trainer import Callback, Trainer, require_listeners
 from d2skill.utils.arguments import path_of, whole_of
-from d2skill.utils.foreign_text import command, logger
+from d2skill.utils.foreign_text import command, logger, shown_path
 from d2skill.utils.text import short
 from d2skill.worker_rollouts import rollout_workers
 

@@ -5,6 +5,7 @@ A lock-step loop and an asynchronous server loop can drive the same code.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -12,7 +13,7 @@ from d2skill.config import PromptConfig
 from d2skill.knowledge.advice import Advice
 from d2skill.prompts import fit_to_budget
 from d2skill.protocols import Session
-from d2skill.types import Arm, Decision, Prompt, Retrieved, Task, Trajectory, Turn
+from d2skill.types import Arm, Decision, Observation, Prompt, Retrieved, Task, Trajectory, Turn
 
 
 class Episode:
@@ -55,7 +56,8 @@ class Episode:
         self._turns: list[Turn] = []
         self._past: list[tuple[str, str]] = []
         self._fault = fault
-        self._observation = session.observation
+        self._observation = Observation("", done=True)
+        self._see(lambda: session.observation)
 
     @property
     def step(self) -> int:
@@ -111,14 +113,8 @@ class Episode:
         action = decision.action
         self._turns.append(Turn(prompt, decision, bool(admissible)))
         self._past.append((self._observation.text, action or decision.text))
-        try:
-            self._observation = self._session.step(action)
-        except Exception as error:
-            # The boundary to code that is not ours: whatever an environment raises is a fact about this episode.
-            # `rollout.collect` stops the run when nothing but faults come back.
-            self._fault = describe_fault(error)
-            return
-        if self._advice and self._turns[-1].admissible:
+        self._see(lambda: self._session.step(action))
+        if self._advice and self._turns[-1].admissible and not self._fault:
             self._advice.update(action, self._observation.actions)
 
     def trajectory(self) -> Trajectory:
@@ -126,6 +122,32 @@ class Episode:
         seen, turns = self._observation, tuple(self._turns)
         success, score = seen.success and not self._fault, None if self._fault else seen.score
         return Trajectory(self.task, self.arm, self.index, turns, seen.text, success, self._fault, score)
+
+    def _see(self, look: Callable[[], Observation]) -> None:
+        """Takes the next observation."""
+        try:
+            self._observation = _plain(look())
+        except Exception as error:
+            # The boundary to code that is not ours: whatever an environment raises is a fact about this episode.
+            # `rollout.collect` stops the run when nothing but faults come back.
+            self._fault = describe_fault(error)
+
+
+def _plain(seen: Observation) -> Observation:
+    """Returns an observation of Python's own types, such as a score that was NumPy's; raises for what is none."""
+    if not isinstance(seen, Observation):
+        raise TypeError(f"it returned a {type(seen).__name__}, not an Observation")
+    if not isinstance(seen.actions, tuple | list):
+        raise TypeError(f"actions is a {type(seen.actions).__name__}, not a tuple")
+    texts = "".join((seen.text, *seen.actions, *seen.forms, *seen.labels))
+    if not texts.isascii():
+        texts.encode()  # lone surrogates can be stored nowhere
+    score = seen.score
+    if score is not None and not math.isfinite(score := float(score)):
+        raise ValueError(f"the score is {score}, which is not finite")
+    if type(seen.actions) is tuple and type(seen.done) is type(seen.success) is bool and score is seen.score:
+        return seen
+    return replace(seen, actions=tuple(seen.actions), done=bool(seen.done), success=bool(seen.success), score=score)
 
 
 def describe_fault(error: Exception) -> str:

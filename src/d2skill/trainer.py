@@ -178,7 +178,7 @@ class Trainer:
         if self.progress is not None:
             self._enter(self._go_back, self.progress)
             return self
-        self.run = RunFolder.create(self.run.path)
+        self.run = RunFolder.create(self.run.path, self.config.track)
         try:
             self._enter(self._begin)
         except BaseException:
@@ -308,8 +308,13 @@ class Trainer:
             yield
         except Diverged as error:
             saved = self._saved[0]
-            left = f"the checkpoint of iteration {saved} is the last good one" if saved >= 0 else "nothing is saved"
-            raise Diverged(f"training diverged in {where}: {error}, and begin another run; {left}") from error
+            left = "begin another run; nothing is saved"
+            if saved >= 0:
+                left = (
+                    "begin another run, or change it in config.toml and resume this one: it goes on from the "
+                    f"checkpoint of iteration {saved}, the last good one"
+                )
+            raise Diverged(f"training diverged in {where}: {error}, and {left}") from error
 
     def _is_last(self, iteration: int, env_steps: int) -> bool:
         limit = self.config.train.max_env_steps

@@ -17,6 +17,7 @@ from d2skill.cli.main import main
 from d2skill.config.toml_files import dump
 from d2skill.errors import RunError
 from d2skill.runs import checkpoint
+from d2skill.runs.beginning import BEGINNING
 from d2skill.runs.folder import RunFolder
 
 HERE = Path(__file__).parent
@@ -77,7 +78,7 @@ def assert_taken_again(result):
         assert way_on in first["said"] or first["status"] == 0, first
     assert after["status"] == 0, (first, then, after)
     assert json.loads(run.summary.read_text())["iterations"] == 1
-    assert not (run.path / checkpoint.BEGINNING).exists()
+    assert not (run.path / BEGINNING).exists()
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +127,100 @@ def test_a_beginning_is_emptied_and_nothing_else_is(tmp_path):
     run = beginning(tmp_path / "run")
     (run.path / "notes.txt").write_text("mine")
     RunFolder.create(run.path)
-    assert sorted(path.name for path in run.path.iterdir()) == [checkpoint.BEGINNING, "notes.txt"]
+    assert sorted(path.name for path in run.path.iterdir()) == [BEGINNING, "notes.txt"]
+
+
+def line_of(folder, names=("config.toml", "wandb", "rollouts", "notes", "../beside")):
+    """A line as the mark of a beginning in a folder has it."""
+    return json.dumps({"folder": str(folder), "inode": folder.stat().st_ino, "makes": names}).encode() + b"\n"
+
+
+FOREIGN = {
+    "empty": lambda folder: b"",
+    "of another folder": lambda folder: line_of(folder.parent),
+    "no JSON": lambda folder: b"wandb\nrollouts\n",
+    "cut short": lambda folder: line_of(folder)[:-20],
+    "no names": lambda folder: line_of(folder, None),
+    "a list": lambda folder: b"[" + line_of(folder) + b"]",
+    "nested": lambda folder: b"[" * 50_000,
+    "zeros": lambda folder: bytes(4096),
+    "too long": lambda folder: b" " * (1 << 16) + line_of(folder),
+    "no text": lambda folder: b"\xff\xfe" + line_of(folder),
+    "a folder": None,
+}
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A folder of somebody's, with what is named like parts of a run."""
+    folder = tmp_path / "project"
+    for name in ("wandb", "tensorboard", "rollouts", "verl", "checkpoints", "notes"):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "mine.txt").write_text("mine")
+    (folder / "config.toml").write_text("mine = true")
+    (tmp_path / "beside").mkdir()
+    return folder
+
+
+def contents(folder):
+    return {path: path.read_bytes() if path.is_file() else b"" for path in folder.rglob("*")}
+
+
+@pytest.mark.parametrize("how", FOREIGN)
+def test_a_mark_that_no_run_made_there_empties_nothing(how, project, capsys):
+    make = FOREIGN[how]
+    (project / BEGINNING).write_bytes(make(project)) if make else (project / BEGINNING).mkdir()
+    before = contents(project)
+    said = fails(capsys, *train_flags(project.parent), "--out", project)
+    assert "is not empty" in said and "choose another --out" in said
+    fails(capsys, "resume", project)
+    assert contents(project) == before
+
+
+def test_only_names_of_a_run_are_removed_whatever_a_mark_tells(project, caplog):
+    (project / BEGINNING).write_bytes(line_of(project))
+    RunFolder.create(project)
+    left = {path.name for path in project.iterdir()}
+    assert left == {BEGINNING, "tensorboard", "verl", "checkpoints", "notes"} and (project.parent / "beside").is_dir()
+    assert "which stays: checkpoints, notes, tensorboard, verl" in caplog.text
+
+
+def test_folders_that_the_run_did_not_make_stay_and_are_named(tmp_path, caplog):
+    run = beginning(tmp_path / "run")
+    for name in ("wandb", "tensorboard"):
+        (run.path / name).mkdir()
+    assert not caplog.text
+    RunFolder.create(run.path, ["tensorboard"])._lock.close()
+    assert (
+        run.path / "wandb"
+    ).is_dir() and "what the run before did not make, which stays: tensorboard, wandb" in caplog.text
+    RunFolder.create(run.path)
+    assert {path.name for path in run.path.iterdir()} == {BEGINNING, "wandb"}, "the second one told of tensorboard"
+
+
+@pytest.mark.parametrize("left", [b"", b'{"folder": "', b"\n"])
+def test_a_mark_that_a_full_disk_cut_short_is_begun_again(left, tmp_path):
+    run = beginning(tmp_path / "run")
+    with (run.path / BEGINNING).open("ab") as file:
+        file.write(left)
+    RunFolder.create(run.path, ["wandb"])._lock.close()
+    (run.path / "wandb").mkdir()
+    RunFolder.create(run.path)
+    assert [path.name for path in run.path.iterdir()] == [BEGINNING]
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / BEGINNING).write_bytes(left)
+    assert RunFolder.create(tmp_path / "new").is_beginning()
+
+
+def test_a_beginning_that_was_moved_is_begun_again_and_one_that_was_copied_is_not(tmp_path):
+    run = beginning(tmp_path / "run")
+    shutil.copytree(run.path, tmp_path / "copy")
+    run.path.rename(tmp_path / "moved")
+    assert [path.name for path in RunFolder.create(tmp_path / "moved").path.iterdir()] == [BEGINNING]
+    with pytest.raises(RunError, match="does not tell what a run made there: choose another --out, or empty it"):
+        RunFolder.create(tmp_path / "copy")
+    with pytest.raises(RunError, match="start it anew, in another folder"):
+        d2skill.resume(tmp_path / "copy")
 
 
 def of_one_s_own(folder):

@@ -63,7 +63,7 @@ def test_an_update_that_diverges_stops_the_run(name, value, tmp_path, recwarn):
     with pytest.raises(Diverged, match=r"training diverged in iteration (\d+): .* is .*: lower .*") as stopped:
         train(folder, name, value)
     last = checkpoint.read_progress(checkpoint.latest(folder)).iteration
-    assert f"the checkpoint of iteration {last} is the last good one" in str(stopped.value)
+    assert f"goes on from the checkpoint of iteration {last}, the last good one" in str(stopped.value)
     assert f"in iteration {last + 1}:" in str(stopped.value)
     assert all_finite(folder) and not (folder / "summary.json").exists()
     assert not [warning for warning in recwarn if issubclass(warning.category, RuntimeWarning)]
@@ -102,7 +102,7 @@ class Diverging(ScorerPolicy):
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), np.float64("nan")])
 def test_a_policy_of_one_s_own_that_diverges_stops_as_well(name, value, tmp_path):
     config = tiny_config(out=tmp_path / "run")
-    with pytest.raises(RunError, match=r"diverged in iteration 3: .*the checkpoint of iteration 2 is the last"):
+    with pytest.raises(RunError, match=r"diverged in iteration 3: .*the checkpoint of iteration 2, the last"):
         d2skill.train(config, policy=Diverging({name: value}))
 
 

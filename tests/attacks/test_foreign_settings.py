@@ -351,3 +351,12 @@ def test_a_run_records_the_revision_of_a_model_of_the_hub(tmp_path, monkeypatch)
     assert hub_revisions(config) == {"policy.lm.model": wanted, "embedder.model": wanted}
     assert not hub_revisions(Config(policy={"kind": "causal-lm", "lm": {"model": str(tmp_path)}}))
     assert not hub_revisions(Config())
+
+
+@pytest.mark.parametrize("said", ['"false"', '"true"', "0", "1", "[]", "{}", "2020-01-01"])
+def test_a_line_of_keys_says_true_or_false_and_nothing_else(said, tmp_path):
+    file = tmp_path / "own" / "d2skill" / "keys.toml"
+    file.parent.mkdir(parents=True)
+    file.write_text(f'"models.example".MY_KEY = {said}\n')
+    with pytest.raises(ConfigError, match="neither true nor false"):
+        connect(EndpointConfig(model="toy", url="https://models.example/v1", key_env="MY_KEY"))

@@ -19,7 +19,7 @@ import pytest
 from attacks.raw_server import RawServer, response
 from chat_server import ChatServer, reflection
 from commands import SMALL, fails
-from hypothesis import example, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from d2skill.config import EmbedderConfig, EndpointConfig
@@ -266,6 +266,7 @@ keys = st.lists(st.sampled_from(LETTERS), min_size=12, max_size=30, unique=True)
 def test_every_part_of_every_key_is_masked(key, before, after, data):
     start = data.draw(st.integers(0, len(key) - 8))
     end = data.draw(st.integers(start + 8, len(key)))
+    assume(not any(len(word) >= 8 for word in re.findall(r"(?<![a-z0-9])[a-z]+(?![a-z0-9])", key)))
     hidden = KeyMask(key).hide(f"{before} {key[start:end]} {after}")
     assert MASK in hidden and key[start:end].lower() not in hidden.replace(MASK, "").lower()
 
@@ -279,6 +280,13 @@ def test_first_and_last_characters_are_masked(key, first, last, dots):
 @given(st.text(max_size=300))
 def test_other_text_stays(text):
     assert KeyMask("\u0001\u0002\u0003\u0004" * 4).hide(text) == text or "\u0001\u0002\u0003" in text
+
+
+def test_a_word_of_a_key_stays_in_a_path_and_the_rest_of_the_key_does_not():
+    mask = KeyMask("sk-newcomer-secret-0123456789abcdef")
+    assert mask.hide("/home/newcomer/runs/secret") == "/home/newcomer/runs/secret"
+    for quoted in ("sk-newcomer-secret-0123456789abcdef", "newcomer-secret", "secret-01", "456789abc", "sk-newco"):
+        assert mask.hide(f"no: {quoted}") in (f"no: {MASK}", f"no: n{MASK}")
 
 
 def test_ordinary_sentences_stay():

@@ -61,8 +61,9 @@ class BankConfig(Settings):
     trial_iterations: int = Field(20, ge=1, le=10**6)
     """Iterations after which a trial ends in any case"""
     suspicion: Literal["off", "flag", "hold"] = "flag"
-    """A new skill that reads like an instruction to the model: flag it where skills are listed, hold it until
-    `d2skill bank admit`, or off. A prompt quotes it like any other; `d2skill bank import` holds by default"""
+    """A new skill, or one of bank.start, that reads like an instruction to the model: flag it in display and summary,
+    hold it until `d2skill bank admit`, or off; `d2skill bank list` flags it in any case. A prompt quotes it like any
+    other; `d2skill bank import` holds by default"""
     wait: float = Field(0, ge=0, le=604_800)
     """Seconds to wait while another process writes the same journal; after that it is an error"""
     start: Path | None = None

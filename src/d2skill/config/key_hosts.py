@@ -133,9 +133,12 @@ def way_to_allow(variable: str, url: str | None) -> str:
     words = _words(variable, url)
     source = next((_foreign[word] for word in words if word in _foreign), "")
     by = f"which {visible(source)} names" if source else f"which {own_file()} refuses"
+    pair = f"{variable}@{host_of(url)}"
+    near = next((one for one in _pairs() if one != pair and one.partition("@")[2] in pair), "")
+    told = f", {VARIABLE} has {visible(near)}, which is another address" if near else ""
     return (
-        f"the value of ${variable} is not sent to {host_of(url)}, {by} and you have not: if it should be, add the line "
-        f"{_line(variable, url)} to {own_file()}"
+        f"the value of ${variable} is not sent to {host_of(url)}, {by} and you have not{told}: if it should be, add "
+        f"the line {_line(variable, url)} to {own_file()}, or set {VARIABLE}={pair}, or name both by flags"
     )
 
 
@@ -173,7 +176,10 @@ def _own_lines() -> dict[tuple[str, str], bool]:
     file = own_file()
     try:
         hosts = parse_toml(read_bytes(file).decode("utf-8"))
-        return {(name, host): bool(said) for host, names in hosts.items() for name, said in names.items()}
+        lines = {(name, host): said for host, names in hosts.items() for name, said in names.items()}
+        if not all(isinstance(said, bool) for said in lines.values()):
+            raise ValueError("a line says neither true nor false")
+        return lines
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, AttributeError, RecursionError) as error:

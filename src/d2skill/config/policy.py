@@ -33,8 +33,8 @@ class CausalLMConfig(Settings):
     answer: Literal["choice", "free"] = "choice"
     """choice: only admissible actions can be generated (constrained decoding); free: any text, with <action> tags"""
     list_actions: bool = True
-    """List the admissible actions in the prompts of answer choice, which generates no others anyway; prompts are shorter
-    without, by more than half in a household"""
+    """List the admissible actions in the prompts of answer choice, which generates no others anyway; without, prompts
+    are shorter, by more than half in a household"""
     max_new_tokens: int = Field(64, ge=1, le=10**6)
     """Tokens of an answer, at most"""
     dtype: Literal["float32", "bfloat16"] = "float32"

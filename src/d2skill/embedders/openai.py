@@ -95,7 +95,8 @@ class EndpointEmbedder:
             raise self._error("sent vectors that are not numbers") from None
         if vectors.ndim != 2:
             raise self._error("sent vectors that are not numbers")
-        norms = np.sqrt((vectors**2).sum(axis=1, keepdims=True))
+        with np.errstate(over="ignore"):
+            norms = np.sqrt((vectors**2).sum(axis=1, keepdims=True))
         if not np.isfinite(norms).all() or not (norms > 0).all():
             raise self._error("sent vectors that are 0 or not finite")
         return np.asarray(vectors / norms, dtype=np.float32)

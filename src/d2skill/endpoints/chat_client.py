@@ -265,7 +265,7 @@ def _token_log_probs(choice: Mapping[str, Any]) -> tuple[tuple[int, ...], tuple[
         entries = choice["logprobs"]["content"] or []
         log_probs = tuple(min(float(entry["logprob"]), 0.0) for entry in entries)
         ids = tuple(entry["id"] if isinstance(entry.get("id"), int) else -1 for entry in entries)
-    except (LookupError, TypeError, ValueError, AttributeError):
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError):
         return (), ()
     return (ids, log_probs) if all(map(math.isfinite, log_probs)) else ((), ())
 

@@ -23,6 +23,7 @@ OPENAI = "https://api.openai.com/v1"
 """Base URL if none is set."""
 
 _WORD_TOKENS = 256  # for an answer of one word, with room for a thought before it
+_LONGEST_KEY = 8192  # characters: servers take no longer header
 _NO_KEY = "none"  # sent to servers without keys, since the SDK requires one
 
 
@@ -40,6 +41,11 @@ def connect(settings: EndpointConfig, flag: str = "endpoint") -> OpenAI:
         raise ConfigError(
             f"{flag}.url holds a password, which a run would keep: put it into ${settings.key_env} instead"
         )
+    if "?" in url:
+        raise ConfigError(
+            f"{flag}.url holds a query after its question mark, which a run would keep and no request could have: "
+            f"leave it out, and put a key into ${settings.key_env} instead"
+        )
     if not settings.model:
         raise ConfigError(f"{flag}.model is not set: name a model that {url} has, by {flag}.model NAME")
     key = os.environ.get(settings.key_env, "").strip()
@@ -52,13 +58,26 @@ def connect(settings: EndpointConfig, flag: str = "endpoint") -> OpenAI:
             f"{url} wants a key and ${settings.key_env} is not set: export it, "
             f"or name another server by {flag}.url or another variable by {flag}.key-env"
         )
-    if not (key.isascii() and key.isprintable()):
-        raise ConfigError(f"${settings.key_env} holds no key: it has characters that a key cannot have")
+    if not (key.isascii() and key.isprintable() and len(key) <= _LONGEST_KEY):
+        raise ConfigError(f"${settings.key_env} holds no key: it is too long, or has characters that a key cannot have")
     try:
         import openai
     except ImportError as error:
         raise ConfigError(
             f"a model behind a server needs the package {error.name}: pip install 'd2skill[llm]'"
+        ) from None
+    try:
+        http_client = limited_client(
+            url,
+            settings.timeout,
+            mask_of(key) if key else None,
+            trust_env=not _is_local(url),  # no proxy is between this machine and itself
+            own_headers=allowed,
+        )
+    except Exception as error:  # of the library: it takes fewer URLs, also for proxies, and reads certificates
+        raise ConfigError(
+            f"{one_line(url)} cannot be used ({one_line(error)}): correct {flag}.url, or the proxies and certificates "
+            "in your environment variables"
         ) from None
     return openai.OpenAI(
         api_key=key or _NO_KEY,
@@ -66,13 +85,7 @@ def connect(settings: EndpointConfig, flag: str = "endpoint") -> OpenAI:
         timeout=openai.Timeout(settings.timeout),
         max_retries=0,  # `with_retries` asks again
         default_headers={"Accept-Encoding": "identity"},
-        http_client=limited_client(
-            url,
-            settings.timeout,
-            mask_of(key) if key else None,
-            trust_env=not _is_local(url),  # no proxy is between this machine and itself
-            own_headers=allowed,
-        ),
+        http_client=http_client,
     )
 
 
@@ -123,6 +136,11 @@ def check(
     except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
         if os.environ.get(settings.key_env, "").strip() and not may_send(settings.key_env, url):
             raise ConfigError(way_to_allow(settings.key_env, url)) from None
+        if not os.environ.get(settings.key_env, "").strip():
+            raise ConfigError(
+                f"{url} asks for a key, and ${settings.key_env} is not set ({one_line(error)}): export it, or name "
+                f"another variable by {flag}.key_env"
+            ) from None
         raise ConfigError(
             f"{url} refuses the key in ${settings.key_env} ({one_line(error)}): export a valid one"
         ) from None

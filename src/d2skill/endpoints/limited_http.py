@@ -44,6 +44,9 @@ def limited_client(url: str, seconds: float, mask: KeyMask | None, *, trust_env:
                     return super().send(request, **options)
             except Exception as error:
                 mask_error(error)
+                http = _library(request)
+                if isinstance(error, http.InvalidURL | ValueError):  # such as of a redirect; the SDK does not know them
+                    raise http.RequestError(str(error), request=request) from error
                 raise
 
     client = Client(

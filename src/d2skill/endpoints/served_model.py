@@ -147,7 +147,9 @@ def _asked_context(client: OpenAI, root: str, model: str, entry: ListedModel) ->
         loaded = _context_in(_dig(_ask(client, f"{root}/api/ps"), "models"), "name", model, "context_length")
         if loaded is None:
             parameters = _dig(_ask(client, f"{root}/api/show", {"model": model}), "parameters")
-            found = re.search(r"^num_ctx\s+(\d+)", parameters if isinstance(parameters, str) else "", re.MULTILINE)
+            found = re.search(
+                r"^num_ctx\s+(\d{1,9})\b", parameters if isinstance(parameters, str) else "", re.MULTILINE
+            )
             loaded = _whole(int(found[1])) if found else None
         return loaded
     return None

@@ -33,6 +33,7 @@ from d2skill.evaluation.curves import HEADLINE, Curve, changed_settings, flat_se
 from d2skill.runs import checkpoint
 from d2skill.runs.folder import RunFolder
 from d2skill.utils.atomic_files import write_json, write_text
+from d2skill.utils.links import open_new, open_unlinked
 from d2skill.utils.runtime import available_cores
 from d2skill.utils.statistics import mean_over_seeds, paired_over_seeds
 
@@ -225,7 +226,7 @@ def claim_folder(folder: Path) -> Iterator[int]:
     Yields the lock's file descriptor, for runs to inherit: one that outlives this process keeps the folder locked.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+    lock = open_unlinked(folder / ".lock", os.O_RDWR | os.O_CREAT)
     try:
         if not lock_descriptor(lock, blocking=False):
             raise RunError(
@@ -274,7 +275,7 @@ def _start(run: AblationRun, lock: int) -> subprocess.Popen[bytes]:
         write_text(run.settings_file, dump(run.config.model_copy(update={"seed": 0})))
         settings = ["--config", str(run.settings_file), "--seed", str(run.config.seed)]
         arguments = ["train", *settings, "--out", str(run.folder)]
-    with run.error_file.open("wb") as errors:
+    with open_new(run.error_file) as errors:
         return subprocess.Popen(
             [sys.executable, "-m", "d2skill", *arguments, "--processes", "1"],
             stdin=subprocess.DEVNULL,

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from d2skill.bank import SkillBank
+from d2skill.bank.display import flagged
 from d2skill.bank.journal import Journal
 from d2skill.config import BankConfig
 from d2skill.errors import BankError, ConfigError
@@ -92,6 +93,9 @@ def adopt_start_bank(bank: SkillBank, settings: BankConfig, panel: Sequence[str]
         made = command("bank", "import", start, "bank.db")
         raise BankError(f"bank.start {start} is no run and no journal: {made} makes a bank of skills in it, name that")
     bank.copy_from(RunFolder.open(start).bank if start.is_dir() else start)
+    if settings.suspicion == "hold":
+        for skill_id, why in flagged(bank).items():
+            bank.hold(skill_id, reason=why)
     if not settings.seen_tasks:
         require_unseen_tasks(bank, panel)
 

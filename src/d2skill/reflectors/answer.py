@@ -22,8 +22,9 @@ _MOST_OBJECTS = 200  # that are tried, from the end of an answer
 _LONGEST = 100_000  # characters of an answer
 _LONGEST_REPAIRED = 10_000
 _LATEST_STEP = 10**6
-_STRING = r'"(?:[^"\\]|\\.)*+"'
-_COMMENT = re.compile(rf"{_STRING}|//[^\n]*|#[^\n]*|/\*.*?\*/", re.DOTALL)
+# strings and comments end at the end of the text too: to look for that end at each beginning takes quadratic time
+_STRING = r'"(?:[^"\\]|\\.)*+["\\]?'
+_COMMENT = re.compile(rf"{_STRING}|//[^\n]*|#[^\n]*|/\*(?:.*?\*/|.*)", re.DOTALL)
 _LAST_COMMA = re.compile(rf"{_STRING}|,(?=\s*[}}\]])", re.DOTALL)
 _NAMED_STEP = re.compile(
     r"\b(?:steps?|turns?|attempts?|trajectory|episode|schritt|étape|paso|passo) (?:number |no\. ?|# ?)?"

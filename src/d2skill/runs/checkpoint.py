@@ -21,12 +21,12 @@ from pathlib import Path
 from typing import Protocol
 
 from d2skill.errors import RunError
+from d2skill.runs.beginning import BEGINNING, made_in
 from d2skill.utils.atomic_files import read_json, write_folder, write_json, write_text
-from d2skill.utils.foreign_text import command, logger
+from d2skill.utils.foreign_text import command, logger, shown_path
+from d2skill.utils.links import remove_folder
 
 VERSION = 2
-BEGINNING = ".beginning"
-"""File in the folder of a run that has no checkpoint yet"""
 _KEEP = 2
 _OWN = ("progress.json", "files.json")
 _log = logger(__name__)
@@ -89,17 +89,22 @@ def latest(run: Path) -> Path:
     """Returns the newest checkpoint, and warns if newer ones are damaged; raises `RunError` when there is none."""
     found = folders(run)
     if not found:
-        begun = (run / BEGINNING).exists()
-        way_out = f"begin it again by {command('resume', run)}" if begun else "start it anew, in another folder"
+        known = made_in(run) is not None
+        way_out = f"begin it again by {command('resume', run)}" if known else "start it anew, in another folder"
         raise RunError(f"{run} has no checkpoint: it was stopped before the first one; {way_out}")
     faults: list[str] = []
     for folder in reversed(found):
         if not (fault := damage(folder)):
             if faults:
-                _say(f"checkpoint {found[-1]} is damaged ({faults[0]}): the one before, {folder.name}, is taken")
+                last = shown_path(found[-1].absolute())
+                _say(f"checkpoint {last} is damaged ({faults[0]}): the one before, {folder.name}, is taken")
             return folder
         faults.append(fault)
-    raise RunError(f"checkpoint {found[-1]} is damaged ({faults[0]}), and none before it is whole: start the run anew")
+    anew = command("train", "--bank.start", run, "--out", f"{run.name}-2")
+    raise RunError(
+        f"checkpoint {found[-1]} is damaged ({faults[0]}), and none before it is whole: begin another run, with what "
+        f"the bank of this one has by {anew} and the settings of {run / 'config.toml'}"
+    )
 
 
 def damage(folder: Path) -> str:
@@ -124,7 +129,7 @@ def set_aside_after(run: Path, iteration: int) -> None:
     for folder in folders(run):
         if folder.name > f"{iteration:06d}":
             hidden = folder.with_name(f".{folder.name}.set-aside")
-            shutil.rmtree(hidden, ignore_errors=True)
+            remove_folder(hidden)
             os.replace(folder, hidden)
 
 

@@ -12,36 +12,37 @@ parts.json        the classes of parts that were objects of one's own, if there 
 models.json       the revisions (commits) of the models of the Hugging Face Hub, if there were any
 trackers.json     what trackers call this run, and the last iteration they were told, if it has any
 summary.json      the result, once the run has ended
-.beginning        only until the first checkpoint: what else is here can be begun again
+.beginning        only until the first checkpoint: what is here can be begun again (beginning.py)
 """
 
 from __future__ import annotations
 
 import json
 import re
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from d2skill.errors import RunError
-from d2skill.runs import checkpoint
+from d2skill.runs import beginning, checkpoint
 from d2skill.utils.atomic_files import read_json, write_bytes, write_json, write_text
 from d2skill.utils.foreign_files import explained, parse_json, read_bytes
-from d2skill.utils.foreign_text import command, logger
+from d2skill.utils.foreign_text import command, logger, shown_path
 from d2skill.utils.key_mask import mask_value
+from d2skill.utils.links import open_unlinked, refuse_links, remove_folder
 
 if TYPE_CHECKING:
     from d2skill.config import Config
 
 _log = logger(__name__)
 _ROLLOUT = re.compile(r"(\d{6,})\.jsonl\.gz")
-
-
-def shown_path(path: Path) -> Path:
-    """Returns a path for a sentence: relative to the current folder if it lies in it."""
-    here = Path.cwd()
-    return path.relative_to(here) if path.is_relative_to(here) else path
+_ALWAYS = (
+    *("config.toml", "tasks.json", "parts.json", "models.json", "metrics.jsonl", "trajectories.jsonl.gz"),
+    *("reflections.jsonl", "trackers.json", "bank.db", "checkpoints", "rollouts"),
+)
+"""Files and folders that any run makes before its first checkpoint"""
+_AT_TIMES = ("tensorboard", "wandb", "verl")
+"""Folders that trackers and the engine of these names make"""
 
 
 class RunFolder:
@@ -62,27 +63,41 @@ class RunFolder:
         self._lock: IO[bytes] | None = None
 
     @classmethod
-    def create(cls, path: Path) -> RunFolder:
+    def create(cls, path: Path, parts: Collection[str] = ()) -> RunFolder:
         """Makes a new folder, or empties one that only a beginning was in, and keeps it from others until it has begun.
 
-        Raises `RunError` when something is in the way.
+        `parts` are the trackers and the engine of the run. Raises `RunError` when something is in the way.
         """
         run = cls(path)
         if path.exists() and not (path.is_dir() and (run.is_beginning() or not any(path.iterdir()))):
             raise RunError(run._in_the_way())
         path.mkdir(parents=True, exist_ok=True)
-        run._lock = (path / checkpoint.BEGINNING).open("ab")
+        refuse_links(path)
+        run._lock = open(path / beginning.BEGINNING, "a+b", opener=open_unlinked)  # noqa: SIM115
         if not _locked(run._lock):
             raise RunError(f"another process begins a run in {shown_path(path)}: wait for it, or choose another --out")
         if not run.is_beginning():  # another process was quicker
             raise RunError(run._in_the_way())
         run._empty()
+        if others := sorted(one.name for one in path.iterdir() if one.name != beginning.BEGINNING):
+            more = f" and {len(others) - 5} more" if len(others) > 5 else ""
+            said = "%s holds what the run before did not make, which stays: %s"
+            _log.warning(said, shown_path(path), ", ".join(others[:5]) + more)
+        beginning.mark(run._lock, path, [*_ALWAYS, *(name for name in _AT_TIMES if name in parts)])
         return run
 
     def is_beginning(self) -> bool:
         """Returns True for a folder that only a beginning was in: `create` takes it, as nothing in it can be lost."""
-        marked = (self.path / checkpoint.BEGINNING).is_file() and not checkpoint.folders(self.path)
-        return marked and not self.summary.exists() and sum(1 for _ in _raw_lines(self.metrics)) < 2
+        marked = (self.path / beginning.BEGINNING).is_file() and self._made() is not None
+        return (
+            marked
+            and not checkpoint.folders(self.path)
+            and not self.summary.exists()
+            and sum(1 for _ in _raw_lines(self.metrics)) < 2
+        )
+
+    def _made(self) -> set[str] | None:
+        return beginning.made_in(self.path, self._lock if self._lock and not self._lock.closed else None)
 
     def has_begun(self) -> bool:
         """Returns True if there is a run to go on with, or one that has ended."""
@@ -90,12 +105,17 @@ class RunFolder:
 
     def _in_the_way(self) -> str:
         path = shown_path(self.path)
+        if (self.path / beginning.BEGINNING).exists() and self._made() is None:
+            return (
+                f"{path} is not empty, and its file {beginning.BEGINNING} does not tell what a run made there: choose "
+                "another --out, or empty it yourself"
+            )
         go_on = f", or go on with it by {command('resume', path)}" if self.has_begun() else ""
         return f"{path} exists and is not empty: choose another --out{go_on}"
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
-        """Returns an existing run; raises `RunError` when the folder is not one."""
+        """Returns an existing run; raises `RunError` when the folder is not one, or a link leads out of it."""
         if not (path / "config.toml").is_file():
             if cls(path).is_beginning():
                 raise RunError(
@@ -103,6 +123,7 @@ class RunFolder:
                     f"{command('train', '--out', shown_path(path))}"
                 )
             raise RunError(f"{shown_path(path)} is not a run folder: it has no config.toml")
+        refuse_links(path)
         return cls(path)
 
     def begin(
@@ -138,19 +159,19 @@ class RunFolder:
         self._empty()
         if self._lock:
             self._lock.close()
-        (self.path / checkpoint.BEGINNING).unlink(missing_ok=True)
+        (self.path / beginning.BEGINNING).unlink(missing_ok=True)
         if not any(self.path.iterdir()):
             self.path.rmdir()
 
     def _empty(self) -> None:
-        """Removes all files of the run but the mark of a beginning."""
-        bank = [self.bank, *self.path.glob(f"{self.bank.name}-*"), *self.path.glob(f".{self.bank.name}*.part")]
-        records = self.tasks, self.parts, self.models, self.metrics, self.trajectories, self.reflections, self.trackers
-        written = self.path / "config.toml", *records
-        for path in (*written, *(path.with_name(f".{path.name}.part") for path in written), *bank):
-            path.unlink(missing_ok=True)
-        for name in ("checkpoints", self.rollouts.name, "tensorboard", "wandb", "verl"):
-            shutil.rmtree(self.path / name, ignore_errors=True)
+        """Removes what the beginning made, but its mark."""
+        for name in {*_ALWAYS, *_AT_TIMES} & (self._made() or set()):
+            beside = self.path.glob(f"{name}-*") if name == self.bank.name else ()
+            for path in (self.path / name, *self.path.glob(f".{name}*.part*"), *beside):
+                if path.is_dir():
+                    remove_folder(path)
+                else:
+                    path.unlink(missing_ok=True)
 
     def config(self) -> Config:
         """Returns the run's settings."""
@@ -229,7 +250,7 @@ class RunFolder:
 
 
 def _append(path: Path, lines: Sequence[dict[str, Any]]) -> None:
-    with path.open("a", encoding="utf-8") as file:
+    with open(path, "a", encoding="utf-8", opener=open_unlinked) as file:
         file.write("".join(json.dumps(line) + "\n" for line in lines))
 
 
@@ -257,7 +278,7 @@ def _cut(path: Path, end: int) -> list[dict[str, Any]]:
             kept.append((line, values))
     if damaged:
         copy = path.with_name(f"{path.name}.damaged")
-        shutil.copyfile(path, copy)
+        write_bytes(copy, read_bytes(path))
         _log.warning("%s had damaged lines: they are taken out, and are in %s", shown_path(path), copy.name)
     if path.exists():
         write_bytes(path, b"".join(line for line, _ in kept))

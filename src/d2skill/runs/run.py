@@ -15,10 +15,10 @@ from d2skill.config import Config
 from d2skill.errors import ConfigError, RunError
 from d2skill.protocols import Policy
 from d2skill.runs import checkpoint, trajectories
-from d2skill.runs.folder import RunFolder, shown_path
+from d2skill.runs.folder import RunFolder
 from d2skill.runs.trajectories import Saved
 from d2skill.utils.arguments import path_of
-from d2skill.utils.foreign_text import visible
+from d2skill.utils.foreign_text import shown_path, visible
 
 
 class Run(PathLike[str]):

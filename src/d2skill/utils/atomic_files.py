@@ -16,6 +16,7 @@ from typing import Any
 from d2skill.errors import RunError
 from d2skill.utils import foreign_files
 from d2skill.utils.foreign_files import reason_of
+from d2skill.utils.links import open_new, remove_folder
 
 _LEFT_OVER_SECONDS = 600
 
@@ -29,7 +30,7 @@ def write_bytes(path: Path, data: bytes) -> None:
     """Replaces a file by `data` in one step; a crash leaves the old content or the new, never a part."""
     temporary = path.with_name(f".{path.name}.part")
     try:
-        with temporary.open("wb") as file:
+        with open_new(temporary) as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -51,7 +52,7 @@ def replace_shared(path: Path, parts: Iterable[bytes | memoryview]) -> None:
             if time.time() - other.stat().st_mtime > _LEFT_OVER_SECONDS:
                 other.unlink()
     try:
-        with temporary.open("wb") as file:
+        with open_new(temporary) as file:
             file.writelines(parts)
         os.replace(temporary, path)
     except BaseException:
@@ -79,7 +80,7 @@ def read_json(path: Path) -> Any:
 def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
     """Makes a folder whose content `fill` writes; it appears under its name only when it is complete."""
     temporary = path.with_name(f".{path.name}.part")
-    shutil.rmtree(temporary, ignore_errors=True)
+    remove_folder(temporary)
     temporary.mkdir(parents=True)
     try:
         fill(temporary)
@@ -96,7 +97,7 @@ def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
 def _swap(new: Path, path: Path) -> None:
     """Replaces a folder by another; the old one comes back if that fails."""
     old = path.with_name(f".{path.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
+    remove_folder(old)
     if path.exists():
         os.replace(path, old)
     try:
@@ -105,7 +106,7 @@ def _swap(new: Path, path: Path) -> None:
         if old.exists():
             os.rename(old, path)
         raise
-    shutil.rmtree(old, ignore_errors=True)
+    remove_folder(old)
 
 
 def _files(folder: Path) -> Iterator[Path]:

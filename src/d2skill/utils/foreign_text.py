@@ -12,6 +12,7 @@ import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from d2skill.utils.key_mask import mask_keys
@@ -25,14 +26,14 @@ if TYPE_CHECKING:
 _STEERS = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # C0 but tab and line feed, delete, C1: they begin escape sequences
     "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # bidirectional: they show text in another order
-    "\u2028\u2029\u2060-\u2065\u206a-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f"  # other lines, and nothing at all
+    "\u2028\u2029\ufff9-\ufffb"  # other lines, and notes between them
     "\ud800-\udfff]"  # lone surrogates, which no encoding can write
 )
 _LINKS = re.compile(r"<(?=[A-Za-z/!?])|\]\(|\]:")
 
 
 def visible(text: str) -> str:
-    r"""Returns a text with each character that steers a terminal as its escape, as in JSON: \u001b.
+    r"""Returns a text with each character that steers a terminal, or shows nothing, as its escape, as in JSON: \u001b.
 
     >>> visible("red\x1b[31m and [bold]")
     'red\\u001b[31m and [bold]'
@@ -40,11 +41,16 @@ def visible(text: str) -> str:
     text = mask_keys(text)  # the last guard: the client of a server has masked its answers already
     if text.isascii() and text.isprintable():
         return text
-    return _STEERS.sub(_escape, text.replace("\r\n", "\n"))
+    text = _STEERS.sub(lambda found: _escape(found[0]), text.replace("\r\n", "\n"))
+    if text.isascii():
+        return text
+    from d2skill.utils.invisible import show_invisible  # here, as most texts need none of its tables
+
+    return show_invisible(text, _escape)
 
 
-def _escape(found: re.Match[str]) -> str:
-    code = ord(found[0])
+def _escape(character: str) -> str:
+    code = ord(character)
     return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
 
 
@@ -63,6 +69,12 @@ def markdown(text: str) -> str:
 def command(*words: object) -> str:
     """Returns a command of d2skill in backticks, with its words quoted for a shell where they must be."""
     return f"`{shlex.join(['d2skill', *map(str, words)])}`"
+
+
+def shown_path(path: Path) -> Path:
+    """Returns a path for a sentence: relative to the current folder if it lies in it."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
 
 
 def logger(name: str) -> logging.Logger:

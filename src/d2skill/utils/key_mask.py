@@ -14,10 +14,14 @@ MASK = "[key]"
 """Text that stands where a key, or a part of one, was."""
 
 _SHORTEST = 4  # characters of a key; a shorter one is no secret, and hides half of all texts
+_LONGEST_WORD = 11  # letters of a key that may be a word, as in OPENAI_API_KEY=EMPTY: no secret, and part of many texts
+_LONGEST_END = 200  # characters of a key's beginning or end, as all of them in one pattern take their square
 _RUN = 8  # characters of a key that are masked wherever they are
 _LONG_KEY = 12  # characters of a key whose first and last ones are masked without dots beside them
 _FILLER = r"\s?(?:[.*•●·#_x-]{2,}|[…*•●])\s?"  # in place of the middle of a key
 _LOWER = {code: code + 32 for code in range(ord("A"), ord("Z") + 1)}  # keeps the length, unlike str.lower
+
+_WORD = re.compile(r"(?<![a-z0-9])[a-z]+(?![a-z0-9])")
 
 _masks: dict[str, KeyMask] = {}
 
@@ -29,7 +33,7 @@ class KeyMask:
         from base64 import b64encode  # only where there is a key: each command imports this module
         from urllib.parse import quote
 
-        key = key.strip()
+        key = "" if is_word(key := key.strip()) else key
         shifted = (b64encode(b"\0" * shift + key.encode()).decode()[4 if shift else 0 :] for shift in range(3))
         encoded = [form.rstrip("=")[:-1] for form in shifted]  # the last character depends on what follows
         forms = [key, quote(key, safe=""), *(form for form in encoded if len(form) >= _RUN)]
@@ -69,6 +73,11 @@ class KeyMask:
             except (ValueError, RecursionError):
                 pass
         return self.hide(body)
+
+
+def is_word(key: str) -> bool:
+    """Returns True for a key that is a word, which servers without keys are often given."""
+    return key.isalpha() and len(key) <= _LONGEST_WORD
 
 
 def mask_of(key: str) -> KeyMask:
@@ -124,19 +133,22 @@ def _masked(value: Any) -> Any:
 
 
 def _pieces(text: str, width: int) -> set[str]:
-    return {text[start : start + width] for start in range(len(text) - width + 1)}
+    """Returns what lies in a text in a row, but for parts of words, as in sk-project-4f7a: paths have them as well."""
+    words = _WORD.findall(text)
+    pieces = {text[start : start + width] for start in range(len(text) - width + 1)}
+    return {piece for piece in pieces if not any(piece in word for word in words)} or pieces
 
 
 def _pattern_of_ends(key: str) -> re.Pattern[str]:
     """Returns the pattern of a key's first and last characters, beside dots or as a word of their own."""
-    last = len(key) - 1
+    longest = min(len(key) - 1, _LONGEST_END)
     word_end = "(?![a-z0-9])"
 
     def heads(least: int) -> str:
-        return "|".join(re.escape(key[:length]) for length in range(last, least - 1, -1))
+        return "|".join(re.escape(key[:length]) for length in range(longest, least - 1, -1))
 
     def tails(least: int) -> str:
-        return "|".join(re.escape(key[-length:]) for length in range(last, least - 1, -1))
+        return "|".join(re.escape(key[-length:]) for length in range(longest, least - 1, -1))
 
     patterns = [f"(?:{heads(3)})(?:{_FILLER}(?:{tails(2)}){word_end}|{_FILLER})", f"{_FILLER}(?:{tails(3)}){word_end}"]
     if len(key) >= _LONG_KEY:

@@ -46,7 +46,7 @@ def start(config: Config, folder: Path) -> dict[str, Any]:
     tasks = RunTasks.choose(environment, config)
     bank = SkillBank(make_embedder(config.embedder), config.bank, config.retrieval, config.credit)
     adopt_start_bank(bank, config.bank, tasks.validation.task_ids)
-    run = RunFolder.create(folder)
+    run = RunFolder.create(folder, (*config.track, config.engine))
     try:
         run.begin(config, tasks.record(), models=hub_revisions(config))
         bank.record(run.bank, wait=config.bank.wait)

@@ -363,7 +363,15 @@ def test_they_are_refused_while_a_run_writes_and_without_a_journal(words, path, 
 
 def test_another_embedder_is_named(path, capsys, tmp_path):
     (tmp_path / "config.toml").write_text("[embedder]\ndimension = 64\n")
-    assert "was made with embedder hashed-v2/512" in fails(capsys, "admit", path, "t4")
+    assert "was made with embedder hashed-v2/512" in fails(capsys, "merge", path)
+
+
+def test_admit_and_hold_run_no_embedder_of_a_received_folder(path, capsys, tmp_path, monkeypatch):
+    (tmp_path / "strangers_part.py").write_text("raise SystemExit('code of a stranger ran')\n")
+    settings = f'[embedder]\nkind = "strangers_part:Embedder"\nfolder = "{tmp_path.as_posix()}"\n'
+    (tmp_path / "config.toml").write_text(settings)
+    assert "t4 is active" in command(capsys, "admit", path, "t4")
+    assert "t4 is held back" in command(capsys, "hold", path, "t4", "--reason", "no")
 
 
 @pytest.mark.parametrize("name", ["merge", "admit", "hold", "verify"])

@@ -73,6 +73,38 @@ def import_bank(
     return Imported(embedder.fingerprint, dict(refused), len(more))
 
 
+def add_to_bank(
+    contents: BankContents,
+    out: Path,
+    config: Config | None = None,
+    origin: str = "",
+    suspicion: Literal["off", "flag", "hold"] = "hold",
+) -> Imported:
+    """Adds the active skills of a bank to another one, as new skills: under new ids, without counts and evidence.
+
+    Args:
+        contents: Skills of any format.
+        out: Journal of the bank.
+        config: Settings of that bank; without it, the defaults.
+        origin: Where the skills are from, for the record.
+        suspicion: What becomes of a skill that does not look like advice, in place of bank.suspicion.
+    """
+    config = config or Config()
+    embedder = make_embedder(config.embedder)
+    contents, more = _shortened(contents)
+    settings = config.bank.model_copy(update={"suspicion": suspicion})
+    skills = contents.select()
+    drafts = [Draft(one.granularity, one.text, one.task_text, one.observation, one.source_task) for one in skills]
+    with SkillBank.open(out, embedder, settings, config.retrieval, config.credit, create=True) as bank:
+        insertions = bank.insert(drafts, origin={"from": origin})
+    pairs = [(one, made.skill) for one, made in zip(skills, insertions, strict=True)]
+    refused = Counter(re.split(r"\W", made.reason)[0] for made in insertions if made.skill is None)
+    with JournalWriter(out) as writer:
+        iteration = writer.head().iteration
+        writer.append(*(Note(new.id, more[one.id], iteration) for one, new in pairs if new and one.id in more))
+    return Imported(embedder.fingerprint, dict(refused), len(more))
+
+
 def _shortened(contents: BankContents) -> tuple[BankContents, dict[str, str]]:
     """Returns contents with texts that fit a bank, and by id all that a skill says beyond them."""
     skills: list[Skill] = []

@@ -64,7 +64,8 @@ def read(path: Path, data: bytes) -> list[FlatSkill]:
     try:
         value = parse_json(data)
     except ValueError as error:
-        raise BankError(f"{path}: neither a bank of d2skill nor JSON ({error}): is the file whole?") from None
+        way = "name the folder that it is in" if path.suffix.lower() == ".md" else "is the file whole?"
+        raise BankError(f"{path}: neither a bank of d2skill nor JSON ({error}): {way}") from None
     theirs = isinstance(value, dict) and skillrl.KEYS & value.keys()
     if not isinstance(value, dict) or not (theirs or value.keys() & {"task_skills", "step_skills"}):
         raise BankError(

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from d2skill.errors import BankError
+from d2skill.utils.links import open_unlinked
 
 _POLL_SECONDS = 0.02
 _LONGEST_NOTE = 200
@@ -105,7 +106,7 @@ def _side_file(path: Path) -> Path:
 
 
 def _open_or_create(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_CREAT, 0o666)
+    return open_unlinked(path, flags | os.O_CREAT)
 
 
 def _parse(data: bytes) -> tuple[str, Acknowledged | None]:

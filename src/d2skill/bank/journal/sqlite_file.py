@@ -138,7 +138,7 @@ def create(path: Path, events: Iterable[StoredEvent]) -> None:
     with closing(WriteLock(path, 0.0)) as lock, explain_errors(path):
         if path.exists():
             raise BankError(f"{path} exists already: open it, or choose another name")
-        for leftover in (temporary, beside(path, "-wal"), beside(path, "-shm")):
+        for leftover in (temporary, beside(temporary, "-journal"), beside(path, "-wal"), beside(path, "-shm")):
             leftover.unlink(missing_ok=True)
         with closing(connect(temporary, "rwc")) as connection:
             connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
@@ -170,7 +170,15 @@ def beside(path: Path, suffix: str) -> Path:
 
 
 def connect(path: Path, mode: str) -> sqlite3.Connection:
-    """Opens the file; `mode` is SQLite's: "ro", "rw" or "rwc"."""
+    """Opens the file; `mode` is SQLite's: "ro", "rw" or "rwc".
+
+    A file with another journal beside it is refused: SQLite would end its transaction and delete the file, anywhere,
+    that it names as its "super-journal".
+    """
+    for suffix in ("-journal", "-wal", "-shm"):
+        side = beside(path.resolve(), suffix)
+        if side.is_symlink() or (suffix == "-journal" and side.exists()):
+            raise BankError(f"{path}: {side.name} beside it is not of d2skill, and could change other files: remove it")
     connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True, isolation_level=None)
     connection.execute("PRAGMA cell_size_check = ON")
     return connection

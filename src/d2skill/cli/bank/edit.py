@@ -15,7 +15,7 @@ from d2skill.bank import SkillBank
 from d2skill.bank.formats.contents import BankContents, check_iteration
 from d2skill.bank.history.diff import describe_status
 from d2skill.bank.history.statistics import count_undone
-from d2skill.bank.journal import Journal, JournalHead, JournalWriter, Note, Rewind, Status
+from d2skill.bank.journal import Change, Journal, JournalHead, JournalWriter, Note, Rewind, Status
 from d2skill.bank.safety import objection
 from d2skill.cli.bank.open import find_skill, one_line, open_journal, read, settings_of
 from d2skill.cli.bank.tables import SkillId, print_rows, print_table, print_undo_hint, say, table_of
@@ -97,12 +97,9 @@ def bank_admit(run: Positional[Path], ids: Ids, reason: str = "") -> Output:
         ids: Ids of the skills, such as s12 t3.
         reason: Why, for the record.
     """
-    with _open_bank(run) as (bank, head):
-        contents = read(run)
-        skills = _find_skills(contents, ids, run, not_yet="active")
+    with _status_change(run, "active", one_line(reason), ids) as (contents, skills, head):
         for skill in skills:
             _check_presentable(skill)
-        bank.admit([skill.id for skill in skills], head.iteration, one_line(reason))
 
     def show() -> None:
         for skill in skills:
@@ -128,10 +125,8 @@ def bank_hold(run: Positional[Path], ids: Ids, reason: str) -> Output:
     why = one_line(reason)
     if not why:
         raise BankError("the reason is empty: say why nobody is to be shown them")
-    with _open_bank(run) as (bank, head):
-        contents = read(run)
-        skills = _find_skills(contents, ids, run, not_yet="held")
-        bank.hold([skill.id for skill in skills], head.iteration, why)
+    with _status_change(run, "held", why, ids) as (contents, skills, head):
+        pass
 
     def show() -> None:
         for skill in skills:
@@ -210,7 +205,7 @@ def _last_event(run: Path, journal: Journal, to: int | None) -> int:
 
 
 @contextmanager
-def _open_bank(run: Path, *, to_write: bool = True) -> Iterator[tuple[SkillBank, JournalHead]]:
+def _open_bank(run: Path, *, to_write: bool) -> Iterator[tuple[SkillBank, JournalHead]]:
     """Opens a bank with the settings of its run, to change it or only to read it; yields its journal's head."""
     path, config = open_journal(run).path, settings_of(run)
     bank = SkillBank.open(path, make_embedder(config.embedder), config.bank, config.retrieval, config.credit)
@@ -220,6 +215,28 @@ def _open_bank(run: Path, *, to_write: bool = True) -> Iterator[tuple[SkillBank,
         yield bank, Journal(path).head()
     finally:
         bank.close()
+
+
+@contextmanager
+def _status_change(
+    run: Path, status: Status, reason: str, ids: Sequence[str]
+) -> Iterator[tuple[BankContents, list[Skill], JournalHead]]:
+    """Gives skills another status after its block, if that raises nothing; the run's embedder is not made for it.
+
+    Args:
+        run: Run folder, or a journal.
+        status: The new status.
+        reason: Why, for the record.
+        ids: Ids of the skills.
+
+    Yields:
+        The bank as it is, its skills of these ids, and the head of its journal.
+    """
+    with JournalWriter(open_journal(run).path, wait=settings_of(run).bank.wait) as writer:
+        contents, head = read(run), writer.head()
+        skills = _find_skills(contents, ids, run, not_yet=status)
+        yield contents, skills, head
+        writer.append(Change(status, tuple(skill.id for skill in skills), head.iteration, reason))
 
 
 def _find_skills(bank: BankContents, ids: Sequence[str], run: Path, *, not_yet: Status) -> list[Skill]:

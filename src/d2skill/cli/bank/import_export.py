@@ -13,11 +13,11 @@ from tyro.conf import Positional
 
 from d2skill.bank.formats import Format, export_bank, import_record
 from d2skill.bank.formats.contents import BankContents
-from d2skill.bank.formats.importing import import_bank
+from d2skill.bank.formats.importing import add_to_bank, import_bank
 from d2skill.bank.formats.one_skill import best
 from d2skill.bank.journal import GONE, Journal, salvage
 from d2skill.bank.safety import objection
-from d2skill.cli.bank.open import bank_path, listed, read
+from d2skill.cli.bank.open import bank_path, listed, open_journal, read, settings_of
 from d2skill.cli.bank.tables import count_skills, count_statuses, say
 from d2skill.cli.output import Output
 from d2skill.errors import BankError
@@ -85,6 +85,7 @@ def bank_import(
     out: Positional[Path],
     run: Path | None = None,
     suspicion: Literal["off", "flag", "hold"] = "hold",
+    add: bool = False,
 ) -> Output:
     """Make a bank from skills in any format.
 
@@ -96,24 +97,29 @@ def bank_import(
     Args:
         source: Run folder, journal, bank file, JSON of the released code of D2Skill or SkillRL, or a folder with Agent
             Skills (SKILL.md) in it or below it, such as a clone.
-        out: New journal of a bank, such as bank.db.
+        out: New journal of a bank, such as bank.db; with --add, a run folder or a journal.
         run: Run folder whose settings the bank is for: its embedder, and what is a duplicate; else the defaults.
         suspicion: What becomes of text that does not look like advice: hold it, flag it in lists of skills, or off.
+        add: Add the active skills to the bank OUT as new ones, without their signals; else OUT is a new bank.
     """
-    if os.path.lexists(out):
-        raise BankError(f"{out} exists: choose another name, or remove it first")
-    config = RunFolder.open(run).config() if run else None
+    if os.path.lexists(out) and not add:
+        raise BankError(f"{out} exists: choose another name for a new bank, or add to the bank there by --add")
+    if add:
+        out = open_journal(out).path
+    before = {skill.id for skill in read(out).skills} if add else set()
+    config = RunFolder.open(run).config() if run else settings_of(out) if add else None
     faults: list[str] = []
     if (source.is_dir() and (source / "config.toml").is_file()) or (source.is_file() and Journal.is_journal(source)):
         contents = read(source)
     else:
         contents = BankContents.of_record(import_record(source, faults))
-    imported = import_bank(contents, out, config, str(source), suspicion)
+    imported = (add_to_bank if add else import_bank)(contents, out, config, str(source), suspicion)
     made = read(out)
-    held = made.select(status="held")
+    new = [skill for skill in made.skills if skill.id not in before]
+    held = [skill for skill in new if made.status(skill) == "held"]
 
     def show() -> None:
-        say(f"{count_skills(made, made.skills)} written to {out}, for embedder {imported.embedder}.")
+        say(f"{count_skills(made, new)} written to {out}, for embedder {imported.embedder}.")
         if held:
             say(f"Held back: {len(held)} ({command('bank', 'list', out, '--status', 'held')}).")
         if imported.refused:
@@ -125,10 +131,8 @@ def bank_import(
         if faults:
             say(f"Passed over, as no skill can be read there: {counted(len(faults), 'file')}.", *faults[:_NAMED])
 
-    statuses = Counter(map(made.status, made.skills))
-    return Output(
-        {"out": out, "skills": len(made.skills), "statuses": statuses, "faults": faults, **asdict(imported)}, show
-    )
+    statuses = Counter(map(made.status, new))
+    return Output({"out": out, "skills": len(new), "statuses": statuses, "faults": faults, **asdict(imported)}, show)
 
 
 def bank_salvage(run: Positional[Path], out: Positional[Path]) -> Output:

@@ -48,9 +48,13 @@ def bank_list(
     ids = {skill.id for skill in skills}
     flagged = {skill_id: why for skill_id, why in bank.flagged().items() if skill_id in ids}
     others = [skill for skill in bank.select(granularity, None) if skill.id not in ids]
+    held = {skill.id: bank.marks[skill.id].reason for skill in skills if bank.status(skill) == "held"}
 
     def show() -> None:
         print_skills(bank, skills, limit)
+        if held:
+            named = listed([f"{skill_id} ({why})" if why else skill_id for skill_id, why in held.items()], _NAMED)
+            say(f"Held: {named}. `d2skill bank show` has their texts, `d2skill bank admit` makes them active.")
         if flagged:
             named = listed([f"{skill_id} ({why})" for skill_id, why in flagged.items()], _NAMED)
             say(f"Flagged, as no advice reads like it: {named}. `d2skill bank hold` keeps a skill from policies.")

@@ -12,6 +12,7 @@ from d2skill.errors import BankError, RunError
 from d2skill.runs.folder import RunFolder
 from d2skill.types import Skill
 from d2skill.utils.foreign_text import command
+from d2skill.utils.links import refuse_link
 
 if TYPE_CHECKING:
     from d2skill.config import Config
@@ -31,7 +32,13 @@ def open_journal(run: Path) -> Journal:
 
 
 def bank_path(run: Path) -> Path:
-    """Returns the bank of a run, or the path itself if it is a file. Raises `RunError` if there is none."""
+    """Returns the bank of a run, or the path itself if it is a file.
+
+    Raises `RunError` if there is none, or if it is a link in the folder of a run that leads out of it.
+    """
+    folder = RunFolder(run.absolute().parent)
+    if (folder.path / "config.toml").is_file() and folder.tasks.is_file() and not run.is_dir():
+        refuse_link(run, folder.path)
     path = RunFolder.open(run).bank if run.is_dir() else run
     if not path.is_file():
         raise RunError(f"{path} does not exist: is {run} a run folder or a bank?")

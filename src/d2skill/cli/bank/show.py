@@ -60,7 +60,7 @@ def bank_show(run: Positional[Path], id: SkillId, at: int | None = None) -> Outp
     bank = read(run, at)
     skill = find_skill(bank.skills, id, run)
     timeline = skill_timeline(open_journal(run), id, at=at) if bank.state is not None else None
-    source = f"{written_from(skill)} {skill.source_task or 'an unnamed task'}"
+    source = f"{written_from(skill)} {skill.source_task}" if skill.source_task else "brought in, of no named task"
     rows = [
         ("id", f"{skill.id} ({skill.granularity} skill)"),
         ("title", skill.text.title),
