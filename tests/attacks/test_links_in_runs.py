@@ -218,7 +218,7 @@ def test_a_bank_in_a_run_that_is_a_link_is_refused_alone_as_well(received, bank,
 
 WRITERS = {
     ".file.part": lambda path: write_bytes(path, b"new"),
-    f".file.{os.getpid()}-THREAD.part": lambda path: replace_shared(path, [b"new"]),
+    ".file.PROCESS-THREAD.part": lambda path: replace_shared(path, [b"new"]),
     ".file.old": lambda path: (path.mkdir(), write_folder(path, lambda folder: None)),
     "file": lambda path: write_bytes(path, b"new"),
 }
@@ -229,7 +229,7 @@ WRITERS = {
 def test_what_is_left_beside_a_file_is_not_written_through(name, target, outside, tmp_path):
     from threading import get_ident
 
-    link(tmp_path / name.replace("THREAD", str(get_ident())), outside / target)
+    link(tmp_path / name.replace("PROCESS-THREAD", f"{os.getpid()}-{get_ident()}"), outside / target)
     before = everything(outside)
     WRITERS[name](tmp_path / "file")
     assert everything(outside) == before

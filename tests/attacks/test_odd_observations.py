@@ -73,9 +73,8 @@ def played(environment):
 
 
 def cases(table):
-    return [
-        pytest.param(field, value, id=f"{field}-{value!r}".strip()[:40]) for field in table for value in table[field]
-    ]
+    pairs = [(field, number) for field in table for number in range(len(table[field]))]
+    return [pytest.param(field, table[field][number], id=f"{field}-{number}") for field, number in pairs]
 
 
 @pytest.mark.parametrize(("field", "value"), cases(TAKEN))
