@@ -27,7 +27,8 @@ FLOORS = [
     "config",
     "knowledge",
     "protocols credit prompts config.toml_files endpoints bank.ranking bank.draft bank.safety bank.worth",
-    "bank.journal config.cli_flags config.overrides embedders envs policies reflectors runs.trajectories testing",
+    "embedders",
+    "bank.journal config.cli_flags config.overrides envs policies reflectors runs.trajectories testing",
     "bank",
     "bank.formats bank.history",
     "episode learner evaluation.skill_probe runs",
@@ -46,7 +47,7 @@ FLOORS = [
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms.split()}
 
 TOP_FILES = 18
-SOURCE_LINES = 44_600  # a feature that needs more raises it in its own commit, and says so
+SOURCE_LINES = 47_500  # a feature that needs more raises it in its own commit, and says so
 PARAMETERS = 3
 FILE_LINES = 600
 

@@ -255,7 +255,7 @@ def test_odd_sizes():
     assert built({"a": ""}).search("red") == []
     assert built(THREE).search("red", 0) == []
     assert len(built(THREE).search("red", 1000)) == 2
-    with pytest.raises(ValueError, match="2 ids for 1 texts"):
+    with pytest.raises(ValueError, match="shorter than argument 1"):
         BM25Index.build(["a", "b"], ["red"])
 
 

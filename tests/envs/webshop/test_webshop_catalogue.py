@@ -184,7 +184,7 @@ def test_without_a_place_for_a_cache_it_works_all_the_same(tmp_path, caplog):
 
 
 def test_large_files_are_digested_once(tmp_path, monkeypatch):
-    monkeypatch.setattr("d2skill.envs.webshop.source_files._LARGE", 0)
+    monkeypatch.setattr("d2skill.utils.shared_cache._LARGE", 0)
     folder, cache = write_set(tmp_path / "set", [raw("A")], {}, {}), tmp_path / "cache"
     cache.mkdir()
     first = SourceFiles.find(folder).digest(cache / "digests.json")

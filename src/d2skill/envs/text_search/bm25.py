@@ -33,18 +33,23 @@ def idf(document_frequency: int, documents: int) -> np.float32:
     return np.float32(math.log(1 + (documents - document_frequency + 0.5) / (document_frequency + 0.5)))
 
 
-def tf_factors(
-    frequencies: NDArray[Any], documents: NDArray[np.int32], lengths: NDArray[np.int64]
-) -> NDArray[np.float32]:
-    """Returns 1 + tf / norm for each posting, by its term frequency and document; `lengths` are of all documents."""
+def fill_tf_factors(
+    factors: NDArray[np.float32], frequencies: NDArray[Any], documents: NDArray[np.int32], lengths: NDArray[np.int64]
+) -> None:
+    """Sets 1 + tf / norm for each posting.
+
+    Args:
+        factors: The array to fill.
+        frequencies: The term frequency of each posting.
+        documents: The document of each posting.
+        lengths: The number of terms of each document.
+    """
     average = np.float32(int(lengths.sum()) / max(1, int(np.count_nonzero(lengths))))
     norms = K1 * ((1 - B) + B * encoded_lengths(lengths).astype(np.float32) / max(average, np.float32(1)))
     inverse_norms = 1 / norms
-    factors = np.empty(len(frequencies), np.float32)
     for start in range(0, len(frequencies), _CHUNK):
         chunk = slice(start, start + _CHUNK)
         factors[chunk] = 1 + frequencies[chunk].astype(np.float32) * inverse_norms[documents[chunk]]
-    return factors
 
 
 def rounded_scores(scores: NDArray[np.float32]) -> list[float]:

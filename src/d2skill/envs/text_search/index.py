@@ -15,8 +15,9 @@ query of more than 1,024 distinct terms, which Lucene refuses, is answered.
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,9 +26,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from d2skill.envs.text_search.analyzer import analyze
-from d2skill.envs.text_search.bm25 import idf, rounded_scores, tf_factors
-from d2skill.envs.text_search.index_files import StringArray, encode_strings, read_arrays, write_arrays
-from d2skill.envs.text_search.postings import build_postings
+from d2skill.envs.text_search.bm25 import fill_tf_factors, idf, rounded_scores
+from d2skill.envs.text_search.index_files import StringArray, encode_strings, read_arrays, string_ranks, write_arrays
+from d2skill.envs.text_search.postings import build_postings, scratch_array
 
 _ARRAYS = ("ids", "id_ends", "order", "counted", "terms", "term_ends", "ends", "rows", "growth", "peaks")
 _EXHAUSTIVE = 1 << 15  # documents of an index that scores all matches of a query
@@ -76,21 +77,30 @@ class BM25Index:
         return len(self._ids)
 
     @classmethod
-    def build(cls, ids: Sequence[str], texts: Iterable[str]) -> BM25Index:
-        """Indexes documents: their ids, and as many texts, which are read once."""
-        postings = build_postings(texts)
-        if len(postings.lengths) != len(ids):
-            raise ValueError(f"{len(ids)} ids for {len(postings.lengths)} texts")
-        id_ranks = np.empty(len(ids), np.int32)
-        id_ranks[sorted(range(len(ids)), key=ids.__getitem__)] = np.arange(len(ids), dtype=np.int32)
-        factors = tf_factors(postings.frequencies, postings.documents, postings.lengths)
-        encoded_ids, id_ends = encode_strings(ids)
+    def build(cls, ids: Iterable[str], texts: Iterable[str], scratch: Path | None = None) -> BM25Index:
+        """Indexes documents: their ids, and as many texts, both read once and side by side.
+
+        With a scratch folder the work is done in files there, which have no names, and little in memory.
+        """
+        content, ends = bytearray(), array("q", [0])
+
+        def noted() -> Iterator[str]:
+            """Yields the texts, and notes their ids."""
+            for id, text in zip(ids, texts, strict=True):
+                content.extend(id.encode("utf-8", "surrogatepass"))
+                ends.append(len(content))
+                yield text
+
+        postings = build_postings(noted(), scratch)
+        factors = scratch_array(len(postings.documents), np.float32, scratch)
+        fill_tf_factors(factors, postings.frequencies, postings.documents, postings.lengths)
+        encoded_ids, id_ends = np.frombuffer(content, np.uint8), np.frombuffer(ends, np.int64)
         terms, term_ends = encode_strings(postings.terms)
         return cls(
             {
                 "ids": encoded_ids,
                 "id_ends": id_ends,
-                "order": id_ranks,
+                "order": string_ranks(encoded_ids, id_ends),
                 "counted": np.array([int(np.count_nonzero(postings.lengths))]),
                 "terms": terms,
                 "term_ends": term_ends,
@@ -112,6 +122,10 @@ class BM25Index:
 
     def search(self, query: str, k: int = 50) -> list[tuple[str, float]]:
         """Returns ids and scores of the best `k` documents for a query; none if it has no term of the index."""
+        return [(self._ids[row], score) for row, score in self.search_rows(query, k)]
+
+    def search_rows(self, query: str, k: int = 50) -> list[tuple[int, float]]:
+        """Returns the places of documents, by the order in which they were indexed, in place of ids; see `search`."""
         terms = sorted(self._query_terms(query), reverse=True)
         if not terms or k < 1:
             return []
@@ -120,7 +134,7 @@ class BM25Index:
             best = np.flatnonzero(scores >= _kth_largest(scores, k))
             rows, scores = rows[best], scores[best]
         best = np.lexsort((self._id_ranks[rows], -scores))[:k]
-        return list(zip(map(self._ids.__getitem__, rows[best].tolist()), rounded_scores(scores[best]), strict=True))
+        return list(zip(rows[best].tolist(), rounded_scores(scores[best]), strict=True))
 
     def _query_terms(self, query: str) -> Iterator[_QueryTerm]:
         """Yields the terms of a query that are in the index."""

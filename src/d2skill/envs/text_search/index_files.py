@@ -5,9 +5,9 @@ Strings are kept as two arrays as well: their UTF-8 bytes on end, and where each
 
 from __future__ import annotations
 
-import zlib
+from array import array
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,21 +17,22 @@ from numpy.typing import NDArray
 from d2skill.errors import DataError
 from d2skill.utils.atomic_files import write_folder, write_json
 from d2skill.utils.foreign_files import read_json
+from d2skill.utils.shared_cache import checksum_of_ends
 
 FORMAT = 1
 """Version of the format; it changes with the meaning of the arrays."""
 
 _CONTENTS = "search_index.json"
-_CHECKED = 1 << 20  # bytes at either end of a file that its checksum covers
+_WIDEST = 64  # bytes of strings that are sorted as a table
 
 
 def write_arrays(folder: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
     """Writes arrays to a folder, which appears, or is replaced, when it is complete."""
 
     def fill(temporary: Path) -> None:
-        for name, array in arrays.items():
-            np.save(temporary / f"{name}.npy", array, allow_pickle=False)
-        checksums = {name: _checksum(temporary / f"{name}.npy") for name in arrays}
+        for name, values in arrays.items():
+            np.save(temporary / f"{name}.npy", values, allow_pickle=False)
+        checksums = {name: checksum_of_ends(temporary / f"{name}.npy") for name in arrays}
         write_json(temporary / _CONTENTS, {"format": FORMAT, "arrays": checksums})
 
     write_folder(folder, fill)
@@ -55,12 +56,31 @@ def read_arrays(folder: Path, names: Iterable[str]) -> dict[str, NDArray[Any]]:
     return {name: _map(folder / f"{name}.npy", checksum) for name, checksum in checksums.items()}
 
 
-def encode_strings(strings: Sequence[str]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+def encode_strings(strings: Iterable[str]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Returns bytes and ends: string i is `bytes[ends[i] : ends[i + 1]]`."""
-    parts = [string.encode("utf-8", "surrogatepass") for string in strings]
-    ends = np.zeros(len(parts) + 1, np.int64)
-    np.cumsum(np.fromiter(map(len, parts), np.int64, len(parts)), out=ends[1:])
-    return np.frombuffer(b"".join(parts), np.uint8), ends
+    content, ends = bytearray(), array("q", [0])
+    for string in strings:
+        content += string.encode("utf-8", "surrogatepass")
+        ends.append(len(content))
+    return np.frombuffer(content, np.uint8), np.frombuffer(ends, np.int64)
+
+
+def string_ranks(content: NDArray[np.uint8], ends: NDArray[np.int64]) -> NDArray[np.int32]:
+    """Returns the place of each string of `encode_strings` in their order; equal ones are in the order given."""
+    sizes = np.diff(ends)
+    width = max(1, int(sizes.max(initial=0)))
+    if width > _WIDEST or not content.all():  # a table of bytes would be too large, or lose zeros at the end
+        strings = StringArray(content, ends)
+        order: Any = sorted(range(len(strings)), key=strings.__getitem__)
+    else:
+        table = np.zeros((len(sizes), width), np.uint8)
+        for column in range(width):
+            rows = np.flatnonzero(sizes > column)
+            table[rows, column] = content[ends[rows] + column]
+        order = np.argsort(table.view(f"S{width}").ravel(), kind="stable")
+    ranks = np.empty(len(sizes), np.int32)
+    ranks[order] = np.arange(len(sizes), dtype=np.int32)
+    return ranks
 
 
 class StringArray:
@@ -88,19 +108,9 @@ class StringArray:
 
 def _map(path: Path, checksum: Any) -> NDArray[Any]:
     try:
-        if _checksum(path) != checksum:
+        if checksum_of_ends(path) != checksum:
             raise ValueError("its content has changed")
         return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise DataError(f"{path} is damaged ({reason}): build the search index again") from None
-
-
-def _checksum(path: Path) -> dict[str, int]:
-    """Returns the size of a file and the checksum of its ends."""
-    with path.open("rb") as file:
-        size = file.seek(0, 2)
-        file.seek(0)
-        checksum = zlib.crc32(file.read(_CHECKED))
-        file.seek(max(0, size - _CHECKED))
-        return {"bytes": size, "checksum": zlib.crc32(file.read(_CHECKED), checksum)}

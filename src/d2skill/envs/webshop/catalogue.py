@@ -11,18 +11,16 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Self
 
-from platformdirs import user_cache_path
-
 from d2skill.envs.text_search import BM25Index
 from d2skill.envs.webshop.product import Product
 from d2skill.envs.webshop.product_store import VERSION, ProductStore, write_store
 from d2skill.envs.webshop.source_files import Size, SourceFiles
+from d2skill.utils import shared_cache
 from d2skill.utils.foreign_text import logger
 
 MAX_RESULTS = 50
 """The number of products that a search of the original returns."""
 
-_CACHE_VARIABLE = "D2SKILL_CACHE"
 _CACHED_PRODUCTS = 20_000
 _CACHED_SEARCHES = 4096
 _LONGEST_CACHED = 1000  # characters of a search
@@ -31,9 +29,7 @@ _log = logger(__name__)
 
 def cache_folder() -> Path:
     """Returns the folder of cached catalogues: $D2SKILL_CACHE/webshop, or d2skill/webshop in the user's caches."""
-    if folder := os.environ.get(_CACHE_VARIABLE, ""):
-        return Path(folder).expanduser() / "webshop"
-    return user_cache_path("d2skill", appauthor=False) / "webshop"
+    return shared_cache.cache_folder("webshop")
 
 
 class Catalogue:
@@ -105,7 +101,7 @@ class Catalogue:
             write_store(sources, folder)
             store = ProductStore(folder)
             texts = (store.product(number).text for number in range(len(store)))
-            BM25Index.build(store.asins(), texts).save(folder / "index")
+            BM25Index.build(store.asins(), texts, folder).save(folder / "index")
             if folder.parent != cached.parent:
                 return cls(store, BM25Index.open(folder / "index"))  # mapped files stay readable when they are gone
             with suppress(OSError):  # another process was faster, or a damaged cache is in the way

@@ -6,14 +6,13 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from d2skill.errors import ConfigError, DataError
-from d2skill.utils.atomic_files import write_text
 from d2skill.utils.foreign_files import read_json
+from d2skill.utils.shared_cache import content_digest
 
 Size = Literal["small", "full"]
 
@@ -24,7 +23,6 @@ _NAMES: dict[Size, tuple[str, str, str]] = {
 }
 _SETUP_FLAGS: dict[Size, str] = {"small": "small", "full": "all"}
 _CHUNK = 1 << 22  # characters that are read at once
-_LARGE = 1 << 26  # bytes of a file whose digest is remembered
 _LARGEST = 1 << 32  # bytes of a file that is read whole: the full set's has 0.3 GB
 _SEPARATORS = re.compile(r"[ \t\r\n,]*")
 
@@ -57,22 +55,11 @@ class SourceFiles:
     def digest(self, memory: Path) -> str:
         """Returns a digest of the content of all files.
 
-        Reading gigabytes takes long, so `memory`, a JSON file, keeps the digests of large files by size and time.
+        Those of large files are remembered in `memory`, a JSON file.
         """
-        known = _read_digests(memory)
         combined = hashlib.sha256()
         for path in (self.products, self.attributes, self.people):
-            status = path.stat()
-            key = [str(path.resolve()), status.st_size, status.st_mtime_ns]
-            digest = next((entry[3] for entry in known if entry[:3] == key), None)
-            if digest is None:
-                with path.open("rb") as file:
-                    digest = hashlib.file_digest(file, "sha256").hexdigest()
-                if status.st_size >= _LARGE:
-                    known = [entry for entry in known if entry[0] != key[0]] + [[*key, digest]]
-                    with suppress(OSError):
-                        write_text(memory, json.dumps(known))
-            combined.update(digest.encode())
+            combined.update(content_digest(path, memory).encode())
         return combined.hexdigest()
 
 
@@ -112,11 +99,3 @@ def read_object(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise DataError(f"{path} is no JSON object: download it again from {ORIGIN}")
     return value
-
-
-def _read_digests(memory: Path) -> list[list[Any]]:
-    try:
-        known = read_json(memory)
-    except (OSError, ValueError):
-        return []
-    return [entry for entry in known if isinstance(entry, list) and len(entry) == 4] if isinstance(known, list) else []
