@@ -67,7 +67,24 @@ def test_forms_are_for_free_answers_only():
     assert said(asked, "free").endswith("Admissible actions:\nsearch[...]\nleft\nright")
     assert said(asked, "choice") == said(FULL, "choice")
     bare = replace(asked, actions=())
-    assert said(bare, "free").endswith("Admissible actions:\nsearch[...]")
+    assert said(bare, "free").endswith("Admissible actions:\n<search> ... </search>")
+    assert said(replace(bare, forms=("go ...",)), "free").endswith("Admissible actions:\ngo ...")
+
+
+def test_names_of_forms_are_tags_also_in_the_history():
+    past = (("A desk.", "search[red [mugs]]"), ("Nothing.", "It is Rome."))
+    asked = replace(FULL, actions=(), forms=("search[...]", "answer[...]"), history=past)
+    text = said(asked)
+    assert "<think> </think>" in text and "<action>" not in text
+    assert "A desk.\n> <search>red [mugs]</search>\nNothing.\n> It is Rome.\n" in text
+    assert text.endswith("Admissible actions:\n<search> ... </search>\n<answer> ... </answer>")
+    listed = replace(asked, actions=("left",))
+    assert "> search[red [mugs]]" in said(listed) and "inside <action> </action>" in said(listed)
+
+
+def test_an_answer_that_is_taken_whole_is_asked_for_without_tags():
+    text = said(replace(FULL, actions=(), forms=("...",)))
+    assert "All that you write is the action." in text and "<" not in text and "Admissible" not in text
 
 
 def test_members_of_a_group_share_a_prefix_up_to_what_differs():

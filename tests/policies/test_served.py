@@ -2,6 +2,7 @@
 
 import re
 from contextlib import closing
+from dataclasses import replace
 from threading import Event
 
 import pytest
@@ -84,6 +85,32 @@ def test_the_closing_tag_at_which_a_server_stops_is_put_back(server, text, actio
     server.answer = lambda body: text
     (decision,) = made(server).act([prompt(actions=("go left",))], [0], 0.0)
     assert decision.action == action
+
+
+@pytest.mark.parametrize(
+    ("text", "action"),
+    [
+        ("<think>so</think><search>red mugs", "search[red mugs]"),
+        ("<think>so</think><search>red mugs</search>", "search[red mugs]"),
+        ("<think><search> or <answer>?</think><answer>Port Elm", "answer[Port Elm]"),
+        ("<think>so</think><action>search[red mugs]", "search[red mugs]"),
+        ("Port Elm", ""),
+    ],
+)
+def test_forms_with_names_are_asked_for_and_read_in_tags_of_these(server, text, action):
+    server.answer = lambda body: text
+    asked = replace(prompt(actions=()), forms=("search[...]", "answer[...]"))
+    (decision,) = made(server).act([asked], [0], 0.0)
+    assert decision.action == action
+    (request,) = [r.body for r in server.requests if r.path == "/v1/chat/completions"]
+    assert request["stop"] == ["</search>", "</answer>", "</action>"]
+    assert "<answer> ... </answer>" in asked_in(request)
+
+
+def test_an_answer_that_is_taken_whole_has_its_closing_tag_again(server):
+    server.answer = lambda body: "<think>so</think> <answer>Port Elm"
+    (decision,) = made(server).act([replace(prompt(actions=()), forms=("...",))], [0], 0.0)
+    assert decision.action == decision.text == "<think>so</think> <answer>Port Elm</answer>"
 
 
 def test_an_answer_that_cannot_be_had_is_an_empty_one(server, caplog):

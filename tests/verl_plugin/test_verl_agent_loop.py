@@ -1,6 +1,7 @@
 """The agent loop with a scripted server and a bank actor in this process: arms, rows, trajectories, faults, batches."""
 
 import asyncio
+import json
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -104,7 +105,8 @@ class Stage:
         self.environment = environment
         bank = SkillBank(make_embedder(self.config.embedder))
         bank.record(self.run.bank)
-        texts = [make_environment(self.config.env).start(task).task.text for task in TASKS]
+        houses = make_environment(tiny_config(env={"kind": "houses"}).env)
+        texts = [houses.start(task).task.text for task in TASKS]
         bank.insert([Draft("task", SkillText(f"Old {n}", "Look.", "always"), text) for n, text in enumerate(texts)], 0)
         bank.close()
         self.handle = Handle(BankActor(self.run.path))
@@ -113,6 +115,10 @@ class Stage:
         monkeypatch.setattr(agent_loop, "make_environment", lambda settings: environment)
         actor = {"rollout": {"prompt_length": PROMPT, "response_length": RESPONSE}, "model": {"path": model[0]}}
         self._verl = OmegaConf.create({"actor_rollout_ref": actor, "data": {}})
+
+    def serve_by(self, rollout):
+        """Names the kind of server, which then writes longer answers."""
+        self._verl.actor_rollout_ref.rollout.update({"name": rollout, "response_length": 200})
 
     def session(self, number, task=TASKS[0], arm="", **sampling):
         made = SkillAgentLoop(
@@ -222,6 +228,48 @@ def test_empty_answers_and_sessions_that_never_began_fit_in_with_the_rest(stage,
         assert table["rollout_log_probs"].size(0) == len(rows) + 1
     else:
         assert row.response_logprobs is None
+
+
+# tags of names of their own
+
+
+@pytest.fixture
+def search_qa(tmp_path):
+    """Settings of a small search task."""
+    folder = tmp_path / "search_qa"
+    folder.mkdir()
+    texts = ('"Port Elm"\nPort Elm is the capital of Lower Sedge.', '"Mill"\nA mill grinds wheat.')
+    lines = [json.dumps({"id": str(number), "contents": text}) for number, text in enumerate(texts)]
+    (folder / "corpus.jsonl").write_text("\n".join(lines))
+    lines = [
+        json.dumps({"id": f"q{n}", "question": f"what is {word}", "golden_answers": [answer]})
+        for n, (word, answer) in enumerate((("the capital of Lower Sedge", "Port Elm"), ("ground by a mill", "wheat")))
+    ]
+    (folder / "nq.jsonl").write_text("\n".join(lines))
+    return {"kind": "search-qa", "data": str(folder), "search_qa": {"sets": ["nq"], "queries": 0, "answers": 0}}
+
+
+@pytest.mark.parametrize("rollout", ["vllm", "sglang"])
+def test_a_search_task_is_played_in_tags_and_answers_end_at_them(stage, search_qa, rollout):
+    said = ["<search>capital Lower Sedge</search><information>It is Rome.", "<answer>port elm</answer> or not"]
+    answers = iter(said)
+    environment = make_environment(tiny_config(env=search_qa).env)
+    own = stage(environment=environment, answer=lambda text: next(answers), env=search_qa)
+    own.serve_by(rollout)
+    (rows,) = own.play(own.session(5, "nq/q0"))
+    (played,) = trajectories([rows])
+    assert [turn.decision.action for turn in played.turns] == ["search[capital Lower Sedge]", "answer[port elm]"]
+    assert played.success and [turn.admissible for turn in played.turns] == [True, True]
+    assert "<search> ... </search>" in own.server.texts[0]
+    assert "> <search>capital Lower Sedge</search>" in own.server.texts[1]
+    for row, text, tag in zip(rows, said, ("</search>", "</answer>"), strict=True):
+        written = own.tokenizer(text, add_special_tokens=False).input_ids
+        kept = own.tokenizer.decode(row.response_ids)
+        assert written[: len(row.response_ids)] == row.response_ids
+        assert tag in kept and tag not in own.tokenizer.decode(row.response_ids[:-1])
+        assert len(row.response_logprobs) == len(row.response_mask) == len(row.response_ids) < len(written)
+    stops = ["</search>", "</answer>", "</action>"] if rollout == "vllm" else None
+    assert [given.get("stop") for _, _, given in own.server.asked] == [stops, stops]
 
 
 # arms and trajectories

@@ -22,9 +22,9 @@ from d2skill.endpoints import (
     one_line,
 )
 from d2skill.errors import EndpointFault, RunError
-from d2skill.policies.answers import parse_action
+from d2skill.policies.answers import closing_tags, parse_action
 from d2skill.policies.batching import decide_all
-from d2skill.prompts import render
+from d2skill.prompts import free_forms, render
 from d2skill.types import Decision, Prompt, Row
 from d2skill.utils.atomic_files import read_json, write_json
 from d2skill.utils.foreign_files import parse_json
@@ -33,7 +33,7 @@ from d2skill.utils.text import storable
 
 _FILE = "endpoint.json"
 _FLAG = "--policy.served.endpoint"
-_CLOSING = "</action>"
+_MOST_STOPS = 4  # that OpenAI's own service takes
 _JSON = 'Answer in JSON, with the action in place of the dots: {"action": "..."}'
 _MIN_FAILURES = 3
 """Least number of consecutive failed requests after which a server is taken to be gone"""
@@ -177,13 +177,13 @@ class ServedSlots:
         sampling: dict[str, Any] = {"temperature": self._temperature, "seed": seed % 2**31}
         if self._settings.answer == "choice" and prompt.actions and not prompt.forms:
             return self._choose(prompt, sampling)
-        sampling["stop"] = [_CLOSING]
+        forms = free_forms(prompt)
+        stops = closing_tags(forms)[:_MOST_STOPS]
+        sampling["stop"] = list(stops)
         reply = self._chat.complete(render(prompt), tokens=self._settings.answer_tokens, sampling=sampling)
         self._watch.see(reply, 0, True)
-        text = reply.text
-        if "<action>" in text.rpartition(_CLOSING)[2]:
-            text += _CLOSING  # a server leaves out the text at which it stops
-        return Decision(_with_reasoning(reply, text), parse_action(text), reply.token_ids, reply.log_probs)
+        text = _closed(reply.text, stops)
+        return Decision(_with_reasoning(reply, text), parse_action(text, forms), reply.token_ids, reply.log_probs)
 
     def _choose(self, prompt: Prompt, sampling: Mapping[str, Any]) -> Decision:
         """Asks for one of the admissible actions, which a JSON schema lists.
@@ -203,6 +203,13 @@ class ServedSlots:
         self._watch.see(reply, len(actions), named in actions)
         text = f"{thought}{end}{actions.get(named, answer)}"
         return Decision(_with_reasoning(reply, text), actions.get(named, named), reply.token_ids, reply.log_probs)
+
+
+def _closed(text: str, stops: Sequence[str]) -> str:
+    """Returns a text with its last open tag closed, for a server leaves out the text at which it stops."""
+    opened = {text.rfind(stop.replace("/", "")): stop for stop in stops}
+    last = max(opened)
+    return text if last < 0 or opened[last] in text[last:] else text + opened[last]
 
 
 def _with_reasoning(reply: Reply, text: str) -> str:
@@ -226,7 +233,7 @@ def _named_action(answer: str, actions: Container[str]) -> str:
 class ServedPolicy:
     """Implements `Policy` by requests to a server.
 
-    Answers are free text with the action in <action> tags, or JSON that the server holds to the admissible actions. A
+    Answers are free text with the action in tags, or JSON that the server holds to the admissible actions. A
     state without listed actions gets free text in any case. Reasoning is kept in the text of the decision and not
     searched for an action. Log-probabilities, if the server sends them, are those that the model gave the tokens
     before anything was ruled out; an unknown token id is -1.

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from array import array
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 from types import SimpleNamespace
@@ -20,9 +22,10 @@ from verl.experimental.agent_loop.agent_loop import AgentLoopBase, AgentLoopMetr
 from d2skill.config import Config
 from d2skill.envs import make_environment
 from d2skill.episode import Episode
-from d2skill.policies.answers import parse_action
+from d2skill.policies.answers import closing_tags, parse_action
 from d2skill.policies.causal_lm.chat_template import ChatTokenizer
 from d2skill.policies.causal_lm.loading import end_tokens
+from d2skill.prompts import ANY_TEXT, free_forms, tag_names
 from d2skill.rollout import half_of, start_session
 from d2skill.runs.folder import RunFolder
 from d2skill.types import Arm, Decision, Retrieved
@@ -77,6 +80,7 @@ class WorkerContext:
         ends = _end_tokens(model.path, tokenizer)
         self.chat = ChatTokenizer(tokenizer, self.config.policy.lm, ends, rollout.prompt_length)
         self.answer_tokens = int(rollout.response_length)
+        self.stops = rollout.get("name") == "vllm"  # others have no tokenizer to find the text in
         self.skills = Retriever(find_bank_actor(run))
 
 
@@ -141,10 +145,14 @@ class SkillAgentLoop(AgentLoopBase):  # type: ignore[misc]
         answers: list[ServerAnswer] = []
         while not episode.done:
             prompt = episode.prompt(await skills.retrieve(("step", *episode.query, trial)) if asks else ())
-            answer = await self._answer(request_id, chat.prompt_ids(prompt), sampling_params)
+            forms = free_forms(prompt)
+            # An answer in <action> tags goes on to the end of its turn, as it always did here.
+            closings = closing_tags(forms) if tag_names(forms) != ("action",) or forms == ANY_TEXT else ()
+            given = sampling_params | ({"stop": list(closings)} if closings and self._context.stops else {})
+            answer = _cut(await self._answer(request_id, chat.prompt_ids(prompt), given), closings, chat)
             answers.append(answer)
             text = chat.decode(answer.tokens)
-            episode.act(prompt, Decision(text, parse_action(text), (), ()))
+            episode.act(prompt, Decision(text, parse_action(text, forms), (), ()))
         return answers
 
     async def _answer(self, request_id: str, prompt: tuple[int, ...], sampling_params: dict[str, Any]) -> ServerAnswer:
@@ -163,6 +171,20 @@ def session_arm(config: Config, session: int, arm: Arm | Literal[""]) -> tuple[A
     """Returns the arm of a session, `arm` if its row names one, and whether skills on trial are shown to it."""
     skilled = config.rollout.with_skills
     return (arm, False) if arm else half_of(session, skilled, config.bank.on_trial(skilled))
+
+
+def _cut(answer: ServerAnswer, closings: Sequence[str], chat: ChatTokenizer) -> ServerAnswer:
+    """Returns an answer without what a server wrote behind the first of some closing tags."""
+    whole = chat.decode(answer.tokens)
+    if not any(tag in whole for tag in closings):
+        return answer
+    least, most = 1, len(answer.tokens)  # the shortest beginning with a closing tag, by halves
+    while least < most:
+        middle = (least + most) // 2
+        text = chat.decode(answer.tokens[:middle])
+        least, most = (least, middle) if any(tag in text for tag in closings) else (middle + 1, most)
+    log_probs = answer.log_probs and answer.log_probs[:least]
+    return replace(answer, tokens=answer.tokens[:least], log_probs=log_probs)
 
 
 def _output(row: StepRow, turns: int) -> AgentLoopOutput:

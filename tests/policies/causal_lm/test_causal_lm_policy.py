@@ -118,6 +118,20 @@ def test_free_answers_end_and_are_parsed():
     assert p.update(rows(p, start=50), 0)["policy/ratio_error"] < 1e-4
 
 
+def test_forms_with_names_are_learned_and_answered_in_tags():
+    p = policy(SMALL.model_copy(update={"answer": "free", "max_new_tokens": 24}))
+    asked = dataclasses.replace(prompt(0), actions=(), forms=("search[...]", "answer[...]"))
+    whole = "<think>so</think><search>mug</search>"
+    for seed in range(40):
+        metrics = p.imitate([(asked, "search[mug]")] * 4, seed)
+    assert metrics["warm_start/accuracy"] == 1.0
+    (decision,) = p.act([asked], [0], 0.0)
+    assert (decision.text, decision.action) == ("<search>mug</search>", "search[mug]")
+    assert p.chat.decode(p.chat.answer_ids(asked, whole)) == whole
+    as_it_is = dataclasses.replace(asked, forms=("...",))
+    assert p.chat.decode(p.chat.answer_ids(as_it_is, "mug or not")) == "mug or not"
+
+
 def test_prompts_without_actions_are_answered_freely_among_others():
     p = policy()
     prompts = [prompt(0), dataclasses.replace(prompt(1), actions=()), prompt(2)]

@@ -10,12 +10,13 @@ from functools import lru_cache, partial
 from typing import Any
 
 from d2skill.config import CausalLMConfig
+from d2skill.policies.answers import closing_tags
 from d2skill.policies.causal_lm.template_probe import ChatTemplate
 from d2skill.policies.causal_lm.token_trie import TokenTrie
-from d2skill.prompts import AnswerFormat, render
+from d2skill.prompts import AnswerFormat, free_forms, in_tags, render
 from d2skill.types import Prompt
 
-CLOSING = "</action>"
+CLOSINGS = closing_tags(())
 
 
 class ChatTokenizer:
@@ -61,8 +62,9 @@ class ChatTokenizer:
 
     def answer_ids(self, prompt: Prompt, action: str) -> tuple[int, ...]:
         """Returns the tokens of the answer that plays an action, or of a whole answer with its tags, for imitation."""
-        plain = self.is_constrained(prompt) or CLOSING in action
-        return self.action_ids(action if plain else f"<action>{action}{CLOSING}")
+        forms = free_forms(prompt)
+        plain = self.is_constrained(prompt) or any(tag in action for tag in closing_tags(forms))
+        return self.action_ids(action if plain else in_tags(action, forms))
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Returns the text of a free answer, without the end of turn."""
@@ -70,9 +72,12 @@ class ChatTokenizer:
             tokens = tokens[: -len(self.ending)]
         return str(self.tokenizer.decode([t for t in tokens if t not in self.end_tokens]))
 
-    def is_complete(self, tokens: Sequence[int]) -> bool:
-        """Returns True if a free answer is complete: its turn has ended or its action tag is closed."""
-        return self.has_ended(tokens) or CLOSING in self.decode(tokens[-len(CLOSING) :])
+    def is_complete(self, tokens: Sequence[int], closings: Sequence[str] = CLOSINGS) -> bool:
+        """Returns True if a free answer is complete: its turn has ended or one of the tags that end it is closed."""
+        if self.has_ended(tokens):
+            return True
+        end = self.decode(tokens[-max(map(len, closings)) :])
+        return any(tag in end for tag in closings)
 
     def has_ended(self, tokens: Sequence[int]) -> bool:
         """Returns True if the turn of an answer has ended."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from d2skill.policies.causal_lm.chat_template import ChatTokenizer
+from d2skill.policies.causal_lm.chat_template import CLOSINGS, ChatTokenizer
 from d2skill.policies.causal_lm.token_trie import TokenTrie
 
 
@@ -61,15 +62,15 @@ class ChoiceDecoding(DecodingState):
 
 @dataclass
 class FreeDecoding(DecodingState):
-    """Free text that ends with its turn, after `limit` tokens, or with an action that is closed (`until_action`)."""
+    """Free text that ends with its turn, after `limit` tokens, or where one of the tags `closings` is closed."""
 
     chat: ChatTokenizer
     limit: int
-    until_action: bool = True
+    closings: Sequence[str] = CLOSINGS
 
     def append(self, token: int, log_prob: float) -> tuple[int, ...]:
         """Appends a sampled token; see DecodingState."""
         fed = super().append(token, log_prob)
         if len(self.tokens) == self.limit or self.chat.has_ended(self.tokens):
             return ()
-        return () if self.until_action and self.chat.is_complete(self.tokens) else fed
+        return () if self.closings and self.chat.is_complete(self.tokens, self.closings) else fed

@@ -43,6 +43,7 @@ from d2skill.policies.causal_lm.optimizer import MasterWeightAdam
 from d2skill.policies.causal_lm.prefix_sharing import NO_SHARING
 from d2skill.policies.causal_lm.slots import LanguageModelSlots
 from d2skill.policies.causal_lm.tiny_model import make_tiny_model
+from d2skill.prompts import free_forms
 from d2skill.types import AnswerScore, Decision, Prompt, Row
 from d2skill.utils.finite import IMITATION, UPDATE, require_finite
 from d2skill.utils.foreign_files import read_json
@@ -133,7 +134,7 @@ class CausalLMPolicy:
         tokens = min(tokens, self._context // 2)
         prompts = [self.chat.chat_ids(messages)[-(self._context - tokens) :] for messages in chats]
         rng = np.random.default_rng(0)  # not used at temperature 0
-        states = [FreeDecoding(rng, self.chat, tokens, until_action=False) for _ in prompts]
+        states = [FreeDecoding(rng, self.chat, tokens, closings=()) for _ in prompts]
         lm = self._settings
         make_engine(self.model, lm.slots, Sampling(0.0), lm.pass_tokens).run_all(prompts, states)
         return [self.chat.decode(state.tokens) for state in states]
@@ -273,8 +274,9 @@ class CausalLMPolicy:
         loss = self._fit(pairs, rng)
         sample = rng.permutation(len(pairs))[:ACCURACY_SAMPLE].tolist()
         shard = sample[self.processes.rank :: self.processes.world_size]
-        greedy = self.act([demonstrations[i][0] for i in shard], [0] * len(shard), 0.0)
-        wanted = [parse_action(demonstrations[i][1]) or demonstrations[i][1] for i in shard]
+        shown = [demonstrations[i] for i in shard]
+        greedy = self.act([prompt for prompt, _ in shown], [0] * len(shard), 0.0)
+        wanted = [parse_action(action, free_forms(prompt)) or action for prompt, action in shown]
         hits = sum(d.action == action for d, action in zip(greedy, wanted, strict=True))
         hit = self.processes.all_gather(hits)
         return {"warm_start/loss": loss, "warm_start/accuracy": sum(hit) / len(sample)}

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 
 from d2skill.config import CausalLMConfig
-from d2skill.policies.answers import parse_action
+from d2skill.policies.answers import closing_tags, parse_action
 from d2skill.policies.causal_lm.chat_template import ChatTokenizer
 from d2skill.policies.causal_lm.constrained_decoding import ChoiceDecoding, FreeDecoding
 from d2skill.policies.causal_lm.generation import Sampling, make_engine
+from d2skill.prompts import free_forms
 from d2skill.types import Decision, Prompt
 
 
@@ -35,7 +36,9 @@ class LanguageModelSlots:
     def submit(self, episode: int, prompt: Prompt, seed: int) -> None:
         """See Slots."""
         chat, rng = self._chat, np.random.default_rng(seed)
-        state: ChoiceDecoding | FreeDecoding = FreeDecoding(rng, chat, self._max_tokens)
+        state: ChoiceDecoding | FreeDecoding = FreeDecoding(
+            rng, chat, self._max_tokens, closing_tags(free_forms(prompt))
+        )
         if chat.is_constrained(prompt):
             state = ChoiceDecoding(rng, chat.trie(prompt.actions))
         self._pending[episode] = prompt, state
@@ -64,5 +67,5 @@ class LanguageModelSlots:
             text = action = prompt.actions[answers[int(state.rng.integers(len(answers)))]]
         else:
             text = self._chat.decode(state.tokens)
-            action = parse_action(text)
+            action = parse_action(text, free_forms(prompt))
         return Decision(text, action, tuple(state.tokens), tuple(state.log_probs))

@@ -100,22 +100,28 @@ def choice_codes(prompts: Sequence[Prompt], codes: Ints) -> None:
         start, end = end, end + len(prompt.actions)
         principle = prompt.task_skills[0].text.principle if prompt.task_skills and prompt.acts_done >= 0 else ""
         if steps := choices_in(principle):
-            codes[start:end] = _choice_codes(steps, prompt.acts_done, prompt.got, prompt.task, prompt.actions)
+            told = steps, prompt.acts_done, prompt.got, prompt.task, prompt.actions, prompt.forms
+            codes[start:end] = _choice_codes(*told)
 
 
 @lru_cache(maxsize=2**12)
 def _choice_codes(
-    steps: tuple[str, ...], done: int, made: tuple[str, ...], task: str, actions: tuple[str, ...]
+    steps: tuple[str, ...],
+    done: int,
+    made: tuple[str, ...],
+    task: str,
+    actions: tuple[str, ...],
+    forms: tuple[str, ...],
 ) -> tuple[int, ...]:
     """Returns the relation of each action to the steps of a procedure, of which some are done."""
     done = min(done, len(steps))
     end = until(steps, done)
-    chosen = {general_choice(action, task) for action in made}
+    chosen = {general_choice(action, task, forms) for action in made}
     following = [step for at, step in enumerate(steps[done:end]) if at == 0 or step not in chosen]
     former = steps[done - 1] if done and steps[done - 1].endswith(ASKED) else ""
     codes = []
     for action in actions:
-        step = general_choice(action, task)
+        step = general_choice(action, task, forms)
         code = (step in following) * _NEXT | (step == former) * _LEADS | (step in steps[end:]) * _ANY_LATER
         codes.append(_AGAIN if action in made else code | (done == len(steps)) * _FINISHED)
     still = [code & (_NEXT | _LEADS) for code in codes]
