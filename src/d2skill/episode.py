@@ -83,7 +83,10 @@ class Episode:
         """Takes the advice of the episode, which is shown until it is done or refuted."""
         self.task_skills = tuple(task_skills)
         procedure = task_skills[0].skill if task_skills else None
-        self._advice = Advice(procedure, [one.skill for one in situations], self._observation.actions, self.task.text)
+        seen = self._observation
+        self._advice = Advice(
+            procedure, [one.skill for one in situations], seen.actions, self.task.text, forms=seen.forms
+        )
 
     def prompt(self, step_skills: Sequence[Retrieved] = ()) -> Prompt:
         """Returns the prompt of the next decision, within the token budget; advice shows its own step skills."""

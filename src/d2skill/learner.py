@@ -15,17 +15,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from threading import Thread
 from time import perf_counter
+from typing import cast
 
 import numpy as np
 
 from d2skill import credit
 from d2skill.bank import Draft, SkillBank
+from d2skill.bank.answer_guard import AnswerGuard
 from d2skill.config import ReflectConfig
 from d2skill.credit import Hindsight
 from d2skill.errors import ConfigError, ReflectionFault
 from d2skill.knowledge.edits import Question, as_evidence
 from d2skill.knowledge.evidence import gather
-from d2skill.protocols import BatchReflector, GroupReflector, HasOrigin, Reflector
+from d2skill.protocols import BatchReflector, GroupReflector, HasOrigin, KnowsAnswers, Reflector
 from d2skill.reflectors import ContrastReflector
 from d2skill.types import Edit, Group, Reflection, Trajectory
 from d2skill.utils.rng import generator
@@ -41,7 +43,9 @@ class BankUpdate:
 
     Skills credited, groups reflected on and reflections that failed; drafts that were added (on trial, if skills have
     one), refused, or held back; trials that ended with the skill in the bank, and out of it. Of consolidated skills
-    those that evidence supports and refutes, and those merged into a shorter one; None for the paper's.
+    those that evidence supports and refutes, and those merged into a shorter one; None for the paper's. Texts that held
+    an answer of their own task, without which they entered the bank or for which they did not; None where the
+    environment does not tell its answers.
     """
 
     credited: int
@@ -55,6 +59,7 @@ class BankUpdate:
     supported: int | None = None
     refuted: int | None = None
     merged: int | None = None
+    with_answer: int | None = None
 
 
 class PendingReflections:
@@ -117,8 +122,19 @@ class Learner:
     and drafts are inserted in the order of their task ids.
     """
 
-    def __init__(self, bank: SkillBank, reflector: Reflector, reflect: ReflectConfig) -> None:
+    def __init__(
+        self, bank: SkillBank, reflector: Reflector, reflect: ReflectConfig, environment: object = None
+    ) -> None:
+        """Prepares to learn.
+
+        Args:
+            bank: The bank.
+            reflector: Writer of drafts or edits.
+            reflect: Settings of reflection.
+            environment: The environment of the groups, whose answers no skill may hold if it tells them.
+        """
         self.bank = bank
+        self._guard = answer_guard(environment, reflect)
         self._reflector = reflector
         self._reflect = reflect
 
@@ -173,7 +189,7 @@ class Learner:
                 done |= self._consolidate(groups, list(zip(reflecting.questions, edits, strict=True)), iteration)
             else:
                 done |= self._insert(list(zip(reflecting.pairs, reflections, strict=True)), iteration)
-            return BankUpdate(**done)
+            return BankUpdate(**done, with_answer=self._guard.caught())
 
     def _question(self, group: Group) -> Question:
         """Returns a group with the skills of the bank that are about its task and its start."""
@@ -202,9 +218,13 @@ class Learner:
     ) -> dict[str, int]:
         """Counts the evidence of all groups, carries out a reflector's edits; returns fields of `BankUpdate`."""
         counted = gather(groups, self.bank.knowledge.known) if any(group.half("skills") for group in groups) else []
-        done = self.bank.knowledge.consolidate(counted, iteration, origin=_policy(iteration))
-        answered = [(question, edits) for question, edits in answers if edits is not None]
-        edited = [one for question, edits in answered for one in as_evidence(edits, *question)]
+        done = self.bank.knowledge.consolidate(self._guard.evidence(counted), iteration, origin=_policy(iteration))
+        answered = [
+            ((group, known), self._guard.edits(edits, group.task.id, known))
+            for (group, known), edits in answers
+            if edits is not None
+        ]
+        edited = self._guard.evidence(one for question, edits in answered for one in as_evidence(edits, *question))
         revised = {
             edit.skill_id: edit.text for _, edits in answered for edit in edits if edit.op == "revise" and edit.text
         }
@@ -219,7 +239,9 @@ class Learner:
     def _insert(self, reflected: Sequence[tuple[Pair, Reflection | None]], iteration: int) -> dict[str, int]:
         """Inserts the drafts of reflections (Eq. 7); returns fields of `BankUpdate`."""
         answered = [(pair, reflection) for pair, reflection in reflected if reflection is not None]
-        drafts = [draft for (failure, _), reflection in answered for draft in drafts_from(reflection, failure)]
+        drafts = self._guard.drafts(
+            draft for (failure, _), reflection in answered for draft in drafts_from(reflection, failure)
+        )
         origin = _policy(iteration) | self._origin([pair for pair, _ in answered])
         inserted = self.bank.insert(drafts, iteration, origin=origin)
         refused = sum(result.skill is None for result in inserted)
@@ -261,6 +283,12 @@ class Learner:
         """Returns the name of the reflector, and where its texts come from."""
         name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", type(self._reflector).__name__)
         return {"reflector": name.lower(), **(self._reflector.origin if isinstance(self._reflector, HasOrigin) else {})}
+
+
+def answer_guard(environment: object, settings: ReflectConfig) -> AnswerGuard:
+    """Returns the guard of the answers of an environment; it does nothing if that does not tell them."""
+    tells = settings.guard_answers and isinstance(environment, KnowsAnswers)
+    return AnswerGuard(cast(KnowsAnswers, environment) if tells else None)
 
 
 def _policy(iteration: int) -> dict[str, str]:

@@ -112,6 +112,22 @@ class FindsBrokenTasks(Protocol):
 
 
 @runtime_checkable
+class KnowsAnswers(Protocol):
+    """An environment whose tasks have answers, so that skills can be kept free of them.
+
+    >>> from d2skill.protocols import KnowsAnswers
+    >>> class Quiz:
+    ...     def golden_answers(self, task_id):
+    ...         return ["Paris"]
+    >>> isinstance(Quiz(), KnowsAnswers)
+    True
+    """
+
+    def golden_answers(self, task_id: str) -> Sequence[str]:
+        """Returns the answers of a task, any of which is right. Raises `ConfigError` for a task that is none."""
+
+
+@runtime_checkable
 class SupportsShortestPlan(Protocol):
     """A session that knows the whole state of its game, and so the shortest plan."""
 

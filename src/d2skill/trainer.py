@@ -132,7 +132,7 @@ class Trainer:
         self._reflector = components.reflector
         self._trackers = trackers
         self._callbacks = callbacks
-        self._learner = Learner(components.bank, components.reflector, config.reflect)
+        self._learner = Learner(components.bank, components.reflector, config.reflect, components.environment)
         self._recorder = RunRecorder(self.run, config, trackers)
         has_begun = self.run.tasks.exists()
         self._tasks = RunTasks.read(self.run.tasks) if has_begun else RunTasks.choose(components.environment, config)

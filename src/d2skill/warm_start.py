@@ -17,14 +17,15 @@ from pathlib import Path
 import numpy as np
 
 from d2skill.bank import Draft, SkillBank
+from d2skill.bank.answer_guard import AnswerGuard
 from d2skill.config import Config
 from d2skill.embedders import make_embedder
 from d2skill.episode import Episode
 from d2skill.errors import ConfigError, ReflectionFault
 from d2skill.knowledge.evidence import Evidence, evidence_of, misleading
-from d2skill.learner import drafts_from
+from d2skill.learner import answer_guard, drafts_from
 from d2skill.policies.answers import parse_action
-from d2skill.prompts import render_skill
+from d2skill.prompts import free_forms, render_skill
 from d2skill.protocols import Embedder, Environment, Policy, Reflector, SupportsExpert
 from d2skill.rollout import start_session
 from d2skill.runs import trajectories
@@ -75,10 +76,13 @@ def warm_start(
     elif file:
         demonstrations = demonstrated_again(config, environment, policy, file)
     elif isinstance(environment, SupportsExpert) and config.warm_start.tasks:
-        demonstrations = demonstrate(config, environment, reflector, policy, train_ids, embedder)
+        guard = answer_guard(environment, config.reflect)
+        demonstrations = demonstrate(config, environment, reflector, policy, train_ids, embedder, guard)
+        if (caught := guard.caught()) is not None:
+            metrics["warm_start/with_answer"] = caught
     if demonstrations:
         with _told_steps(policy, on_step):
-            metrics = policy.imitate(demonstrations, derive(config.seed, "imitate"))
+            metrics |= policy.imitate(demonstrations, derive(config.seed, "imitate"))
         metrics["warm_start/demonstrations"] = len(demonstrations)
     policy.freeze_reference()
     return metrics
@@ -103,6 +107,7 @@ def demonstrate(
     policy: Policy,
     train_ids: Sequence[str],
     embedder: Embedder | None = None,
+    guard: AnswerGuard | None = None,
 ) -> list[Demonstration]:
     """Returns the decisions of successful expert episodes, each with the prompt it was made on.
 
@@ -113,12 +118,13 @@ def demonstrate(
         policy: Counts the tokens of prompts.
         train_ids: Tasks to choose from.
         embedder: Embedder of the advice; without one, that of the settings.
+        guard: Keeps answers out of the advice, and counts it; without one, that of the settings.
     """
     settings = config.warm_start
     rng = generator(config.seed, "warm-start")
     count = min(settings.tasks, len(train_ids))
     chosen = [train_ids[i] for i in rng.permutation(len(train_ids))[:count]]
-    player = _Demonstrator(config, environment, policy, embedder)
+    player = _Demonstrator(config, environment, policy, embedder, guard)
     if config.bank.skills == "consolidated":
         lessons = _consolidated_lessons(config, player, chosen, rng)
     else:
@@ -170,7 +176,7 @@ def demonstrated_again(config: Config, environment: Environment, policy: Policy,
         if played.success:
             for turn, kept in zip(saved.turns, played.turns, strict=False):  # it may be won sooner
                 if kept.admissible:
-                    whole = free and parse_action(turn.answer)
+                    whole = free and parse_action(turn.answer, free_forms(kept.prompt))
                     demonstrations.append((kept.prompt, turn.answer if whole else kept.decision.action))
         else:
             changed = changed or f"{saved.task.id} differs in step {len(played.turns) + 1} of {steps}"
@@ -267,10 +273,16 @@ class _Demonstrator:
     """Plays an environment's expert through the same episodes, prompts and retrieval as a policy."""
 
     def __init__(
-        self, config: Config, environment: Environment, policy: Policy, embedder: Embedder | None = None
+        self,
+        config: Config,
+        environment: Environment,
+        policy: Policy,
+        embedder: Embedder | None = None,
+        guard: AnswerGuard | None = None,
     ) -> None:
         self.seed = config.seed
         self._config = config
+        self._guard = guard or answer_guard(environment, config.reflect)
         self._environment = environment
         self._policy = policy
         self.embedder = embedder or make_embedder(config.embedder)
@@ -322,6 +334,6 @@ class _Demonstrator:
             return None
         config = self._config
         bank = SkillBank(self.embedder, config.bank, config.retrieval, config.credit)
-        bank.insert(lesson.advice, iteration=0)
-        bank.knowledge.consolidate(lesson.evidence, iteration=0)
+        bank.insert(self._guard.drafts(lesson.advice), iteration=0)
+        bank.knowledge.consolidate(self._guard.evidence(lesson.evidence), iteration=0)
         return bank

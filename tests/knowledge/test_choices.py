@@ -13,6 +13,7 @@ from d2skill.envs import make_environment
 from d2skill.knowledge.choices import (
     FITTING,
     NAMED,
+    WHOLE,
     ChoiceProgress,
     acts_by_choices,
     choice_steps,
@@ -216,3 +217,53 @@ def test_a_step_that_comes_again_is_done_again():
     for action in ("click[red]", "click[next]", "click[large]"):
         progress.follow(action, ())
     assert progress.done == 3
+
+
+QUIZ = "who wrote Shore Leave"
+FORMS = ("search[...]", "answer[...]")
+
+
+def quiz(*actions: str, success: bool = True) -> Trajectory:
+    turns = [
+        Turn(Prompt(QUIZ, f"page {at}", (a,), forms=FORMS), Decision(a, a, (), ()), True)
+        for at, a in enumerate(actions)
+    ]
+    return replace(played(QUIZ, "wait"), turns=tuple(turns), success=success)
+
+
+@pytest.mark.parametrize(
+    ("action", "step"),
+    [
+        (f"search[{QUIZ}]", f"search {WHOLE}"),
+        ("search[wrote Shore Leave]", f"search {NAMED}"),
+        ("search[Theodore Sturgeon]", f"search {FITTING}"),
+        ("answer[Theodore Sturgeon]", f"answer {FITTING}"),
+        ("click[buy now]", "click buy now"),
+    ],
+)
+def test_free_text_is_never_kept(action, step):
+    assert general_choice(action, QUIZ, FORMS) == step
+
+
+def test_a_procedure_says_how_to_ask_and_not_what_the_answer_is():
+    asked = quiz("search[Shore Leave]", "answer[Theodore Sturgeon]")
+    assert choice_steps(asked) == ("who wrote {...}", (f"search {NAMED}", f"answer {FITTING}"))
+    assert choice_steps(quiz(f"search[{QUIZ}]", "answer[Ted]")) == (
+        "who {...}",
+        (f"search {WHOLE}", f"answer {FITTING}"),
+    )
+
+
+def test_wrong_answers_speak_against_the_procedure_that_they_followed():
+    right, wrong = (quiz("search[Shore Leave]", f"answer[{name}]", success=name == "Ted") for name in ("Ted", "Ned"))
+    other = Group(replace(right.task, id="other"), (replace(wrong, task=replace(wrong.task, id="other")),))
+    (one,) = gather([Group(right.task, (right,)), other], NOTHING_KNOWN)
+    assert (one.supports, one.refutes) == ({right.task.id}, {"other"})
+
+
+def test_progress_follows_free_text():
+    progress = ChoiceProgress((f"search {NAMED}", f"answer {FITTING}"), QUIZ, FORMS)
+    progress.follow("search[Shore Leave]", ("search[Ted]", "answer[Ted]"))
+    assert progress.done == 1
+    progress.follow("answer[Ted]", ())
+    assert progress.done == 2

@@ -25,6 +25,8 @@ class ReflectConfig(Settings):
     """τ_ref: groups whose skill half succeeds less often are reflected on"""
     max_groups: int = Field(10, ge=0, le=10**5)
     """R, groups reflected on in one iteration, at most, drawn at random from those that qualify"""
+    guard_answers: bool = True
+    """Let no skill hold an answer of a task that it comes from, where the environment tells its answers (search-qa)"""
     endpoint: EndpointConfig = EndpointConfig()
     prompt_tokens: int = Field(6000, ge=500, le=10**7)
     """Tokens of trajectories in a question to the model, about; longer trajectories lose their middle"""

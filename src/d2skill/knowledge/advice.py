@@ -35,10 +35,18 @@ class Advice:
         situations: Step skills for the things of the task, the best alternative of each thing first.
         actions: Actions that are possible at the start.
         task: Text of the task.
+        forms: Forms of actions in which any text may stand.
     """
 
-    def __init__(self, procedure: Skill | None, situations: Sequence[Skill], actions: Sequence[str], task: str) -> None:
-        self._progress = _progress(procedure.text.principle, task) if procedure else None
+    def __init__(
+        self,
+        procedure: Skill | None,
+        situations: Sequence[Skill],
+        actions: Sequence[str],
+        task: str,
+        forms: tuple[str, ...] = (),
+    ) -> None:
+        self._progress = _progress(procedure.text.principle, task, forms) if procedure else None
         self._played: set[str] = set()
         self._things: dict[tuple[str, str], _Thing] = {}  # by thing and verb
         for skill in situations:
@@ -116,10 +124,10 @@ class Advice:
         return [thing for (name, verb), thing in self._things.items() if act and name in act.kinds and verb == act.verb]
 
 
-def _progress(principle: str, task: str) -> ActProgress | ChoiceProgress | None:
+def _progress(principle: str, task: str, forms: tuple[str, ...]) -> ActProgress | ChoiceProgress | None:
     """Returns the progress through a procedure, at its beginning; None for a text that names no acts."""
     if choices := choices_in(principle):
-        return ChoiceProgress(choices, task)
+        return ChoiceProgress(choices, task, forms)
     acts = acts_in(principle)
     return ActProgress(acts) if acts else None
 

@@ -1,7 +1,8 @@
 """Trajectories whose actions choose among options, such as `click[next >]`, and their procedures.
 
 Such a procedure says what to choose in words that hold for any task of the kind: what the task names, or one that fits
-it. So it has no numbers of products, and kinds of task are told apart by how their texts begin.
+it. So it has no numbers of products and no text of the player's own, such as an answer, and kinds of task are told
+apart by how their texts begin.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from d2skill.knowledge.patterns import REST
 from d2skill.types import Trajectory, Turn
 from d2skill.utils.text import action_words, argument, content, repeats, tokens
 
-NAMED, FITTING = "what the task names", "one that fits the task"
+NAMED, FITTING, WHOLE = "what the task names", "one that fits the task", "the whole task"
 ASKED = "the task names"
 _FIELD = "the {} that the task names"
 _LAST_WORD = re.compile(r"[a-z]+\Z")
@@ -35,13 +36,15 @@ class ChoiceProgress:
     Args:
         steps: The steps, such as "click what the task names".
         task: Text of the task.
+        forms: Forms of actions in which any text may stand.
     """
 
     next = None
     """No act on a thing comes next; see `ActProgress`"""
 
-    def __init__(self, steps: Sequence[str], task: str) -> None:
+    def __init__(self, steps: Sequence[str], task: str, forms: tuple[str, ...] = ()) -> None:
         self._steps = tuple(steps)
+        self._forms = forms
         self._task = task
         self._made: dict[str, int] = {}  # steps by choice
         self.done = 0
@@ -54,13 +57,13 @@ class ChoiceProgress:
 
     def follow(self, action: str, actions: Sequence[str]) -> None:
         """Follows an action that was played, and the actions that are possible after it."""
-        step = general_choice(action, self._task)
+        step = general_choice(action, self._task, self._forms)
         possible = [at for at in range(until(self._steps, self.done)) if self._steps[at] == step]
         if possible:
             self._made[action] = next((at for at in possible if at not in self._made.values()), possible[-1])
             while self.done < len(self._steps) and self.done in self._made.values():
                 self.done += 1
-        offered = {general_choice(other, self._task) for other in actions}
+        offered = {general_choice(other, self._task, self._forms) for other in actions}
         if offered and not offered.intersection(self._steps[self.done :]):
             self.done = max((at for at in range(self.done) if self._steps[at] in offered), default=self.done)
             kept = {made: at for made, at in self._made.items() if at <= self.done or self._steps[at].endswith(FITTING)}
@@ -110,6 +113,7 @@ def choice_steps(trajectory: Trajectory) -> tuple[str, tuple[str, ...]]:
     {...}" of a task with "color: red". Neighbouring steps for fields are in the order of the task.
     """
     task, turns = trajectory.task.text, turns_not_undone(trajectory)
+    forms = trajectory.turns[0].prompt.forms if trajectory.turns else ()
     actions = [turn.decision.action for turn in turns]
     places = {field: at for action in actions for field, at in [_field(action, task)] if field}
     steps: list[str] = []
@@ -117,20 +121,26 @@ def choice_steps(trajectory: Trajectory) -> tuple[str, tuple[str, ...]]:
         neighbours = list(run)
         if asked:
             neighbours.sort(key=lambda action: _field(action, task)[1])
-        steps += [general_choice(action, task) for action in neighbours]
+        steps += [general_choice(action, task, forms) for action in neighbours]
     fields = "".join(f" {field}: {REST}" for field in sorted(places, key=lambda field: places[field]))
     return f"{_beginning(task, turns)}{REST}{fields}", tuple(step for step, _ in groupby(steps))
 
 
 @lru_cache(maxsize=2**16)
-def general_choice(action: str, task: str) -> str:
-    """Returns an action with what it chooses in general words."""
+def general_choice(action: str, task: str, forms: tuple[str, ...] = ()) -> str:
+    """Returns an action with what it chooses in general words.
+
+    The text in one of the forms, in which any may stand, holds for one task only, so it is not kept.
+    """
     verb, chosen = action_words(action).verb, argument(action) or ""
+    is_free = any(action_words(form).verb == verb for form in forms)
+    if is_free and chosen == task.strip():
+        return f"{verb} {WHOLE}"
     if field := _field(action, task)[0]:
         return f"{verb} {_FIELD.format(field)}"
     if _names(action, task):
         return f"{verb} {NAMED}"
-    if any(character.isdigit() for character in chosen):
+    if is_free or any(character.isdigit() for character in chosen):
         return f"{verb} {FITTING}"
     return f"{verb} {chosen}"
 
@@ -157,8 +167,8 @@ def _field(action: str, task: str) -> tuple[str, int]:
 
 def _beginning(task: str, turns: Sequence[Turn]) -> str:
     """Returns the beginning of a task, up to the first word of what the task names and an action chose."""
-    arguments = [argument(turn.decision.action) or "" for turn in turns if _names(turn.decision.action, task)]
-    chosen = {word for words in arguments for word in tokens(words)}
+    named = [argument(turn.decision.action) or "" for turn in turns if _names(turn.decision.action, task)]
+    chosen = {word for words in named if words != task.strip() for word in tokens(words)}
     words = task.split(" ")
     size = next((at for at, word in enumerate(words) if chosen & set(tokens(word))), 1)
     return "".join(f"{word} " for word in words[: min(size, _BEGINNING)])

@@ -21,6 +21,7 @@ from d2skill.bank.journal import Change, Journal
 from d2skill.bank.journal.lock import WriteLock
 from d2skill.config import Config
 from d2skill.embedders import make_embedder
+from d2skill.envs import answers_of
 from d2skill.errors import BankError, D2SkillError, RunError
 from d2skill.learner import BankUpdate, Learner, PendingReflections
 from d2skill.protocols import BudgetedReflector
@@ -67,7 +68,8 @@ class BankActor:
         self._settings = config.bank
         self._bank = _open_bank(self._run.bank, config)
         self._reflector = make_reflector(config.reflect, check=False)
-        self._learner = Learner(self._bank, self._reflector, config.reflect)
+        answers = answers_of(config.env) if config.reflect.guard_answers else None
+        self._learner = Learner(self._bank, self._reflector, config.reflect, answers)
         self._pending: tuple[int, PendingReflections] | None = None
         if isinstance(self._reflector, BudgetedReflector):
             self._reflector.restore_usage(self._run.read_reflections())
