@@ -44,7 +44,7 @@ def check_env(
     """Check an environment against the protocol and say in words what is wrong; exit status 1 if anything is.
 
     Args:
-        kind: As --env: houses, alfworld, webshop, package.module:Class, gymnasium:package.module:Class.
+        kind: As --env: houses, alfworld, webshop, search-qa, package.module:Class, gymnasium:package.module:Class.
         data: Folder with its data.
         split: Split whose tasks are played.
         episodes: Episodes to play.

@@ -46,7 +46,8 @@ def play(
     """Play a task in the terminal, or look at a saved trajectory turn by turn.
 
     `d2skill play` plays a generated house, `d2skill play --env alfworld --data FOLDER` a game of ALFWorld,
-    `d2skill play game.tw-pddl` that file, `d2skill play --env webshop --data FOLDER` shops in WebShop.
+    `d2skill play game.tw-pddl` that file, `d2skill play --env webshop --data FOLDER` shops in WebShop,
+    `d2skill play --env search-qa --data FOLDER` looks answers up.
     `d2skill play --replay RUN` shows what the agent did at a run's last validation, with `--iteration 12` what it did
     in that iteration of training.
 

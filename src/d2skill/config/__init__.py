@@ -13,7 +13,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from d2skill.config.bank import BankConfig, CreditConfig, RetrievalConfig
 from d2skill.config.base import EndpointConfig, Settings
 from d2skill.config.embedder import EmbedderConfig
-from d2skill.config.environment import EnvConfig, HousesConfig, PromptConfig, WebshopConfig
+from d2skill.config.environment import EnvConfig, HousesConfig, PromptConfig, SearchQAConfig, WebshopConfig
 from d2skill.config.parts import PARTS, POLICY, folder_of
 from d2skill.config.policy import (
     CausalLMConfig,
@@ -46,6 +46,7 @@ __all__ = [
     "RewardConfig",
     "RolloutConfig",
     "ScorerConfig",
+    "SearchQAConfig",
     "ServedConfig",
     "Settings",
     "TrainConfig",

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from d2skill.config.base import Settings, ShortFlag
+from d2skill.config.embedder import EmbedderConfig
 from d2skill.config.parts import ENVIRONMENT, Table, require_own_kind
 
 _MOST_GAMES = 10**6
@@ -71,13 +72,46 @@ class WebshopConfig(Settings):
     """Seed of prices, price limits and splits, apart from the seed of the run; 0 gives the original's goals"""
 
 
+class SearchQAConfig(Settings):
+    """Search-augmented question answering (env.kind search-qa)."""
+
+    turns: int = Field(4, ge=1, le=1000)
+    """Searches and answers of an episode, at most; the last has to be an answer"""
+    passages: int = Field(3, ge=1, le=1000)
+    """Passages that a search shows"""
+    shape: Annotated[Literal["search-r1", "verl-agent"], ShortFlag("--env.shape")] = "search-r1"
+    """Form of what a search shows: as Search-R1 has it, or as verl-agent has it, a JSON string"""
+    reference: Annotated[bool, ShortFlag("--env.reference")] = False
+    """Play as the reference does, with its faults, for comparison; each answer of the policy is taken whole"""
+    sets: tuple[str, ...] = ("nq", "triviaqa", "popqa")
+    """Sets of questions, files of the data folder, that are cut into train, validation and test; others there are
+    panels of their own"""
+    queries: int = Field(6, ge=0, le=1000)
+    """Searches made from the question and what was found, listed as actions for a policy that chooses; 0 lists none, as
+    for a policy that answers freely, which can search for anything"""
+    answers: int = Field(40, ge=0, le=10_000)
+    """Answers taken from the passages, listed as actions for a policy that chooses; 0 lists none"""
+    retriever: Literal["bm25", "dense", "http"] = "bm25"
+    """Search: bm25, exact as Lucene's; dense, vectors of env.search_qa.embedder; http, a server as Search-R1 has it"""
+    corpus: Path | None = None
+    """Passages as JSON lines with id and contents; without it, corpus.jsonl of the data folder"""
+    url: str | None = None
+    """Address of the server (http), such as http://127.0.0.1:8000/retrieve"""
+    timeout: float = Field(30, gt=0, le=86_400)
+    """Seconds that a request may take, with its retries (http)"""
+    embedder: EmbedderConfig = EmbedderConfig()
+    seed: int = Field(0, ge=-(2**63), le=2**63 - 1)
+    """Seed of the splits, apart from the seed of the run"""
+
+
 class EnvConfig(Settings):
     """The environment that the agent acts in."""
 
     kind: Annotated[str, ShortFlag("--env")] = "houses"
-    """houses, alfworld, webshop, package.module:Class, or gymnasium:package.module:Class"""
+    """houses, alfworld, webshop, search-qa, package.module:Class, or gymnasium:package.module:Class"""
     data: Annotated[Path | None, ShortFlag("--data")] = None
-    """Folder with the data of the environment; alfworld also looks at $ALFWORLD_DATA, webshop at $WEBSHOP_DATA"""
+    """Folder with the data of the environment; alfworld also looks at $ALFWORLD_DATA, webshop at $WEBSHOP_DATA,
+    search-qa at $SEARCH_QA_DATA"""
     args: Table = Field({})
     """Arguments of an environment of your own, or its settings; also one by one, as in --env.args.size 3"""
     folder: Path | None = None
@@ -94,6 +128,7 @@ class EnvConfig(Settings):
     """Leave out tasks whose files are broken; without it a run with such tasks names them and does not begin"""
     houses: HousesConfig = HousesConfig()
     webshop: WebshopConfig = WebshopConfig()
+    search_qa: SearchQAConfig = SearchQAConfig()
 
     @model_validator(mode="after")
     def _args_are_used(self) -> EnvConfig:

@@ -61,6 +61,7 @@ ENVIRONMENT = PartType(
         "houses": "d2skill.envs.houses.environment:HousesEnvironment",
         "alfworld": "d2skill.envs.alfworld.environment:AlfworldEnvironment",
         "webshop": "d2skill.envs.webshop.environment:WebshopEnvironment",
+        "search-qa": "d2skill.envs.search_qa.environment:SearchQAEnvironment",
     },
 )
 POLICY = PartType(

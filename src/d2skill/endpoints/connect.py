@@ -35,7 +35,7 @@ def connect(settings: EndpointConfig, flag: str = "endpoint") -> OpenAI:
     allowed to be sent there (`config.key_hosts`); a server that needs no key gets none then.
     """
     url = settings.url or OPENAI
-    if not _is_url(url):
+    if not is_url(url):
         raise ConfigError(f'{flag}.url "{one_line(url)}" is no URL: it looks like http://localhost:8000/v1')
     if "@" in urlsplit(url).netloc:
         raise ConfigError(
@@ -71,7 +71,7 @@ def connect(settings: EndpointConfig, flag: str = "endpoint") -> OpenAI:
             url,
             settings.timeout,
             mask_of(key) if key else None,
-            trust_env=not _is_local(url),  # no proxy is between this machine and itself
+            trust_env=not is_local(url),  # no proxy is between this machine and itself
             own_headers=allowed,
         )
     except Exception as error:  # of the library: it takes fewer URLs, also for proxies, and reads certificates
@@ -177,7 +177,8 @@ def _answered_name(client: OpenAI, settings: EndpointConfig, route: Literal["cha
         return None
 
 
-def _is_url(url: str) -> bool:
+def is_url(url: str) -> bool:
+    """Returns True if a text is an address of http or https."""
     try:
         parts = urlsplit(url)
         (parts.hostname or "").encode("idna")
@@ -188,10 +189,10 @@ def _is_url(url: str) -> bool:
 
 
 def _needs_no_key(url: str) -> bool:
-    return urlsplit(url).scheme == "http" or _is_local(url)
+    return urlsplit(url).scheme == "http" or is_local(url)
 
 
-def _is_local(url: str) -> bool:
+def is_local(url: str) -> bool:
     """Returns True if a URL is of this machine or a private network."""
     host = urlsplit(url).hostname or ""
     if host == "localhost" or host.endswith((".localhost", ".local", ".internal", ".lan")):

@@ -44,7 +44,7 @@ def limited_client(url: str, seconds: float, mask: KeyMask | None, *, trust_env:
                     return super().send(request, **options)
             except Exception as error:
                 mask_error(error)
-                http = _library(request)
+                http = http_library(request)
                 if isinstance(error, http.InvalidURL | ValueError):  # such as of a redirect; the SDK does not know them
                     raise http.RequestError(str(error), request=request) from error
                 raise
@@ -74,13 +74,15 @@ def _stay_on_host(response: Any) -> None:
         return
     location = response.headers["location"]
     if mask_keys(location) != location:
-        raise _library(response).TooManyRedirects("it redirects to an address with the key", request=response.request)
+        raise http_library(response).TooManyRedirects(
+            "it redirects to an address with the key", request=response.request
+        )
     old, new = response.request.url, response.request.url.join(location)
     ways = {"http": 80, "https": 443}
     upgraded = (old.scheme, new.scheme) == ("http", "https") and old.port is None and new.port is None
     same = (new.scheme, new.port or ways.get(new.scheme)) == (old.scheme, old.port or ways.get(old.scheme))
     if new.host != old.host or not (same or upgraded):
-        http = _library(response)
+        http = http_library(response)
         where = f"{new.scheme}://{new.netloc.decode('ascii', 'replace').rpartition('@')[2]}"
         raise http.TooManyRedirects(
             mask_keys(f"it redirects to {where[:100]}, another server, which is not followed"), request=response.request
@@ -89,7 +91,7 @@ def _stay_on_host(response: Any) -> None:
 
 def _limit_body(response: Any, mask: KeyMask | None) -> None:
     """Limits the length of a body, and masks the key in it; an error's body is cut, that of an answer raises."""
-    http = _library(response)
+    http = http_library(response)
     stream, failed = response.stream, response.status_code >= 300
     path = response.request.url.path
     longest = _LONGEST_ERROR if failed else _LONGEST_CHAT if path.endswith("/chat/completions") else _LONGEST_BODY
@@ -135,5 +137,7 @@ def _decoded(body: bytes, charset: str) -> str:
         return body.decode("utf-8", "replace")
 
 
-def _library(response: Any) -> Any:
-    return sys.modules[type(response).__module__.partition(".")[0]]
+def http_library(part: Any) -> Any:
+    """Returns the library (httpx or httpx2) of a response or a client."""
+    part = getattr(part, "_transport", part)
+    return sys.modules[type(part).__module__.partition(".")[0]]

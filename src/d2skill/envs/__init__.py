@@ -11,7 +11,7 @@ from typing import Any, cast
 from d2skill.config import EnvConfig
 from d2skill.config.parts import ENVIRONMENT, GYMNASIUM, bound, find_part, require_protocol, takes
 from d2skill.errors import ConfigError
-from d2skill.protocols import Environment
+from d2skill.protocols import Environment, KnowsAnswers
 
 
 def make_environment(settings: EnvConfig) -> Environment:
@@ -45,6 +45,13 @@ def make_environment(settings: EnvConfig) -> Environment:
     return cast(Environment, made)
 
 
+def answers_of(settings: EnvConfig) -> KnowsAnswers | None:
+    """Returns the environment of the settings if it tells its answers; it is made only then. Else None."""
+    target = None if settings.kind.startswith(GYMNASIUM) else find_part(ENVIRONMENT, settings.kind, settings.folder)
+    tells = isinstance(target, type) and issubclass(target, KnowsAnswers)
+    return cast(KnowsAnswers, make_environment(settings)) if tells else None
+
+
 def _make_builtin(settings: EnvConfig) -> Environment:
     """Returns an environment of a built-in kind. Its code is ours, so that errors in it pass unchanged."""
     if settings.kind == "houses" and settings.data is not None:
@@ -56,5 +63,6 @@ def _make_builtin(settings: EnvConfig) -> Environment:
         "houses": (settings.houses,),
         "alfworld": (settings.data,),
         "webshop": (settings.data, settings.webshop),
+        "search-qa": (settings.data, settings.search_qa),
     }
     return cast(Environment, find_part(ENVIRONMENT, settings.kind)(*arguments[settings.kind]))

@@ -25,6 +25,7 @@ from d2skill.config.parts import GYMNASIUM, PARTS, find_part
 from d2skill.embedders.cache import default_cache_folder
 from d2skill.endpoints import check, connect, one_line
 from d2skill.envs.alfworld.environment import VARIABLE, AlfworldEnvironment
+from d2skill.envs.search_qa import data as search_qa
 from d2skill.envs.webshop import environment as webshop
 from d2skill.envs.webshop.source_files import SourceFiles
 from d2skill.errors import ConfigError, D2SkillError
@@ -72,6 +73,7 @@ def _run_check(name: str, check: _Check, config: Config) -> list[Diagnosis]:
     extras, env = [*_extras(config)], config.env.kind
     needs = {"GPU": "train" in extras, "machine": False, "endpoints": "llm" in extras}
     needs |= {"ALFWorld data": env == "alfworld", "WebShop data": env == "webshop", "verl": config.engine == "verl"}
+    needs |= {"search QA data": env == "search-qa"}
     needed = needs.get(name, True)
 
     def work() -> None:
@@ -254,6 +256,20 @@ def _webshop(config: Config) -> Iterator[Diagnosis]:
         yield _absent("WebShop data", needed, one_line(reason), fix)
 
 
+def _search_qa(config: Config) -> Iterator[Diagnosis]:
+    """Checks the questions and passages of search QA, in --data or the environment variable; no index is made."""
+    needed = config.env.kind == "search-qa"
+    if not (needed and config.env.data) and not os.environ.get(search_qa.VARIABLE):
+        fix = f"export {search_qa.VARIABLE}=FOLDER, or --data FOLDER"
+        yield _absent("search QA data", needed, "no folder is named", fix)
+        return
+    try:
+        yield _found("search QA data", search_qa.describe(config.env.data if needed else None, config.env.search_qa))
+    except D2SkillError as error:
+        reason, _, fix = str(error).rpartition(": ")
+        yield _absent("search QA data", needed, one_line(reason), fix)
+
+
 def _servers(config: Config) -> Iterator[Diagnosis]:
     """Checks the endpoints: whether their key is set and whether the server knows the model."""
     for flag, settings, needed, route in _endpoints(config):
@@ -366,6 +382,7 @@ CHECKS: dict[str, _Check] = {
     "disk": _disk,
     "ALFWorld data": _alfworld,
     "WebShop data": _webshop,
+    "search QA data": _search_qa,
     "endpoints": _servers,
     "models": _models,
     "verl": _verl,

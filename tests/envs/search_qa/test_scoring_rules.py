@@ -1,0 +1,96 @@
+"""Hostile answers, with the scores that SQuAD's and Search-R1's published scorers give them.
+
+Compared with these two on all golden answers of the data and on changed ones by benchmarks/search_scores.py.
+"""
+
+import pytest
+
+from d2skill.envs.search_qa.scoring import exact_match, f1, normalise
+
+CASES = [
+    ("The Beatles", ["Beatles"], "beatles", True, 1.0),
+    ("beatles", ["The  Beatles!"], "beatles", True, 1.0),
+    ("An apple a day", ["apple day"], "apple day", True, 1.0),
+    ("theatre", ["atre"], "theatre", False, 0.0),
+    ("the-atre", ["theatre"], "theatre", True, 1.0),
+    ("the_atre", ["theatre"], "theatre", True, 1.0),
+    ("the atre", ["atre"], "atre", True, 1.0),
+    ("a-ha", ["A-ha"], "aha", True, 1.0),
+    ("a ha", ["ha"], "ha", True, 1.0),
+    ("A.", ["a"], "", True, 1.0),
+    ("a", ["the"], "", True, 1.0),
+    ("", ["the"], "", True, 1.0),
+    ("", ["x"], "", False, 0.0),
+    ("?!", ["..."], "", True, 1.0),
+    ("x", [""], "x", False, 0.0),
+    ("the", ["a", "x"], "", True, 1.0),
+    ("U.S.A.", ["USA"], "usa", True, 1.0),
+    ("U S A", ["USA"], "u s", False, 0.0),
+    ("U.S. A.", ["US"], "us", True, 1.0),
+    ("O'Brien", ["OBrien"], "obrien", True, 1.0),
+    ("O\u2019Brien", ["O'Brien"], "o\u2019brien", False, 0.0),
+    ("O\u2019Brien", ["O\u2019Brien"], "o\u2019brien", True, 1.0),
+    ("rock 'n' roll", ["rock n roll"], "rock n roll", True, 1.0),
+    ("mother-in-law", ["motherinlaw"], "motherinlaw", True, 1.0),
+    ("mother in law", ["mother-in-law"], "mother in law", False, 0.0),
+    ("1939\u20131945", ["1939-1945"], "1939\u20131945", False, 0.0),
+    ("1939-1945", ["19391945"], "19391945", True, 1.0),
+    ("1,000", ["1000"], "1000", True, 1.0),
+    ("3.14", ["314"], "314", True, 1.0),
+    ("$5", ["5"], "5", True, 1.0),
+    ("\u20ac5", ["5"], "\u20ac5", False, 0.0),
+    ("50%", ["50"], "50", True, 1.0),
+    ("caf\xe9", ["cafe"], "caf\xe9", False, 0.0),
+    ("caf\xe9", ["CAF\xc9"], "caf\xe9", True, 1.0),
+    ("cafe\u0301", ["caf\xe9"], "cafe\u0301", False, 0.0),
+    ("STRASSE", ["stra\xdfe"], "strasse", False, 0.0),
+    ("\u0130stanbul", ["istanbul"], "i\u0307stanbul", False, 0.0),
+    ("\u039f\u0394\u039f\u03a3", ["\u03bf\u03b4\u03bf\u03c2"], "\u03bf\u03b4\u03bf\u03c2", True, 1.0),
+    ("\u039f\u0394\u039f\u03a3", ["\u03bf\u03b4\u03bf\u03c3"], "\u03bf\u03b4\u03bf\u03c2", False, 0.0),
+    ("\ufb01ne", ["fine"], "\ufb01ne", False, 0.0),
+    ("\uff11\uff12", ["12"], "\uff11\uff12", False, 0.0),
+    ("\u2167", ["viii"], "\u2177", False, 0.0),
+    ("new\xa0york", ["New York"], "new york", True, 1.0),
+    ("new\u2003york\n", ["New York"], "new york", True, 1.0),
+    ("new\u200byork", ["New York"], "new\u200byork", False, 0.0),
+    ("\ufeffRome", ["Rome"], "\ufeffrome", False, 0.0),
+    ("th\xe9 caf\xe9", ["caf\xe9"], "th\xe9 caf\xe9", False, 0.6667),
+    ("\xe9a b", ["\xe9 b"], "\xe9a b", False, 0.5),
+    ("a\u0301 b", ["b"], "\u0301 b", False, 0.6667),
+    ("\xe5 the", ["\xe5"], "\xe5", True, 1.0),
+    ("the1", ["1"], "the1", False, 0.0),
+    ("1 the 1", ["1 1"], "1 1", True, 1.0),
+    ("\u201cRome\u201d", ["Rome"], "\u201crome\u201d", False, 0.0),
+    ("\xabRome\xbb", ["Rome"], "\xabrome\xbb", False, 0.0),
+    ("\u201eRome\u201c", ['"Rome"'], "\u201erome\u201c", False, 0.0),
+    ("Rome\u2026", ["Rome..."], "rome\u2026", False, 0.0),
+    ("\u2014Rome", ["Rome"], "\u2014rome", False, 0.0),
+    ("C++", ["C"], "c", True, 1.0),
+    ("C#", ["C++"], "c", True, 1.0),
+    ("AT&T", ["ATT"], "att", True, 1.0),
+    ("R2-D2", ["r2d2"], "r2d2", True, 1.0),
+    ("John Lennon of the Beatles", ["John Lennon"], "john lennon of beatles", False, 0.6667),
+    ("Lennon John", ["John Lennon"], "lennon john", False, 1.0),
+    ("John John", ["John"], "john john", False, 0.6667),
+    ("John", ["John John Lennon"], "john", False, 0.5),
+    ("the the", ["The The"], "", True, 1.0),
+    ("yes", ["no"], "yes", False, 0.0),
+    ("no", ["yes", "No."], "no", True, 1.0),
+    ("Lennon", ["Paul", "John Lennon"], "lennon", False, 0.6667),
+    ("\u65e5\u672c", ["\u65e5\u672c"], "\u65e5\u672c", True, 1.0),
+    ("\u65e5 \u672c", ["\u65e5\u672c"], "\u65e5 \u672c", False, 0.0),
+    ("\u6771\u4eac\u3001\u65e5\u672c", ["\u6771\u4eac\u65e5\u672c"], "\u6771\u4eac\u3001\u65e5\u672c", False, 0.0),
+    ("a\u65e5", ["\u65e5"], "a\u65e5", False, 0.0),
+    ("Tom & Jerry", ["Tom and Jerry"], "tom jerry", False, 0.8),
+    ("Tom &amp; Jerry", ["Tom amp Jerry"], "tom amp jerry", True, 1.0),
+    ("\\n", ["n"], "n", True, 1.0),
+    ("a\tan\nthe", ["."], "", True, 1.0),
+    ("<b>Rome</b>", ["bRomeb"], "bromeb", True, 1.0),
+]
+
+
+@pytest.mark.parametrize(("given", "answers", "normal", "exact", "overlap"), CASES)
+def test_scores_are_those_of_the_published_rules(given, answers, normal, exact, overlap):
+    assert normalise(given) == normal
+    assert exact_match(given, answers) == exact
+    assert f1(given, answers) == pytest.approx(overlap, abs=1e-4)
