@@ -1,6 +1,7 @@
-"""Writes README's results table, the tables of docs/results.md and docs/skills.md from results/*_start_*.json.
+"""Writes the tables of README, docs/results.md and docs/skills.md from results/*.json.
 
-Both kinds of start are of benchmarks/weak_start.py: few demonstrated games (weak) or many (strong).
+Those of *_start_*.json are of benchmarks/weak_start.py: few demonstrated games (weak) or many (strong). Those of search
+QA are of benchmarks/skills_vs_grpo.py and benchmarks/search_ceiling.py.
 
 `--check` only says whether they are up to date.
 """
@@ -13,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parent.parent
-START, END = "<!-- results: made by benchmarks/readme_table.py -->\n", "<!-- end of results -->\n"
 STRONG = ", strong start"
 NAMES = {"panel": "validation panel", "test": "held-out tasks", "unseen": "unseen floor plans"}
 
@@ -81,6 +81,30 @@ def skills_page() -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def search_table() -> str:
+    """Returns the table of search QA: exact match on the test part, by set, beside what the listed answers allow."""
+    played = json.loads((ROOT / "results/skills_vs_grpo_search_qa.json").read_text())["splits"]["test"]
+    ceiling = json.loads((ROOT / "results/search_ceiling.json").read_text())["sets"]
+    arms, gaps = played["success"]["arms"], played["success"]["differences"]
+    heads = "questions,D2Skill,without its bank,placebo,GRPO,D2Skill − GRPO,first listed,listed after one search,after three"
+    rows = [f"| {heads.replace(',', ' | ')} |", "|" + "---|" * (heads.count(",") + 1)]
+    for name, one in played["types"].items():
+        limits = ceiling[name]
+        cells = [*(_percent(one[arm]["success"]) for arm in ("bank", "none")), "", _percent(one["grpo"]["success"]), ""]
+        cells += [f"{value:.1f} %" for value in (limits["top"], limits["first"]["40"], limits["best"]["40"])]
+        rows.append(f"| {name}, {one['tasks']} | {' | '.join(cells)} |")
+    gap = {key: value for key, value in gaps["bank - grpo"].items() if key in ("mean", "ci95")}
+    low, high = gap["ci95"]
+    all_arms = [_percent(arms[arm]) for arm in ("bank", "none", "shuffled", "grpo")]
+    told = f"{100 * gap['mean']:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
+    rows.append(f"| all, {played['tasks']} | {' | '.join([*all_arms, told])} | | | |")
+    return "\n".join(rows) + "\n"
+
+
+def _percent(share: dict[str, Any]) -> str:
+    return f"{100 * share['mean']:.1f} %"
+
+
 def _mean(estimate: dict[str, Any] | float) -> float:
     return estimate if isinstance(estimate, float) else estimate["mean"]
 
@@ -95,14 +119,20 @@ def _gap(estimate: dict[str, Any] | float) -> str:
 
 def main() -> None:
     stale = False
-    tables = {"README.md": summary_table(), "docs/results.md": curve_tables(), "docs/skills.md": skills_page()}
-    for name, table in tables.items():
-        path = ROOT / name
-        before, _, rest = path.read_text().partition(START)
-        text = before + START + table + END + rest.partition(END)[2]
-        stale |= text != path.read_text()
+    tables = {
+        "README.md": {"results": summary_table(), "search QA": search_table()},
+        "docs/results.md": {"results": curve_tables()},
+        "docs/skills.md": {"results": skills_page()},
+    }
+    for file, parts in tables.items():
+        text = (ROOT / file).read_text()
+        for name, table in parts.items():
+            start, end = f"<!-- {name}: made by benchmarks/readme_table.py -->\n", f"<!-- end of {name} -->\n"
+            before, _, rest = text.partition(start)
+            text = before + start + table + end + rest.partition(end)[2]
+        stale |= text != (ROOT / file).read_text()
         if "--check" not in sys.argv:
-            path.write_text(text)
+            (ROOT / file).write_text(text)
     sys.exit(stale and "--check" in sys.argv)
 
 

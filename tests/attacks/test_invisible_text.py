@@ -5,7 +5,7 @@ import time
 import unicodedata
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from d2skill.utils.foreign_text import visible
@@ -126,6 +126,7 @@ def test_no_mixture_of_marks_stands_in_heaps(marks, before):
     assert longest_row(seen) <= 8 and visible(seen) == seen
 
 
+@example("م\u200c\u17b4")
 @given(st.text(st.sampled_from([*"ae1#葛กम", "😀", "❤", "🏴", "م", "्", *map(chr, IGNORABLE[:60])])))
 def test_what_is_visible_is_so_for_good_and_loses_nothing(text):
     seen = visible(text)

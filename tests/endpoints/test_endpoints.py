@@ -63,6 +63,9 @@ def test_servers_nearby_and_those_without_encryption_need_no_key(url):
 
 def test_a_key_is_sent_and_one_that_cannot_be_is_refused(monkeypatch):
     with ChatServer(key="secret") as server:
+        with pytest.raises(ConfigError, match=r"asks for a key, and \$OPENAI_API_KEY is not set .*key is not known"):
+            check(connect(endpoint(server)), endpoint(server))
+        monkeypatch.setenv("OPENAI_API_KEY", "another")
         with pytest.raises(ConfigError, match=r"refuses the key in \$OPENAI_API_KEY .*this key is not known"):
             check(connect(endpoint(server)), endpoint(server))
         monkeypatch.setenv("OPENAI_API_KEY", "secret\n")
@@ -127,7 +130,7 @@ def test_a_model_that_is_not_listed_is_asked_for_a_word(models, route):
 @pytest.mark.parametrize(
     ("behaviour", "sentence"),
     [
-        ("401", "refuses the key"),
+        ("401", "asks for a key, and .*API_KEY is not set"),
         ("500", "cannot be used .*: try again later"),
         ("429", "cannot be used"),
         ("drop", "cannot be reached"),

@@ -95,7 +95,7 @@ def test_entry_points_are_kinds(monkeypatch: pytest.MonkeyPatch) -> None:
     points = EntryPoints([EntryPoint("maze", "own_envs:Here [extra]", "d2skill.environments")])
     monkeypatch.setattr(parts, "entry_points", lambda group: points.select(group=group))
     assert type(make("maze")).__name__ == "Here"
-    with pytest.raises(ConfigError, match="houses, alfworld, webshop, maze, or"):
+    with pytest.raises(ConfigError, match="houses, alfworld, webshop, search-qa, maze, or"):
         make("webshelf")
 
 

@@ -209,7 +209,7 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(tmp_path, capsys):
             ([], "--reflect.endpoint.model is not set: name a model"),
             (MODEL, "https://api.openai.com/v1 wants a key and $OPENAI_API_KEY is not set: export it"),
             ([*MODEL, *closed], "http://127.0.0.1:1/v1 cannot be reached"),
-            ([*MODEL, *url], "refuses the key in $OPENAI_API_KEY"),
+            ([*MODEL, *url], "asks for a key, and $OPENAI_API_KEY is not set"),
             ([*gone, *open_url], 'does not know the model "gone"'),
             ([*MODEL, "--reflect.max-cost", "1"], "reflect.max_cost needs reflect.price_in and price_out"),
         ):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 
 from rich.text import Text
 
@@ -16,7 +17,7 @@ from d2skill.utils.terminal import Terminal
 _STYLES = {"found": "green", "missing": "bold red", "optional": "dim"}
 
 
-def doctor(config: str = "laptop", model: str = "") -> Output:
+def doctor(config: str = "laptop", model: str = "", data: Path | None = None) -> Output:
     """Say what settings need and what of it is here, and how to fix what is not; status 1 if anything is missing.
 
     Nothing is downloaded and no key is shown. A server is asked whether it knows the model, which costs nothing or a
@@ -25,8 +26,11 @@ def doctor(config: str = "laptop", model: str = "") -> Output:
     Args:
         config: Preset or TOML file.
         model: Language model to look at with these settings: an id, a folder or a GGUF file.
+        data: Folder with the data of the environment, as of `train`.
     """
     settings = toml_files.load(config)
+    if data:
+        settings = settings.model_copy(update={"env": settings.env.model_copy(update={"data": data})})
     if model:
         lm = settings.policy.lm.model_copy(update={"model": model})
         policy = settings.policy.model_copy(update={"kind": "causal-lm", "lm": lm})

@@ -87,4 +87,5 @@ def _has_use(before: str, character: str, after: str) -> bool:
 
 def _is_letter(character: str) -> bool:
     """Returns True for a letter or mark of a script whose letters join."""
-    return bool(_is_joining(character)) and unicodedata.category(character)[0] in "LM"
+    joins = _is_joining(character) and not _is_ignorable(character)
+    return bool(joins) and unicodedata.category(character)[0] in "LM"

@@ -79,6 +79,15 @@ def test_a_file_without_questions_and_one_that_is_none_are_told(tmp_path):
         read_folder(tmp_path / "nowhere", tmp_path / "corpus.jsonl")
 
 
+@pytest.mark.parametrize("name", ["corpus.jsonl.gz", "nq.jsonl.gz"])
+def test_a_packed_file_is_told_how_it_is_unpacked(tmp_path, name):
+    (tmp_path / name).write_bytes(b"")
+    with pytest.raises(ConfigError, match=f"{name} is packed, .* gunzip {name}"):
+        read_folder(tmp_path, tmp_path / "corpus.jsonl")
+    (tmp_path / name.removesuffix(".gz")).write_text('{"id": "1", "question": "Who?", "golden_answers": ["I"]}\n')
+    read_folder(tmp_path, tmp_path / "corpus.jsonl")
+
+
 def test_an_id_is_in_a_set_once(tmp_path):
     for name in ("nq", "test"):
         write(tmp_path / f"{name}.jsonl", {"id": "1", "question": "q", "golden_answers": ["x"], "data_source": "nq"})

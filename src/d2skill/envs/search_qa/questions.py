@@ -105,6 +105,8 @@ def read_folder(folder: Path, corpus: Path) -> dict[str, list[QAQuestion]]:
         raise ConfigError(f"{folder} is no folder: name the one with the questions, such as nq.jsonl, with --data")
     sets: dict[str, dict[str, QAQuestion]] = {}
     for path in sorted(folder.iterdir()):
+        if path.name.endswith(".jsonl.gz") and not path.with_suffix("").exists():
+            raise ConfigError(f"{path} is packed, and files here are read unpacked: run gunzip {path.name} there")
         if path.suffix in SUFFIXES and not path.name.startswith(".") and path.resolve() != corpus.resolve():
             for question in read_questions(path, path.stem):
                 known = sets.setdefault(question.set, {})
