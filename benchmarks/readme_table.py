@@ -86,7 +86,7 @@ def search_table() -> str:
     played = json.loads((ROOT / "results/skills_vs_grpo_search_qa.json").read_text())["splits"]["test"]
     ceiling = json.loads((ROOT / "results/search_ceiling.json").read_text())["sets"]
     arms, gaps = played["success"]["arms"], played["success"]["differences"]
-    heads = "questions,D2Skill,without its bank,placebo,GRPO,D2Skill − GRPO,first listed,listed after one search,after three"
+    heads = "questions,D2Skill,without its bank,placebo,GRPO,D2Skill − GRPO,first listed,after one search,after three"
     rows = [f"| {heads.replace(',', ' | ')} |", "|" + "---|" * (heads.count(",") + 1)]
     for name, one in played["types"].items():
         limits = ceiling[name]
