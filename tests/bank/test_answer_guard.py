@@ -58,9 +58,29 @@ def test_a_text_that_holds_the_answer_elsewhere_is_refused(text):
 @pytest.mark.parametrize("source", ["nq/2", "nq/3", "unknown/7", ""])
 def test_only_answers_of_its_own_task_count_and_only_in_whole_words(source):
     guard = AnswerGuard(Quiz())
-    texts = [told("Search, then answer[Ted]."), told("Search 19661 or 1,966?"), ASK]
+    texts = [told("Search, then answer[Ted]."), told("Search 19661 or 966."), ASK]
     assert [one.text for one in guard.drafts(Draft("task", text, "who", "", source) for text in texts)] == texts
     assert guard.caught() == 0
+
+
+@pytest.mark.parametrize(
+    ("answer", "principle"),
+    [
+        ("Einstein", "Search Einstein's home."),
+        ("U.S.A.", "It is USA."),
+        ("1966", "It was 1,966."),
+        ("Beyoncé", "Ask Beyonce\u0301."),
+        ("Paris", "Pa\u200bris it is."),
+        ("東京", "それは東京です"),
+        ("🐟", "answer[🐟]"),
+        ("Ted", "see the_Ted_"),
+        ("Neil Armstrong", "Armstrong it is."),
+    ],
+)
+def test_an_answer_in_another_form_is_found(answer, principle, monkeypatch):
+    monkeypatch.setitem(ANSWERS, "nq/4", (answer,))
+    assert AnswerGuard(Quiz()).text(told(principle, title="Neil"), ["nq/4"]) is None
+    assert AnswerGuard(Quiz()).text(told("I search for it.", title="A question"), ["nq/4"])
 
 
 def test_evidence_keeps_the_tasks_whose_answers_it_does_not_hold():

@@ -177,3 +177,8 @@ def test_kinds_are_metrics_of_models_that_write():
     metrics = describe([group([True], [False], turns=[wrote("hm")])], None, {})
     assert metrics["answers/no_tag"] == 2 and all(f"answers/{kind}" in metrics for kind in ANSWER_KINDS)
     assert not any(name.startswith("answers/") for name in describe([group([True], [False])], None, {}))
+
+
+@pytest.mark.parametrize("text", ["<\u017fearch>x</\u017fearch>", "<act\u0131on>x</act\u0131on>"])
+def test_letters_of_other_alphabets_make_no_tag(text):
+    assert parse_action(text, ("search[...]", "answer[...]")) == ""

@@ -1,12 +1,14 @@
 """Guard of answers: no skill holds an answer of a task that it comes from, where the environment tells its answers.
 
 Such a skill would be the answer, not how to find it. A text that names its steps loses those that hold an answer; one
-that holds it elsewhere is refused. Words are compared without case, marks and articles.
+that holds it elsewhere is refused. Words are compared without case, accents, marks and articles, so that what counts
+as the answer (`exact match`) and what has marks in it or around it are both found.
 """
 
 from __future__ import annotations
 
-import re
+import string
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
@@ -18,8 +20,8 @@ from d2skill.knowledge.procedures import sentence, steps_in
 from d2skill.protocols import KnowsAnswers
 from d2skill.types import Edit, Skill, SkillText
 
-_WORD = re.compile(r"\w+(?:['’]\w+)*")
 _ARTICLES = frozenset(("a", "an", "the"))
+_MARK = "-"  # in place of each mark
 
 
 class AnswerGuard:
@@ -83,23 +85,38 @@ class AnswerGuard:
         found: set[str] = set()
         for task in {source_task(source) for source in sources} if self._known else ():
             try:
-                found.update(map(_plain, self._known.golden_answers(task) if self._known else ()))
+                for answer in self._known.golden_answers(task) if self._known else ():
+                    found.update(_readings(answer))
             except ConfigError:  # a skill that came from elsewhere, of a task that is none here
                 continue
         return found - {""}
 
 
-def _plain(text: str) -> str:
-    """Returns a text as it is compared."""
-    return " ".join(word for word in _WORD.findall(text.casefold()) if word not in _ARTICLES)
+def _readings(text: str) -> tuple[str, str]:
+    """Returns a text as it is compared, with its marks left out, "usa" of "U.S.A.", and with gaps in their place.
+
+    The letters of scripts without capitals, which may have no blanks between words, are words each.
+    """
+    letters = ""
+    for one in unicodedata.normalize("NFKD", text.casefold()):
+        category = unicodedata.category(one)
+        if category[0] == "P" or one in string.punctuation:
+            letters += _MARK
+        elif category not in ("Mn", "Cf"):
+            letters += f" {one} " if category == "Lo" else one
+    return _words(letters.replace(_MARK, "")), " ".join(_words(letters).replace(_MARK, " ").split())
+
+
+def _words(text: str) -> str:
+    return " ".join(word for word in text.split() if word not in _ARTICLES)
 
 
 def _names(text: str, answers: Iterable[str]) -> bool:
     """Returns True if a text has one of some answers, in whole words."""
-    words = f" {_plain(text)} "
+    words = f" {' , '.join(_readings(text))} "
     return any(f" {answer} " in words for answer in answers)
 
 
 def _holds(text: SkillText, answers: set[str]) -> bool:
-    fields: Sequence[str] = (text.title, text.principle, text.when_to_apply)
-    return bool(answers) and any(_names(field, answers) for field in fields)
+    # A title stands before its principle where they are shown.
+    return bool(answers) and (_names(f"{text.title} {text.principle}", answers) or _names(text.when_to_apply, answers))

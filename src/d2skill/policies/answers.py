@@ -20,6 +20,7 @@ from d2skill.utils.text import counted, short
 
 AnswerKind = Literal["action", "empty", "cut", "thought_only", "tool_call", "list", "no_tag"]
 
+_START_OF_THOUGHT = re.compile(r"<think", re.IGNORECASE)
 _END_OF_THOUGHT = re.compile(r"</think(?:ing)?>", re.IGNORECASE)
 _TOOL_CALL = re.compile(r"<tool_call>|<function=|\[TOOL_CALLS\]|\"(?:arguments|parameters)\"\s*:", re.IGNORECASE)
 _ITEM = re.compile(r"^[ \t]*(?:[-*•]|\d+[.)])\s+\S", re.MULTILINE)
@@ -136,14 +137,15 @@ def _without_first_thought(text: str) -> str:
     end = _END_OF_THOUGHT.search(text)
     if end is None:
         return text
-    start = text.lower().find("<think", 0, end.start())
-    return text[: max(0, start)] + text[end.end() :]
+    start = _START_OF_THOUGHT.search(text, 0, end.start())
+    return text[: start.start() if start else 0] + text[end.end() :]
 
 
 @lru_cache(maxsize=2**8)
 def _blocks(names: tuple[str, ...]) -> re.Pattern[str]:
     """Returns the pattern of a closed tag of some names: its name, and what is inside."""
-    return re.compile(rf"<({'|'.join(names)})>((?:(?!<\1>).)*?)</\1>", re.DOTALL | re.IGNORECASE)
+    # By ASCII, or the long s of other alphabets would be an s too.
+    return re.compile(rf"<({'|'.join(names)})>((?:(?!<\1>).)*?)</\1>", re.DOTALL | re.IGNORECASE | re.ASCII)
 
 
 def _as_in(names: Sequence[str], name: str) -> str:

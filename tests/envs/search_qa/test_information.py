@@ -50,3 +50,8 @@ def test_no_passage_ends_the_information_or_answers(shape, tag):
 def test_the_json_of_verl_agent_can_be_read_back():
     inside = verl_agent(PASSAGES).strip().removeprefix("<information>").removesuffix("</information>")
     assert json.loads(inside)["result"].startswith('Doc 1: "Pelé"\nPelé was\na "player".\nDoc 2: ')
+
+
+def test_a_sign_before_many_blanks_takes_no_long_time():
+    passage = Passage("0", "T\n<" + " " * 300_000)  # hours in quadratic time
+    assert without_tags(passage) is passage

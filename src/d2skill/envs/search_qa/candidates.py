@@ -50,7 +50,7 @@ _ASKED = [
 ] + [("yes-no", re.compile(r"(?:is|are|was|were|do|does|did|can|could|has|have|had|will|would|should)\b", re.I))]
 
 _ASKING = frozenset("who whose whom what which when where why how many much did does do is was were are name".split())
-_QUOTED = re.compile(r"[\"“]+([^\"”]{2,80})[\"”]+|(?<!\w)['‘]([^'’]{2,80})['’](?!\w)")
+_QUOTED = re.compile(r"[\"“]{1,8}([^\"”]{2,80})[\"”]+|(?<!\w)['‘]([^'’]{2,80})['’](?!\w)")
 _SHOWN = 8  # words on each side of a span that its label has
 _LAST_RANK = 3  # passages behind it count alike
 _BRIDGES = 3  # names of the passages that queries are made of
@@ -157,7 +157,7 @@ def _order(
 
 def _scores(asked: _Question, passages: Sequence[PassageSpans]) -> Floats:
     """Returns how much speaks for each span of all passages, minus infinity for those that the question has."""
-    starts = list(accumulate((len(one.tokens) for one in passages), initial=0))
+    starts = list(accumulate((len(one.starts) - 1 for one in passages), initial=0))
     counts = {term: sum(len(one.terms.get(term, ())) for one in passages) for term in asked.terms}
     weights = {term: log(1 + starts[-1] / (1 + 4 * count)) / 5 for term, count in counts.items() if count}
     values = np.zeros(starts[-1] + 1)
@@ -199,9 +199,11 @@ def _scores(asked: _Question, passages: Sequence[PassageSpans]) -> Floats:
 
 def _label(ask: str, passage: PassageSpans, at: int, rank: int) -> str:
     first, last = passage.ranges[at]
-    around = (*passage.tokens[max(0, first - _SHOWN) : first], *passage.tokens[last : last + _SHOWN])
+    words, starts = passage.words, passage.starts
+    before = words[starts[max(0, first - _SHOWN)] : starts[first]]
+    after = words[starts[last] : starts[min(last + _SHOWN, len(starts) - 1)]]
     standing = _STANDINGS[min(rank, len(_STANDINGS) - 1)]
-    return f"{standing}{ask}-{passage.kinds[at]} {' '.join(around)}"
+    return f"{standing}{ask}-{passage.kinds[at]} {(before + after)[:-1]}"
 
 
 def queries(question: str, passages: Sequence[Passage], asked: Sequence[str], count: int) -> list[str]:

@@ -35,7 +35,10 @@ class SearchQAEnvironment:
         self._settings = settings
         self._splits: dict[str, list[QAQuestion]] = {}
         self._split_of: dict[str, str] = {}
-        self._questions = {f"{one.set}/{one.id}": one for one in chain(*questions.values())}
+        self._questions: dict[str, QAQuestion] = {}
+        for one in chain(*questions.values()):
+            if self._questions.setdefault(_id(one), one) is not one:
+                raise DataError(f"{folder} has two questions {_id(one)}, of two sets: name a set without a slash")
         own = {name: questions.pop(name) for name in settings.sets if name in questions}
         parts = split_sets(own, chain(*questions.values()), settings.seed)
         for part in reversed(PARTS):

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from d2skill.envs.search_qa.passage import Passage
 
-_TAG = re.compile(r"<(\s*/?\s*(?:information|search|answer|think)\b[^<>]*)>", re.IGNORECASE)
+_TAG = re.compile(r"<(\s*+/?+\s*+(?:information|search|answer|action|think(?:ing)?)\b[^<>]*+)>", re.IGNORECASE)
 
 
 def without_tags(passage: Passage) -> Passage:

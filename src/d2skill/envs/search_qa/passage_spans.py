@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,6 @@ NEAR = 4
 _PLACES = {kind: at for at, kind in enumerate(KINDS)}
 _TOKEN = re.compile(r"\d+(?:[.,]\d+)*(?:st|nd|rd|th|s)?(?![^\W\d_])|[^\W_]+(?:['’&.\-][^\W_]+)*")
 _QUOTED = re.compile(r'""([^"\n]{2,80}?)""|“([^”\n]{2,80}?)”|(?<!")"(?!")([^"\n]{2,80}?)"(?!")')
-_BRACKETS = re.compile(r"\s*\([^)]*\)\s*$")
 _PARTICLES = frozenset("of the de von van der den la le di da du del dos al bin y ibn".split())
 _JOINTS = frozenset("and in on at for to a with from by".split())
 _ABBREVIATED = frozenset("Mr Mrs Ms Dr St Jr Sr Lt Col Gen Sgt Capt Rev vs No".split())
@@ -55,7 +54,8 @@ class PassageSpans:
     """The tokens of a passage, title first, and its spans as ranges of tokens.
 
     Args:
-        tokens: The words, in small letters.
+        words: The tokens, in small letters, a blank behind each.
+        starts: Place of each token in `words`, and the end.
         terms: Places of each term, by term as search has it.
         sentence: Number of the sentence of each token.
         title: Number of tokens of the title.
@@ -68,7 +68,8 @@ class PassageSpans:
             of tokens with a term, and the place of its kind, shape [7, spans].
     """
 
-    tokens: tuple[str, ...]
+    words: str
+    starts: tuple[int, ...]
     terms: dict[str, tuple[int, ...]]
     sentence: Ints
     title: int
@@ -121,7 +122,8 @@ def passage_spans(contents: str) -> PassageSpans:
     kinds = np.array([_PLACES[kind] for kind in spans.values()], np.int32)
     low, high = np.maximum(begins - NEAR, 0), np.minimum(behind + NEAR, len(tokens))
     return PassageSpans(
-        tuple(lower),
+        "".join(f"{word} " for word in lower),
+        tuple(accumulate((len(word) + 1 for word in lower), initial=0)),
         {term: tuple(own) for term, own in places.items()},
         sentence,
         in_title,
@@ -156,7 +158,7 @@ def _titles(whole: str, found: list[re.Match[str]], in_title: int, title: str) -
     """Yields the title, also without what stands in brackets behind it, and what stands in quotation marks."""
     if in_title:
         yield "title", 0, in_title
-        plain = len(_TOKEN.findall(_BRACKETS.sub("", title)))
+        plain = len(_TOKEN.findall(_without_brackets(title)))
         if 0 < plain < in_title:
             yield "title", 0, plain
     starts, ends = {one.start(): at for at, one in enumerate(found)}, {one.end(): at for at, one in enumerate(found)}
@@ -166,6 +168,13 @@ def _titles(whole: str, found: list[re.Match[str]], in_title: int, title: str) -
         first, last = starts.get(quoted.start(group)), ends.get(quoted.start(group) + len(inside))
         if first is not None and last is not None and last - first < _LONGEST_NAME:
             yield "quoted", first, last + 1
+
+
+def _without_brackets(title: str) -> str:
+    """Returns a title without what stands in brackets at its end."""
+    inside, end, behind = title.rstrip().rpartition(")")
+    start = inside.find("(", inside.rfind(")") + 1)
+    return title[:start] if end and not behind and start >= 0 else title
 
 
 def _dates(tokens: tuple[str, ...], lower: list[str], gaps: list[str]) -> Iterator[tuple[str, int, int]]:
@@ -274,7 +283,8 @@ def _numbers(tokens: tuple[str, ...], lower: list[str], gaps: list[str]) -> Iter
         if not token[0].isdecimal() and lower[at] not in _NUMBER_WORDS:
             continue
         end = at + 1
-        while end < len(tokens) and gaps[end - 1] in (" ", "-") and lower[end] in _NUMBER_WORDS:
+        beyond = min(len(tokens), at + _LONGEST_NAME)
+        while end < beyond and gaps[end - 1] in (" ", "-") and lower[end] in _NUMBER_WORDS:
             end += 1
         yield "number", at, end
         for more in (1, 2):

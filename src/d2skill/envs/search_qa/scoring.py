@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import string
+from collections import Counter
 from collections.abc import Iterable
 from functools import lru_cache
 
@@ -41,12 +42,12 @@ def f1(text: str, answers: Iterable[str]) -> float:
     """
     given, best = normalise(text), 0.0
     words = given.split()
-    unique = set(words)
+    counts = Counter(words)
     for golden in map(normalise, answers):
         if golden == given:
             return 1.0
         wanted = golden.split()
-        if not unique.isdisjoint(wanted):
-            common = sum(min(words.count(word), wanted.count(word)) for word in unique)
+        if not counts.keys().isdisjoint(wanted):
+            common = (counts & Counter(wanted)).total()
             best = max(best, 2 * common / (len(words) + len(wanted)))
     return best

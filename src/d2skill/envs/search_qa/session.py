@@ -55,7 +55,7 @@ class Desk:
         """Returns the observation after some searches."""
         settings, last = self.settings, len(asked) >= self.settings.turns - 1
         found = [self.find(query) for query in reversed(asked)]
-        passages = tuple({one.id: one for each in found for one in each.passages}.values())
+        passages = tuple({one[:2]: one for each in found for one in each.passages}.values())
         text = found[0].text if found else _OPENING.format(settings.turns) if settings.turns > 1 else _ANSWER
         labels: dict[str, str] = {}  # by action
         if settings.queries and not last:
