@@ -15,7 +15,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from threading import Thread
 from time import perf_counter
-from typing import cast
 
 import numpy as np
 
@@ -287,8 +286,7 @@ class Learner:
 
 def answer_guard(environment: object, settings: ReflectConfig) -> AnswerGuard:
     """Returns the guard of the answers of an environment; it does nothing if that does not tell them."""
-    tells = settings.guard_answers and isinstance(environment, KnowsAnswers)
-    return AnswerGuard(cast(KnowsAnswers, environment) if tells else None)
+    return AnswerGuard(environment if settings.guard_answers and isinstance(environment, KnowsAnswers) else None)
 
 
 def _policy(iteration: int) -> dict[str, str]:

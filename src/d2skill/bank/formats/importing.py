@@ -13,8 +13,9 @@ from d2skill.bank import Draft, SkillBank
 from d2skill.bank.formats.contents import BankContents
 from d2skill.bank.journal import GONE, Insert, JournalWriter, Mark, Note, Repeat, from_records
 from d2skill.bank.safety import LIMITS
-from d2skill.config import Config
+from d2skill.config import BankConfig, Config, CreditConfig, RetrievalConfig
 from d2skill.embedders import make_embedder
+from d2skill.protocols import Embedder
 from d2skill.types import Skill, SkillText
 from d2skill.utils.text import storable
 
@@ -50,11 +51,10 @@ def import_bank(
         origin: Where the skills are from, for the record.
         suspicion: What becomes of a skill that does not look like advice, in place of bank.suspicion.
     """
-    config = config or Config()
-    embedder = make_embedder(config.embedder)
+    parts = _parts(config, suspicion)
+    embedder = parts[0]
     contents, more = _shortened(contents)
-    settings = config.bank.model_copy(update={"suspicion": suspicion})
-    skills, marks, refused = _accepted(contents, lambda: SkillBank(embedder, settings, config.retrieval, config.credit))
+    skills, marks, refused = _accepted(contents, lambda: SkillBank(*parts))
     ids, state = {skill.id for skill in skills}, contents.state
     inserts = [event for event in (() if state is None else state.events(0)) if isinstance(event, Insert)]
     worth = {id: own for event in inserts for id, own in event.worth.items() if id in ids}
@@ -89,20 +89,27 @@ def add_to_bank(
         origin: Where the skills are from, for the record.
         suspicion: What becomes of a skill that does not look like advice, in place of bank.suspicion.
     """
-    config = config or Config()
-    embedder = make_embedder(config.embedder)
+    parts = _parts(config, suspicion)
     contents, more = _shortened(contents)
-    settings = config.bank.model_copy(update={"suspicion": suspicion})
     skills = contents.select()
     drafts = [Draft(one.granularity, one.text, one.task_text, one.observation, one.source_task) for one in skills]
-    with SkillBank.open(out, embedder, settings, config.retrieval, config.credit, create=True) as bank:
+    with SkillBank.open(out, *parts, create=True) as bank:
         insertions = bank.insert(drafts, origin={"from": origin})
     pairs = [(one, made.skill) for one, made in zip(skills, insertions, strict=True)]
     refused = Counter(re.split(r"\W", made.reason)[0] for made in insertions if made.skill is None)
     with JournalWriter(out) as writer:
         iteration = writer.head().iteration
         writer.append(*(Note(new.id, more[one.id], iteration) for one, new in pairs if new and one.id in more))
-    return Imported(embedder.fingerprint, dict(refused), len(more))
+    return Imported(parts[0].fingerprint, dict(refused), len(more))
+
+
+def _parts(
+    config: Config | None, suspicion: Literal["off", "flag", "hold"]
+) -> tuple[Embedder, BankConfig, RetrievalConfig, CreditConfig]:
+    """Returns the embedder and the settings of a bank, with its suspicion in place of bank.suspicion."""
+    config = config or Config()
+    settings = config.bank.model_copy(update={"suspicion": suspicion})
+    return make_embedder(config.embedder), settings, config.retrieval, config.credit
 
 
 def _shortened(contents: BankContents) -> tuple[BankContents, dict[str, str]]:

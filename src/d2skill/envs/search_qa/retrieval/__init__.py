@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from d2skill.envs.search_qa.data import corpus_file
 from d2skill.envs.search_qa.retrieval.recent import RecentSearches
 from d2skill.errors import ConfigError
 
@@ -36,7 +37,7 @@ def make_retriever(settings: SearchQAConfig, data: Path) -> PassageSearch:
         return RecentSearches(ServedSearch(settings.url, settings.timeout))
     from d2skill.envs.search_qa.retrieval.corpus import Corpus
 
-    path = (settings.corpus or data / "corpus.jsonl").expanduser()
+    path = corpus_file(data, settings)
     if not path.exists():
         raise ConfigError(
             f"{path} is missing: env.search_qa.corpus names the passages, JSON lines with id and contents, and "
